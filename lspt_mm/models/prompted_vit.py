@@ -1,0 +1,258 @@
+"""A frozen Vision Transformer with prompts: the loop over blocks, freezing, what comes out."""
+
+from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
+
+from mmpretrain.models.backbones.vision_transformer import VisionTransformer
+from mmpretrain.models.utils import resize_pos_embed
+from torch import Tensor, cat
+from torch.utils.checkpoint import checkpoint
+
+from lspt_mm.models.block import run_block
+from lspt_mm.models.tuning import apply_tune, check_tune, train_tuned_only
+from lspt_mm.registry import MODELS, PROMPTERS
+
+
+class BlockStep(NamedTuple):
+    """What went into block ``number`` (1..L) and what came out, for those who look on.
+
+    ``x_in``, ``x_out``: extra and patch tokens (B, E+N, D). ``prompts_in``: (1 or B, P, D) or
+    None. ``prompts_out``: (B, P, D), or None where nobody reads them.
+    """
+
+    number: int
+    x_in: Tensor
+    prompts_in: Optional[Tensor]
+    x_out: Tensor
+    prompts_out: Optional[Tensor]
+    hw: Tuple[int, int]
+
+
+@MODELS.register_module()
+class PromptedViT(VisionTransformer):
+    """mmpretrain's ``VisionTransformer``, tuned by prompts.
+
+    Tokens are in the order ``[class token | prompts | patches]``; prompts enter after the
+    position embedding and have none of their own. Parameters of the ViT keep mmpretrain's names;
+    those of the method are below ``prompter.``. Serves mmseg (``out_type='featmap'``) and
+    mmpretrain alike. ``prompter=None`` is the plain ViT.
+
+    Args:
+        arch (str | dict): An architecture of mmpretrain's ``VisionTransformer`` (mind that its
+            'small' is not the usual ViT-S: that is 'deit-small'), or a dict with embed_dims,
+            num_layers, num_heads, feedforward_channels.
+        prompter (dict, optional): ``dict(type=..., **arguments)`` of a method in
+            :mod:`lspt_mm.models.prompters`. Width, depth and patch size are filled in.
+        pretrained (str, optional): Path or URL of the ViT's weights (official MAE, MoCo v3, timm,
+            mmpretrain), read by ``init_weights()``. Position embeddings are resized to the grid
+            of ``img_size``. ``init_cfg=dict(type='Pretrained', checkpoint=...)`` means the same.
+        with_cp (bool): Recompute each block in the backward pass (activation checkpointing).
+        tune (str): What is trained: 'prompts' (with ``prompter=None``: nothing), 'nothing',
+            'bias', 'prompts+bias', 'partial-K' (the last K blocks) or 'full'. Whatever has
+            nothing to train stays in eval mode.
+        out_indices (int | Sequence[int]): Blocks whose output is returned, counted from 0;
+            negative ones count from the end.
+        out_type (str): For each of ``out_indices``, mmpretrain's 'raw' ``[class | patches]``
+            (B, E+N, D), 'cls_token' (B, D), 'featmap' (B, D, H, W), 'avg_featmap' (B, D); and
+            'avg_tokens' (B, D), the mean of prompts and patches, and 'avg_prompts' (B, D), the
+            mean of the prompts, each then normalised by the pre-trained final norm at the last
+            block (the protocol of GaPT on MAE, arXiv 2306.05067).
+        final_norm (bool): Whether the last block's output passes the final norm. As in
+            mmpretrain it touches no earlier block's output.
+        **kwargs: Further arguments of mmpretrain's ``VisionTransformer`` (img_size, patch_size,
+            qkv_bias, norm_cfg, with_cls_token, interpolate_mode, ...), except ``frozen_stages``.
+
+    Raises:
+        ValueError: For a value that is none of the above.
+
+    Attributes:
+        weights_from (str or None): Where the ViT's weights were read from; None while they are
+            random. Building without weights is legal, the hook ``BackboneWeightsHook`` refuses
+            to run so.
+    """
+
+    OUT_TYPES = VisionTransformer.OUT_TYPES | {'avg_tokens', 'avg_prompts'}
+
+    def __init__(
+        self,
+        arch: Union[str, dict] = 'base',
+        *,
+        prompter: Optional[dict] = None,
+        pretrained: Optional[str] = None,
+        with_cp: bool = False,
+        tune: str = 'prompts',
+        out_indices: Union[int, Sequence[int]] = -1,
+        out_type: str = 'cls_token',
+        final_norm: bool = True,
+        init_cfg: Optional[dict] = None,
+        **kwargs,
+    ):
+        num_layers = self._check_arch(arch)
+        check_tune(tune, num_layers)
+        if 'frozen_stages' in kwargs:
+            raise ValueError("frozen_stages: not used here; say tune='nothing' or tune='partial-K'")
+        if out_type not in self.OUT_TYPES:
+            raise ValueError(f'out_type={out_type!r}: expected one of {sorted(self.OUT_TYPES)}')
+        if out_type == 'avg_prompts' and prompter is None:
+            raise ValueError("out_type='avg_prompts' needs a prompter, but prompter=None")
+        if pretrained is None and isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
+            pretrained, init_cfg = init_cfg['checkpoint'], None
+        super().__init__(
+            arch,
+            out_indices=self._check_out_indices(out_indices, num_layers),
+            out_type=out_type,
+            final_norm=final_norm,
+            init_cfg=init_cfg,
+            **kwargs,
+        )
+        self.pretrained = pretrained
+        self.weights_from = None
+        self.with_cp = with_cp
+        self.prompter = None if prompter is None else self._build_prompter(prompter)
+        self.tune = tune
+        apply_tune(self, tune)
+
+    @classmethod
+    def _check_arch(cls, arch) -> int:
+        """Number of blocks; ValueError for an architecture mmpretrain does not know."""
+        if isinstance(arch, str):
+            if arch.lower() not in cls.arch_zoo:
+                raise ValueError(f'arch={arch!r}: expected one of {sorted(cls.arch_zoo)} or a dict')
+            return cls.arch_zoo[arch.lower()]['num_layers']
+        keys = ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')
+        if not isinstance(arch, dict) or any(not isinstance(arch.get(k), int) for k in keys):
+            raise ValueError(f'arch={arch!r}: expected a name or a dict of integers {keys}')
+        if arch['embed_dims'] % arch['num_heads']:
+            raise ValueError(
+                f'arch: embed_dims={arch["embed_dims"]} is not divisible by '
+                f'num_heads={arch["num_heads"]}'
+            )
+        return arch['num_layers']
+
+    @staticmethod
+    def _check_out_indices(out_indices, num_layers: int) -> list:
+        indices = [out_indices] if isinstance(out_indices, int) else list(out_indices)
+        for index in indices:
+            if not -num_layers <= index < num_layers:
+                raise ValueError(
+                    f'out_indices={out_indices!r}: blocks are counted from 0 to {num_layers - 1} '
+                    f'here (or from -1 backwards), {index} is none'
+                )
+        return [index % num_layers for index in indices]
+
+    def _build_prompter(self, cfg: dict):
+        if not isinstance(cfg, dict) or 'type' not in cfg:
+            raise ValueError(f"prompter={cfg!r}: expected None or dict(type='LSPT', ...)")
+        if isinstance(cfg['type'], str) and PROMPTERS.get(cfg['type']) is None:
+            known = ', '.join(sorted(PROMPTERS.module_dict))
+            raise ValueError(f'prompter type={cfg["type"]!r}: expected one of {known}')
+        patch = self.patch_embed.projection.kernel_size[0]
+        return PROMPTERS.build(
+            dict(cfg, embed_dims=self.embed_dims, num_layers=self.num_layers, patch_size=patch)
+        )
+
+    # ---- weights ------------------------------------------------------------------------------
+
+    def init_weights(self) -> None:
+        """Read ``pretrained``; without it, initialise at random as mmpretrain does."""
+        if self.pretrained is None:
+            super().init_weights()
+            return
+        # Imported here: reading files is no business of building a model.
+        from lspt_mm.checkpoints import load_backbone
+
+        load_backbone(self, self.pretrained)
+
+    def backbone_state_dict(self) -> Dict[str, Tensor]:
+        """The ViT's own tensors under mmpretrain's names, without the prompter's."""
+        return {k: v for k, v in self.state_dict().items() if not k.startswith('prompter.')}
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        # Called for every way of loading, mmengine's own included. Only a state dict that holds
+        # the whole ViT makes it a trained one.
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        if all(prefix + name in state_dict for name in self.backbone_state_dict()):
+            self.weights_from = 'a checkpoint'
+
+    def train(self, mode: bool = True) -> 'PromptedViT':
+        """Train mode for what is tuned; frozen parts stay in eval mode."""
+        super().train(mode)
+        if mode:
+            for child in self.children():
+                # Dropout beside the blocks belongs to the ViT, not to the prompter.
+                train_tuned_only(child, parent_tuned=self.tune == 'full')
+        return self
+
+    # ---- forward ------------------------------------------------------------------------------
+
+    def forward(self, img: Tensor) -> Tuple[Tensor, ...]:
+        """Images (B, 3, H, W) to one tensor per ``out_indices``, shaped as ``out_type`` says."""
+        outs = []
+
+        def collect(step: BlockStep) -> None:
+            if step.number - 1 in self.out_indices:
+                outs.append(self._output(step))
+
+        self.unroll(img, collect)
+        return tuple(outs)
+
+    def unroll(self, img: Tensor, visit: Callable[[BlockStep], None]) -> None:
+        """Run all blocks on images (B, 3, H, W), calling ``visit`` after each of them."""
+        x, hw = self._embed(img)
+        start = self.num_layers + 1 if self.prompter is None else self.prompter.start_block
+        prompts, state, temperature = None, None, None
+        for number, layer in enumerate(self.layers, 1):
+            if number == start:
+                prompts, state = self.prompter.first(x[:, self.num_extra_tokens :])
+            if number >= start:
+                temperature = self.prompter.temperature(number)
+            x_in = x
+            x, prompts_out = self._block(layer, x_in, prompts, temperature, self._read_out(number))
+            visit(BlockStep(number, x_in, prompts, x, prompts_out, hw))
+            if start <= number < self.num_layers:
+                patches = x[:, self.num_extra_tokens :]
+                prompts, state = self.prompter.next(number, prompts, prompts_out, patches, state)
+
+    def _block(self, layer, x, prompts, temperature, prompts_out):
+        args = (layer, x, prompts, self.num_extra_tokens, temperature, prompts_out)
+        if self.with_cp and self.training:
+            return checkpoint(run_block, *args, use_reentrant=False)
+        return run_block(*args)
+
+    def _read_out(self, number: int) -> bool:
+        """Whether anyone reads what block ``number`` makes of its prompts."""
+        if self.prompter is None:
+            return False
+        by_method = self.prompter.reads_outputs and number < self.num_layers
+        pooled = self.out_type in ('avg_tokens', 'avg_prompts')
+        return by_method or (pooled and number - 1 in self.out_indices)
+
+    def _embed(self, img: Tensor) -> Tuple[Tensor, Tuple[int, int]]:
+        """Images to ``[class | patches]`` (B, E+N, D) with position embedding, and the grid."""
+        x, hw = self.patch_embed(img)
+        if self.cls_token is not None:
+            x = cat((self.cls_token.expand(x.size(0), -1, -1), x), dim=1)
+        x = x + resize_pos_embed(
+            self.pos_embed,
+            self.patch_resolution,
+            hw,
+            mode=self.interpolate_mode,
+            num_extra_tokens=self.num_extra_tokens,
+        )
+        return self.pre_norm(self.drop_after_pos(x)), hw
+
+    def _output(self, step: BlockStep) -> Tensor:
+        final = self.final_norm and step.number == self.num_layers
+        if self.out_type in ('avg_tokens', 'avg_prompts'):
+            tokens = step.prompts_out
+            if self.out_type == 'avg_tokens':
+                patches = step.x_out[:, self.num_extra_tokens :]
+                # Before prompts enter, and without any, the mean is that of the patches.
+                tokens = patches if tokens is None else cat((tokens, patches), dim=1)
+            elif tokens is None:
+                raise ValueError(
+                    f"out_type='avg_prompts': block {step.number} has no prompts, they enter at "
+                    f'block {self.prompter.start_block}; take it out of out_indices'
+                )
+            pooled = tokens.mean(dim=1)  # (B, D)
+            return self.ln1(pooled) if final else pooled
+        return self._format_output(self.ln1(step.x_out) if final else step.x_out, step.hw)

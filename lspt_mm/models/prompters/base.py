@@ -1,0 +1,129 @@
+"""The contract of a prompt method: a cell unrolled over the depth of the ViT."""
+
+import math
+from typing import Any, Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Prompter(nn.Module):
+    """One answer to one question: which prompts enter the next block?
+
+    The backbone owns the loop over blocks, the order of tokens, freezing and outputs; a method
+    sees prompts and patch tokens, and nothing else. Blocks are counted from 1 to L; the prompts
+    enter at ``start_block``, so that L' = L - start_block + 1 blocks see some.
+
+    A method implements :meth:`first` and :meth:`next`. What it has to remember from block to
+    block is returned as ``state`` and handed back; nothing is kept on the module, so that the
+    forward pass stays a function (activation checkpointing, compile, several threads).
+
+    Args:
+        num_tokens: P, the number of prompt tokens; at least 1.
+        dropout: Probability of dropping a component of an inserted prompt, in [0, 1). One mask
+            is drawn per training step and shared by the batch.
+        start_block: The first block that sees prompts, 1 to L.
+        embed_dims: D. Given by the backbone, as are the next two.
+        num_layers: L.
+        patch_size: Side of a patch in pixels; sets the scale of VPT's initialisation.
+
+    Raises:
+        ValueError: For any value outside the ranges above.
+    """
+
+    #: Whether :meth:`next` reads ``prompts_out``. Where it does not, the backbone runs prompts
+    #: as keys and values only and passes None.
+    reads_outputs = True
+
+    def __init__(
+        self,
+        num_tokens: int,
+        dropout: float = 0.0,
+        start_block: int = 1,
+        *,
+        embed_dims: int = 768,
+        num_layers: int = 12,
+        patch_size: int = 16,
+    ):
+        super().__init__()
+        check_int('num_tokens', num_tokens, 1)
+        check_int('start_block', start_block, 1, num_layers)
+        if not 0 <= dropout < 1:
+            raise ValueError(f'dropout={dropout!r}: expected a probability in [0, 1)')
+        self.num_tokens = num_tokens
+        self.dropout = dropout
+        self.start_block = start_block
+        self.embed_dims = embed_dims
+        self.num_layers = num_layers
+        self.patch_size = patch_size
+
+    @property
+    def num_prompted(self) -> int:
+        """L', the number of blocks that see prompts."""
+        return self.num_layers - self.start_block + 1
+
+    def first(self, patches: Tensor) -> Tuple[Tensor, Any]:
+        """Prompts that enter block ``start_block``.
+
+        Args:
+            patches: Patch tokens that enter the same block, (B, N, D).
+
+        Returns:
+            tuple: prompts, (1, P, D) where they are the same for every image, else (B, P, D);
+            and the state for :meth:`next`.
+        """
+        raise NotImplementedError
+
+    def next(
+        self, l: int, prompts_in: Tensor, prompts_out: Optional[Tensor], patches: Tensor, state: Any
+    ) -> Tuple[Tensor, Any]:
+        """Prompts that enter block l+1; called for l = start_block .. L-1, never after block L.
+
+        Args:
+            l: The block that has just run, counted from 1.
+            prompts_in: What entered block l, (1 or B, P, D).
+            prompts_out: What block l made of them, (B, P, D); None unless ``reads_outputs``.
+            patches: Patch tokens as block l left them, (B, N, D).
+            state: What the call before returned.
+
+        Returns:
+            tuple: prompts (1 or B, P, D) and the next state.
+        """
+        raise NotImplementedError
+
+    def temperature(self, l: int) -> Optional[Tensor]:
+        """The scalar that divides block l's queries, or None; for methods that shape attention."""
+        return None
+
+    def extra_repr(self) -> str:
+        """Shape of the method, for ``print(model)``."""
+        return f'num_tokens={self.num_tokens}, start_block={self.start_block}'
+
+
+def vpt_uniform(*shape: int, patch_size: int, embed_dims: int) -> nn.Parameter:
+    """A parameter from U(-v, v), v = sqrt(6 / (3 * patch_size^2 + D)) (VPT, arXiv 2203.12119).
+
+    For ViT-B/16 v is 0.0625.
+    """
+    bound = math.sqrt(6.0 / (3 * patch_size * patch_size + embed_dims))
+    return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))
+
+
+def check_int(name: str, value, least: int, most: Optional[int] = None) -> None:
+    """Raise ValueError unless ``value`` is an integer from ``least`` to ``most``."""
+    ok = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    if not ok or (most is not None and value > most):
+        span = f'of at least {least}' if most is None else f'from {least} to {most}'
+        raise ValueError(f'{name}={value!r}: expected an integer {span}')
+
+
+def check_choice(name: str, value, choices) -> None:
+    """Raise ValueError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f'{name}={value!r}: expected one of {", ".join(map(repr, choices))}')
+
+
+def check_bool(name: str, value) -> None:
+    """Raise ValueError unless ``value`` is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f'{name}={value!r}: expected True or False')

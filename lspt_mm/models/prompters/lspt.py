@@ -1,0 +1,140 @@
+"""Long-term Spatial Prompt Tuning (LSPT, arXiv 2402.17406)."""
+
+from typing import Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lspt_mm.models.prompters.base import (
+    Prompter,
+    check_bool,
+    check_choice,
+    check_int,
+    vpt_uniform,
+)
+from lspt_mm.models.prompters.lstm_cells import DiagonalCell, FullCell, LowRankCell
+from lspt_mm.registry import PROMPTERS
+
+#: What travels from block to block: cell state C (None is zero), the input half of the gates of
+#: all steps (steps, P, 4D) (None without LPC), and the inserted prompts after dropout (K, P, D).
+State = Tuple[Optional[Tensor], Optional[Tensor], Tensor]
+
+
+@PROMPTERS.register_module()
+class LSPT(Prompter):
+    r"""Prompts with a long-term memory over depth and the image's global spatial code.
+
+    For block l, with :math:`\hat X_P^l` what the block made of its prompts and :math:`X^l` its
+    patch tokens:
+
+    .. math::
+        \text{GSPC:}\quad & \hat X_{SP}^l = \hat X_P^l + \tfrac1N \sum_n X_n^l \\
+        \text{LPC:}\quad & X_P^l, C^l = \text{LSTM}(P^l, \hat X_{SP}^l, C^{l-1})
+
+    :math:`X_P^l` are the prompts of block l+1, :math:`P^l` learnable, and the single-layer LSTM
+    is shared by all blocks and applied to each prompt token on its own. Without LPC the next
+    prompts are :math:`P^l + \hat X_{SP}^l`; without GSPC :math:`\hat X_{SP}^l = \hat X_P^l`.
+
+    The paper leaves open what enters the first block, C^0, initialisation and dropout; the
+    choices here are ours: see ``inserted``, ``cell_state``, ``forget_bias``, and VPT's uniform
+    start for the prompts. ``hidden_norm`` is not in the paper either.
+
+    Args:
+        num_tokens (int): P.
+        gspc (bool): Global spatial prompt coding.
+        lpc (bool): Long-term prompt coding. The cell's arguments have no effect without it.
+        cell (str): Width of the cell: ``'full'``, ``'low-rank'`` (W = U V) or ``'diagonal'``.
+        rank (int): r of the low-rank cell, 1 to D.
+        hidden_norm (bool): LayerNorm without parameters on the hidden state. Patch tokens of MAE
+            ViTs are large and share a mean that otherwise saturates the gates.
+        dropout (float): On the inserted prompts :math:`P^l`, one mask per step for the batch.
+        start_block (int): First block with prompts, from 1.
+        inserted (str): ``'first'``: block ``start_block`` has a learnable set :math:`P^0` of its
+            own, and :math:`P^1..P^{L'-1}` are the LSTM's inputs, L' sets in all. ``'own'``: it
+            receives :math:`P^1`, which is the LSTM's first input as well, L'-1 sets in all.
+        cell_state (str): C^0, ``'zero'`` or ``'learned'`` (P, D), starting at zero.
+        forget_bias (float): The forget gate's bias at the start.
+
+    Attributes:
+        prompts (Parameter): (L', P, D), or (max(L'-1, 1), P, D) with ``inserted='own'``.
+        lstm (Module or None): The cell; None without LPC, or where only one block has prompts,
+            as no step follows the last block.
+        initial_cell (Parameter or None): C^0, (P, D), if learned.
+
+    Parameters in all, with ``inserted='first'`` and L' > 1: L' P D, and 8 D^2 + 8 D (full),
+    10 D r + 8 D (low-rank) or 16 D (diagonal) for the cell, and P D for a learned C^0.
+    """
+
+    reads_outputs = True
+
+    def __init__(
+        self,
+        num_tokens: int,
+        gspc: bool = True,
+        lpc: bool = True,
+        cell: str = 'full',
+        rank: int = 16,
+        hidden_norm: bool = False,
+        dropout: float = 0.0,
+        start_block: int = 1,
+        inserted: str = 'first',
+        cell_state: str = 'zero',
+        forget_bias: float = 1.0,
+        **vit,
+    ):
+        super().__init__(num_tokens, dropout, start_block, **vit)
+        for name, value in dict(gspc=gspc, lpc=lpc, hidden_norm=hidden_norm).items():
+            check_bool(name, value)
+        check_choice('cell', cell, ('full', 'low-rank', 'diagonal'))
+        check_choice('inserted', inserted, ('first', 'own'))
+        check_choice('cell_state', cell_state, ('zero', 'learned'))
+        if cell == 'low-rank':
+            check_int('rank', rank, 1, self.embed_dims)
+        self.gspc = gspc
+        self.hidden_norm = hidden_norm
+        self.inserted = inserted
+
+        steps = self.num_prompted - 1
+        sets = steps + 1 if inserted == 'first' else max(steps, 1)
+        self.prompts = vpt_uniform(
+            sets, num_tokens, self.embed_dims,
+            patch_size=self.patch_size, embed_dims=self.embed_dims,
+        )
+        self.lstm = None
+        self.initial_cell = None
+        # No step follows the last block: a cell there would never get a gradient.
+        if lpc and steps > 0:
+            self.lstm = self._build_cell(cell, rank, forget_bias)
+            if cell_state == 'learned':
+                self.initial_cell = nn.Parameter(torch.zeros(num_tokens, self.embed_dims))
+
+    def _build_cell(self, cell: str, rank: int, forget_bias: float) -> nn.Module:
+        if cell == 'full':
+            return FullCell(self.embed_dims, forget_bias)
+        if cell == 'low-rank':
+            return LowRankCell(self.embed_dims, rank, forget_bias)
+        return DiagonalCell(self.embed_dims, forget_bias)
+
+    def first(self, patches: Tensor) -> Tuple[Tensor, State]:
+        """P^0 (or P^1), and the input half of all gates, computed once for the batch."""
+        prompts = F.dropout(self.prompts, self.dropout, self.training)  # (K, P, D)
+        inputs = prompts[1:] if self.inserted == 'first' else prompts
+        gates = None if self.lstm is None else self.lstm.input_gates(inputs)  # (L'-1, P, 4D)
+        return prompts[:1], (self.initial_cell, gates, inputs)
+
+    def next(
+        self, l: int, prompts_in: Tensor, prompts_out: Tensor, patches: Tensor, state: State
+    ) -> Tuple[Tensor, State]:
+        """GSPC, then one LPC step: returns X_P^l (B, P, D)."""
+        cell, gates, inputs = state
+        step = l - self.start_block
+        hidden = prompts_out  # (B, P, D)
+        if self.gspc:
+            hidden = hidden + patches.mean(dim=1, keepdim=True)
+        if self.hidden_norm:
+            hidden = F.layer_norm(hidden, hidden.shape[-1:])
+        if self.lstm is None:
+            return inputs[step] + hidden, state
+        prompts, cell = self.lstm(gates[step], hidden, cell)
+        return prompts, (cell, gates, inputs)
