@@ -15,3 +15,7 @@ log_level = 'INFO'
 load_from = None
 resume = False
 randomness = dict(seed=0)
+custom_hooks = [
+    dict(type='lspt_mm.BackboneWeightsHook'),
+    dict(type='lspt_mm.TrainableReportHook'),
+]

@@ -1,5 +1,12 @@
 """Hooks, optimizer wrappers and the set-up of runs."""
 
 from lspt_mm.engine.amp import Bf16OptimWrapper
+from lspt_mm.engine.hooks import BackboneWeightsHook, TrainableReportHook
+from lspt_mm.engine.optim_constructor import TrainableOptimWrapperConstructor
 
-__all__ = ['Bf16OptimWrapper']
+__all__ = [
+    'BackboneWeightsHook',
+    'Bf16OptimWrapper',
+    'TrainableOptimWrapperConstructor',
+    'TrainableReportHook',
+]

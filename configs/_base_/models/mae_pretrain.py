@@ -2,7 +2,6 @@
 
 The encoder is read by ``PromptedViT(pretrained=...)`` as it is saved.
 """
-custom_imports = dict(imports=['lspt_mm.engine'])
 default_scope = 'mmpretrain'
 data_preprocessor = dict(
     type='SelfSupDataPreprocessor',

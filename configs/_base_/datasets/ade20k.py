@@ -1,0 +1,63 @@
+"""ADE20K (SceneParse150): 150 classes, 20,210 training and 2,000 validation images, 512 crops."""
+data_root = 'data/ade/ADEChallengeData2016'
+data_help = '''\
+ADE20K's layout: ADEChallengeData2016/images/{training,validation}/*.jpg and
+ADEChallengeData2016/annotations/{training,validation}/*.png. It comes as ADEChallengeData2016.zip from
+http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip (MIT, research terms).'''
+crop_size = (512, 512)
+load_labels = dict(type='lspt_mm.LoadSegLabels', num_classes=150)
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    load_labels,
+    dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='PackSegInputs')
+]
+# Labels are loaded after Resize: predictions are judged at the label's own size.
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(2048, 512), keep_ratio=True),
+    load_labels,
+    dict(type='PackSegInputs')
+]
+# Multi-scale testing scales the image as test_pipeline does, times each ratio.
+img_ratios = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [
+                dict(type='Resize', scale=(int(2048 * r), int(512 * r)), keep_ratio=True)
+                for r in img_ratios
+            ],
+            [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)],
+            [load_labels],
+            [dict(type='PackSegInputs')],
+        ])
+]
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type='ADE20KDataset',
+        data_root=data_root,
+        data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
+        pipeline=train_pipeline))
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='ADE20KDataset',
+        data_root=data_root,
+        data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
+        pipeline=test_pipeline))
+test_dataloader = val_dataloader
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator

@@ -1,0 +1,56 @@
+"""A frozen ViT-B/16 tuned by LSPT, Feature2Pyramid, UPerHead and an FCN auxiliary head.
+
+Blocks 4, 6, 8 and 12 (``out_indices`` counts from 0) give the four maps of the pyramid, as in MAE's
+own segmentation configs. ``final_norm=False``: all four are taken from the residual stream as it is,
+since a norm on the last one alone would set it apart from the other three (ours).
+"""
+norm_cfg = dict(type='SyncBN', requires_grad=True)
+data_preprocessor = dict(
+    type='SegDataPreProcessor',
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    bgr_to_rgb=True,
+    pad_val=0,
+    seg_pad_val=255,
+    size=(512, 512))
+model = dict(
+    type='EncoderDecoder',
+    data_preprocessor=data_preprocessor,
+    backbone=dict(
+        type='lspt_mm.PromptedViT',
+        arch='base',
+        img_size=512,
+        patch_size=16,
+        out_indices=(3, 5, 7, 11),
+        out_type='featmap',
+        final_norm=False,
+        pretrained=None,
+        tune='prompts',
+        prompter=dict(type='LSPT', num_tokens=100, dropout=0.1)),
+    neck=dict(
+        type='Feature2Pyramid', embed_dim=768, rescales=[4, 2, 1, 0.5], norm_cfg=norm_cfg),
+    decode_head=dict(
+        type='UPerHead',
+        in_channels=[768, 768, 768, 768],
+        in_index=[0, 1, 2, 3],
+        pool_scales=(1, 2, 3, 6),
+        channels=512,
+        dropout_ratio=0.1,
+        num_classes=150,
+        norm_cfg=norm_cfg,
+        align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)),
+    auxiliary_head=dict(
+        type='FCNHead',
+        in_channels=768,
+        in_index=2,
+        channels=256,
+        num_convs=1,
+        concat_input=False,
+        dropout_ratio=0.1,
+        num_classes=150,
+        norm_cfg=norm_cfg,
+        align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=0.4)),
+    train_cfg=dict(),
+    test_cfg=dict(mode='slide', crop_size=(512, 512), stride=(341, 341)))

@@ -1,0 +1,90 @@
+"""Hooks of prompt-tuned runs."""
+
+from typing import Dict, Iterator, List, Tuple
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from lspt_mm.errors import InputError
+from lspt_mm.models import PromptedViT
+from lspt_mm.registry import HOOKS
+
+
+def prompted_vits(runner: Runner) -> Iterator[Tuple[str, PromptedViT]]:
+    """All :class:`PromptedViT` of a run's model, with their names."""
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    for name, module in model.named_modules():
+        if isinstance(module, PromptedViT):
+            yield name, module
+
+
+@HOOKS.register_module()
+class BackboneWeightsHook(Hook):
+    """Refuse to train, validate or test with a ViT whose weights were never read.
+
+    MMEngine's ``Runner.val()`` and ``Runner.test()`` do not call ``init_weights``, and loading a
+    checkpoint that lacks the ViT is a warning to it: without this the numbers of a random
+    backbone would look like results.
+
+    Args:
+        allow_random (bool): Run all the same (for timing, say); one warning is logged.
+
+    Raises:
+        InputError: Before the first iteration.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, allow_random: bool = False):
+        self.allow_random = allow_random
+
+    def _check(self, runner: Runner) -> None:
+        for name, vit in prompted_vits(runner):
+            if vit.weights_from is not None:
+                continue
+            message = f'{name}: the ViT has no pre-trained weights, all of it is random'
+            if not self.allow_random:
+                raise InputError(
+                    f'{message}. Name a file with --pretrained FILE (or pretrained= in the config) '
+                    'or a checkpoint that holds the whole ViT; to run on a random backbone all '
+                    'the same, say --random-backbone'
+                )
+            runner.logger.warning(f'{message}, as --random-backbone allows')
+
+    def before_train(self, runner: Runner) -> None:  # noqa: D102
+        self._check(runner)
+
+    def before_val(self, runner: Runner) -> None:  # noqa: D102
+        self._check(runner)
+
+    def before_test(self, runner: Runner) -> None:  # noqa: D102
+        self._check(runner)
+
+
+@HOOKS.register_module()
+class TrainableReportHook(Hook):
+    """Log a table of what is trained, and what share of it all, before the first iteration."""
+
+    def before_train(self, runner: Runner) -> None:  # noqa: D102
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        runner.logger.info('Trainable parameters:\n' + trainable_table(model))
+
+
+def trainable_table(model: nn.Module) -> str:
+    """Parameters, trainable and all, of each part of ``model``; a prompter is a part by itself."""
+    parts: Dict[str, List[int]] = {}
+    for name, parameter in model.named_parameters():
+        part = name.split('.')[0]
+        if '.prompter.' in f'.{name}':
+            part = name[: name.index('prompter.') + len('prompter')]
+        counts = parts.setdefault(part, [0, 0])
+        counts[0] += parameter.numel() * parameter.requires_grad
+        counts[1] += parameter.numel()
+    parts['all'] = [sum(c[k] for c in parts.values()) for k in (0, 1)]
+    width = max(map(len, parts))
+    rows = [f'{"part":<{width}}  {"trainable":>13}  {"all":>13}  share']
+    for part, (trainable, total) in parts.items():
+        rows.append(f'{part:<{width}}  {trainable:>13,}  {total:>13,}  {trainable / total:6.2%}')
+    return '\n'.join(rows)

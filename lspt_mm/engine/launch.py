@@ -1,0 +1,119 @@
+"""What ``tools/train.py`` and ``tools/test.py`` share: from a command line to a Runner."""
+
+import argparse
+import os
+import sys
+import traceback
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator, Tuple
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+
+from lspt_mm.engine.options import merge_options
+from lspt_mm.engine.preflight import check_inputs, datasets_of
+from lspt_mm.errors import InputError
+
+#: Exit code for an error of the user's input (argparse's own code for a bad option).
+EXIT_INPUT = 2
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that training and testing have in common."""
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints')
+    parser.add_argument('--data-root', help="folder of the data, instead of the config's")
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        help="change values of the config, e.g. train_cfg.max_iters=100 or key='[a,b]'",
+    )  # fmt: skip
+    parser.add_argument(
+        '--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none',
+        help='job launcher; dist_train.sh and slurm_train.sh set it',
+    )  # fmt: skip
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config and apply the common options to it."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not Path(args.config).is_file():
+        raise InputError(f'config file {args.config} does not exist')
+    cfg = Config.fromfile(args.config)
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    merge_options(cfg, args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    if args.data_root:
+        for dataset in datasets_of(cfg, ('train_dataloader', 'val_dataloader', 'test_dataloader')):
+            if 'data_root' in dataset:
+                dataset['data_root'] = args.data_root
+    return cfg
+
+
+def build_runner(cfg: Config, loaders: Tuple[str, ...]) -> Runner:
+    """Check what the run needs, prepare the devices there are, and build the Runner.
+
+    Raises:
+        InputError: For everything that is missing, all at once; and for a value that a class of
+            the config refuses.
+    """
+    check_inputs(cfg, loaders)
+    if not torch.cuda.is_available():
+        prepare_for_cpu(cfg)
+    try:
+        return Runner.from_cfg(cfg)
+    except (TypeError, ValueError, KeyError) as error:
+        raise InputError(f'the config cannot be built: {error}') from error
+
+
+def prepare_for_cpu(cfg: Config) -> None:
+    """Adapt a config to a machine without a GPU: gloo between processes, BN for SyncBN.
+
+    MMEngine would set CUDA devices for the processes, and SyncBN is for GPUs only: on CPUs each
+    process normalises over its own samples.
+    """
+    if cfg.get('model') is not None:
+        _replace_type(cfg.model, 'SyncBN', 'BN')
+    if cfg.launcher == 'none':
+        return
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = {
+        'type': 'MMDistributedDataParallel',
+        'device_ids': None,
+        'broadcast_buffers': False,
+    }
+
+
+def _replace_type(node, old: str, new: str) -> None:
+    if isinstance(node, dict):
+        if node.get('type') == old:
+            node['type'] = new
+        for value in node.values():
+            _replace_type(value, old, new)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            _replace_type(value, old, new)
+
+
+@contextmanager
+def input_errors_as_messages(debug: bool = False) -> Iterator[None]:
+    """End the program with code 2 and the message alone when the input is at fault."""
+    try:
+        yield
+    except InputError as error:
+        if debug:
+            traceback.print_exc()
+        # From a loader's worker process the message comes wrapped in its traceback.
+        message = str(error).split(f'{InputError.__name__}: ')[-1].strip()
+        if int(os.environ.get('RANK', 0)) == 0 or debug:
+            print(f'error: {message}', file=sys.stderr, flush=True)
+        sys.exit(EXIT_INPUT)

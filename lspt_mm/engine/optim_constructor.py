@@ -1,0 +1,66 @@
+"""An optimizer over what is trained, and nothing else."""
+
+from collections import defaultdict
+from typing import List, Optional
+
+from mmengine.optim import DefaultOptimWrapperConstructor
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lspt_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+_NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
+_KEYS = ('custom_keys', 'norm_decay_mult', 'bias_decay_mult')
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """MMEngine's default constructor for a model most of whose parameters are frozen.
+
+    Frozen parameters are left out without a word (MMEngine's logs a line for each of them, or
+    hands them to the optimizer), and parameters with equal settings share a group.
+
+    Args:
+        optim_wrapper_cfg (dict): As in MMEngine.
+        paramwise_cfg (dict, optional): ``custom_keys`` (a part of a parameter's name to
+            ``dict(lr_mult=, decay_mult=)``; the longest match counts, and alone),
+            ``norm_decay_mult``, ``bias_decay_mult``.
+    """
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: Optional[dict] = None):
+        paramwise_cfg = dict(paramwise_cfg or {})
+        for key in paramwise_cfg:
+            if key not in _KEYS:
+                raise ValueError(f'paramwise_cfg: {key!r} is none of {", ".join(_KEYS)}')
+        # The base class takes the path of groups only where there is something in it.
+        paramwise_cfg.setdefault('custom_keys', {})
+        super().__init__(optim_wrapper_cfg, paramwise_cfg)
+
+    def add_params(self, params: List[dict], module: nn.Module, **kwargs) -> None:
+        """Append to ``params`` one group for each pair of multipliers that occurs."""
+        groups = defaultdict(list)
+        for prefix, owner in module.named_modules():
+            for name, parameter in owner.named_parameters(recurse=False):
+                if parameter.requires_grad:
+                    full_name = f'{prefix}.{name}' if prefix else name
+                    groups[self._multipliers(full_name, name, owner)].append(parameter)
+        for (lr_mult, decay_mult), members in groups.items():
+            group = {'params': members}
+            if self.base_lr is not None:
+                group['lr'] = self.base_lr * lr_mult
+            if self.base_wd is not None:
+                group['weight_decay'] = self.base_wd * decay_mult
+            params.append(group)
+        if not params:
+            raise ValueError("nothing to train: no parameter has requires_grad (see tune=)")
+
+    def _multipliers(self, full_name: str, name: str, owner: nn.Module):
+        custom = self.paramwise_cfg['custom_keys']
+        for key in sorted(sorted(custom), key=len, reverse=True):
+            if key in full_name:
+                return custom[key].get('lr_mult', 1.0), custom[key].get('decay_mult', 1.0)
+        if isinstance(owner, _NORMS):
+            return 1.0, self.paramwise_cfg.get('norm_decay_mult', 1.0)
+        if name == 'bias':
+            return 1.0, self.paramwise_cfg.get('bias_decay_mult', 1.0)
+        return 1.0, 1.0

@@ -1,0 +1,132 @@
+"""Telling a mistyped ``--cfg-options`` key before the run, rather than ignoring it."""
+
+import difflib
+import inspect
+from typing import Any, Iterable, Optional, Set
+
+import mmengine.registry
+from mmengine.config import Config
+from mmengine.registry import DefaultScope, Registry
+from mmengine.runner import Runner
+
+from lspt_mm.errors import InputError
+
+#: Dicts whose keys are free: what is added there cannot be checked.
+_FREE = {'custom_keys', 'data_prefix', 'metainfo', 'default_hooks', 'env_cfg', 'arch', 'dist_cfg'}
+
+#: Keys of a config that the tools and MMEngine read besides the Runner's own arguments.
+_TOP_LEVEL = {'tta_model', 'tta_pipeline', 'custom_imports', 'runner_type', 'compile',
+              'activation_checkpointing', 'find_unused_parameters', 'model_wrapper_cfg',
+              'data_preprocessor'}  # fmt: skip
+
+
+def merge_options(cfg: Config, options: Optional[dict]) -> None:
+    """Merge ``--cfg-options`` into ``cfg``.
+
+    MMEngine adds unknown keys without a word, so that a typo trains with the default. Here a key
+    has to exist, or to be an argument of the class that its dict configures.
+
+    Raises:
+        InputError: Naming the key and the nearest ones there are.
+    """
+    if not options:
+        return
+    for key in options:
+        _check_key(cfg, key)
+    cfg.merge_from_dict(options)
+
+
+def _check_key(cfg: Config, key: str) -> None:
+    node: Any = cfg
+    path = key.split('.')
+    for depth, part in enumerate(path):
+        here = '.'.join(path[:depth]) or 'the config'
+        if isinstance(node, (list, tuple)):
+            if not part.isdigit() or int(part) >= len(node):
+                raise InputError(
+                    f'--cfg-options {key}: {here} is a list of {len(node)}, {part!r} is none of '
+                    f'its indices 0 to {len(node) - 1}'
+                )
+            node = node[int(part)]
+            continue
+        if node is None or not isinstance(node, (dict, Config)):
+            if node is None:
+                return  # a dict may be given where the config has None
+            raise InputError(f'--cfg-options {key}: {here} is {node!r}, it has no {part!r}')
+        known = _known_keys(node, depth)
+        last_free = depth and path[depth - 1] in _FREE
+        if depth == 0 and part in node and part not in known:
+            raise InputError(
+                f'--cfg-options {key}: {part} is a variable of the config file, already used where '
+                'the file mentions it, so that a change here has no effect; give the full key of '
+                'each value instead (for data and weights there are --data-root and --pretrained)'
+            )
+        if known is not None and part not in known and not last_free:
+            raise InputError(_unknown(key, part, here, known))
+        if part not in node:
+            return
+        node = node[part]
+
+
+def _known_keys(node, depth: int) -> Optional[Set[str]]:
+    """Keys that mean something in this dict, or None where that cannot be told."""
+    if depth == 0:
+        runner = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
+        return runner | _TOP_LEVEL
+    present = set(node)
+    if 'type' not in node:
+        return present or None
+    accepted = arguments_of(node['type'])
+    return None if accepted is None else present | accepted | {'_delete_', '_scope_'}
+
+
+def arguments_of(type_name) -> Optional[Set[str]]:
+    """Names of a registered class's arguments; None where they cannot be told."""
+    cls = type_name if inspect.isclass(type_name) else _find_class(type_name)
+    if cls is None:
+        return None
+    if not inspect.isclass(cls):
+        return _signature(cls)[0]
+    names: Set[str] = set()
+    for base in cls.__mro__:
+        if '__init__' not in vars(base):
+            continue
+        if base is object:
+            return names
+        own, takes_more = _signature(base.__init__)
+        names |= own
+        if not takes_more:
+            # What optimizer wrappers, dataloaders and the like are told besides their arguments.
+            return names | {'init_cfg', 'constructor', 'paramwise_cfg', 'optimizer'}
+    return names
+
+
+def _signature(function):
+    parameters = inspect.signature(function).parameters.values()
+    names = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    return names - {'self'}, any(p.kind == p.VAR_KEYWORD for p in parameters)
+
+
+def _find_class(name: str):
+    from lspt_mm.registry import PROMPTERS
+
+    roots = [r for r in vars(mmengine.registry).values() if isinstance(r, Registry)]
+    for registry in [PROMPTERS, *roots]:
+        scope = DefaultScope.get_current_instance()
+        child = registry._children.get(scope.scope_name) if scope else None
+        for candidate in (child, registry):
+            found = None
+            if candidate is not None:
+                try:
+                    found = candidate.get(name)
+                except (RuntimeError, ImportError):
+                    found = None
+            if found is not None:
+                return found
+    return None
+
+
+def _unknown(key: str, part: str, here: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(part, known, n=3, cutoff=0.5)
+    hint = f'did you mean {" or ".join(close)}?' if close else f'known: {", ".join(sorted(known))}'
+    return f'--cfg-options {key}: {here} has no {part!r}; {hint}'

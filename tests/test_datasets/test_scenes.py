@@ -1,0 +1,347 @@
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from lspt_mm.datasets import scenes
+from lspt_mm.datasets.scenes import (
+    CLASSES,
+    PALETTE,
+    render_scene,
+    scene_rng,
+    write_ade20k_layout,
+)
+
+COUNT = 200
+SIZE = 64
+
+
+@pytest.fixture(scope='module')
+def many():
+    """Images (COUNT, SIZE, SIZE, 3) and labels (COUNT, SIZE, SIZE)."""
+    pairs = [render_scene(scene_rng(0, 'training', i), SIZE) for i in range(1, COUNT + 1)]
+    return tuple(np.stack(arrays) for arrays in zip(*pairs, strict=True))
+
+
+def files_in(root):
+    return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob('*') if p.is_file()}
+
+
+# --- classes and single scenes
+
+
+def test_classes_and_palette():
+    assert 12 <= len(CLASSES) <= 16
+    assert len(set(CLASSES)) == len(CLASSES) == len(PALETTE)
+    assert len({tuple(colour) for colour in PALETTE}) == len(PALETTE)
+    assert all(len(colour) == 3 and 0 <= min(colour) <= max(colour) <= 255 for colour in PALETTE)
+
+
+@pytest.mark.parametrize('size', [32, 72, 128])
+def test_shapes_and_types(size):
+    image, label = render_scene(scene_rng(0, 'training', 1), size)
+    assert image.shape == (size, size, 3) and image.dtype == np.uint8
+    assert label.shape == (size, size) and label.dtype == np.uint8
+
+
+def test_same_seed_split_and_index_give_the_same_scene_in_any_order():
+    def scene(index):
+        return render_scene(scene_rng(3, 'training', index), SIZE)
+
+    forwards = [scene(i) for i in (1, 2, 3)]
+    backwards = [scene(i) for i in (3, 2, 1)][::-1]
+    for (image, label), (image_again, label_again) in zip(forwards, backwards, strict=True):
+        np.testing.assert_array_equal(image, image_again)
+        np.testing.assert_array_equal(label, label_again)
+
+
+@pytest.mark.parametrize('other', [(1, 'training', 1), (0, 'test', 1), (0, 'training', 2)])
+def test_another_seed_split_or_index_gives_another_scene(other):
+    image, _ = render_scene(scene_rng(0, 'training', 1), SIZE)
+    image_other, _ = render_scene(scene_rng(*other), SIZE)
+    assert (image != image_other).mean() > 0.5
+
+
+def test_channels_are_rgb(many):
+    # Open grass is greener than blue, and the sky's commonest family is blue, on average.
+    images, labels = many
+    red, green, blue = images[labels == CLASSES.index('grass') + 1].mean(axis=0)
+    assert green > blue + 10 and red > blue
+    red, green, blue = images[labels == CLASSES.index('sky') + 1].mean(axis=0)
+    assert blue > red
+
+
+# --- statistics of many scenes
+
+
+def test_labels_are_in_range_and_some_pixels_are_unlabelled(many):
+    _, labels = many
+    assert labels.max() <= len(CLASSES)
+    assert 0.001 < (labels == 0).mean() < 0.1
+
+
+def test_every_class_is_met_and_none_dominates(many):
+    _, labels = many
+    for index, name in enumerate(CLASSES, start=1):
+        found = labels == index
+        assert found.any(axis=(1, 2)).mean() >= 0.05, name
+        assert found.mean() <= 0.6, name
+        if name != 'sky':
+            assert found.any(axis=(1, 2)).mean() <= 0.9, name
+
+
+def test_size_of_whole_balls_varies_at_least_fourfold(many):
+    _, labels = many
+    sizes = []
+    for label in labels:
+        mask = (label == CLASSES.index('ball') + 1).astype(np.uint8)
+        _, _, boxes, _ = cv2.connectedComponentsWithStats(mask)
+        for left, top, width, height, area in boxes[1:]:
+            inside = min(left, top) > 0 and max(left + width, top + height) < SIZE
+            # A disc fills pi/4 of its square box: neither cut nor covered.
+            if inside and abs(width - height) <= 1 and area > 0.7 * width * height:
+                sizes.append(height)
+    assert len(sizes) > 20
+    assert max(sizes) >= 4 * min(sizes)
+
+
+def test_nearer_things_hide_farther_ones(monkeypatch):
+    pasted, ground = [], []
+    paste = scenes._Canvas.paste
+
+    def recording_paste(canvas, sprite, centre_px, foot_px, label):
+        if not pasted:
+            ground.append(canvas.label.copy())
+        # Placed in a wide margin, instead of cut to the canvas as `paste` does it.
+        margin = 4 * canvas.size_px
+        wide = np.zeros((2 * margin + canvas.size_px,) * 2, bool)
+        height, width = sprite.mask.shape
+        top, left = round(foot_px) - height + margin, round(centre_px - width / 2) + margin
+        wide[top : top + height, left : left + width] = sprite.mask
+        pasted.append((foot_px, label, wide[margin:-margin, margin:-margin]))
+        paste(canvas, sprite, centre_px, foot_px, label)
+
+    monkeypatch.setattr(scenes._Canvas, 'paste', recording_paste)
+    hidden = 0
+    for index in range(12):
+        pasted.clear()
+        ground.clear()
+        _, label = render_scene(scene_rng(0, 'occlusion', index), SIZE)
+        if not pasted:
+            continue
+        feet = np.array([foot for foot, _, _ in pasted])
+        masks = np.stack([mask for _, _, mask in pasted])
+        names = np.array([name for _, name, _ in pasted])
+        # At each pixel, the thing whose foot is lowest in the image is the nearest.
+        nearest = np.where(masks, feet[:, None, None], -1).argmax(axis=0)
+        expected = np.where(masks.any(axis=0), names[nearest], ground[0])
+        np.testing.assert_array_equal(label, expected[::2, ::2])
+        hidden += (masks.sum(axis=0) > 1).sum()
+    assert hidden > 1000
+
+
+def test_label_edges_lie_on_image_edges(monkeypatch):
+    # One red sprite on black, straight through rendering: red pixels are exactly its label.
+    def compose(rng, size_px):
+        canvas = scenes._Canvas(size_px)
+        sprite = scenes._Sprite(20, 30, 1.0)
+        sprite.polygon([(0, 0), (20, 0), (10, 30)], (1, 0, 0))
+        canvas.paste(sprite, size_px / 2, size_px - 20, 10)
+        return canvas
+
+    monkeypatch.setattr(scenes, '_compose', compose)
+    monkeypatch.setattr(scenes, '_light', lambda rng, rgb: rgb)
+    monkeypatch.setattr(scenes, '_sense', lambda rng, rgb: rgb)
+    image, label = render_scene(scene_rng(0, 'any', 0), SIZE)
+    assert (label == 10).sum() > 50
+    assert image[label == 10][:, 0].min() >= 63  # at least 1 of the 4 samples of a pixel
+    assert image[label != 10][:, 0].max() <= 192  # at most 3 of them
+
+
+# --- colour alone must not give the classes away
+
+
+def split_pixels(many):
+    """RGB and label of every 3rd labelled pixel: of the first half of the scenes, of the second."""
+    images, labels = (array[:, ::3, ::3] for array in many)
+    for half in (slice(COUNT // 2), slice(COUNT // 2, COUNT)):
+        keep = labels[half] > 0
+        yield images[half][keep].astype(np.float32), labels[half][keep]
+
+
+def test_nearest_mean_colour_is_a_poor_classifier(many):
+    (colours, classes), (test_colours, test_classes) = split_pixels(many)
+    means = np.stack([colours[classes == k].mean(axis=0) for k in range(1, len(CLASSES) + 1)])
+    guess = ((test_colours[:, None] - means) ** 2).sum(axis=2).argmin(axis=1) + 1
+    assert (guess == test_classes).mean() < 0.25
+
+
+def test_the_commonest_class_of_each_colour_is_a_poor_guess(many):
+    # Stronger than class means: 16 levels per channel, the likeliest class in each cell.
+    (colours, classes), (test_colours, test_classes) = split_pixels(many)
+
+    def cell(rgb):
+        return (rgb // 16).astype(int) @ np.array([256, 16, 1])
+
+    votes = np.zeros((4096, len(CLASSES) + 1), int)
+    np.add.at(votes, (cell(colours), classes), 1)
+    guess = votes.argmax(axis=1)[cell(test_colours)]
+    assert (guess == test_classes).mean() < 0.45
+
+
+# --- on disk
+
+SPLITS = {'unlabelled': 3, 'training': 2, 'validation': 1, 'test': 1}
+
+
+def test_layout_on_disk(tmp_path):
+    write_ade20k_layout(tmp_path / 'deep' / 'data', SPLITS, size=32)
+    root = tmp_path / 'deep' / 'data'
+    expected = {'objectInfo.txt', 'scenes.json'}
+    expected |= {f'images/unlabelled/scene_unlabelled_{i:08d}.jpg' for i in (1, 2, 3)}
+    for split, short, count in (
+        ('training', 'train', 2),
+        ('validation', 'val', 1),
+        ('test', 'test', 1),
+    ):
+        for i in range(1, count + 1):
+            expected.add(f'images/{split}/scene_{short}_{i:08d}.jpg')
+            expected.add(f'annotations/{split}/scene_{short}_{i:08d}.png')
+    assert set(files_in(root)) == expected
+    lines = (root / 'objectInfo.txt').read_text().splitlines()[1:]
+    assert [line.split('\t') for line in lines] == [
+        [str(i), name] for i, name in enumerate(CLASSES, start=1)
+    ]
+
+
+def test_files_hold_the_rendered_scene(tmp_path):
+    write_ade20k_layout(tmp_path, {'training': 2}, seed=5, size=64)
+    image, label = render_scene(scene_rng(5, 'training', 2), 64)
+    stored = cv2.imread(str(tmp_path / 'images/training/scene_train_00000002.jpg'))[..., ::-1]
+    assert stored.shape == image.shape
+    assert np.abs(stored.astype(float) - image).mean() < 4  # JPEG
+    path = tmp_path / 'annotations/training/scene_train_00000002.png'
+    np.testing.assert_array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), label)
+
+
+def test_a_scene_does_not_depend_on_other_splits_or_counts(tmp_path):
+    write_ade20k_layout(tmp_path / 'a', {'test': 1, 'training': 1}, size=32)
+    write_ade20k_layout(tmp_path / 'b', {'training': 3, 'unlabelled': 2, 'test': 2}, size=32)
+    small, large = files_in(tmp_path / 'a'), files_in(tmp_path / 'b')
+    shared = set(small) - {'scenes.json'}
+    assert len(shared) == 5
+    assert all(small[name] == large[name] for name in shared)
+
+
+def test_second_call_renders_nothing(tmp_path, monkeypatch):
+    write_ade20k_layout(tmp_path, SPLITS, size=32)
+    before = files_in(tmp_path)
+    monkeypatch.setattr(scenes, 'render_scene', lambda *_: pytest.fail('rendered again'))
+    write_ade20k_layout(tmp_path, SPLITS, size=32)
+    assert files_in(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    'change', [{'seed': 1}, {'size': 40}, {'splits': {'training': 1}}, {'version': -1}]
+)
+def test_another_stamp_renders_into_a_clean_folder(tmp_path, monkeypatch, change):
+    write_ade20k_layout(tmp_path / 'data', SPLITS, size=32)
+    if 'version' in change:
+        monkeypatch.setattr(scenes, 'RENDERER_VERSION', change['version'])
+        change = {}
+    arguments = {'splits': SPLITS, 'seed': 0, 'size': 32} | change
+    write_ade20k_layout(tmp_path / 'data', **arguments)
+    write_ade20k_layout(tmp_path / 'fresh', **arguments)
+    assert files_in(tmp_path / 'data') == files_in(tmp_path / 'fresh')
+
+
+def test_interrupted_rendering_is_done_again(tmp_path):
+    def interrupt(iterable, total, desc):
+        for index in iterable:
+            if desc == 'training' and index == 2:
+                raise KeyboardInterrupt
+            yield index
+
+    with pytest.raises(KeyboardInterrupt):
+        write_ade20k_layout(tmp_path / 'data', SPLITS, size=32, progress=interrupt)
+    write_ade20k_layout(tmp_path / 'data', SPLITS, size=32)
+    write_ade20k_layout(tmp_path / 'fresh', SPLITS, size=32)
+    assert files_in(tmp_path / 'data') == files_in(tmp_path / 'fresh')
+
+
+def test_progress_sees_every_split(tmp_path):
+    seen = []
+
+    def progress(iterable, total, desc):
+        items = list(iterable)
+        seen.append((desc, total, len(items)))
+        return items
+
+    write_ade20k_layout(tmp_path, {'training': 2, 'extra': 1}, size=32, progress=progress)
+    assert seen == [('training', 2, 2), ('extra', 1, 1)]
+
+
+# --- refusals
+
+
+def test_folder_of_someone_else_is_refused_and_kept(tmp_path):
+    (tmp_path / 'images').mkdir()
+    (tmp_path / 'images' / 'holiday.jpg').write_bytes(b'mine')
+    with pytest.raises(ValueError, match='not empty') as caught:
+        write_ade20k_layout(tmp_path, SPLITS, size=32)
+    assert str(tmp_path) in str(caught.value)
+    assert files_in(tmp_path) == {'images/holiday.jpg': b'mine'}
+
+
+@pytest.mark.parametrize('stamp', ['not json', '[]', json.dumps({'seed': 0, 'splits': {}})])
+def test_stamp_of_someone_else_does_not_count(tmp_path, stamp):
+    (tmp_path / 'scenes.json').write_text(stamp)
+    with pytest.raises(ValueError, match='not empty'):
+        write_ade20k_layout(tmp_path, SPLITS, size=32)
+    assert (tmp_path / 'scenes.json').read_text() == stamp
+
+
+def test_foreign_file_among_rendered_ones_is_refused_and_kept(tmp_path):
+    write_ade20k_layout(tmp_path, SPLITS, size=32)
+    (tmp_path / 'annotations' / 'training' / 'by_hand.png').write_bytes(b'mine')
+    before = files_in(tmp_path)
+    with pytest.raises(ValueError, match=r'by_hand\.png'):
+        write_ade20k_layout(tmp_path, SPLITS, seed=1, size=32)
+    assert files_in(tmp_path) == before
+
+
+def test_root_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / 'data').write_text('')
+    with pytest.raises(ValueError, match='is a file'):
+        write_ade20k_layout(tmp_path / 'data', SPLITS, size=32)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'size': 24}, 'size is 24'),
+        ({'size': 60}, 'size is 60'),
+        ({'size': 64.0}, 'size is 64.0'),
+        ({'seed': -1}, 'seed is -1'),
+        ({'seed': None}, 'seed is None'),
+        ({'splits': {}}, 'splits is {}'),
+        ({'splits': ['training']}, r"splits is \['training'\]"),
+        ({'splits': {'../up': 1}}, "'../up'"),
+        ({'splits': {7: 1}}, 'split name 7'),
+        ({'splits': {'training': 0}}, r"splits\['training'\] is 0"),
+        ({'splits': {'training': True}}, r"splits\['training'\] is True"),
+        ({'splits': {'training': 2.5}}, r"splits\['training'\] is 2.5"),
+    ],
+)
+def test_bad_arguments_are_named_and_nothing_is_written(tmp_path, change, message):
+    arguments = {'splits': SPLITS, 'seed': 0, 'size': 32} | change
+    with pytest.raises(ValueError, match=message):
+        write_ade20k_layout(tmp_path / 'data', **arguments)
+    assert not (tmp_path / 'data').exists()
+
+
+@pytest.mark.parametrize('size', [0, 31, 100, '64', True])
+def test_render_scene_refuses_bad_sizes(size):
+    with pytest.raises(ValueError, match='size is'):
+        render_scene(scene_rng(0, 'training', 1), size)

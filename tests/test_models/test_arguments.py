@@ -1,0 +1,189 @@
+"""Bad values are refused at construction, by name."""
+
+import math
+
+import pytest
+from vit_oracles import ARCH, IMG, PATCH
+
+from lspt_mm.models import LSPT, PromptedViT
+
+WIDTH, DEPTH = ARCH['embed_dims'], ARCH['num_layers']
+
+#: Arguments every method has, then those of one method.
+BAD_FOR_ALL = [
+    ('num_tokens', 0),
+    ('num_tokens', -1),
+    ('num_tokens', 2.5),
+    ('num_tokens', True),
+    ('num_tokens', 'a'),
+    ('num_tokens', None),
+    ('dropout', 1.0),
+    ('dropout', -0.1),
+    ('dropout', math.nan),
+    ('dropout', 'x'),
+    ('dropout', None),
+    ('start_block', 0),
+    ('start_block', -1),
+    ('start_block', 1.5),
+    ('start_block', DEPTH + 1),
+]
+BAD = {
+    'LSPT': [
+        ('cell', 'x'),
+        ('cell', None),
+        ('cell', ['full']),
+        ('rank', 0),
+        ('rank', WIDTH + 1),
+        ('rank', 1.5),
+        ('inserted', 'x'),
+        ('cell_state', 'x'),
+        ('gspc', 'yes'),
+        ('gspc', 1),
+        ('lpc', None),
+        ('hidden_norm', 'no'),
+        ('forget_bias', 'a'),
+        ('forget_bias', None),
+        ('forget_bias', math.nan),
+        ('forget_bias', math.inf),
+    ],
+}
+#: A valid start for each method, and what makes the argument at hand count.
+GOOD = {'LSPT': {'num_tokens': 2}}
+NEEDS = {'rank': {'cell': 'low-rank'}}
+
+
+def vit(**kwargs):
+    return PromptedViT(**dict({'arch': ARCH, 'img_size': IMG, 'patch_size': PATCH}, **kwargs))
+
+
+def assert_named(error, name, value):
+    message = str(error.value)
+    assert name in message or repr(value) in message, message
+
+
+@pytest.mark.parametrize(
+    ('method', 'name', 'value'),
+    [(m, n, v) for m in BAD for n, v in BAD_FOR_ALL + BAD[m]],
+    ids=lambda value: str(value).replace(' ', ''),
+)
+def test_bad_prompter_argument(method, name, value):
+    cfg = dict(GOOD[method], type=method, **dict(NEEDS.get(name, {}).items()))
+    cfg[name] = value
+    with pytest.raises(ValueError) as error:
+        vit(prompter=cfg)
+    assert_named(error, name, value)
+
+
+@pytest.mark.parametrize(
+    ('name', 'value'),
+    [
+        ('prompter', {'type': 'Nonsense'}),
+        ('prompter', {'type': None}),
+        ('prompter', {'type': 3}),
+        ('prompter', {'num_tokens': 3}),
+        ('prompter', {}),
+        ('prompter', 'LSPT'),
+        ('prompter', ['LSPT']),
+        ('tune', 'partial-0'),
+        ('tune', f'partial-{DEPTH + 1}'),
+        ('tune', 'partial-99'),
+        ('tune', 'partial--1'),
+        ('tune', 'partial-'),
+        ('tune', 'partial-1.5'),
+        ('tune', 'x'),
+        ('tune', None),
+        ('tune', ['full']),
+        ('out_type', 'x'),
+        ('out_type', None),
+        ('out_type', 'avg_prompts'),
+        ('out_type', ['raw']),
+        ('out_indices', DEPTH),
+        ('out_indices', -DEPTH - 1),
+        ('out_indices', [0, DEPTH]),
+        ('out_indices', 'x'),
+        ('out_indices', None),
+        ('out_indices', 1.5),
+        ('out_indices', [0, 1.5]),
+        ('out_indices', []),
+        ('arch', 'nonsense'),
+        ('arch', None),
+        ('arch', {}),
+        ('arch', {k: v for k, v in ARCH.items() if k != 'num_heads'}),
+        ('arch', dict(ARCH, embed_dims=18)),
+        ('arch', dict(ARCH, num_heads=0)),
+        ('arch', dict(ARCH, num_layers=0)),
+        ('arch', dict(ARCH, embed_dims='16')),
+        ('frozen_stages', 1),
+        ('frozen_stages', -1),
+    ],
+    ids=lambda value: str(value).replace(' ', ''),
+)
+def test_bad_backbone_argument(name, value):
+    with pytest.raises(ValueError) as error:
+        vit(**{name: value})
+    bad = value.get('type', value) if name == 'prompter' and isinstance(value, dict) else value
+    assert_named(error, name, bad)
+
+
+def test_cls_token_without_class_token():
+    with pytest.raises(ValueError, match='cls_token'):
+        vit(with_cls_token=False, out_type='cls_token')
+
+
+@pytest.mark.parametrize('method', GOOD)
+def test_misspelt_prompter_argument_is_named(method):
+    with pytest.raises(Exception, match='num_token') as error:
+        vit(prompter={'type': method, 'num_token': 4})
+    assert "'num_token'" in str(error.value)
+
+
+@pytest.mark.parametrize('method', GOOD)
+def test_unknown_prompter_argument_is_named(method):
+    with pytest.raises(Exception, match='gpsc'):
+        vit(prompter=dict(GOOD[method], type=method, gpsc=True))
+
+
+def test_misspelt_backbone_argument_is_named():
+    with pytest.raises(Exception, match='drop_pathrate'):
+        vit(drop_pathrate=0.1)
+
+
+def test_unknown_method_lists_the_known_ones():
+    with pytest.raises(ValueError, match='LSPT'):
+        vit(prompter={'type': 'LPST', 'num_tokens': 2})
+
+
+@pytest.mark.parametrize('kind', ['LSPT', 'lspt_mm.LSPT', LSPT], ids=str)
+def test_ways_to_name_a_method(kind):
+    assert isinstance(vit(prompter={'type': kind, 'num_tokens': 2}).prompter, LSPT)
+
+
+@pytest.mark.parametrize(
+    'cfg',
+    [
+        {'dropout': 0},
+        {'forget_bias': 0},
+        {'forget_bias': -1},
+        {'cell': 'low-rank', 'rank': WIDTH},
+        {'cell': 'low-rank', 'rank': 1},
+        {'start_block': DEPTH},
+        # Without LPC the cell's arguments have no effect; so has the rank of a full cell.
+        {'lpc': False, 'rank': 999, 'cell': 'full'},
+        {'rank': WIDTH + 1},
+    ],
+    ids=str,
+)
+def test_good_edges(cfg):
+    vit(prompter=dict({'type': 'LSPT', 'num_tokens': 1}, **cfg))
+
+
+def test_vit_facts_are_filled_in():
+    prompter = vit(prompter={'type': 'LSPT', 'num_tokens': 2}).prompter
+    facts = (prompter.embed_dims, prompter.num_layers, prompter.patch_size)
+    assert facts == (WIDTH, DEPTH, PATCH)
+
+
+@pytest.mark.parametrize('arch', ['deit-tiny', 'DeiT-Tiny'])
+def test_arch_by_name(arch):
+    model = PromptedViT(arch, img_size=32, patch_size=16)
+    assert (model.embed_dims, model.num_layers, model.prompter) == (192, 12, None)

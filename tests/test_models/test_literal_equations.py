@@ -1,0 +1,106 @@
+"""The model against a literal re-writing of the paper's equations: outputs and all gradients."""
+
+import pytest
+import torch
+from vit_oracles import ARCH, IMG, LITERALS, METHODS, build, images, literal_forward, weighted_sum
+
+DEPTH = ARCH['num_layers']
+OUT_TYPES = ('raw', 'cls_token', 'featmap', 'avg_featmap', 'avg_tokens', 'avg_prompts')
+
+#: One row per switch, beside the shared table.
+LSPT_SWITCHES = {
+    'one-token': {'num_tokens': 1},
+    'no-gspc': {'gspc': False},
+    'no-gspc-no-lpc': {'gspc': False, 'lpc': False},
+    'norm': {'hidden_norm': True},
+    'norm-no-gspc-no-lpc': {'hidden_norm': True, 'gspc': False, 'lpc': False},
+    'own': {'inserted': 'own'},
+    'own-no-lpc': {'inserted': 'own', 'lpc': False},
+    'own-last-block': {'inserted': 'own', 'start_block': DEPTH},
+    'learned-cell': {'cell_state': 'learned'},
+    'learned-cell-late': {'cell_state': 'learned', 'start_block': 2},
+    'low-rank-1': {'cell': 'low-rank', 'rank': 1},
+    'low-rank-no-gspc-own': {'cell': 'low-rank', 'rank': 3, 'gspc': False, 'inserted': 'own'},
+    'diagonal': {'cell': 'diagonal'},
+    'diagonal-norm-late': {'cell': 'diagonal', 'hidden_norm': True, 'start_block': 2},
+}
+SWITCHES = dict(METHODS)
+for _name, _switches in LSPT_SWITCHES.items():
+    SWITCHES[_name] = dict({'type': 'LSPT', 'num_tokens': 3}, **_switches)
+
+
+def assert_equals_literal(cfg, img, out_type='featmap', out_indices=(0, DEPTH - 1), **kwargs):
+    # tune='full', so that gradients of the frozen parts are compared as well.
+    model = build(cfg, tune='full', out_type=out_type, out_indices=out_indices, **kwargs).train()
+    img = img.requires_grad_()
+    outs = model(img)
+    final_norm = kwargs.get('final_norm', True)
+    expected = literal_forward(model, img, cfg, out_type, out_indices, final_norm)
+    assert len(outs) == len(expected) == len(out_indices)
+    for out, want in zip(outs, expected, strict=True):
+        torch.testing.assert_close(out, want, rtol=1e-9, atol=1e-9)
+
+    names = ['img'] + [n for n, _ in model.named_parameters()]
+    leaves = [img] + list(model.parameters())
+    got = torch.autograd.grad(weighted_sum(outs), leaves, allow_unused=True)
+    wanted = torch.autograd.grad(weighted_sum(expected), leaves, allow_unused=True)
+    for name, a, b in zip(names, got, wanted, strict=True):
+        a = torch.zeros(()) if a is None else a
+        b = torch.zeros(()) if b is None else b
+        scale = max(1.0, b.abs().max().item())
+        assert (a - b).abs().max().item() < 1e-9 * scale, name
+
+
+def first_prompted(cfg):
+    return cfg.get('start_block', 1) - 1
+
+
+@pytest.mark.parametrize('out_type', OUT_TYPES)
+@pytest.mark.parametrize('name', SWITCHES)
+def test_equals_literal(name, out_type):
+    cfg = SWITCHES[name]
+    # avg_prompts has nothing to say about blocks before the prompts.
+    first = first_prompted(cfg) if out_type == 'avg_prompts' else 0
+    assert_equals_literal(cfg, images(), out_type, tuple(sorted({first, DEPTH - 1})))
+
+
+@pytest.mark.parametrize('size', [(16, 24), (24, 16), (8, 8), (40, 32)])
+@pytest.mark.parametrize('name', METHODS)
+def test_equals_literal_at_other_sizes(name, size):
+    assert_equals_literal(METHODS[name], images(2, *size))
+
+
+@pytest.mark.parametrize('out_type', ['raw', 'featmap', 'avg_tokens', 'avg_prompts'])
+@pytest.mark.parametrize(
+    'kwargs',
+    [
+        {'final_norm': False},
+        {'with_cls_token': False},
+        {'qkv_bias': False},
+        {'layer_scale_init_value': 0.1},
+        {'img_size': (16, 32)},
+        {'out_indices': (1,)},
+        {'out_indices': (0, 1, 2)},
+    ],
+    ids=str,
+)
+def test_equals_literal_with_other_vits(kwargs, out_type):
+    img = images(2, *kwargs.get('img_size', (IMG, IMG)))
+    assert_equals_literal(METHODS['lspt'], img, out_type, **kwargs)
+
+
+@pytest.mark.parametrize('depth', [1, 2, 5])
+def test_equals_literal_at_other_depths(depth):
+    arch = dict(ARCH, num_layers=depth)
+    assert_equals_literal(METHODS['lspt'], images(), out_indices=(depth - 1,), arch=arch)
+
+
+def test_every_method_has_an_oracle():
+    assert {cfg['type'] for cfg in METHODS.values()} == set(LITERALS)
+
+
+def test_avg_prompts_before_prompts_enter_says_so():
+    model = build({'type': 'LSPT', 'num_tokens': 2, 'start_block': 2}, out_type='avg_prompts',
+                  out_indices=(0, 2))  # fmt: skip
+    with pytest.raises(ValueError, match='block 1 has no prompts'):
+        model(images())

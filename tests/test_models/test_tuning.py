@@ -1,0 +1,204 @@
+"""What is trained, what is frozen, and what train mode means for each."""
+
+import pytest
+import torch
+from vit_oracles import ARCH, METHODS, build, images, weighted_sum
+
+DEPTH = ARCH['num_layers']
+LSPT = METHODS['lspt']
+PROMPTER = {
+    'prompter.prompts',
+    'prompter.lstm.weight_ih',
+    'prompter.lstm.weight_hh',
+    'prompter.lstm.bias_ih',
+    'prompter.lstm.bias_hh',
+}
+LAYER = ('ln1', 'attn.qkv', 'attn.proj', 'ln2', 'ffn.layers.0.0', 'ffn.layers.1')
+LINEAR_AND_NORMS = ['patch_embed.projection', 'ln1'] + [
+    f'layers.{i}.{m}' for i in range(DEPTH) for m in LAYER
+]
+BIASES = {f'{m}.bias' for m in LINEAR_AND_NORMS}
+VIT = {'cls_token', 'pos_embed'} | BIASES | {f'{m}.weight' for m in LINEAR_AND_NORMS}
+
+
+def last_blocks(k):
+    modules = [f'layers.{i}.{m}' for i in range(DEPTH - k, DEPTH) for m in LAYER] + ['ln1']
+    return {f'{m}.{p}' for m in modules for p in ('weight', 'bias')}
+
+
+TUNED = {
+    'prompts': PROMPTER,
+    'nothing': set(),
+    'bias': BIASES,
+    'prompts+bias': PROMPTER | BIASES,
+    'partial-1': last_blocks(1),
+    'partial-2': last_blocks(2),
+    f'partial-{DEPTH}': last_blocks(DEPTH),
+    'full': VIT | PROMPTER,
+}
+
+
+def trainable(model):
+    return {n for n, p in model.named_parameters() if p.requires_grad}
+
+
+def test_lists_of_this_file_cover_the_model():
+    assert {n for n, _ in build(LSPT).named_parameters()} == VIT | PROMPTER
+
+
+@pytest.mark.parametrize('tune', TUNED)
+def test_trainable_names(tune):
+    assert trainable(build(LSPT, tune=tune)) == TUNED[tune]
+
+
+@pytest.mark.parametrize('tune', TUNED)
+def test_trainable_names_without_prompter(tune):
+    assert trainable(build(tune=tune)) == TUNED[tune] - PROMPTER
+
+
+@pytest.mark.parametrize('tune', TUNED)
+def test_names_survive_train_and_init_weights(tune):
+    model = build(LSPT, tune=tune)
+    model.init_weights()
+    model.train().eval().train(True)
+    assert trainable(model) == TUNED[tune]
+
+
+@pytest.mark.parametrize('tune', TUNED)
+def test_only_tuned_parameters_change(tune):
+    model = build(LSPT, tune=tune, out_type='raw').train()
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if parameters:
+        optimizer = torch.optim.AdamW(parameters, lr=1e-2)
+        for step in range(3):
+            optimizer.zero_grad()
+            weighted_sum(model(images(seed=step))).backward()
+            optimizer.step()
+    else:
+        assert not model(images())[0].requires_grad
+    changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert changed == TUNED[tune]
+
+
+GRADIENTS = dict(
+    METHODS,
+    **{
+        f'{cell}-{inserted}-{state}-{start}': {
+            'type': 'LSPT', 'num_tokens': 2, 'cell': cell, 'inserted': inserted, 'rank': 2,
+            'cell_state': state, 'start_block': start,
+        }
+        for cell in ('full', 'low-rank', 'diagonal')
+        for inserted in ('first', 'own')
+        for state in ('zero', 'learned')
+        for start in (1, DEPTH - 1, DEPTH)
+    },
+    **{
+        f'no-lpc-{start}': {
+            'type': 'LSPT', 'num_tokens': 2, 'lpc': False, 'gspc': False, 'start_block': start,
+        }
+        for start in (1, DEPTH)
+    },
+)  # fmt: skip
+
+
+@pytest.mark.parametrize('tune', ['prompts', 'prompts+bias', 'full'])
+@pytest.mark.parametrize('name', GRADIENTS)
+def test_every_tuned_parameter_gets_a_gradient(name, tune):
+    # A trainable parameter without one stops distributed training.
+    model = build(GRADIENTS[name], tune=tune).train()
+    weighted_sum(model(images())).backward()
+    for parameter_name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, parameter_name
+            assert parameter.grad.isfinite().all(), parameter_name
+            assert parameter.grad.ne(0).any(), parameter_name
+        else:
+            assert parameter.grad is None, parameter_name
+
+
+# ---- modes ------------------------------------------------------------------------------------
+
+
+def modes(model):
+    return {n: m.training for n, m in model.named_modules()}
+
+
+@pytest.mark.parametrize('tune', TUNED)
+def test_frozen_modules_stay_in_eval_mode(tune):
+    model = build(LSPT, tune=tune, drop_path_rate=0.3, drop_rate=0.1)
+    assert model.train() is model
+    mode = modes(model)
+    assert mode.pop('') is True  # with_cp and mmengine ask the backbone itself
+    tuned = TUNED[tune]
+    for name, training in mode.items():
+        below = any(n.startswith(name + '.') for n in tuned)
+        parameters = any(n.startswith(name + '.') for n in VIT | PROMPTER)
+        if parameters:
+            assert training == below, name
+        elif tune in ('prompts', 'nothing'):
+            assert not training, name  # dropout and drop path of the frozen ViT
+        elif tune == 'full':
+            assert training, name
+
+
+@pytest.mark.parametrize('tune', TUNED)
+def test_eval_means_all_of_it(tune):
+    model = build(LSPT, tune=tune)
+    model.train()
+    assert model.eval() is model
+    assert model.train(False) is model
+    assert not any(modes(model).values())
+
+
+def test_partial_leaves_drop_path_of_frozen_blocks_off():
+    model = build(LSPT, tune='partial-1', drop_path_rate=0.3).train()
+    assert not any(m.training for m in model.layers[0].modules())
+    assert all(m.training for m in model.layers[-1].modules())
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_frozen_backbone_trains_without_noise(name):
+    model = build(METHODS[name], tune='prompts', drop_path_rate=0.3, drop_rate=0.3).train()
+    assert torch.equal(model(images(8))[0], model(images(8))[0])
+
+
+@pytest.mark.parametrize('drop', [{'drop_path_rate': 0.5}, {'drop_rate': 0.3}], ids=str)
+def test_full_tuning_trains_with_noise(drop):
+    model = build(LSPT, tune='full', **drop).train()
+    assert not torch.equal(model(images(8))[0], model(images(8))[0])
+    model.eval()
+    assert torch.equal(model(images(8))[0], model(images(8))[0])
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_prompt_dropout_in_train_mode_only(name):
+    cfg = dict(METHODS[name], dropout=0.5)
+    model, plain = build(cfg).train(), build(METHODS[name])
+    assert not torch.equal(model(images())[0], model(images())[0])
+    model.eval()
+    assert torch.equal(model(images())[0], plain(images())[0])
+
+
+@pytest.mark.parametrize('tune', ['nothing', 'bias', 'partial-1'])
+def test_no_prompt_dropout_where_prompts_are_frozen(tune):
+    model = build(dict(LSPT, dropout=0.5), tune=tune).train()
+    assert torch.equal(model(images())[0], model(images())[0])
+
+
+def test_one_dropout_mask_for_the_batch():
+    model = build(dict(LSPT, dropout=0.5)).train()
+    same = images(1).expand(4, -1, -1, -1)
+    out = model(same)[0]
+    for other in out[1:]:
+        torch.testing.assert_close(other, out[0], rtol=1e-12, atol=1e-12)
+
+
+def test_dropout_scales_what_it_keeps():
+    model = build(dict(LSPT, dropout=0.25)).train()
+    torch.manual_seed(0)
+    prompts, _ = model.prompter.first(torch.zeros(1, 4, ARCH['embed_dims'], dtype=torch.float64))
+    raw = model.prompter.prompts[:1]
+    kept = prompts.ne(0)
+    assert 0 < kept.sum() < kept.numel()
+    torch.testing.assert_close(prompts[kept], raw[kept] / 0.75)

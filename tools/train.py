@@ -1,0 +1,85 @@
+"""Train a model from a config, as in other OpenMMLab projects.
+
+    python tools/train.py configs/lspt_upernet_ade20k.py --work-dir work_dirs/ade --amp
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.engine.launch import (
+    add_common_arguments,
+    build_runner,
+    input_errors_as_messages,
+    load_config,
+)
+from lspt_mm.errors import InputError
+
+
+def parse_args() -> argparse.Namespace:
+    """Options of training."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    add_common_arguments(parser)
+    parser.add_argument(
+        '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
+        help='go on from a checkpoint, or without a path from the latest in the work dir',
+    )  # fmt: skip
+    parser.add_argument(
+        '--amp', action='store_true',
+        help='mixed precision: bfloat16 on CPUs and GPUs that have it, else float16',
+    )  # fmt: skip
+    parser.add_argument('--seed', type=int, help="random seed, instead of the config's")
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument('--pretrained', help="file of the ViT's weights, instead of the config's")
+    weights.add_argument(
+        '--random-backbone', action='store_true',
+        help='run on a random ViT on purpose (to time a run, say); results mean nothing',
+    )  # fmt: skip
+    return parser.parse_args()
+
+
+def apply_options(cfg, args: argparse.Namespace) -> None:
+    """Write the options of training into the config."""
+    if args.amp:
+        turn_on_amp(cfg)
+    if args.seed is not None:
+        cfg.randomness = dict(cfg.get('randomness') or {}, seed=args.seed)
+    if args.pretrained or args.random_backbone:
+        cfg.model.backbone.pretrained = args.pretrained
+    if args.random_backbone:
+        hooks = [h for h in cfg.get('custom_hooks') or [] if 'BackboneWeights' not in h['type']]
+        cfg.custom_hooks = [*hooks, {'type': 'lspt_mm.BackboneWeightsHook', 'allow_random': True}]
+    if args.resume:
+        cfg.resume = True
+        if args.resume != 'auto':
+            if not Path(args.resume).is_file():
+                raise InputError(f'--resume {args.resume}: no such checkpoint file')
+            cfg.load_from = args.resume
+
+
+def turn_on_amp(cfg) -> None:
+    """Mixed precision in the cheapest form that this machine has."""
+    if cfg.optim_wrapper.type not in ('OptimWrapper', 'AmpOptimWrapper'):
+        return  # the config has chosen a wrapper of its own
+    if torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.loss_scale = 'dynamic'
+    else:
+        cfg.optim_wrapper.type = 'lspt_mm.Bf16OptimWrapper'
+        cfg.optim_wrapper.pop('loss_scale', None)
+
+
+def main() -> None:
+    """Train."""
+    args = parse_args()
+    with input_errors_as_messages(args.debug):
+        cfg = load_config(args)
+        apply_options(cfg, args)
+        loaders = ('train_dataloader', *(['val_dataloader'] if cfg.get('val_cfg') else []))
+        build_runner(cfg, loaders).train()
+
+
+if __name__ == '__main__':
+    main()
