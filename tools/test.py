@@ -1,6 +1,6 @@
 """Test a checkpoint with a config, as in other OpenMMLab projects.
 
-    python tools/test.py configs/lspt_upernet_ade20k.py work_dirs/ade/iter_160000.pth --tta
+python tools/test.py configs/lspt_upernet_ade20k.py work_dirs/ade/iter_160000.pth --tta
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Train a model from a config, as in other OpenMMLab projects.
 
-    python tools/train.py configs/lspt_upernet_ade20k.py --work-dir work_dirs/ade --amp
+python tools/train.py configs/lspt_upernet_ade20k.py --work-dir work_dirs/ade --amp
 """
 
 import argparse

@@ -6,7 +6,7 @@ shapes either way, and compute another function.
 _base_ = '../lspt_upernet_ade20k.py'
 model = dict(
     backbone=dict(
-        arch=dict(embed_dims=384, num_layers=12, num_heads=12, feedforward_channels=1536),
+        arch=dict(_delete_=True, embed_dims=384, num_layers=12, num_heads=12, feedforward_channels=1536),
         pretrained='pretrained/vit-s-300ep.pth.tar'),
     neck=dict(embed_dim=384),
     decode_head=dict(in_channels=[384, 384, 384, 384]),

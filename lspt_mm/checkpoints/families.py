@@ -50,15 +50,17 @@ def to_mmpretrain(checkpoint: dict) -> Mapped:
     if prefix is None:
         shown = ', '.join(map(str, list(state)[:5])) or 'none at all'
         raise ValueError(f'no Vision Transformer in it; its first keys: {shown}')
-    inner = {k[len(prefix):]: k for k in state if k.startswith(prefix)}
+    inner = {k[len(prefix) :]: k for k in state if k.startswith(prefix)}
     timm_names = any(k.startswith('blocks.') for k in inner)
-    tensors = {}
+    tensors, used = {}, set()
     for name, key in inner.items():
         new = _rename(name) if timm_names else name
         if _VIT_KEYS.match(new) and isinstance(state[key], Tensor):
             tensors[new] = state[key]
-    used = {inner[n] for n in inner if (_rename(n) if timm_names else n) in tensors}
-    family = 'mmpretrain' if not timm_names else 'MoCo v3' if 'base_encoder' in prefix else 'timm/MAE'
+            used.add(key)
+    family = 'timm or MAE' if timm_names else 'mmpretrain'
+    if 'base_encoder' in prefix:
+        family = 'MoCo v3'
     return Mapped(tensors, [k for k in state if k not in used], family)
 
 
@@ -71,9 +73,7 @@ def unwrap(checkpoint: dict) -> dict:
 
 
 def _has_vit(state: dict, prefix: str) -> bool:
-    return any(
-        prefix + name in state for name in ('patch_embed.proj.weight', 'patch_embed.projection.weight')
-    )
+    return any(f'{prefix}patch_embed.{name}.weight' in state for name in ('proj', 'projection'))
 
 
 def _rename(name: str) -> str:

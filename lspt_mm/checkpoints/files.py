@@ -1,24 +1,14 @@
 """Reading checkpoint files without executing anything in them."""
 
 import pickle
+import re
 from pathlib import Path
 from urllib.parse import urlparse
 
-import numpy as np
 import torch
-from mmengine.logging.history_buffer import HistoryBuffer
 
+from lspt_mm._compat import mmengine_checkpoints_allowed
 from lspt_mm.errors import InputError
-
-#: What MMEngine's own training checkpoints hold besides tensors: log histories and numpy values.
-_MMENGINE_TYPES = [
-    HistoryBuffer,
-    np.ndarray,
-    np.dtype,
-    np._core.multiarray._reconstruct if hasattr(np, '_core') else np.core.multiarray._reconstruct,
-    np._core.multiarray.scalar if hasattr(np, '_core') else np.core.multiarray.scalar,
-    *{type(np.dtype(code)) for code in '?bBhHiIlLqQefdSU'},
-]
 
 
 def is_url(source: str) -> bool:
@@ -44,10 +34,11 @@ def read_checkpoint(source: str) -> dict:
     if not path.is_file():
         raise InputError(f'{path}: no such checkpoint file')
     try:
-        with torch.serialization.safe_globals(_MMENGINE_TYPES):
+        with mmengine_checkpoints_allowed():
             content = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).split('. ')[-1].strip().splitlines()[-1]
+        found = re.search(r'(Unsupported .*?|the file asks .*?)( was not|: refused|$)', str(error))
+        reason = found[1] if found else str(error).splitlines()[0][:200]
         raise InputError(
             f'{path}: not read, as it holds more than tensors and plain values, or is damaged '
             f'({reason}). If you trust where it comes from, write its weights alone with '

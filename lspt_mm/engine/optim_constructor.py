@@ -52,7 +52,7 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 group['weight_decay'] = self.base_wd * decay_mult
             params.append(group)
         if not params:
-            raise ValueError("nothing to train: no parameter has requires_grad (see tune=)")
+            raise ValueError('nothing to train: no parameter has requires_grad (see tune=)')
 
     def _multipliers(self, full_name: str, name: str, owner: nn.Module):
         custom = self.paramwise_cfg['custom_keys']

@@ -1,4 +1,4 @@
-"""What a run needs from outside, looked for before anything is built; all that is missing at once."""
+"""What a run needs from outside, looked for before anything is built."""
 
 import os
 from pathlib import Path

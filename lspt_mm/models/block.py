@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 
 def insert_prompts(x: Tensor, prompts: Tensor, num_extra: int) -> Tensor:
-    """``[extra | patches]`` (B, E+N, D) and prompts (1 or B, P, D) to ``[extra | prompts | patches]``."""
+    """``[extra | patches]`` (B, E+N, D), prompts (1|B, P, D) to ``[extra | prompts | patches]``."""
     prompts = prompts.to(x.dtype).expand(x.size(0), -1, -1)
     return torch.cat((x[:, :num_extra], prompts, x[:, num_extra:]), dim=1)  # (B, E+P+N, D)
 

@@ -1,5 +1,6 @@
 """A frozen Vision Transformer with prompts: the loop over blocks, freezing, what comes out."""
 
+import inspect
 from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
@@ -8,6 +9,7 @@ from torch import Tensor, cat
 from torch.utils.checkpoint import checkpoint
 
 from lspt_mm.models.block import run_block
+from lspt_mm.models.prompters.base import Prompter
 from lspt_mm.models.tuning import apply_tune, check_tune, train_tuned_only
 from lspt_mm.registry import MODELS, PROMPTERS
 
@@ -50,7 +52,7 @@ class PromptedViT(VisionTransformer):
             'bias', 'prompts+bias', 'partial-K' (the last K blocks) or 'full'. Whatever has
             nothing to train stays in eval mode.
         out_indices (int | Sequence[int]): Blocks whose output is returned, counted from 0;
-            negative ones count from the end.
+            negative ones count from the end. With a prompter the last block is one of them.
         out_type (str): For each of ``out_indices``, mmpretrain's 'raw' ``[class | patches]``
             (B, E+N, D), 'cls_token' (B, D), 'featmap' (B, D, H, W), 'avg_featmap' (B, D); and
             'avg_tokens' (B, D), the mean of prompts and patches, and 'avg_prompts' (B, D), the
@@ -90,12 +92,14 @@ class PromptedViT(VisionTransformer):
         check_tune(tune, num_layers)
         if 'frozen_stages' in kwargs:
             raise ValueError("frozen_stages: not used here; say tune='nothing' or tune='partial-K'")
-        if out_type not in self.OUT_TYPES:
+        if not isinstance(out_type, str) or out_type not in self.OUT_TYPES:
             raise ValueError(f'out_type={out_type!r}: expected one of {sorted(self.OUT_TYPES)}')
         if out_type == 'avg_prompts' and prompter is None:
             raise ValueError("out_type='avg_prompts' needs a prompter, but prompter=None")
-        if pretrained is None and isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
-            pretrained, init_cfg = init_cfg['checkpoint'], None
+        if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
+            pretrained, init_cfg = pretrained or init_cfg.get('checkpoint', ''), None
+        if not (pretrained is None or (isinstance(pretrained, str) and pretrained)):
+            raise ValueError(f'pretrained={pretrained!r}: expected a path, a URL or None')
         super().__init__(
             arch,
             out_indices=self._check_out_indices(out_indices, num_layers),
@@ -108,6 +112,12 @@ class PromptedViT(VisionTransformer):
         self.weights_from = None
         self.with_cp = with_cp
         self.prompter = None if prompter is None else self._build_prompter(prompter)
+        if prompter is not None and max(self.out_indices) < num_layers - 1:
+            raise ValueError(
+                f'out_indices={out_indices!r}: with a prompter the last block ({num_layers - 1}, '
+                'or -1) has to be among them; prompts after the last one taken would never get a '
+                'gradient. For a shallower ViT give arch fewer num_layers'
+            )
         self.tune = tune
         apply_tune(self, tune)
 
@@ -119,7 +129,9 @@ class PromptedViT(VisionTransformer):
                 raise ValueError(f'arch={arch!r}: expected one of {sorted(cls.arch_zoo)} or a dict')
             return cls.arch_zoo[arch.lower()]['num_layers']
         keys = ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')
-        if not isinstance(arch, dict) or any(not isinstance(arch.get(k), int) for k in keys):
+        if not isinstance(arch, dict) or not all(
+            isinstance(arch.get(k), int) and arch[k] > 0 for k in keys
+        ):
             raise ValueError(f'arch={arch!r}: expected a name or a dict of integers {keys}')
         if arch['embed_dims'] % arch['num_heads']:
             raise ValueError(
@@ -130,9 +142,11 @@ class PromptedViT(VisionTransformer):
 
     @staticmethod
     def _check_out_indices(out_indices, num_layers: int) -> list:
-        indices = [out_indices] if isinstance(out_indices, int) else list(out_indices)
+        indices = [out_indices] if isinstance(out_indices, int) else out_indices
+        if not isinstance(indices, (list, tuple)):
+            raise ValueError(f'out_indices={out_indices!r}: expected an integer or a list of them')
         for index in indices:
-            if not -num_layers <= index < num_layers:
+            if not isinstance(index, int) or not -num_layers <= index < num_layers:
                 raise ValueError(
                     f'out_indices={out_indices!r}: blocks are counted from 0 to {num_layers - 1} '
                     f'here (or from -1 backwards), {index} is none'
@@ -142,9 +156,20 @@ class PromptedViT(VisionTransformer):
     def _build_prompter(self, cfg: dict):
         if not isinstance(cfg, dict) or 'type' not in cfg:
             raise ValueError(f"prompter={cfg!r}: expected None or dict(type='LSPT', ...)")
-        if isinstance(cfg['type'], str) and PROMPTERS.get(cfg['type']) is None:
+        method = cfg['type']
+        if isinstance(method, str):
+            method = PROMPTERS.get(method)
+        if not (isinstance(method, type) and issubclass(method, Prompter)):
             known = ', '.join(sorted(PROMPTERS.module_dict))
             raise ValueError(f'prompter type={cfg["type"]!r}: expected one of {known}')
+        # A method's own arguments are named in its signature; **vit takes the ViT's shape.
+        known = set(inspect.signature(method).parameters) - {'vit'}
+        for name in cfg:
+            if name not in known and name != 'type':
+                raise ValueError(
+                    f'prompter: {method.__name__} has no argument {name!r}; it has '
+                    f'{", ".join(sorted(known))}'
+                )
         patch = self.patch_embed.projection.kernel_size[0]
         return PROMPTERS.build(
             dict(cfg, embed_dims=self.embed_dims, num_layers=self.num_layers, patch_size=patch)
@@ -170,7 +195,10 @@ class PromptedViT(VisionTransformer):
         # Called for every way of loading, mmengine's own included. Only a state dict that holds
         # the whole ViT makes it a trained one.
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        if all(prefix + name in state_dict for name in self.backbone_state_dict()):
+        if all(
+            prefix + name in state_dict and state_dict[prefix + name].shape == value.shape
+            for name, value in self.backbone_state_dict().items()
+        ):
             self.weights_from = 'a checkpoint'
 
     def train(self, mode: bool = True) -> 'PromptedViT':

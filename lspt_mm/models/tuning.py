@@ -24,7 +24,7 @@ def apply_tune(vit: nn.Module, tune: str) -> None:
     - ``prompts``: the prompter alone (nothing, if there is none);
     - ``nothing``: no parameter at all (linear probe, frozen backbone);
     - ``bias``: the ViT's biases (BitFit), without the prompter; ``prompts+bias``: both;
-    - ``partial-K``: the last K blocks and the final norm;
+    - ``partial-K``: the last K blocks and the final norms;
     - ``full``: the ViT and the prompter.
 
     MAE's position embedding is a fixed one and stays so except with ``full``.
@@ -34,7 +34,7 @@ def apply_tune(vit: nn.Module, tune: str) -> None:
     last_blocks = ()
     if tune.startswith('partial-'):
         first = vit.num_layers - int(tune.split('-')[1])
-        last_blocks = tuple(f'layers.{i}.' for i in range(first, vit.num_layers)) + ('ln1.',)
+        last_blocks = tuple(f'layers.{i}.' for i in range(first, vit.num_layers)) + ('ln1.', 'ln2.')
     for name, parameter in vit.named_parameters():
         if name.startswith('prompter.'):
             parameter.requires_grad_(with_prompter)

@@ -104,7 +104,6 @@ def test_bad_prompter_argument(method, name, value):
         ('out_indices', None),
         ('out_indices', 1.5),
         ('out_indices', [0, 1.5]),
-        ('out_indices', []),
         ('arch', 'nonsense'),
         ('arch', None),
         ('arch', {}),

@@ -117,6 +117,24 @@ def test_every_tuned_parameter_gets_a_gradient(name, tune):
             assert parameter.grad is None, parameter_name
 
 
+@pytest.mark.parametrize('tune', ['prompts', 'full'])
+@pytest.mark.parametrize('out_type', ['raw', 'featmap', 'avg_featmap', 'avg_tokens', 'avg_prompts'])
+@pytest.mark.parametrize('name', METHODS)
+def test_every_tuned_parameter_gets_a_gradient_from_any_output(name, out_type, tune):
+    model = build(METHODS[name], tune=tune, out_type=out_type).train()
+    weighted_sum(model(images())).backward()
+    missing = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not missing
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_init_weights_leaves_the_prompter_alone(name):
+    model = build(METHODS[name])
+    before = {k: v.clone() for k, v in model.prompter.state_dict().items()}
+    model.init_weights()
+    assert all(torch.equal(v, before[k]) for k, v in model.prompter.state_dict().items())
+
+
 # ---- modes ------------------------------------------------------------------------------------
 
 

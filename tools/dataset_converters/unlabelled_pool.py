@@ -47,6 +47,7 @@ def random_crop(image: Image.Image, side: int, rng: np.random.Generator) -> Imag
 
 
 def main() -> None:
+    """Write the pool."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n\n')[0])
     parser.add_argument('sources', nargs='+', type=Path, help='folders and zip files of images')
     parser.add_argument('--to', type=Path, required=True, help='folder of the pool, made if absent')

@@ -48,6 +48,7 @@ class Prompter(nn.Module):
         super().__init__()
         check_int('num_tokens', num_tokens, 1)
         check_int('start_block', start_block, 1, num_layers)
+        check_number('dropout', dropout)
         if not 0 <= dropout < 1:
             raise ValueError(f'dropout={dropout!r}: expected a probability in [0, 1)')
         self.num_tokens = num_tokens
@@ -115,6 +116,13 @@ def check_int(name: str, value, least: int, most: Optional[int] = None) -> None:
     if not ok or (most is not None and value > most):
         span = f'of at least {least}' if most is None else f'from {least} to {most}'
         raise ValueError(f'{name}={value!r}: expected an integer {span}')
+
+
+def check_number(name: str, value) -> None:
+    """Raise ValueError unless ``value`` is a finite number."""
+    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not ok:
+        raise ValueError(f'{name}={value!r}: expected a finite number')
 
 
 def check_choice(name: str, value, choices) -> None:

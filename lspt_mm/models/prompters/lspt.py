@@ -11,6 +11,7 @@ from lspt_mm.models.prompters.base import (
     check_bool,
     check_choice,
     check_int,
+    check_number,
     vpt_uniform,
 )
 from lspt_mm.models.prompters.lstm_cells import DiagonalCell, FullCell, LowRankCell
@@ -91,6 +92,7 @@ class LSPT(Prompter):
         check_choice('cell_state', cell_state, ('zero', 'learned'))
         if cell == 'low-rank':
             check_int('rank', rank, 1, self.embed_dims)
+        check_number('forget_bias', forget_bias)
         self.gspc = gspc
         self.hidden_norm = hidden_norm
         self.inserted = inserted
@@ -98,8 +100,11 @@ class LSPT(Prompter):
         steps = self.num_prompted - 1
         sets = steps + 1 if inserted == 'first' else max(steps, 1)
         self.prompts = vpt_uniform(
-            sets, num_tokens, self.embed_dims,
-            patch_size=self.patch_size, embed_dims=self.embed_dims,
+            sets,
+            num_tokens,
+            self.embed_dims,
+            patch_size=self.patch_size,
+            embed_dims=self.embed_dims,
         )
         self.lstm = None
         self.initial_cell = None

@@ -1,0 +1,54 @@
+"""Rendered scenes of ``lspt_mm.datasets.scenes``: 16 classes, 128x128, ADE20K's layout and labels.
+
+``validation`` is for choosing hyper-parameters, ``test`` for the report.
+"""
+data_root = 'work_dirs/demo/scenes'
+data_help = 'The scenes are rendered by tools/demo.py (make demo).'
+crop_size = (96, 96)
+load_labels = dict(type='lspt_mm.LoadSegLabels', num_classes=16)
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    load_labels,
+    dict(type='RandomResize', scale=(128, 128), ratio_range=(0.75, 1.5), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.9),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackSegInputs')
+]
+test_pipeline = [dict(type='LoadImageFromFile'), load_labels, dict(type='PackSegInputs')]
+img_ratios = [0.75, 1.0, 1.25]
+tta_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='TestTimeAug',
+        transforms=[
+            [dict(type='Resize', scale_factor=r, keep_ratio=True) for r in img_ratios],
+            [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)],
+            [load_labels],
+            [dict(type='PackSegInputs')],
+        ])
+]
+train_dataloader = dict(
+    batch_size=16,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type='lspt_mm.SceneDataset', data_root=data_root, split='training',
+        pipeline=train_pipeline))
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='lspt_mm.SceneDataset', data_root=data_root, split='validation',
+        pipeline=test_pipeline))
+test_dataloader = dict(
+    batch_size=1,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='lspt_mm.SceneDataset', data_root=data_root, split='test', pipeline=test_pipeline))
+val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+test_evaluator = val_evaluator

@@ -1,0 +1,61 @@
+"""Attention of class token and prompts over the image, block by block."""
+
+from typing import List, NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+from lspt_mm.models.block import insert_prompts, split_heads
+from lspt_mm.models.prompted_vit import BlockStep, PromptedViT
+
+
+class BlockAttention(NamedTuple):
+    """Where a block's class token and prompts look: weights on the grid of patches.
+
+    ``cls``: (B, H, h, w), or None without a class token; ``prompts``: (B, P, H, h, w), or None
+    before prompts enter. The weights on patches of one query sum to at most 1; what is missing
+    went to the class token and the prompts.
+    """
+
+    number: int
+    cls: Optional[Tensor]
+    prompts: Optional[Tensor]
+
+
+@torch.no_grad()
+def attention_maps(vit: PromptedViT, img: Tensor) -> List[BlockAttention]:
+    """Attention in every block of ``vit``, for images (B, 3, H, W) as its data preprocessor gives.
+
+    The weights are computed beside the forward pass from what enters each block, as its fused
+    attention never forms them. In the last block prompts are asked as well, even where the model
+    itself runs them there as keys and values only.
+    """
+    maps: List[BlockAttention] = []
+
+    def look(step: BlockStep) -> None:
+        maps.append(_look(vit, step))
+
+    vit.unroll(img, look)
+    return maps
+
+
+def _look(vit: PromptedViT, step: BlockStep) -> BlockAttention:
+    layer, extra = vit.layers[step.number - 1], vit.num_extra_tokens
+    tokens, num_prompts = step.x_in, 0
+    if step.prompts_in is not None:
+        num_prompts = step.prompts_in.size(1)
+        tokens = insert_prompts(tokens, step.prompts_in, extra)
+    q, k, _ = split_heads(layer.attn, layer.attn.qkv(layer.ln1(tokens)), 3)  # (B, H, T, d)
+    q = q[:, :, : extra + num_prompts]
+    temperature = None if vit.prompter is None else vit.prompter.temperature(step.number)
+    scale = q.size(-1) ** -0.5
+    if temperature is not None and num_prompts:
+        scale = scale / temperature
+    weights = (q @ k.transpose(-1, -2) * scale).softmax(dim=-1)
+    # Columns of the patches only, on their grid: (B, H, E+P, h, w).
+    weights = weights[..., extra + num_prompts :].unflatten(-1, step.hw)
+    return BlockAttention(
+        number=step.number,
+        cls=weights[:, :, 0] if extra else None,
+        prompts=weights[:, :, extra:].transpose(1, 2) if num_prompts else None,
+    )

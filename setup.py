@@ -1,0 +1,76 @@
+"""Packaging of lspt_mm."""
+
+import re
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).resolve().parent
+#: Folders of the checkout that a wheel carries in ``lspt_mm/.mim``, OpenMMLab's place for them.
+CARRIED = ('configs', 'tools')
+BYTE_CODE = ('__pycache__', '*.py[cod]')
+
+
+def version() -> str:
+    """Version of the package, read without importing it (it would import torch)."""
+    text = (ROOT / 'lspt_mm' / 'version.py').read_text(encoding='utf-8')
+    return re.search(r"^__version__ = '([^']+)'", text, re.MULTILINE).group(1)
+
+
+def pins(filename: str, pattern: str) -> list:
+    """Requirements of ``filename`` whose line begins with ``pattern``."""
+    lines = (ROOT / filename).read_text(encoding='utf-8').splitlines()
+    return [line.strip() for line in lines if re.match(pattern, line)]
+
+
+def readme() -> str:
+    """README, if this copy of the tree has one."""
+    path = ROOT / 'README.md'
+    return path.read_text(encoding='utf-8') if path.is_file() else ''
+
+
+class BuildWithConfigs(build_py):
+    """Copies configs and tools into the built package; the source tree stays as it is.
+
+    An editable installation copies nothing: ``lspt_mm.configs_path`` looks into the checkout.
+    """
+
+    def run(self):
+        """Build the package, then add ``.mim``."""
+        super().run()
+        if not self.editable_mode:
+            self._carry(Path(self.build_lib) / 'lspt_mm' / '.mim')
+
+    def _carry(self, target: Path) -> None:
+        # `build/` outlives a build: what has gone from the tree must go from there too.
+        shutil.rmtree(target, ignore_errors=True)
+        for folder in CARRIED:
+            shutil.copytree(
+                ROOT / folder, target / folder, ignore=shutil.ignore_patterns(*BYTE_CODE)
+            )
+        # mmengine and mim read this list of metafiles before they look for a config.
+        index = ROOT / 'model-index.yml'
+        text = index.read_text(encoding='utf-8') if index.is_file() else 'Import: []\n'
+        (target / 'model-index.yml').write_text(text, encoding='utf-8')
+
+
+setup(
+    name='lspt_mm',
+    version=version(),
+    description='Visual prompt tuning of frozen Vision Transformers for the OpenMMLab stack',
+    long_description=readme(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=['lspt_mm', 'lspt_mm.*']),
+    # No mm* package here: the maintained and the original distributions share their import
+    # names, either serves, and both in one environment break each other. The extras choose.
+    install_requires=['torch>=2.6', 'torchvision', 'timm>=1.0', 'numpy', 'pillow'],
+    extras_require={
+        'onedl': pins('requirements.txt', r'onedl-'),
+        'openmmlab': pins('requirements-openmmlab.txt', r'mm|ftfy|regex|setuptools'),
+    },
+    cmdclass={'build_py': BuildWithConfigs},
+)

@@ -1,0 +1,177 @@
+"""From nothing to two mIoUs: render scenes, pre-train a small ViT on them, tune it with prompts.
+
+Every step is one of the library's own commands, shown as it is run:
+
+1. render scenes (16 classes, ADE20K's layout): unlabelled, training, validation and test;
+2. pre-train a ViT of 8 blocks on the unlabelled ones with MMPretrain's MAE;
+3. freeze it, and train an UPerNet head on it, with prompts and without;
+4. test both on scenes that nothing was tuned or selected on; draw pictures.
+
+    python tools/demo.py                     (make demo)
+    python tools/demo.py --seed 1 --out work_dirs/demo_1
+
+Scenes and ViT are kept and used again by the next run with the same --out and --seed.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Dict, List
+
+import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.datasets.scenes import write_ade20k_layout
+
+TOOLS = Path(__file__).resolve().parent
+CONFIGS = TOOLS.parent / 'configs' / 'demo'
+SCENES = {'unlabelled': 2400, 'training': 320, 'validation': 100, 'test': 200}
+SUFFIX = '_upernet_scenes.py'
+BASELINE = 'frozen'
+
+
+def parse_args() -> argparse.Namespace:
+    """Options of the demo."""
+    methods = sorted(p.name[: -len(SUFFIX)] for p in CONFIGS.glob('*' + SUFFIX))
+    methods.remove(BASELINE)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'), help='folder for all')
+    parser.add_argument('--method', choices=methods, default='lspt', help='prompt method')
+    parser.add_argument('--seed', type=int, default=0, help='of scenes, weights and training')
+    parser.add_argument('--pictures', type=int, default=6, help='how many test scenes to draw')
+    parser.add_argument(
+        '--quick', action='store_true', help='a few iterations of everything, to see that it runs'
+    )
+    return parser.parse_args()
+
+
+def heading(text: str, start: float) -> None:
+    """Say what comes next and how long it has been."""
+    print(f'\n=== [{time.time() - start:4.0f} s] {text}', flush=True)
+
+
+def run(script: str, *arguments) -> None:
+    """Run one of the tools, its output shown."""
+    command = [sys.executable, str(TOOLS / script), *map(str, arguments)]
+    print('$ python tools/' + ' '.join([script, *map(str, arguments)]), flush=True)
+    code = subprocess.run(command).returncode
+    if code:
+        sys.exit(code)
+
+
+def render(out: Path, seed: int, quick: bool) -> Path:
+    """Render all splits below ``out`` unless they are there; return their folder."""
+    from rich.progress import track
+
+    splits = {name: 8 if quick else count for name, count in SCENES.items()}
+    write_ade20k_layout(
+        out / 'scenes', splits, seed=seed, size=128,
+        progress=lambda items, total, desc: track(items, total=total, description=desc),
+    )  # fmt: skip
+    return out / 'scenes'
+
+
+def train(config: Path, work_dir: Path, quick: bool, *arguments) -> None:
+    """Run train.py, for two iterations if ``quick``."""
+    keys = ('train_cfg.max_iters', 'train_cfg.val_interval', 'default_hooks.checkpoint.interval')
+    options = ['--cfg-options', *(f'{key}=2' for key in keys)] if quick else []
+    run('train.py', config, '--work-dir', work_dir, *arguments, *options)
+
+
+def pretrain(out: Path, scenes: Path, seed: int, quick: bool) -> Path:
+    """MAE on the unlabelled scenes; returns the checkpoint, made before or now."""
+    config = CONFIGS / 'mae_scenes.py'
+    stamp = {'seed': seed, 'quick': quick, 'config': config.read_text()}
+    done = out / 'mae' / 'done.json'
+    if done.is_file() and json.loads(done.read_text()) == stamp:
+        print(f'{out / "mae"} holds the ViT of this seed already; it is used again')
+    else:
+        train(config, out / 'mae', quick, '--data-root', scenes, '--seed', seed)
+        done.write_text(json.dumps(stamp))
+    return checkpoint(out / 'mae')
+
+
+def tune(name: str, out: Path, scenes: Path, vit: Path, seed: int, quick: bool) -> Dict[str, float]:
+    """Train ``name`` on the training scenes and test it; returns the test's metrics."""
+    config, work_dir = CONFIGS / (name + SUFFIX), out / name
+    train(config, work_dir, quick, '--data-root', scenes, '--seed', seed, '--pretrained', vit)
+    before = set(work_dir.glob('test/*/*.json'))
+    run(
+        'test.py', config, checkpoint(work_dir), '--work-dir', work_dir / 'test',
+        '--data-root', scenes,
+    )  # fmt: skip
+    (metrics,) = set(work_dir.glob('test/*/*.json')) - before
+    return json.loads(metrics.read_text())
+
+
+def checkpoint(work_dir: Path) -> Path:
+    """The checkpoint a run wrote last."""
+    return Path((work_dir / 'last_checkpoint').read_text().strip())
+
+
+def draw(out: Path, names: List[str], scenes: Path, count: int) -> None:
+    """Pictures of test scenes: truth, both predictions, attention of the prompted ViT."""
+    import torch
+    from mmengine.config import Config
+    from mmengine.dataset import pseudo_collate
+    from mmengine.registry import init_default_scope
+    from mmengine.runner import load_checkpoint
+    from mmseg.registry import DATASETS, MODELS
+
+    from lspt_mm.analysis import attention_maps
+    from lspt_mm.analysis.pictures import draw_segmentation
+
+    init_default_scope('mmseg')
+    models = {}
+    for name in names:
+        cfg = Config.fromfile(CONFIGS / (name + SUFFIX))
+        models[name] = MODELS.build(cfg.model).eval()
+        load_checkpoint(models[name], str(checkpoint(out / name)), map_location='cpu')
+    cfg.test_dataloader.dataset.data_root = str(scenes)
+    dataset = DATASETS.build(cfg.test_dataloader.dataset)
+    (out / 'pictures').mkdir(exist_ok=True)
+    for index in range(min(count, len(dataset))):
+        batch = pseudo_collate([dataset[index]])
+        image = batch['inputs'][0].permute(1, 2, 0).numpy()[..., ::-1]
+        labels = {'truth': batch['data_samples'][0].gt_sem_seg.data[0].numpy()}
+        with torch.no_grad():
+            for name, model in models.items():
+                data = model.data_preprocessor(pseudo_collate([dataset[index]]), False)
+                result = model.predict(data['inputs'], data['data_samples'])
+                title = 'no prompts' if name == BASELINE else name
+                labels[title] = result[0].pred_sem_seg.data[0].numpy()
+                if name != BASELINE:
+                    attention = attention_maps(model.backbone, data['inputs'])
+        path = out / 'pictures' / f'{names[0]}_{index:02d}.png'
+        draw_segmentation(path, image, labels, dataset.metainfo['palette'], attention)
+    print(f'{min(count, len(dataset))} pictures in {out / "pictures"}')
+
+
+def main() -> None:
+    """Run the four steps and print both results."""
+    args = parse_args()
+    start = time.time()
+    heading('Rendering scenes', start)
+    scenes = render(args.out, args.seed, args.quick)
+    heading('Pre-training the ViT by MAE on unlabelled scenes', start)
+    vit = pretrain(args.out, scenes, args.seed, args.quick)
+    results = {}
+    for name in (args.method, BASELINE):
+        what = 'without prompts' if name == BASELINE else f'with {name} prompts'
+        heading(f'Training UPerNet on the frozen ViT {what}', start)
+        results[name] = tune(name, args.out, scenes, vit, args.seed, args.quick)
+    heading('Drawing pictures', start)
+    draw(args.out, [args.method, BASELINE], scenes, args.pictures)
+    (args.out / f'result_{args.method}.json').write_text(json.dumps(results, indent=2) + '\n')
+    count = 8 if args.quick else SCENES['test']
+    heading(f'mIoU on {count} test scenes, neither tuned on nor selected on', start)
+    for name, metrics in results.items():
+        title = 'the same head, no prompts' if name == BASELINE else f'UPerNet with {name} prompts'
+        print(f'{title:<30} {metrics["mIoU"]:6.2f}')
+
+
+if __name__ == '__main__':
+    main()
