@@ -13,7 +13,7 @@ _base_ = [
     '../_base_/segmentation_runtime.py',
     '../_base_/schedules/schedule_160k.py',
 ]
-crop_size = (352, 352)
+crop_size = (256, 256)
 model = dict(
     data_preprocessor=dict(size=crop_size),
     backbone=dict(
@@ -25,7 +25,7 @@ model = dict(
     decode_head=dict(in_channels=[192, 192, 192, 192], channels=64, num_classes=11),
     auxiliary_head=dict(in_channels=192, channels=32, num_classes=11),
     test_cfg=dict(_delete_=True, mode='whole'))
-max_iters = 1000
+max_iters = 600
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=50),

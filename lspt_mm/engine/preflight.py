@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Iterator, List, Tuple, Union
+from typing import Iterator, List, Optional, Tuple, Union
 
 from mmengine.config import Config
 from mmengine.registry import DATASETS
@@ -37,7 +37,7 @@ def check_inputs(cfg: Config, loaders: Tuple[str, ...]) -> None:
         problems.append('If the file lies elsewhere: --pretrained FILE')
     if problems:
         lines = '\n'.join(f'  {line}' for p in problems for line in p.splitlines())
-        raise InputError(f'this run needs what is not there:\n{lines}')
+        raise InputError(f'this run cannot start, its input is incomplete:\n{lines}')
 
 
 def datasets_of(cfg: Config, loaders: Tuple[str, ...]) -> Iterator[dict]:
@@ -59,14 +59,15 @@ def datasets_of(cfg: Config, loaders: Tuple[str, ...]) -> Iterator[dict]:
 
 def _missing_data(cfg: Config, loaders) -> List[str]:
     problems = []
+    wanted = ((cfg.get('model') or {}).get('head') or {}).get('num_classes')
     for dataset in datasets_of(cfg, loaders):
-        for problem in _missing_of(dataset):
+        for problem in _missing_of(dataset, wanted):
             if problem not in problems:
                 problems.append(problem)
     return problems
 
 
-def _missing_of(cfg: dict) -> List[str]:
+def _missing_of(cfg: dict, wanted: Optional[int]) -> List[str]:
     root = cfg.get('data_root') or ''
     if root and not os.path.isdir(root):
         return [f'folder {root}, the data of {cfg.get("type")}, does not exist']
@@ -83,7 +84,20 @@ def _missing_of(cfg: dict) -> List[str]:
             problems.append(f'folder {folder} does not exist')
         elif not _holds_file(folder, suffixes):
             problems.append(f'folder {folder} holds no {kind} ({", ".join(suffixes)})')
+        elif wanted and _classes_are_folders(cfg, dataset):
+            found = sum(entry.is_dir() for entry in os.scandir(folder))
+            if found != wanted:
+                problems.append(
+                    f'folder {folder} has {found} sub-folders, one for each class, but the head '
+                    f'has {wanted} classes: --cfg-options model.head.num_classes={found}'
+                )
     return problems
+
+
+def _classes_are_folders(cfg: dict, dataset) -> bool:
+    """Whether a data set takes its classes from the names of sub-folders (mmpretrain's)."""
+    custom = str(cfg.get('type', '')).split('.')[-1] == 'CustomDataset'
+    return custom and getattr(dataset, 'with_label', False) and not dataset.ann_file
 
 
 def _suffixes(value: Union[str, Tuple[str, ...]]) -> Tuple[str, ...]:

