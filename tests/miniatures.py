@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+import lspt_mm  # noqa: F401
+
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / 'configs'
 TOOLS = ROOT / 'tools'
@@ -108,8 +110,8 @@ model = dict(
         arch=dict(_delete_=True, **{arch!r}), img_size=crop, patch_size=8, out_indices=(0, 1, 2, 3),
         pretrained={vit!r}, prompter=dict(num_tokens=3, dropout=0.)),
     neck=dict(embed_dim=16),
-    # Without dropout and with values of batch norm that are restored, a resumed run can be
-    # compared with an uninterrupted one.
+    # No dropout and no random augmentation: the state of the random generators is not in a
+    # checkpoint, and a resumed run is to be compared with an uninterrupted one.
     decode_head=dict(in_channels=[16] * 4, channels=8, dropout_ratio=0.),
     auxiliary_head=dict(in_channels=16, channels=8, dropout_ratio=0.),
     test_cfg=dict(crop_size=crop, stride=(21, 21)))
@@ -118,8 +120,7 @@ load = [dict(type='LoadImageFromFile'), labels]
 train_dataloader = dict(
     batch_size=2, num_workers=0, persistent_workers=False,
     dataset=dict(data_root={data!r}, pipeline=load + [
-        dict(type='RandomCrop', crop_size=crop), dict(type='RandomFlip', prob=0.5),
-        dict(type='PackSegInputs')]))
+        dict(type='Resize', scale=crop, keep_ratio=False), dict(type='PackSegInputs')]))
 val_dataloader = dict(
     num_workers=0, persistent_workers=False,
     dataset=dict(data_root={data!r}, pipeline=load + [dict(type='PackSegInputs')]))
@@ -130,7 +131,7 @@ tta_pipeline = [
         [dict(type='Resize', scale_factor=r, keep_ratio=True) for r in (1.0, 1.5)],
         [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)],
         [labels], [dict(type='PackSegInputs')]])]
-param_scheduler = [dict(type='PolyLR', eta_min=0.0, power=1.0, begin=0, end=4, by_epoch=False)]
+param_scheduler = [dict(type='PolyLR', eta_min=0.0, power=1.0, begin=0, end=8, by_epoch=False)]
 train_cfg = dict(max_iters=4, val_interval=4)
 default_hooks = dict(
     logger=dict(interval=1), checkpoint=dict(interval=2, max_keep_ckpts=-1))
@@ -221,6 +222,7 @@ def _child(writer, folder, name, arguments):
     import tempfile
 
     os.chdir(folder)
+    multiprocessing.set_start_method(None, force=True)  # as in a process that nobody forked
     sys.argv = [name, *arguments]
     torch.set_num_threads(1)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:

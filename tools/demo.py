@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Dict, List
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.datasets.scenes import write_ade20k_layout
+from lspt_mm.datasets.scene_files import write_ade20k_layout
 
 TOOLS = Path(__file__).resolve().parent
 CONFIGS = TOOLS.parent / 'configs' / 'demo'

@@ -17,7 +17,7 @@ model = dict(
         img_size=crop_size,
         patch_size=8,
         out_indices=(1, 3, 5, 7),
-        pretrained='work_dirs/demo/mae/iter_400.pth',
+        pretrained='work_dirs/demo/mae/iter_300.pth',
         prompter=dict(num_tokens=10, hidden_norm=True)),
     neck=dict(embed_dim=128),
     decode_head=dict(

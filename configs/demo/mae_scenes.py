@@ -13,7 +13,7 @@ model = dict(
         patch_size=8,
         embed_dim=128,
         decoder_embed_dim=64,
-        decoder_depth=2,
+        decoder_depth=1,
         decoder_num_heads=4),
     head=dict(patch_size=8))
 data_root = 'work_dirs/demo/scenes'
@@ -34,7 +34,7 @@ train_dataloader = dict(
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackInputs')
         ]))
-max_iters = 400
+max_iters = 300
 optim_wrapper = dict(optimizer=dict(lr=2e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=40),

@@ -9,14 +9,10 @@ Lengths are in metres and ``ppm`` is pixels per metre, unless a name says otherw
 RGB floats in [0, 1] until the very end.
 """
 
-import json
 import math
-import re
-import shutil
 import zlib
 from dataclasses import dataclass
 from numbers import Integral
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -61,11 +57,6 @@ PALETTE = [
     [0, 220, 220],
     [90, 40, 170],
 ]
-
-_STAMP_NAME = 'scenes.json'
-_STAMP_OWNER = 'lspt_mm.datasets.scenes'
-_UNLABELLED_SPLIT = 'unlabelled'
-_SHORT_SPLIT = {'training': 'train', 'validation': 'val'}
 
 _SUPERSAMPLING = 2
 # Not a class: odd objects that stay label 0, as the unlabelled pixels of ADE20K do.
@@ -960,6 +951,20 @@ def _sense(rng, rgb):
     return rgb + rng.uniform(0.003, 0.025) * rng.standard_normal(rgb.shape, np.float32)
 
 
+def is_int(value):
+    """Whether ``value`` is an integer, booleans apart."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def check_size(size):
+    """Raise ValueError unless ``size`` is a multiple of 8 and at least 32."""
+    if not is_int(size) or size < 32 or size % 8:
+        raise ValueError(
+            f'size is {size!r}, but must be an int, a multiple of 8 and at least 32; '
+            'take for example 128'
+        )
+
+
 def scene_rng(seed, split, index):
     """The random generator of one scene; it depends on nothing but these three values.
 
@@ -990,183 +995,10 @@ def render_scene(rng, size=128):
     Raises:
         ValueError: if ``size`` is not such a number.
     """
-    _check_size(size)
+    check_size(size)
     canvas = _compose(rng, _SUPERSAMPLING * int(size))
     rgb = cv2.resize(canvas.rgb, (size, size), interpolation=cv2.INTER_AREA)
     rgb = _sense(rng, _light(rng, rgb))
     image = np.clip(np.round(255 * rgb), 0, 255).astype(np.uint8)
     label = cv2.resize(canvas.label, (size, size), interpolation=cv2.INTER_NEAREST)
     return image, label
-
-
-# ---------------------------------------------------------------------------------------------
-# On disk
-
-
-def _is_int(value):
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _check_size(size):
-    if not _is_int(size) or size < 32 or size % 8:
-        raise ValueError(
-            f'size is {size!r}, but must be an int, a multiple of 8 and at least 32; '
-            'take for example 128'
-        )
-
-
-def _check_seed(seed):
-    if not _is_int(seed) or seed < 0:
-        raise ValueError(f'seed is {seed!r}, but must be an int >= 0; take for example 0')
-
-
-def _check_splits(splits):
-    if not isinstance(splits, dict) or not splits:
-        raise ValueError(
-            f'splits is {splits!r}, but must be a non-empty dict of split name -> number of '
-            "scenes; pass for example {'training': 400, 'validation': 100}"
-        )
-    for name, count in splits.items():
-        if not isinstance(name, str) or not re.fullmatch(r'[A-Za-z0-9_-]+', name):
-            raise ValueError(
-                f"split name {name!r} cannot name a folder; use letters, digits, '_' and '-' only"
-            )
-        if not _is_int(count) or count < 1:
-            raise ValueError(
-                f'splits[{name!r}] is {count!r}, but must be an int >= 1; '
-                'leave a split out if you want no scenes in it'
-            )
-
-
-def _image_path(split, index):
-    stem = f'scene_{_SHORT_SPLIT.get(split, split)}_{index:08d}'
-    return Path('images', split, f'{stem}.jpg')
-
-
-def _label_path(split, index):
-    return Path('annotations', split, f'{_image_path(split, index).stem}.png')
-
-
-def _files_of(splits):
-    """Relative paths of all images and labels of a data set."""
-    for split, count in splits.items():
-        for index in range(1, count + 1):
-            yield _image_path(split, index)
-            if split != _UNLABELLED_SPLIT:
-                yield _label_path(split, index)
-
-
-def _read_stamp(root):
-    """The stamp of an earlier rendering, or None where there is none of ours."""
-    try:
-        stamp = json.loads((root / _STAMP_NAME).read_text(encoding='utf-8'))
-    except (FileNotFoundError, ValueError):
-        return None
-    ours = isinstance(stamp, dict) and stamp.get('written_by') == _STAMP_OWNER
-    return stamp if ours and isinstance(stamp.get('splits'), dict) else None
-
-
-def _write_stamp(root, stamp):
-    (root / _STAMP_NAME).write_text(json.dumps(stamp, indent=2) + '\n', encoding='utf-8')
-
-
-def _clear(root, stamp):
-    """Makes room for a new rendering; removes nothing unless all of it was rendered here."""
-    if not root.exists():
-        return
-    if not root.is_dir():
-        raise ValueError(f'{root} is a file, but must be a folder or not exist; name another path')
-    if stamp is None:
-        if any(root.iterdir()):
-            raise ValueError(
-                f'{root} is not empty and has no {_STAMP_NAME} of a rendered data set, so its '
-                'content is kept; name an empty or new folder, or empty this one yourself'
-            )
-        return
-    folders = [root / 'images', root / 'annotations']
-    rendered = {root / path for path in _files_of(stamp['splits'])}
-    for path in (path for folder in folders for path in folder.rglob('*')):
-        if path not in rendered and (path.is_symlink() or not path.is_dir()):
-            raise ValueError(
-                f'{path} was not rendered by this module, so {root} is left as it is; move that '
-                'file away, or name another folder'
-            )
-    for folder in folders:
-        if folder.exists():
-            shutil.rmtree(folder)
-
-
-def _write_image(path, pixels, options=()):
-    if not cv2.imwrite(str(path), pixels, options):
-        raise OSError(f'could not write {path}')
-
-
-def _write_split(root, split, indices, seed, size):
-    # Full chroma resolution: thin coloured things would bleed with JPEG's usual 4:2:0.
-    jpeg = (cv2.IMWRITE_JPEG_QUALITY, 95)
-    jpeg += (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
-    for index in indices:
-        image, label = render_scene(scene_rng(seed, split, index), size)
-        _write_image(root / _image_path(split, index), image[..., ::-1], jpeg)
-        if split != _UNLABELLED_SPLIT:
-            _write_image(root / _label_path(split, index), label)
-
-
-def _write_class_list(root):
-    rows = ['Idx\tName', *(f'{index}\t{name}' for index, name in enumerate(CLASSES, start=1))]
-    (root / 'objectInfo.txt').write_text('\n'.join(rows) + '\n', encoding='utf-8')
-
-
-def write_ade20k_layout(root, splits, seed=0, size=128, progress=None):
-    """Renders a data set into the folder layout of ADE20K, unless it is there already.
-
-    Written are ``images/{split}/scene_{split}_{index:08d}.jpg``, label maps of the same stem in
-    ``annotations/{split}/*.png`` (single channel, values as in :func:`render_scene`),
-    ``objectInfo.txt`` and the stamp ``scenes.json``.  In file names ``training`` and
-    ``validation`` are cut to ``train`` and ``val``; indices start at 1.  The split named
-    ``unlabelled`` gets no annotations.  A scene depends on (seed, split name, index, size) only.
-
-    A complete data set with an equal stamp is left untouched.  One with another stamp, or one
-    whose rendering was interrupted, is rendered anew; its ``images`` and ``annotations`` are
-    removed first, provided that every file in them was rendered here.
-
-    Args:
-        root: folder; made if missing.
-        splits: dict of split name -> number of scenes (>= 1).
-        seed: int >= 0.
-        size: height and width in pixels, a multiple of 8 and at least 32.
-        progress: callable (iterable, total, desc) -> iterable, called once per split, for
-            example to show a progress bar; None for silence.
-
-    Raises:
-        ValueError: if an argument is out of its range, or if ``root`` holds other files than an
-            earlier rendering; nothing is changed on disk then.
-        OSError: if a file cannot be written.
-    """
-    _check_splits(splits)
-    _check_seed(seed)
-    _check_size(size)
-    root = Path(root)
-    wanted = {
-        'written_by': _STAMP_OWNER,
-        'renderer_version': RENDERER_VERSION,
-        'seed': int(seed),
-        'size': int(size),
-        'splits': {name: int(count) for name, count in splits.items()},
-    }
-    stamp = _read_stamp(root) if root.is_dir() else None
-    if stamp == wanted | {'complete': True}:
-        return
-    _clear(root, stamp)
-    root.mkdir(parents=True, exist_ok=True)
-    # Stamped first as incomplete: an interrupted rendering is then known as ours.
-    _write_stamp(root, wanted | {'complete': False})
-    _write_class_list(root)
-    for folder in sorted({(root / path).parent for path in _files_of(wanted['splits'])}):
-        folder.mkdir(parents=True)
-    for split, count in wanted['splits'].items():
-        indices = range(1, count + 1)
-        if progress is not None:
-            indices = progress(indices, count, split)
-        _write_split(root, split, indices, wanted['seed'], wanted['size'])
-    _write_stamp(root, wanted | {'complete': True})

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from lspt_mm.datasets import scenes
+from lspt_mm.datasets.scene_files import write_ade20k_layout
 from lspt_mm.datasets.scenes import (
     CLASSES,
     PALETTE,
     render_scene,
     scene_rng,
-    write_ade20k_layout,
 )
 
 COUNT = 200
