@@ -58,7 +58,7 @@ def write_image_folder(root, classes=('ant', 'bee', 'cat'), train=4, val=2):
     for split, count in (('train', train), ('val', val)):
         for c, name in enumerate(classes):
             for i in range(count):
-                save_image(root / split / name / f'{i}.jpg', seed=10 * c + i)
+                save_image(root / split / name / f'{name}_{i}.jpg', seed=10 * c + i)
     return root
 
 
@@ -116,7 +116,7 @@ model = dict(
     auxiliary_head=dict(in_channels=16, channels=8, dropout_ratio=0.),
     test_cfg=dict(crop_size=crop, stride=(21, 21)))
 labels = dict(type='lspt_mm.LoadSegLabels', num_classes=150)
-load = [dict(type='LoadImageFromFile'), labels]
+load = [_base_.train_pipeline[0], labels]
 train_dataloader = dict(
     batch_size=2, num_workers=0, persistent_workers=False,
     dataset=dict(data_root={data!r}, pipeline=load + [

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.engine.launch import (
     add_common_arguments,
     build_runner,
@@ -46,6 +47,24 @@ def apply_options(cfg, args: argparse.Namespace) -> None:
         keep_predictions(cfg, args.out)
 
 
+def check_complete(model, checkpoint: str) -> None:
+    """Refuse a checkpoint that lacks a part of the model: MMEngine would leave it random."""
+
+    def bare(name: str) -> str:
+        return name.replace('module.', '')  # of wrappers for processes and test-time augmentation
+
+    content = read_checkpoint(checkpoint)
+    held = {bare(k) for k in content.get('state_dict', content)}
+    missing = [k for k in map(bare, model.state_dict()) if k not in held]
+    vit = [k for k in missing if k.startswith('backbone.') and '.prompter.' not in k]
+    if missing and not vit:  # of the ViT, BackboneWeightsHook speaks
+        raise InputError(
+            f'{checkpoint}: {len(missing)} tensors of the model are not in it and would be '
+            f'random: {", ".join(missing[:4])}{", ..." if len(missing) > 4 else ""}. Is it a '
+            "checkpoint of this config's run?"
+        )
+
+
 def show(cfg, folder: str) -> None:
     """Have the task's visualization hook draw into ``folder``."""
     if cfg.default_scope == 'mmseg':
@@ -82,7 +101,9 @@ def main() -> None:
     with input_errors_as_messages(args.debug):
         cfg = load_config(args)
         apply_options(cfg, args)
-        build_runner(cfg, ('test_dataloader',)).test()
+        runner = build_runner(cfg, ('test_dataloader',))
+        check_complete(runner.model, args.checkpoint)
+        runner.test()
 
 
 if __name__ == '__main__':

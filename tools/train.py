@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.engine.launch import (
     add_common_arguments,
     build_runner,
@@ -56,6 +57,7 @@ def apply_options(cfg, args: argparse.Namespace) -> None:
         if args.resume != 'auto':
             if not Path(args.resume).is_file():
                 raise InputError(f'--resume {args.resume}: no such checkpoint file')
+            read_checkpoint(args.resume)  # refuses here what MMEngine would fail on
             cfg.load_from = args.resume
 
 

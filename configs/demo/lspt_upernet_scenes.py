@@ -24,8 +24,10 @@ model = dict(
         in_channels=[128, 128, 128, 128], channels=48, num_classes=16),
     auxiliary_head=dict(in_channels=128, channels=32, num_classes=16),
     test_cfg=dict(_delete_=True, mode='whole'))
-max_iters = 300
-optim_wrapper = dict(optimizer=dict(lr=2e-3))
+max_iters = 250
+optim_wrapper = dict(
+    optimizer=dict(lr=1e-2),
+    paramwise_cfg=dict(custom_keys=dict(prompter=dict(lr_mult=1.))))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=30),
     dict(type='PolyLR', eta_min=0.0, power=1.0, begin=30, end=max_iters, by_epoch=False),

@@ -40,7 +40,7 @@ def load_backbone(vit: nn.Module, source: str) -> LoadReport:
     except ValueError as error:
         raise InputError(f'{source}: {error}') from error
     wanted = vit.backbone_state_dict()
-    tensors, resized = _fit_pos_embed(vit, tensors)
+    tensors, resized = _fit_pos_embed(vit, tensors, family)
     # avg_featmap's norm of the pooled patches has no counterpart in pre-training files: it starts
     # as the identity, which loses nothing.
     fresh = [k for k in wanted if k.startswith('ln2.') and k not in tensors]
@@ -58,11 +58,16 @@ def load_backbone(vit: nn.Module, source: str) -> LoadReport:
     return report
 
 
-def _fit_pos_embed(vit: nn.Module, tensors: Dict[str, Tensor]):
+def _fit_pos_embed(vit: nn.Module, tensors: Dict[str, Tensor], family: str):
     """Resize the position embedding to the grid of ``vit`` where it differs."""
     pos = tensors.get('pos_embed')
     extra = vit.num_extra_tokens
-    if pos is None or pos.ndim != 3 or pos.shape[1:] == vit.pos_embed.shape[1:]:
+    if pos is None or pos.ndim != 3:
+        return tensors, []
+    h, w = vit.patch_resolution
+    # Files of timm's kin are of square grids: 2x8 patches are as many as 4x4, in other places.
+    # mmpretrain's may come from this very model.
+    if pos.shape[1:] == vit.pos_embed.shape[1:] and (h == w or family == 'mmpretrain'):
         return tensors, []
     side = int((pos.size(1) - 1) ** 0.5)
     if side * side == pos.size(1) - 1 and extra == 0:

@@ -37,7 +37,10 @@ def read_checkpoint(source: str) -> dict:
         with mmengine_checkpoints_allowed():
             content = torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
-        found = re.search(r'(Unsupported .*?|the file asks .*?)( was not|: refused|$)', str(error))
+        found = re.search(
+            r'([Uu]nsupported .*?|the file asks .*?)( was not| whose module|: refused|$)',
+            str(error),
+        )
         reason = found[1] if found else str(error).splitlines()[0][:200]
         raise InputError(
             f'{path}: not read, as it holds more than tensors and plain values, or is damaged '

@@ -49,8 +49,9 @@ class LoadSegLabels(LoadAnnotations):
                 f'{path}: the label is {_size(label.shape)}, its image {results["img_path"]} '
                 f'{_size(results["ori_shape"])}; they must be of one size'
             )
+        shift = int(bool(results['reduce_zero_label']))  # void counts as the file does
         for value in self.void:
-            label[label == value] = IGNORED
+            label[label == value - shift] = IGNORED
         self._check_values(path, label, results['reduce_zero_label'])
 
     @staticmethod

@@ -86,5 +86,7 @@ def trainable_table(model: nn.Module) -> str:
     width = max(map(len, parts))
     rows = [f'{"part":<{width}}  {"trainable":>13}  {"all":>13}  share']
     for part, (trainable, total) in parts.items():
-        rows.append(f'{part:<{width}}  {trainable:>13,}  {total:>13,}  {trainable / total:6.2%}')
+        rows.append(
+            f'{part:<{width}}  {trainable:>13,}  {total:>13,}  {trainable / max(total, 1):6.2%}'
+        )
     return '\n'.join(rows)

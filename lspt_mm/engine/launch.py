@@ -21,13 +21,24 @@ from lspt_mm.errors import InputError
 EXIT_INPUT = 2
 
 
+class KeyValueAction(DictAction):
+    """MMEngine's ``DictAction`` that says which option is not of the form KEY=VALUE."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Parse KEY=VALUE pairs."""
+        for value in values:
+            if '=' not in value:
+                parser.error(f'argument {option_string}: {value!r} is not of the form KEY=VALUE')
+        super().__call__(parser, namespace, values, option_string)
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that training and testing have in common."""
     parser.add_argument('config', help='config file')
     parser.add_argument('--work-dir', help='folder for logs and checkpoints')
     parser.add_argument('--data-root', help="folder of the data, instead of the config's")
     parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        '--cfg-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE',
         help="change values of the config, e.g. train_cfg.max_iters=100 or key='[a,b]'",
     )  # fmt: skip
     parser.add_argument(
@@ -43,7 +54,10 @@ def load_config(args: argparse.Namespace) -> Config:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if not Path(args.config).is_file():
         raise InputError(f'config file {args.config} does not exist')
-    cfg = Config.fromfile(args.config)
+    try:
+        cfg = Config.fromfile(args.config)
+    except Exception as error:  # whatever the file's own code raises
+        raise InputError(f'config file {args.config} cannot be read: {error}') from error
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     merge_options(cfg, args.cfg_options)
     cfg.launcher = args.launcher

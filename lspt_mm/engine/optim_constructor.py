@@ -4,9 +4,11 @@ from collections import defaultdict
 from typing import List, Optional
 
 from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.registry import OPTIMIZERS
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lspt_mm.errors import InputError
 from lspt_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 _NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
@@ -31,17 +33,25 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         paramwise_cfg = dict(paramwise_cfg or {})
         for key in paramwise_cfg:
             if key not in _KEYS:
-                raise ValueError(f'paramwise_cfg: {key!r} is none of {", ".join(_KEYS)}')
+                raise InputError(f'paramwise_cfg: {key!r} is none of {", ".join(_KEYS)}')
+        optimizer = optim_wrapper_cfg.get('optimizer') or {}
+        name = optimizer.get('type')
+        if isinstance(name, str) and OPTIMIZERS.get(name) is None:
+            raise InputError(f'optimizer type={name!r}: no such optimizer is registered')
+        for key in ('lr', 'weight_decay'):
+            if not isinstance(optimizer.get(key), (int, float, type(None))):
+                raise InputError(f'optimizer {key}={optimizer[key]!r}: expected a number')
         # The base class takes the path of groups only where there is something in it.
         paramwise_cfg.setdefault('custom_keys', {})
         super().__init__(optim_wrapper_cfg, paramwise_cfg)
 
     def add_params(self, params: List[dict], module: nn.Module, **kwargs) -> None:
         """Append to ``params`` one group for each pair of multipliers that occurs."""
-        groups = defaultdict(list)
+        groups, seen = defaultdict(list), set()  # tied parameters have two names
         for prefix, owner in module.named_modules():
             for name, parameter in owner.named_parameters(recurse=False):
-                if parameter.requires_grad:
+                if parameter.requires_grad and parameter not in seen:
+                    seen.add(parameter)
                     full_name = f'{prefix}.{name}' if prefix else name
                     groups[self._multipliers(full_name, name, owner)].append(parameter)
         for (lr_mult, decay_mult), members in groups.items():
@@ -52,7 +62,7 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 group['weight_decay'] = self.base_wd * decay_mult
             params.append(group)
         if not params:
-            raise ValueError('nothing to train: no parameter has requires_grad (see tune=)')
+            raise InputError('nothing to train: no parameter has requires_grad (see tune=)')
 
     def _multipliers(self, full_name: str, name: str, owner: nn.Module):
         custom = self.paramwise_cfg['custom_keys']

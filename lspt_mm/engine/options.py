@@ -1,23 +1,37 @@
 """Telling a mistyped ``--cfg-options`` key before the run, rather than ignoring it."""
 
+import copy
 import difflib
 import inspect
 from typing import Any, Iterable, Optional, Set
 
 import mmengine.registry
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope, Registry
-from mmengine.runner import Runner
+from mmengine.runner import LogProcessor, Runner
+from torch.utils.data import DataLoader
 
 from lspt_mm.errors import InputError
 
 #: Dicts whose keys are free: what is added there cannot be checked.
-_FREE = {'custom_keys', 'data_prefix', 'metainfo', 'default_hooks', 'env_cfg', 'arch', 'dist_cfg'}
+_FREE = {'custom_keys', 'data_prefix', 'metainfo', 'arch', 'dist_cfg'}
 
 #: Keys of a config that the tools and MMEngine read besides the Runner's own arguments.
 _TOP_LEVEL = {'tta_model', 'tta_pipeline', 'custom_imports', 'runner_type', 'compile',
               'activation_checkpointing', 'find_unused_parameters', 'model_wrapper_cfg',
               'data_preprocessor'}  # fmt: skip
+
+
+#: Keys of dicts without a type, besides those that a config has already.
+_UNTYPED = {
+    'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
+    'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
+    'log_processor': set(inspect.signature(LogProcessor).parameters),
+}
+
+#: What optimizer wrappers, schedulers, hooks and the like are told besides their arguments.
+_BESIDE = {'init_cfg', 'constructor', 'paramwise_cfg', 'optimizer', 'priority',
+           'convert_to_iter_based'}  # fmt: skip
 
 
 def merge_options(cfg: Config, options: Optional[dict]) -> None:
@@ -31,9 +45,26 @@ def merge_options(cfg: Config, options: Optional[dict]) -> None:
     """
     if not options:
         return
+    trial = copy.deepcopy(cfg)
+    # A type first: what else is set beside it are arguments of the new class.
+    for key in sorted(options, key=lambda k: not k.endswith('.type')):
+        _check_key(trial, key)
+        _open_none(trial, key)
+        trial.merge_from_dict({key: options[key]})
     for key in options:
-        _check_key(cfg, key)
+        _open_none(cfg, key)
     cfg.merge_from_dict(options)
+
+
+def _open_none(cfg: Config, key: str) -> None:
+    """Put an empty dict where ``cfg`` has None and ``key`` goes on below it."""
+    node = cfg
+    for part in key.split('.')[:-1]:
+        node, owner = node[int(part)] if isinstance(node, (list, tuple)) else node.get(part), node
+        if node is None:
+            if isinstance(owner, (dict, Config)) and part in owner:
+                owner[part] = ConfigDict()
+            return
 
 
 def _check_key(cfg: Config, key: str) -> None:
@@ -53,7 +84,7 @@ def _check_key(cfg: Config, key: str) -> None:
             if node is None:
                 return  # a dict may be given where the config has None
             raise InputError(f'--cfg-options {key}: {here} is {node!r}, it has no {part!r}')
-        known = _known_keys(node, depth)
+        known = _known_keys(node, depth, path[depth - 1] if depth else '')
         last_free = depth and path[depth - 1] in _FREE
         if depth == 0 and part in node and part not in known:
             raise InputError(
@@ -61,6 +92,8 @@ def _check_key(cfg: Config, key: str) -> None:
                 'the file mentions it, so that a change here has no effect; give the full key of '
                 'each value instead (for data and weights there are --data-root and --pretrained)'
             )
+        if here == 'default_hooks' and path[depth + 1 :] == ['type']:
+            return  # a hook of the user's own
         if known is not None and part not in known and not last_free:
             raise InputError(_unknown(key, part, here, known))
         if part not in node:
@@ -68,13 +101,19 @@ def _check_key(cfg: Config, key: str) -> None:
         node = node[part]
 
 
-def _known_keys(node, depth: int) -> Optional[Set[str]]:
+def _known_keys(node, depth: int, name: str) -> Optional[Set[str]]:
     """Keys that mean something in this dict, or None where that cannot be told."""
     if depth == 0:
         runner = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'}
         return runner | _TOP_LEVEL
     present = set(node)
+    if name in _UNTYPED:
+        return present | _UNTYPED[name]
+    if name.endswith('_dataloader'):
+        return present | set(inspect.signature(DataLoader).parameters) | {'num_batch_per_epoch'}
     if 'type' not in node:
+        if name == 'data_preprocessor':
+            return None  # its class is the model's default
         return present or None
     accepted = arguments_of(node['type'])
     return None if accepted is None else present | accepted | {'_delete_', '_scope_'}
@@ -96,8 +135,7 @@ def arguments_of(type_name) -> Optional[Set[str]]:
         own, takes_more = _signature(base.__init__)
         names |= own
         if not takes_more:
-            # What optimizer wrappers, dataloaders and the like are told besides their arguments.
-            return names | {'init_cfg', 'constructor', 'paramwise_cfg', 'optimizer'}
+            return names | _BESIDE
     return names
 
 

@@ -192,7 +192,10 @@ def test_training_checkpoint_of_mmengine(tmp_path):
             'meta': {'iter': np.int64(3), 'epoch': 0, 'seed': 0},
             'state_dict': {f'backbone.{k}': v for k, v in model.state_dict().items()},
             'message_hub': {
-                'log_scalars': {'train/loss': history, 'train/lr': HistoryBuffer([np.float64(1)], [1])},
+                'log_scalars': {
+                    'train/loss': history,
+                    'train/lr': HistoryBuffer([np.float64(1)], [1]),
+                },
                 'runtime_info': {'iter': 3, 'loss': np.float32(2), 'best': np.float64(1)},
                 'resumed_keys': {},
             },

@@ -94,11 +94,11 @@ def mmpretrain_classifier():
 
 def mmpretrain_mae():
     """A state dict of mmpretrain's own MAE, with a neck that has `layers` or blocks of its own."""
+    from mmengine.registry import DefaultScope
     from mmpretrain.models import MAE  # noqa: F401
     from mmpretrain.registry import MODELS
 
-    model = MODELS.build(
-        {
+    cfg = {
             'type': 'mmpretrain.MAE',
             'backbone': {
                 'type': 'mmpretrain.MAEViT', 'arch': ARCH, 'img_size': 32, 'patch_size': 8,
@@ -112,8 +112,9 @@ def mmpretrain_mae():
                 'type': 'mmpretrain.MAEPretrainHead', 'patch_size': 8,
                 'loss': {'type': 'mmpretrain.PixelReconstructionLoss', 'criterion': 'L2'},
             },
-        }
-    )  # fmt: skip
+        }  # fmt: skip
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(cfg)
     missing = model.backbone.load_state_dict(renamed(timm_state()), strict=False)
     assert not missing.missing_keys and not missing.unexpected_keys
     return {'state_dict': model.state_dict(), 'meta': {}, 'message_hub': {}}

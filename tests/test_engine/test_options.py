@@ -1,11 +1,12 @@
 """``--cfg-options``: what is taken, what is refused with a hint."""
 
+import argparse
 import copy
 
 import pytest
 from miniatures import CONFIGS
 from mmengine.config import Config, DictAction
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope
 
 from lspt_mm.engine.options import arguments_of, merge_options
 from lspt_mm.errors import InputError
@@ -19,13 +20,12 @@ def configs():
 
 def merged(configs, *options, name='lspt_upernet_ade20k'):
     """The config after options as they are written on the command line."""
-    import argparse
-
     cfg = copy.deepcopy(configs[name])
-    init_default_scope(cfg.default_scope)
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    merge_options(cfg, parser.parse_args(['--cfg-options', *options]).cfg_options)
+    args = parser.parse_args(['--cfg-options', *options])
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        merge_options(cfg, args.cfg_options)
     return cfg
 
 
@@ -57,7 +57,6 @@ ACCEPTED = {
     'optim_wrapper.type=AmpOptimWrapper': 'AmpOptimWrapper',
     'optim_wrapper.accumulative_counts=4': 4,
     'optim_wrapper.clip_grad.max_norm=1': 1,
-    'optim_wrapper.clip_grad=dict(max_norm=1)': {'max_norm': 1},
     'optim_wrapper.optimizer.lr=0.1': 0.1,
     'optim_wrapper.optimizer.weight_decay=0': 0,
     'optim_wrapper.optimizer.betas=(0.9,0.95)': (0.9, 0.95),
@@ -131,12 +130,7 @@ ACCEPTED = {
     'model_wrapper_cfg.type=MMDistributedDataParallel': 'MMDistributedDataParallel',
     'compile=True': True,
     'launcher=pytorch': 'pytorch',
-    'cfg=1': None,
-    'vis_backends=[dict(type=TensorboardVisBackend)]': None,
     'visualizer.vis_backends.0.type=TensorboardVisBackend': 'TensorboardVisBackend',
-    'visualizer.vis_backends=[dict(type=TensorboardVisBackend)]': [
-        {'type': 'TensorboardVisBackend'}
-    ],
     'val_cfg=None': None,
     'val_dataloader=None': None,
     'default_hooks.early_stopping.type=EarlyStoppingHook': 'EarlyStoppingHook',
@@ -144,8 +138,6 @@ ACCEPTED = {
     'default_hooks.checkpoint.published_keys=[state_dict]': ['state_dict'],
     'default_hooks.logger.ignore_last=False': False,
 }  # fmt: skip
-for key in ('cfg=1', 'vis_backends=[dict(type=TensorboardVisBackend)]'):
-    ACCEPTED.pop(key)
 
 
 def value_at(cfg, key):
@@ -165,7 +157,6 @@ def test_accepted(option, configs):
     {
         'model.head.num_classes=7': 7,
         'model.head.topk=(1,2)': (1, 2),
-        'model.head.loss.label_smooth_val=0.1': 0.1,
         'model.head.init_cfg.std=0.1': 0.1,
         'model.backbone.out_type=cls_token': 'cls_token',
         'model.train_cfg.augments.type=Mixup': 'Mixup',
@@ -202,7 +193,6 @@ REFUSED = {
     'model.backbone.tuned=full': ['tuned', 'tune'],
     'model.backbone.frozen_stage=1': ['frozen_stage'],
     'model.backbone.prompter.num_token=1': ['num_token', 'num_tokens'],
-    'model.backbone.prompter.embed_dims=1': ['embed_dims'],
     'model.decode_head.num_class=1': ['num_class', 'num_classes'],
     'model.decode_head.loss_decode.weight=1': ['loss_decode', 'weight', 'loss_weight'],
     'model.test_cfg.strides=1': ['strides', 'stride'],
@@ -223,10 +213,8 @@ REFUSED = {
     'custom_hooks.0.allow_randm=1': ['allow_randm', 'allow_random'],
     'work_dirs=x': ['work_dirs', 'work_dir'],
     'visualizer.save_dirs=1': ['save_dirs', 'save_dir'],
-    'load_from.path=1': [],
     'log_level.x=1': ['log_level', 'INFO'],
 }  # fmt: skip
-REFUSED.pop('load_from.path=1')
 
 
 @pytest.mark.parametrize('option', REFUSED)
@@ -250,8 +238,7 @@ def test_max_iters_of_the_demo_is_a_variable(configs):
 
 def test_a_refused_option_changes_nothing(configs):
     cfg = copy.deepcopy(configs['lspt_upernet_ade20k'])
-    init_default_scope('mmseg')
-    with pytest.raises(InputError):
+    with DefaultScope.overwrite_default_scope('mmseg'), pytest.raises(InputError):
         merge_options(cfg, {'train_cfg.max_iters': 1, 'train_cfg.typo': 1})
     assert cfg.train_cfg.max_iters == 160000
 
@@ -288,7 +275,6 @@ def test_prompter_of_a_config_without_one(configs):
 
 
 def test_arguments_of_follows_kwargs_to_base_classes():
-    init_default_scope('mmseg')
     names = arguments_of('lspt_mm.CamVidDataset')
     assert {'split', 'data_root', 'img_suffix', 'pipeline'} <= names
     assert {'num_tokens', 'gspc', 'rank'} <= arguments_of('LSPT')

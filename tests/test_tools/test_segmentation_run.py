@@ -239,7 +239,7 @@ def test_tta(mini, trained, tmp_path):
 
 def test_tta_without_a_pipeline_is_refused(mini, trained, tmp_path):
     config = tmp_path / 'no_tta.py'
-    config.write_text(f"_base_ = {str(mini / 'mini_seg.py')!r}\ntta_model = None\n")
+    config.write_text(f'_base_ = {str(mini / "mini_seg.py")!r}\ntta_model = None\n')
     run = run_tool('test.py', config, trained / 'work/iter_4.pth', '--tta', cwd=tmp_path)
     assert run.code == 2 and '--tta' in run.err and 'Traceback' not in run.err
 

@@ -1,0 +1,202 @@
+"""Every config loads, names only what exists, and builds in a clean process."""
+
+import json
+
+import pytest
+from miniatures import CONFIGS, once, run_tool
+from mmengine.config import Config
+
+NAMES = sorted(
+    p.relative_to(CONFIGS).with_suffix('').as_posix()
+    for p in CONFIGS.rglob('*.py')
+    if '_base_' not in p.parts
+)
+PAPER = 'lspt_upernet_ade20k'
+
+#: Builds the model of one config on the meta device, resolves every type, and prints a report.
+BUILD = """
+import json, sys
+import lspt_mm
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+import mmengine.registry as registries
+from lspt_mm.engine.launch import prepare_for_cpu
+from lspt_mm.registry import PROMPTERS
+
+cfg = Config.fromfile(sys.argv[1])
+cfg.launcher = 'none'
+scope = cfg.default_scope
+init_default_scope(scope)
+
+roots = [r for r in vars(registries).values() if isinstance(r, registries.Registry)]
+unknown = []
+
+def found(name):
+    for root in [PROMPTERS, *roots]:
+        child = root._children.get(scope)
+        if any(r is not None and r.get(name) is not None for r in (child, root)):
+            return True
+    return False
+
+def walk(node, path):
+    if isinstance(node, dict):
+        # norm_cfg and init_cfg name things of other registries; these are built with the model.
+        if 'type' in node and not found(node['type']):
+            unknown.append(f"{path}: {node['type']}")
+        for key, value in node.items():
+            walk(value, f'{path}.{key}')
+    elif isinstance(node, (list, tuple)):
+        for i, value in enumerate(node):
+            walk(value, f'{path}.{i}')
+
+for key in cfg:
+    if key.endswith(('_dataloader', '_evaluator', 'hooks', 'wrapper', 'scheduler', 'visualizer',
+                     'pipeline', 'backends', '_cfg')) or key == 'model':
+        walk(cfg[key], key)
+
+prepare_for_cpu(cfg)
+model_cfg = cfg.model
+if cfg.get('data_preprocessor') is not None:
+    model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
+with torch.device('meta'):
+    model = registries.MODELS.build(model_cfg)
+counts = {}
+for name, p in model.named_parameters():
+    part = 'prompter' if '.prompter.' in name else name.split('.')[0]
+    counts.setdefault(part, [0, 0])
+    counts[part][0] += p.numel() * p.requires_grad
+    counts[part][1] += p.numel()
+print('REPORT' + json.dumps({'unknown': unknown, 'counts': counts}))
+"""
+
+
+@pytest.fixture(scope='module')
+def reports(tmp_path_factory):
+    def build(folder):
+        (folder / 'build.py').write_text(BUILD)
+        reports = {}
+        for name in NAMES:
+            run = run_tool(folder / 'build.py', CONFIGS / f'{name}.py', cwd=folder)
+            built = run.code == 0 and 'REPORT' in run.out
+            reports[name] = (
+                json.loads(run.out.split('REPORT')[1]) if built else {'error': run.err[-2000:]}
+            )
+        (folder / 'reports.json').write_text(json.dumps(reports))
+
+    return json.loads((once(tmp_path_factory, 'configs', build) / 'reports.json').read_text())
+
+
+def load(name):
+    return Config.fromfile(CONFIGS / f'{name}.py')
+
+
+def test_there_are_configs():
+    assert {PAPER, 'camvid/lspt_upernet_camvid', 'classification/lspt_imagefolder'} <= set(NAMES)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_builds_in_a_clean_process(name, reports):
+    assert 'error' not in reports[name], reports[name]['error']
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_every_type_is_registered(name, reports):
+    assert reports[name]['unknown'] == []
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_says_what_it_is(name):
+    assert (CONFIGS / f'{name}.py').read_text().startswith('"""')
+
+
+@pytest.mark.parametrize('name', [n for n in NAMES if 'mae_' not in n])
+def test_vit_is_frozen_and_the_rest_is_trained(name, reports):
+    for part, (trained, total) in reports[name]['counts'].items():
+        assert trained == (0 if part == 'backbone' else total), part
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_data_lie_below_the_working_directory(name):
+    cfg = load(name)
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        if cfg.get(loader):
+            assert cfg[loader].dataset.data_root.startswith(('data/', 'work_dirs/'))
+
+
+@pytest.mark.parametrize('name', [n for n in NAMES if n.split('/')[-1].startswith('frozen_')])
+def test_the_baseline_differs_in_the_prompter_only(name):
+    lspt = load(name.replace('frozen_', 'lspt_')).to_dict()
+    frozen = load(name).to_dict()
+    assert frozen['model']['backbone'].pop('prompter') is None
+    assert lspt['model']['backbone'].pop('prompter')['type'] == 'LSPT'
+    assert frozen == lspt
+
+
+@pytest.mark.parametrize('name', [n for n in NAMES if 'upernet' in n])
+def test_heads_and_labels_agree(name):
+    cfg = load(name)
+    classes = cfg.model.decode_head.num_classes
+    assert cfg.model.auxiliary_head.num_classes == classes
+    assert cfg.load_labels.num_classes == classes
+    width = cfg.model.neck.embed_dim
+    assert cfg.model.decode_head.in_channels == [width] * 4
+    assert cfg.model.auxiliary_head.in_channels == width
+    crop, size = tuple(cfg.crop_size), cfg.model.backbone.img_size
+    assert crop == tuple(cfg.model.data_preprocessor.size)
+    assert crop == (tuple(size) if isinstance(size, (list, tuple)) else (size, size))
+    crops = [t.crop_size for t in cfg.train_dataloader.dataset.pipeline if t.type == 'RandomCrop']
+    assert [tuple(c) for c in crops] == [crop]
+
+
+# ---- the main job -----------------------------------------------------------------------------
+
+
+def test_facts_of_the_main_job():
+    cfg = load(PAPER)
+    vit, model = cfg.model.backbone, cfg.model
+    assert (vit.arch, vit.patch_size, vit.img_size) == ('base', 16, 512)
+    assert tuple(vit.out_indices) == (3, 5, 7, 11)
+    assert vit.final_norm is False and vit.out_type == 'featmap' and vit.tune == 'prompts'
+    assert vit.pretrained.endswith('mae_pretrain_vit_base.pth')
+    assert (vit.prompter.type, vit.prompter.num_tokens) == ('LSPT', 100)
+    assert model.neck.type == 'Feature2Pyramid' and model.neck.rescales == [4, 2, 1, 0.5]
+    assert model.decode_head.type == 'UPerHead' and model.auxiliary_head.type == 'FCNHead'
+    assert model.decode_head.num_classes == 150
+    assert cfg.train_cfg.max_iters == 160000
+    assert cfg.param_scheduler[-1].end == 160000 and not cfg.param_scheduler[-1].by_epoch
+    assert cfg.train_dataloader.batch_size == 16
+    assert cfg.model.test_cfg.mode == 'slide'
+    assert tuple(cfg.model.test_cfg.crop_size) == (512, 512)
+    assert max(cfg.model.test_cfg.stride) < 512
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        assert loader.dataset.type == 'ADE20KDataset'
+        assert loader.dataset.data_root.endswith('ADEChallengeData2016')
+
+
+def test_the_main_jobs_data_set_ignores_label_zero():
+    from mmseg.datasets import ADE20KDataset
+
+    dataset = ADE20KDataset(lazy_init=True, pipeline=[])
+    assert dataset.reduce_zero_label is True
+    assert len(dataset.metainfo['classes']) == 150
+
+
+def test_multi_scale_testing_of_the_main_job():
+    (tta,) = [t for t in load(PAPER).tta_pipeline if t['type'] == 'TestTimeAug']
+    scales, flips = tta.transforms[:2]
+    assert len(scales) > 1 and tuple(scales[2].scale) == (2048, 512)
+    assert [t.prob for t in flips] == [0.0, 1.0]
+    assert load(PAPER).tta_model.type == 'SegTTAModel'
+
+
+def test_trainable_parameters_of_lspt(reports):
+    # 12 P^l of 100 tokens, and one LSTM cell: 2 (4D, D) matrices and 2 biases of 4D, D = 768.
+    cell = 2 * 4 * 768 * 768 + 2 * 4 * 768
+    assert cell == 4_724_736
+    counts = reports[PAPER]['counts']
+    assert counts['prompter'] == [cell + 12 * 100 * 768] * 2
+    # ViT-B/16 with 32x32 positions and without its final norm: 85.8 M and the difference.
+    vit = 768 * (3 * 256 + 1) + 768 + (32 * 32 + 1) * 768
+    vit += 12 * (4 * 768 + 4 * 768 * 768 + 4 * 768 + 2 * 4 * 768 * 768 + 5 * 768)
+    assert counts['backbone'] == [0, vit]

@@ -1,0 +1,120 @@
+"""From a command line to a Runner: data sets found, devices prepared, errors put into words."""
+
+import argparse
+import copy
+
+import pytest
+from miniatures import CONFIGS
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DefaultScope
+
+from lspt_mm.engine.launch import (
+    add_common_arguments,
+    input_errors_as_messages,
+    load_config,
+    prepare_for_cpu,
+)
+from lspt_mm.engine.preflight import datasets_of
+from lspt_mm.errors import InputError
+
+
+def dataset(name):
+    return {'type': 'X', 'data_root': name, 'pipeline': []}
+
+
+@pytest.mark.parametrize(
+    ('cfg', 'names'),
+    [
+        (dataset('a'), 'a'),
+        ({'type': 'RepeatDataset', 'times': 2, 'dataset': dataset('a')}, 'a'),
+        ({'type': 'ConcatDataset', 'datasets': [dataset('a'), dataset('b')]}, 'ab'),
+        (
+            {
+                'type': 'RepeatDataset',
+                'dataset': {
+                    'type': 'ConcatDataset',
+                    'datasets': [
+                        dataset('a'),
+                        {'type': 'ClassBalancedDataset', 'dataset': dataset('b')},
+                        {'type': 'ConcatDataset', 'datasets': (dataset('c'),)},
+                    ],
+                },
+            },
+            'abc',
+        ),
+        ([dataset('a'), dataset('b')], 'ab'),
+        (None, ''),
+    ],
+)
+def test_datasets_inside_wrappers(cfg, names):
+    cfg = Config({'train_dataloader': {'dataset': cfg}, 'val_dataloader': None})
+    found = datasets_of(cfg, ('train_dataloader', 'val_dataloader', 'test_dataloader'))
+    assert sorted(d['data_root'] for d in found) == list(names)
+
+
+def test_no_sync_bn_is_left_on_a_cpu():
+    cfg = Config.fromfile(CONFIGS / 'lspt_upernet_ade20k.py')
+    cfg.model.decode_head = ConfigDict(layers=[{'norm_cfg': {'type': 'SyncBN'}}, ('SyncBN', 1)])
+    before = copy.deepcopy(cfg.model)
+    cfg.launcher = 'none'
+    prepare_for_cpu(cfg)
+
+    def types(node):
+        if isinstance(node, dict):
+            yield node.get('type')
+            for value in node.values():
+                yield from types(value)
+        elif isinstance(node, (list, tuple)):
+            for value in node:
+                yield from types(value)
+
+    was, now = list(types(before)), list(types(cfg.model))
+    assert was.count('SyncBN') == 3
+    assert [t.replace('SyncBN', 'BN') if t else t for t in was] == now
+    assert 'model_wrapper_cfg' not in cfg
+
+
+@pytest.mark.parametrize('worker', [False, True])
+def test_one_message_and_code_2(worker, capsys):
+    message = 'x.png: label value 151'
+    if worker:  # as torch's DataLoader raises what a worker process met
+        message = (
+            'Caught InputError in DataLoader worker process 0.\nOriginal Traceback (most recent '
+            f'call last):\n  File "x.py"\nlspt_mm.errors.InputError: {message}\n'
+        )
+    with pytest.raises(SystemExit) as end, input_errors_as_messages():
+        raise InputError(message)
+    assert end.value.code == 2
+    assert capsys.readouterr().err == 'error: x.png: label value 151\n'
+
+
+def test_other_errors_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError), input_errors_as_messages():
+        raise ZeroDivisionError
+
+
+def test_only_the_first_process_speaks(monkeypatch, capsys):
+    monkeypatch.setenv('RANK', '1')
+    with pytest.raises(SystemExit) as end, input_errors_as_messages():
+        raise InputError('x')
+    assert end.value.code == 2 and capsys.readouterr().err == ''
+
+
+def config(*arguments):
+    parser = argparse.ArgumentParser()
+    add_common_arguments(parser)
+    with DefaultScope.overwrite_default_scope('mmseg'):
+        return load_config(parser.parse_args([str(a) for a in arguments]))
+
+
+def test_data_root_reaches_every_data_set():
+    cfg = config(CONFIGS / 'lspt_upernet_ade20k.py', '--data-root', '/elsewhere')
+    loaders = (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)
+    assert [x.dataset.data_root for x in loaders] == ['/elsewhere'] * 3
+
+
+def test_work_dir():
+    path = CONFIGS / 'lspt_upernet_ade20k.py'
+    assert config(path).work_dir == 'work_dirs/lspt_upernet_ade20k'
+    assert config(path, '--work-dir', 'w').work_dir == 'w'
+    assert config(path, '--cfg-options', 'work_dir=v').work_dir == 'v'

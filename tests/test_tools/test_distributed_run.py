@@ -1,0 +1,87 @@
+"""tools/dist_train.sh and dist_test.sh on two CPU processes (gloo)."""
+
+import shutil
+import socket
+
+import pytest
+from miniatures import TOOLS, once, run_command, write_segmentation
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which('bash') is None, reason='shell scripts'),
+]
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return str(s.getsockname()[1])
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """Two iterations on two processes; each writes down the trained weights that it ends with."""
+
+    def make(folder):
+        config = write_segmentation(folder).config
+        (folder / 'note.py').write_text(
+            'import torch\n'
+            'from mmengine.hooks import Hook\n'
+            'from mmengine.registry import HOOKS\n'
+            'from mmengine.dist import get_rank, get_world_size, get_backend\n'
+            '@HOOKS.register_module()\n'
+            'class Note(Hook):\n'
+            '    def after_train(self, runner):\n'
+            '        state = {n: p for n, p in runner.model.named_parameters()}\n'
+            "        note = {'size': get_world_size(), 'backend': get_backend(), 'state': state}\n"
+            f"        torch.save(note, {str(folder)!r} + f'/rank_{{get_rank()}}.pt')\n"
+        )
+        config.write_text(
+            config.read_text() + "custom_imports = dict(imports=['note'])\n"
+            "custom_hooks = [dict(type='lspt_mm.BackboneWeightsHook'), dict(type='Note')]\n"
+        )
+        run = run_command(
+            'bash', TOOLS / 'dist_train.sh', config, 2, '--work-dir', folder / 'work',
+            '--cfg-options', 'train_cfg.max_iters=2', cwd=folder, PYTHONPATH=str(folder),
+            MASTER_PORT=free_port(),
+        )  # fmt: skip
+        assert run.code == 0, run.err[-4000:]
+
+    return once(tmp_path_factory, 'dist', make)
+
+
+def test_weights_are_in_sync(trained):
+    import torch
+
+    first, second = (torch.load(trained / f'rank_{r}.pt') for r in (0, 1))
+    assert first['size'] == second['size'] == 2
+    assert first['backend'] == second['backend'] == 'gloo'
+    assert first['state'].keys() == second['state'].keys()
+    for name, value in first['state'].items():
+        assert torch.equal(value, second['state'][name]), name
+    assert (trained / 'work/iter_2.pth').is_file()
+
+
+def test_dist_test(trained):
+    run = run_command(
+        'bash', TOOLS / 'dist_test.sh', trained / 'mini_seg.py', trained / 'work/iter_2.pth', 2,
+        '--work-dir', trained / 'test', cwd=trained, PYTHONPATH=str(trained),
+        MASTER_PORT=free_port(),
+    )  # fmt: skip
+    assert run.code == 0, run.err[-4000:]
+    assert 'mIoU' in run.out
+
+
+def test_bad_input_is_one_message(trained):
+    run = run_command(
+        'bash', TOOLS / 'dist_train.sh', trained / 'mini_seg.py', 2, '--work-dir', 'w',
+        '--data-root', 'typo', cwd=trained, PYTHONPATH=str(trained), MASTER_PORT=free_port(),
+    )  # fmt: skip
+    assert run.code != 0
+    assert (run.out + run.err).count('error: ') == 1 and 'typo' in run.err
+
+
+@pytest.mark.parametrize('script', ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh'])
+def test_usage(script):
+    run = run_command('bash', TOOLS / script)
+    assert run.code == 2 and 'usage:' in run.err
