@@ -26,6 +26,7 @@ _TOP_LEVEL = {'tta_model', 'tta_pipeline', 'custom_imports', 'runner_type', 'com
 _UNTYPED = {
     'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
     'env_cfg': {'cudnn_benchmark', 'mp_cfg', 'dist_cfg', 'resource_limit'},
+    'clip_grad': {'type', 'max_norm', 'norm_type', 'error_if_nonfinite', 'foreach', 'clip_value'},
     'log_processor': set(inspect.signature(LogProcessor).parameters),
 }
 
@@ -126,16 +127,13 @@ def arguments_of(type_name) -> Optional[Set[str]]:
         return None
     if not inspect.isclass(cls):
         return _signature(cls)[0]
-    names: Set[str] = set()
+    names = set(_BESIDE)
     for base in cls.__mro__:
-        if '__init__' not in vars(base):
-            continue
-        if base is object:
-            return names
-        own, takes_more = _signature(base.__init__)
-        names |= own
-        if not takes_more:
-            return names | _BESIDE
+        if '__init__' in vars(base) and base is not object:
+            own, takes_more = _signature(base.__init__)
+            names |= own
+            if not takes_more:
+                break
     return names
 
 
