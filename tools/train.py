@@ -79,7 +79,9 @@ def main() -> None:
     with input_errors_as_messages(args.debug):
         cfg = load_config(args)
         apply_options(cfg, args)
-        loaders = ('train_dataloader', *(['val_dataloader'] if cfg.get('val_cfg') else []))
+        # An empty val_cfg, as mmpretrain's, still validates.
+        validates = cfg.get('val_cfg') is not None
+        loaders = ('train_dataloader', 'val_dataloader') if validates else ('train_dataloader',)
         build_runner(cfg, loaders).train()
 
 

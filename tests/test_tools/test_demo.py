@@ -1,0 +1,47 @@
+"""tools/demo.py, shortened to a few iterations of everything."""
+
+import json
+import re
+import sys
+
+import pytest
+from miniatures import TOOLS, once, run_command
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope='module')
+def demo(tmp_path_factory):
+    """Folder of a finished demo, with what it printed."""
+
+    def make(folder):
+        run = run_python(folder)
+        (folder / 'stdout.txt').write_text(run.out)
+        assert run.code == 0, run.err[-4000:]
+
+    return once(tmp_path_factory, 'demo', make)
+
+
+def run_python(folder):
+    return run_command(
+        sys.executable, TOOLS / 'demo.py', '--quick', '--out', folder / 'out', cwd=folder
+    )
+
+
+def test_both_results_are_printed_last(demo):
+    last = (demo / 'stdout.txt').read_text().strip().splitlines()[-2:]
+    results = json.loads((demo / 'out' / 'result_lspt.json').read_text())
+    assert [float(line.split()[-1]) for line in last] == [
+        results[name]['mIoU'] for name in ('lspt', 'frozen')
+    ]
+
+
+def test_pictures(demo):
+    assert len(list((demo / 'out' / 'pictures').glob('lspt_*.png'))) == 6
+
+
+def test_again_with_the_same_vit(demo):
+    run = run_python(demo)
+    assert run.code == 0, run.err[-4000:]
+    assert 'used again' in run.out
+    assert len(re.findall(r'\$ python tools/train.py', run.out)) == 2  # the two heads, no MAE
