@@ -170,9 +170,13 @@ class PromptedViT(VisionTransformer):
                     f'prompter: {method.__name__} has no argument {name!r}; it has '
                     f'{", ".join(sorted(known))}'
                 )
-        patch = self.patch_embed.projection.kernel_size[0]
-        return PROMPTERS.build(
-            dict(cfg, embed_dims=self.embed_dims, num_layers=self.num_layers, patch_size=patch)
+        # Built here and not by the registry, which would look for a scope `mmseg` in it.
+        arguments = {name: value for name, value in cfg.items() if name != 'type'}
+        return method(
+            **arguments,
+            embed_dims=self.embed_dims,
+            num_layers=self.num_layers,
+            patch_size=self.patch_embed.projection.kernel_size[0],
         )
 
     # ---- weights ------------------------------------------------------------------------------
