@@ -25,7 +25,7 @@ train_dataloader = dict(
         data_root=data_root,
         with_label=False,
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='lspt_mm.LoadImage'),
             dict(type='RandomResizedCrop', scale=160, crop_ratio_range=(0.4, 1.0)),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackInputs')

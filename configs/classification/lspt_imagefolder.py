@@ -34,7 +34,7 @@ data_root = 'data/images'
 data_help = '''\
 Layout: FOLDER/train/CLASS/*.jpg and FOLDER/val/CLASS/*.jpg, the same classes in both.'''
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='lspt_mm.LoadImage'),
     dict(type='ResizeEdge', scale=256, edge='short', interpolation='bicubic', backend='pillow'),
     dict(type='RandomCrop', crop_size=224),
     dict(type='RandomFlip', prob=0.5),

@@ -29,7 +29,7 @@ train_dataloader = dict(
         data_prefix='images/unlabelled',
         with_label=False,
         pipeline=[
-            dict(type='LoadImageFromFile'),
+            dict(type='lspt_mm.LoadImage'),
             dict(type='RandomResizedCrop', scale=96, crop_ratio_range=(0.4, 1.0)),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackInputs')

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Sequence
 
+import cv2
 import numpy as np
+from mmcv.transforms import LoadImageFromFile
 from mmseg.datasets.transforms import LoadAnnotations
 from PIL import Image
 
@@ -11,6 +13,22 @@ from lspt_mm.errors import InputError
 from lspt_mm.registry import TRANSFORMS
 
 IGNORED = 255
+
+
+@TRANSFORMS.register_module()
+class LoadImage(LoadImageFromFile):
+    """mmcv's ``LoadImageFromFile`` whose error for a broken file is an InputError naming it.
+
+    For training pipelines: OpenMMLab's inferencers look for ``LoadImageFromFile`` by its name in
+    the test pipeline, to put their own loader in its place.
+    """
+
+    def transform(self, results: dict) -> dict:
+        """Load ``results['img_path']``."""
+        try:
+            return super().transform(results)
+        except (AssertionError, OSError, cv2.error) as error:
+            raise InputError(f'{results["img_path"]}: cannot be read as an image') from error
 
 
 @TRANSFORMS.register_module()
@@ -35,6 +53,10 @@ class LoadSegLabels(LoadAnnotations):
         super().__init__(**kwargs)
         self.num_classes = num_classes
         self.void = tuple(void)
+
+    def transform(self, results: dict) -> dict:
+        """Load and check the label; for bare images (inference) there is nothing to do."""
+        return super().transform(results) if 'seg_map_path' in results else results
 
     def _load_seg_map(self, results: dict) -> None:
         path = results['seg_map_path']

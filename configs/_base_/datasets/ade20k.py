@@ -7,7 +7,7 @@ http://data.csail.mit.edu/places/ADEchallenge/ADEChallengeData2016.zip (MIT, res
 crop_size = (512, 512)
 load_labels = dict(type='lspt_mm.LoadSegLabels', num_classes=150)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='lspt_mm.LoadImage'),
     load_labels,
     dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),

@@ -7,7 +7,7 @@ CamVid's layout: camvid/images/{training,validation}/NAME.jpg and camvid/annotat
 crop_size = (256, 256)
 load_labels = dict(type='lspt_mm.LoadSegLabels', num_classes=11, void=[11])
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='lspt_mm.LoadImage'),
     load_labels,
     dict(type='RandomResize', scale=(480, 360), ratio_range=(0.75, 1.75), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),

@@ -7,7 +7,7 @@ data_help = 'The scenes are rendered by tools/demo.py (make demo).'
 crop_size = (96, 96)
 load_labels = dict(type='lspt_mm.LoadSegLabels', num_classes=16)
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='lspt_mm.LoadImage'),
     load_labels,
     dict(type='RandomResize', scale=(128, 128), ratio_range=(0.75, 1.5), keep_ratio=True),
     dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.9),
