@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from vit_oracles import ARCH, IMG, PATCH
+from vit_oracles import ARCH, IMG, METHODS, PATCH
 
 from lspt_mm.models import LSPT, PromptedViT
 
@@ -186,3 +186,9 @@ def test_vit_facts_are_filled_in():
 def test_arch_by_name(arch):
     model = PromptedViT(arch, img_size=32, patch_size=16)
     assert (model.embed_dims, model.num_layers, model.prompter) == (192, 12, None)
+
+
+def test_prompts_after_the_last_output_are_refused():
+    # They would be trainable and never get a gradient.
+    with pytest.raises(ValueError, match=r'out_indices=\[0\]'):
+        vit(prompter=dict(METHODS['lspt']), out_indices=[0])

@@ -79,7 +79,7 @@ def test_equals_literal_at_other_sizes(name, size):
         {'qkv_bias': False},
         {'layer_scale_init_value': 0.1},
         {'img_size': (16, 32)},
-        {'out_indices': (1,)},
+        {'out_indices': (1, 2)},
         {'out_indices': (0, 1, 2)},
     ],
     ids=str,
