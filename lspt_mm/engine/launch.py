@@ -1,6 +1,7 @@
 """What ``tools/train.py`` and ``tools/test.py`` share: from a command line to a Runner."""
 
 import argparse
+import atexit
 import os
 import sys
 import traceback
@@ -100,11 +101,19 @@ def prepare_for_cpu(cfg: Config) -> None:
         return
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
+        # Left open, gloo's threads now and then abort the interpreter on its way out.
+        atexit.register(close_process_group)
     cfg.model_wrapper_cfg = {
         'type': 'MMDistributedDataParallel',
         'device_ids': None,
         'broadcast_buffers': False,
     }
+
+
+def close_process_group() -> None:
+    """Close the default process group, if one is open."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _replace_type(node, old: str, new: str) -> None:
