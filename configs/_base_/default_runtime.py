@@ -17,5 +17,6 @@ resume = False
 randomness = dict(seed=0)
 custom_hooks = [
     dict(type='lspt_mm.BackboneWeightsHook'),
+    dict(type='lspt_mm.PreparePromptsHook'),
     dict(type='lspt_mm.TrainableReportHook'),
 ]

@@ -3,10 +3,12 @@
 from lspt_mm.engine.amp import Bf16OptimWrapper
 from lspt_mm.engine.hooks import BackboneWeightsHook, TrainableReportHook
 from lspt_mm.engine.optim_constructor import TrainableOptimWrapperConstructor
+from lspt_mm.engine.prepare import PreparePromptsHook
 
 __all__ = [
     'BackboneWeightsHook',
     'Bf16OptimWrapper',
+    'PreparePromptsHook',
     'TrainableOptimWrapperConstructor',
     'TrainableReportHook',
 ]

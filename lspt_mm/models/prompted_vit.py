@@ -55,9 +55,11 @@ class PromptedViT(VisionTransformer):
             negative ones count from the end. With a prompter the last block is one of them.
         out_type (str): For each of ``out_indices``, mmpretrain's 'raw' ``[class | patches]``
             (B, E+N, D), 'cls_token' (B, D), 'featmap' (B, D, H, W), 'avg_featmap' (B, D); and
-            'avg_tokens' (B, D), the mean of prompts and patches, and 'avg_prompts' (B, D), the
-            mean of the prompts, each then normalised by the pre-trained final norm at the last
-            block (the protocol of GaPT on MAE, arXiv 2306.05067).
+            (B, D) each: 'avg_tokens', the mean of prompts and patches (the protocol of GaPT on
+            MAE, arXiv 2306.05067), 'avg_patches', that of the patches, and 'avg_prompts', that of
+            the prompts. These means are taken first and then normalised by the pre-trained final
+            norm at the last block, where 'avg_featmap' averages normalised patches and passes a
+            second norm, which no checkpoint has.
         final_norm (bool): Whether the last block's output passes the final norm. As in
             mmpretrain it touches no earlier block's output.
         **kwargs: Further arguments of mmpretrain's ``VisionTransformer`` (img_size, patch_size,
@@ -72,7 +74,7 @@ class PromptedViT(VisionTransformer):
             to run so.
     """
 
-    OUT_TYPES = VisionTransformer.OUT_TYPES | {'avg_tokens', 'avg_prompts'}
+    OUT_TYPES = VisionTransformer.OUT_TYPES | {'avg_tokens', 'avg_patches', 'avg_prompts'}
 
     def __init__(
         self,
@@ -227,10 +229,15 @@ class PromptedViT(VisionTransformer):
         self.unroll(img, collect)
         return tuple(outs)
 
-    def unroll(self, img: Tensor, visit: Callable[[BlockStep], None]) -> None:
-        """Run all blocks on images (B, 3, H, W), calling ``visit`` after each of them."""
+    def unroll(
+        self, img: Tensor, visit: Callable[[BlockStep], None], prompted: bool = True
+    ) -> None:
+        """Run all blocks on images (B, 3, H, W), calling ``visit`` after each of them.
+
+        ``prompted=False`` runs the plain ViT, whatever the prompter.
+        """
         x, hw = self._embed(img)
-        start = self.num_layers + 1 if self.prompter is None else self.prompter.start_block
+        start = self.prompter.start_block if prompted and self.prompter else self.num_layers + 1
         prompts, state, temperature = None, None, None
         for number, layer in enumerate(self.layers, 1):
             if number == start:
@@ -254,7 +261,7 @@ class PromptedViT(VisionTransformer):
         """Whether anyone reads what block ``number`` makes of its prompts."""
         if self.prompter is None:
             return False
-        by_method = self.prompter.reads_outputs and number < self.num_layers
+        by_method = number < self.num_layers and self.prompter.reads_output(number)
         pooled = self.out_type in ('avg_tokens', 'avg_prompts')
         return by_method or (pooled and number - 1 in self.out_indices)
 
@@ -274,17 +281,18 @@ class PromptedViT(VisionTransformer):
 
     def _output(self, step: BlockStep) -> Tensor:
         final = self.final_norm and step.number == self.num_layers
-        if self.out_type in ('avg_tokens', 'avg_prompts'):
-            tokens = step.prompts_out
-            if self.out_type == 'avg_tokens':
-                patches = step.x_out[:, self.num_extra_tokens :]
-                # Before prompts enter, and without any, the mean is that of the patches.
-                tokens = patches if tokens is None else cat((tokens, patches), dim=1)
-            elif tokens is None:
+        if self.out_type not in ('avg_tokens', 'avg_patches', 'avg_prompts'):
+            return self._format_output(self.ln1(step.x_out) if final else step.x_out, step.hw)
+        tokens, prompts = step.x_out[:, self.num_extra_tokens :], step.prompts_out
+        if self.out_type == 'avg_prompts':
+            if prompts is None:
                 raise ValueError(
                     f"out_type='avg_prompts': block {step.number} has no prompts, they enter at "
                     f'block {self.prompter.start_block}; take it out of out_indices'
                 )
-            pooled = tokens.mean(dim=1)  # (B, D)
-            return self.ln1(pooled) if final else pooled
-        return self._format_output(self.ln1(step.x_out) if final else step.x_out, step.hw)
+            tokens = prompts
+        elif self.out_type == 'avg_tokens' and prompts is not None:
+            # Before prompts enter, and without any, the mean is that of the patches.
+            tokens = cat((prompts, tokens), dim=1)
+        pooled = tokens.mean(dim=1)  # (B, D)
+        return self.ln1(pooled) if final else pooled

@@ -4,8 +4,12 @@ import pytest
 import torch
 from vit_oracles import ARCH, IMG, LITERALS, METHODS, build, images, literal_forward, weighted_sum
 
+from lspt_mm.registry import PROMPTERS
+
 DEPTH = ARCH['num_layers']
-OUT_TYPES = ('raw', 'cls_token', 'featmap', 'avg_featmap', 'avg_tokens', 'avg_prompts')
+OUT_TYPES = (
+    'raw', 'cls_token', 'featmap', 'avg_featmap', 'avg_tokens', 'avg_patches', 'avg_prompts'
+)  # fmt: skip
 
 #: One row per switch, beside the shared table.
 LSPT_SWITCHES = {
@@ -24,7 +28,28 @@ LSPT_SWITCHES = {
     'diagonal': {'cell': 'diagonal'},
     'diagonal-norm-late': {'cell': 'diagonal', 'hidden_norm': True, 'start_block': 2},
 }
+#: The same for the other methods.
+OTHER_SWITCHES = {
+    'vpt-late': {'type': 'VPT', 'start_block': 2},
+    'vpt-projected': {'type': 'VPT', 'project': 4},
+    'vpt-deep-1': {'type': 'VPT', 'deep': True, 'deep_blocks': 1},
+    'vpt-deep-2-late': {'type': 'VPT', 'deep': True, 'deep_blocks': 1, 'start_block': 2},
+    'vpt-deep-2-shared': {'type': 'VPT', 'deep': True, 'deep_blocks': 2, 'shared': True},
+    'gated-no-shaping': {'type': 'GatedPrompt', 'gate_init': -1.0, 'shaping': False},
+    'gated-last-block': {'type': 'GatedPrompt', 'start_block': DEPTH},
+    'bilinear-late': {'type': 'BilinearPrompt', 'rank': 4, 'start_block': 2},
+    'bilinear-deep-all': {'type': 'BilinearPrompt', 'rank': 16, 'deep': True},
+    'bilinear-deep-1': {'type': 'BilinearPrompt', 'rank': 1, 'deep': True, 'trained_right': 1},
+    'fwhiten-deep': {'type': 'BilinearPrompt', 'mode': 'fwhiten', 'deep': True},
+    'twhiten': {'type': 'BilinearPrompt', 'mode': 'twhiten'},
+    'spt-shallow': {'type': 'SelfPrompt', 'start': 'mean'},
+    'vfpt-shallow-all': {'type': 'FourierPrompt', 'share': 1.0},
+    'vfpt-none': {'type': 'FourierPrompt', 'share': 0.0, 'deep': True},
+    'vfpt-projected': {'type': 'FourierPrompt', 'share': 0.7, 'deep': True, 'project': 5},
+}
 SWITCHES = dict(METHODS)
+for _name, _switches in OTHER_SWITCHES.items():
+    SWITCHES[_name] = dict({'num_tokens': 3}, **_switches)
 for _name, _switches in LSPT_SWITCHES.items():
     SWITCHES[_name] = dict({'type': 'LSPT', 'num_tokens': 3}, **_switches)
 
@@ -95,8 +120,35 @@ def test_equals_literal_at_other_depths(depth):
     assert_equals_literal(METHODS['lspt'], images(), out_indices=(depth - 1,), arch=arch)
 
 
-def test_every_method_has_an_oracle():
+def test_every_registered_method_is_in_the_table_and_has_an_oracle():
     assert {cfg['type'] for cfg in METHODS.values()} == set(LITERALS)
+    assert set(PROMPTERS.module_dict) == set(LITERALS)
+
+
+@pytest.mark.parametrize('hard_logits', [(-2.0, 3.0), (3.0, -2.0)])
+def test_hard_gates_in_evaluation(hard_logits):
+    cfg = {'type': 'GatedPrompt', 'num_tokens': 3, 'hard': True}
+    model = build(cfg, out_type='featmap', out_indices=(0, DEPTH - 1)).eval()
+    with torch.no_grad():
+        model.prompter.gate_logits.copy_(torch.tensor(hard_logits))
+    outs = model(images())
+    for out, want in zip(
+        outs, literal_forward(model, images(), cfg, 'featmap', (0, DEPTH - 1)), strict=True
+    ):
+        torch.testing.assert_close(out, want, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize('out_type', ['featmap', 'avg_tokens', 'avg_patches'])
+@pytest.mark.parametrize('deep_blocks', [1, 2])
+def test_vpt_prompts_dropped_after_the_deep_blocks(deep_blocks, out_type):
+    cfg = dict(METHODS['vpt-deep'], deep_blocks=deep_blocks, afterwards='drop')
+    assert_equals_literal(cfg, images(), out_type)
+
+
+def test_avg_prompts_of_dropped_prompts_says_so():
+    model = build(dict(METHODS['vpt'], afterwards='drop'), out_type='avg_prompts')
+    with pytest.raises(ValueError, match='block 3 has no prompts'):
+        model(images())
 
 
 def test_avg_prompts_before_prompts_enter_says_so():

@@ -204,8 +204,9 @@ def test_no_prompt_dropout_where_prompts_are_frozen(tune):
     assert torch.equal(model(images())[0], model(images())[0])
 
 
-def test_one_dropout_mask_for_the_batch():
-    model = build(dict(LSPT, dropout=0.5)).train()
+@pytest.mark.parametrize('name', METHODS)
+def test_one_dropout_mask_for_the_batch(name):
+    model = build(dict(METHODS[name], dropout=0.5)).train()
     same = images(1).expand(4, -1, -1, -1)
     out = model(same)[0]
     for other in out[1:]:

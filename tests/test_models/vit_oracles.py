@@ -36,6 +36,42 @@ METHODS = {
     'lspt-no-lpc': {'type': 'LSPT', 'num_tokens': 3, 'lpc': False},
     'lspt-late': {'type': 'LSPT', 'num_tokens': 3, 'start_block': 2},
     'lspt-last-block': {'type': 'LSPT', 'num_tokens': 3, 'start_block': ARCH['num_layers']},
+    'vpt': {'type': 'VPT', 'num_tokens': 3},
+    'vpt-deep': {'type': 'VPT', 'num_tokens': 3, 'deep': True},
+    'vpt-deep-2-projected': {
+        'type': 'VPT',
+        'num_tokens': 3,
+        'deep': True,
+        'deep_blocks': 2,
+        'project': 5,
+    },
+    'vpt-shared-late': {
+        'type': 'VPT',
+        'num_tokens': 2,
+        'deep': True,
+        'shared': True,
+        'start_block': 2,
+    },
+    'gated': {'type': 'GatedPrompt', 'num_tokens': 3, 'gate_init': 1.0},
+    'gated-late': {'type': 'GatedPrompt', 'num_tokens': 2, 'start_block': 2},
+    'bilinear': {'type': 'BilinearPrompt', 'num_tokens': 3, 'rank': 2},
+    'bilinear-deep': {
+        'type': 'BilinearPrompt',
+        'num_tokens': 3,
+        'rank': 2,
+        'deep': True,
+        'trained_right': 2,
+    },
+    'fwhiten': {'type': 'BilinearPrompt', 'num_tokens': 3, 'mode': 'fwhiten'},
+    'twhiten-deep-late': {
+        'type': 'BilinearPrompt',
+        'num_tokens': 2,
+        'mode': 'twhiten',
+        'deep': True,
+        'start_block': 2,
+    },
+    'spt': {'type': 'SelfPrompt', 'num_tokens': 3, 'deep': True},
+    'vfpt': {'type': 'FourierPrompt', 'num_tokens': 4, 'deep': True},
 }
 
 
@@ -46,10 +82,15 @@ def build(prompter=None, seed=0, dtype=torch.float64, **kwargs):
 
 
 def randomize(module, seed=0):
-    """Random values for all parameters, biases and norms included; reproducible by name order."""
+    """Random values for all parameters, biases and norms included; reproducible by name order.
+
+    For buffers too: what a method keeps fixed is as good as a parameter here.
+    """
     generator = torch.Generator().manual_seed(seed)
+    tensors = dict(module.named_parameters())
+    tensors.update({n: b for n, b in module.named_buffers() if b.is_floating_point()})
     with torch.no_grad():
-        for _, parameter in sorted(module.named_parameters()):
+        for _, parameter in sorted(tensors.items()):
             noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
             # 0.3 keeps the softmax and the gates away from saturation at these widths.
             parameter.copy_(0.3 * noise + (parameter.dim() == 1) * 0.5)
@@ -137,13 +178,14 @@ def embed(p, img, patch, grid, extra):
 
 def literal_forward(model, img, cfg, out_type, out_indices, final_norm=True):
     """What ``PromptedViT`` with prompter ``cfg`` has to return, on the parameters of ``model``."""
-    p = dict(model.named_parameters())
+    p = {**dict(model.named_buffers()), **dict(model.named_parameters())}
     depth, heads = model.num_layers, model.layers[0].attn.num_heads
     extra = int('cls_token' in p)
     grid = tuple(model.patch_embed.init_out_size)
     x, (h, w) = embed(p, img, PATCH, grid, extra)
     start = cfg.get('start_block', 1)
     next_prompts = LITERALS[cfg['type']]
+    temperatures = TEMPERATURES.get(cfg['type'], lambda p, cfg, step: 1.0)
     outs, prompts, memory = [], None, None
     for l in range(1, depth + 1):
         if l == start:
@@ -153,7 +195,8 @@ def literal_forward(model, img, cfg, out_type, out_indices, final_norm=True):
         else:
             count = prompts.size(1)
             tokens = torch.cat((x[:, :extra], prompts, x[:, extra:]), 1)
-            tokens = block(p, f'layers.{l - 1}.', tokens, heads)
+            tau = temperatures(p, cfg, l - start)
+            tokens = block(p, f'layers.{l - 1}.', tokens, heads, tau)
             prompts = tokens[:, extra : extra + count]
             x = torch.cat((tokens[:, :extra], tokens[:, extra + count :]), 1)
 
@@ -184,6 +227,8 @@ def _literal_output(p, x, prompts, extra, hw, out_type, normed):
     if out_type == 'avg_prompts':
         return norm(prompts.mean(1))
     patches = x[:, extra:]
+    if out_type == 'avg_patches':
+        return norm(patches.mean(1))
     tokens = patches if prompts is None else torch.cat((prompts, patches), 1)
     return norm(tokens.mean(1))
 
@@ -236,5 +281,75 @@ def literal_lspt(p, cfg, step, seen, patches, memory):
     return torch.stack(prompts, 1), torch.stack(cells, 1)
 
 
+def literal_vpt(p, cfg, step, seen, patches, memory):
+    """VPT: prompts for the first block, or for each of the first k."""
+    deep, sets = cfg.get('deep', False), p['prompter.prompts']
+    if 'project' in cfg:
+        weight, bias = p['prompter.projection.weight'], p['prompter.projection.bias']
+        sets = torch.stack([torch.stack([weight @ t + bias for t in one]) for one in sets])
+    if cfg['type'] == 'FourierPrompt':
+        sets = torch.stack([literal_fourier(one, cfg.get('share', 0.5)) for one in sets])
+    depth = len({name.split('.')[1] for name in p if name.startswith('layers.')})
+    prompted = depth - cfg.get('start_block', 1) + 1
+    k = (cfg.get('deep_blocks') or prompted) if deep else 1
+    if step < k:
+        one = sets[0 if cfg.get('shared') else step]
+        return one.expand(patches.size(0), -1, -1), None
+    return (seen if cfg.get('afterwards', 'carry') == 'carry' else None), None
+
+
+def literal_fourier(prompts, share):
+    """Re of the double sum over tokens and channels, for the first share of P prompts."""
+    m = round(share * prompts.size(0))
+
+    def angles(size):
+        k = torch.arange(size, dtype=prompts.dtype)
+        return 2 * math.pi * torch.outer(k, k) / size
+
+    # Re(sum_t sum_c p e^{-i(a + b)}), with cos(a + b) = cos a cos b - sin a sin b.
+    over_tokens, over_channels = angles(m), angles(prompts.size(1))
+    changed = over_tokens.cos() @ prompts[:m] @ over_channels.cos()
+    changed = changed - over_tokens.sin() @ prompts[:m] @ over_channels.sin()
+    return torch.cat((changed, prompts[m:]))
+
+
+def literal_gated(p, cfg, step, seen, patches, memory):
+    """GaPT; memory is what entered the block, P_{l-1}."""
+    if step == 0:
+        prompts = p['prompter.prompts'][0].expand(patches.size(0), -1, -1)
+    else:
+        gamma = p['prompter.gate_logits'][step - 1]
+        gate = (gamma > 0).to(gamma.dtype) if cfg.get('hard') else 1 / (1 + torch.exp(-gamma))
+        prompts = gate * seen + (1 - gate) * memory
+    return prompts, prompts
+
+
+def literal_temperature(p, cfg, step):
+    """GaPT's tau of the step-th block with prompts."""
+    if not cfg.get('shaping', True):
+        return 1.0
+    return min(max(p['prompter.temperatures'][step], 0.01), 10.0)
+
+
+def literal_bilinear(p, cfg, step, seen, patches, memory):
+    """BPT: A B^T, an outer product at a time."""
+    if step > 0 and not cfg.get('deep', False):
+        return seen, None
+    names = ('prompter.right_fixed', 'prompter.right_tuned')
+    factors = [one for name in names if name in p for one in p[name]]
+    left, right = p['prompter.left'][step], factors[step]
+    prompts = sum(torch.outer(left[:, k], right[:, k]) for k in range(left.size(1)))
+    return prompts.expand(patches.size(0), -1, -1), None
+
+
 #: ``f(params, cfg, step, prompts_out, patches, memory) -> prompts, memory`` per method.
-LITERALS = {'LSPT': literal_lspt}
+LITERALS = {
+    'LSPT': literal_lspt,
+    'VPT': literal_vpt,
+    'GatedPrompt': literal_gated,
+    'BilinearPrompt': literal_bilinear,
+    'SelfPrompt': literal_vpt,
+    'FourierPrompt': literal_vpt,
+}
+#: ``f(params, cfg, step) -> tau`` of methods that shape attention.
+TEMPERATURES = {'GatedPrompt': literal_temperature}

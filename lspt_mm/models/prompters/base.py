@@ -1,10 +1,11 @@
 """The contract of a prompt method: a cell unrolled over the depth of the ViT."""
 
 import math
-from typing import Any, Optional, Tuple
+from typing import Any, Iterable, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class Prompter(nn.Module):
@@ -16,7 +17,8 @@ class Prompter(nn.Module):
 
     A method implements :meth:`first` and :meth:`next`. What it has to remember from block to
     block is returned as ``state`` and handed back; nothing is kept on the module, so that the
-    forward pass stays a function (activation checkpointing, compile, several threads).
+    forward pass stays a function (activation checkpointing, compile, several threads). A method
+    that starts from the ViT's weights or from data implements :meth:`prepare` as well.
 
     Args:
         num_tokens: P, the number of prompt tokens; at least 1.
@@ -59,6 +61,33 @@ class Prompter(nn.Module):
         self.patch_size = patch_size
 
     @property
+    def needs_preparation(self) -> bool:
+        """Whether :meth:`prepare` has to run before training; False once it has, or was loaded."""
+        return False
+
+    def prepare(self, vit: nn.Module, batches: Iterable[Tensor]) -> str:
+        """Start from the loaded ViT and from data; called once, before the first iteration.
+
+        Whatever it sets is in the state dict, so that resuming and testing need no data.
+
+        Args:
+            vit: The :class:`PromptedViT` this prompter is part of, in eval mode.
+            batches: Training images as the data preprocessor gives them, (B, 3, H, W) each.
+
+        Returns:
+            str: One line for the log.
+        """
+        raise NotImplementedError
+
+    def reads_output(self, l: int) -> bool:
+        """Whether :meth:`next` reads what block l made of its prompts; see ``reads_outputs``."""
+        return self.reads_outputs
+
+    def drop(self, prompts: Tensor) -> Tensor:
+        """Dropout on inserted prompts; one mask for the batch where they are (1, P, D)."""
+        return F.dropout(prompts, self.dropout, self.training)
+
+    @property
     def num_prompted(self) -> int:
         """L', the number of blocks that see prompts."""
         return self.num_layers - self.start_block + 1
@@ -83,12 +112,12 @@ class Prompter(nn.Module):
         Args:
             l: The block that has just run, counted from 1.
             prompts_in: What entered block l, (1 or B, P, D).
-            prompts_out: What block l made of them, (B, P, D); None unless ``reads_outputs``.
+            prompts_out: What block l made of them, (B, P, D); None unless ``reads_output(l)``.
             patches: Patch tokens as block l left them, (B, N, D).
             state: What the call before returned.
 
         Returns:
-            tuple: prompts (1 or B, P, D) and the next state.
+            tuple: prompts (1 or B, P, D), None for a block without any; and the next state.
         """
         raise NotImplementedError
 

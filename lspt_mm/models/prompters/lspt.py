@@ -123,7 +123,7 @@ class LSPT(Prompter):
 
     def first(self, patches: Tensor) -> Tuple[Tensor, State]:
         """P^0 (or P^1), and the input half of all gates, computed once for the batch."""
-        prompts = F.dropout(self.prompts, self.dropout, self.training)  # (K, P, D)
+        prompts = self.drop(self.prompts)  # (K, P, D)
         inputs = prompts[1:] if self.inserted == 'first' else prompts
         gates = None if self.lstm is None else self.lstm.input_gates(inputs)  # (L'-1, P, 4D)
         return prompts[:1], (self.initial_cell, gates, inputs)

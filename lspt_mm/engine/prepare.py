@@ -1,0 +1,101 @@
+"""Prompts that start from the loaded ViT and from training data."""
+
+import random
+from contextlib import contextmanager
+from typing import Iterator, List, Optional
+
+import numpy as np
+import torch
+from mmengine.dist import broadcast, is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor
+
+from lspt_mm.engine.hooks import prompted_vits
+from lspt_mm.errors import InputError
+from lspt_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class PreparePromptsHook(Hook):
+    """Before the first iteration, prepare prompters that need the ViT and data (BPT, SPT).
+
+    Rank 0 draws training images, as the training pipeline and the data preprocessor give them,
+    has the prompter start from them, and sends the outcome to the other ranks. The outcome is in
+    every checkpoint, so that a resumed run and a test need no data for it; a test with a
+    checkpoint that lacks it is refused. Random generators are left as they were found.
+
+    Args:
+        num_images (int): How many images; about 100 suffice for whitening (arXiv 2506.22908).
+        batch_size (int): How many of them at once.
+        seed (int, optional): For the choice of images, their augmentation and the prompter's
+            draws; by default the run's.
+
+    Raises:
+        InputError: When validating or testing with prompts that were never prepared.
+    """
+
+    priority = 'HIGH'
+
+    def __init__(self, num_images: int = 100, batch_size: int = 10, seed: Optional[int] = None):
+        for name, value in dict(num_images=num_images, batch_size=batch_size).items():
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f'PreparePromptsHook: {name}={value!r}: expected an integer >= 1')
+        self.num_images = num_images
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def before_train(self, runner: Runner) -> None:  # noqa: D102
+        for name, vit in prompted_vits(runner):
+            if vit.prompter is None or not vit.prompter.needs_preparation:
+                continue
+            if is_main_process():
+                mode = vit.training
+                vit.eval()
+                with own_random_state(runner.seed if self.seed is None else self.seed):
+                    report = vit.prompter.prepare(vit, self._batches(runner))
+                vit.train(mode)
+                runner.logger.info(f'{name}.prompter: {report}')
+            for tensor in vit.prompter.state_dict().values():
+                broadcast(tensor, src=0)
+
+    def _batches(self, runner: Runner) -> Iterator[Tensor]:
+        """Images (b, 3, H, W) of the training set, read in this process."""
+        loader = runner.train_dataloader
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        chosen: List[int] = torch.randperm(len(loader.dataset))[: self.num_images].tolist()
+        for start in range(0, len(chosen), self.batch_size):
+            samples = [loader.dataset[i] for i in chosen[start : start + self.batch_size]]
+            yield model.data_preprocessor(loader.collate_fn(samples), True)['inputs']
+
+    def _refuse_unprepared(self, runner: Runner) -> None:
+        for name, vit in prompted_vits(runner):
+            if vit.prompter is not None and vit.prompter.needs_preparation:
+                raise InputError(
+                    f'{name}.prompter: {type(vit.prompter).__name__} starts from training data '
+                    'and has not been prepared. Train first, or load a checkpoint of a run that '
+                    'was'
+                )
+
+    def before_val(self, runner: Runner) -> None:  # noqa: D102
+        self._refuse_unprepared(runner)
+
+    def before_test(self, runner: Runner) -> None:  # noqa: D102
+        self._refuse_unprepared(runner)
+
+
+@contextmanager
+def own_random_state(seed: int) -> Iterator[None]:
+    """Seed all generators inside and restore them: what follows is as if nothing was drawn."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)

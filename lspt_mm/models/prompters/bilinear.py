@@ -1,0 +1,161 @@
+"""Bilinear Prompt Tuning (BPT, arXiv 2506.22908)."""
+
+from typing import Iterable, Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from lspt_mm.models.prompters.base import (
+    Prompter,
+    check_bool,
+    check_choice,
+    check_int,
+    check_number,
+)
+from lspt_mm.models.prompters.whitening import whiten
+from lspt_mm.registry import PROMPTERS
+
+
+@PROMPTERS.register_module()
+class BilinearPrompt(Prompter):
+    r"""Prompts that are a product of two matrices, to undo the burstiness of attention's logits.
+
+    With :math:`\tilde X = W_q W_k^T X^T` over the patch tokens X of some training images:
+
+    .. math::
+        & S = \tfrac1n \tilde X \tilde X^T = U \operatorname{diag}(s) U^T, \quad
+          W = U \operatorname{diag}(s)^{-1/2} U^T \\
+        & \text{fWhiten, tWhiten:}\quad P' = P W^T \qquad \text{bilinear:}\quad P' = A B^T
+
+    W is computed by the program before the first iteration (``PreparePromptsHook``) and stored
+    in checkpoints. Deep prompts are only read, as VPT's.
+
+    Args:
+        num_tokens (int): P; any number.
+        rank (int, optional): p, 1 to D; for 'bilinear' only, where it is required. The paper's:
+            75 of P = 100 (shallow), 50 of P = 50 (deep).
+        deep (bool): Fresh prompts for every block, with factors (and a W) of their own.
+        mode (str): ``'bilinear'``, ``'fwhiten'`` (W fixed) or ``'twhiten'`` (W trained as well).
+        start (str): How B starts: ``'xavier'`` (uniform, of the two Xavier forms our choice) or
+            ``'whiten'``, every row from p entries of the same row of W in columns drawn at random.
+            The other modes always start from W.
+        start_block (int): First block with prompts, from 1.
+        dropout (float): On inserted prompts, one mask per step.
+        trained_right (int): In deep mode the right factors of the last so many blocks are
+            trained, the others keep their start (the paper's: 4).
+        ln1 (bool): X as attention sees it, behind the block's first norm; the paper does not say.
+        epsilon (float): Added to the variances s, in units of their mean (ours).
+
+    Attributes:
+        left (Parameter): A, or P of the whitening modes: (K, P, p), from N(0, 0.02^2). K = 1 for
+            shallow, L' for deep; p = D in the whitening modes.
+        right (Tensor): B, or W: (K, D, p). Put together from the buffer ``right_fixed`` and the
+            parameter ``right_tuned``; prompts = left @ right^T.
+
+    Parameters in all: K P p, and T D p for the trained right factors, T = 1 for shallow,
+    min(``trained_right``, L') for deep and 0 for 'fwhiten'.
+    """
+
+    def __init__(
+        self,
+        num_tokens: int,
+        rank: Optional[int] = None,
+        deep: bool = False,
+        mode: str = 'bilinear',
+        start: str = 'xavier',
+        start_block: int = 1,
+        dropout: float = 0.0,
+        trained_right: int = 4,
+        ln1: bool = True,
+        epsilon: float = 1e-6,
+        **vit,
+    ):
+        super().__init__(num_tokens, dropout, start_block, **vit)
+        check_bool('deep', deep)
+        check_bool('ln1', ln1)
+        check_choice('mode', mode, ('bilinear', 'fwhiten', 'twhiten'))
+        check_choice('start', start, ('xavier', 'whiten'))
+        check_int('trained_right', trained_right, 1)
+        check_number('epsilon', epsilon)
+        if not epsilon > 0:
+            raise ValueError(f'epsilon={epsilon!r}: expected a number above 0')
+        if mode == 'bilinear':
+            check_int('rank', rank, 1, self.embed_dims)
+        elif rank is not None:
+            raise ValueError(f"rank={rank!r}: only with mode='bilinear'; W is square")
+        self.deep = deep
+        self.mode = mode
+        self.ln1 = ln1
+        self.epsilon = epsilon
+        self.from_data = mode != 'bilinear' or start == 'whiten'
+
+        columns = rank if mode == 'bilinear' else self.embed_dims  # p
+        sets = self.num_prompted if deep else 1  # K
+        tuned = 0 if mode == 'fwhiten' else min(trained_right, sets)  # T
+        self.left = nn.Parameter(0.02 * torch.randn(sets, num_tokens, columns))
+        right = torch.empty(sets, self.embed_dims, columns)
+        for one in right:
+            nn.init.xavier_uniform_(one)
+        fixed = right[: sets - tuned].clone() if tuned < sets else None
+        self.register_buffer('right_fixed', fixed)
+        self.right_tuned = nn.Parameter(right[sets - tuned :].clone()) if tuned else None
+        # In the state dict, so that a run that is resumed or tested does not start again.
+        self.register_buffer('prepared', torch.tensor(False) if self.from_data else None)
+
+    @property
+    def right(self) -> Tensor:
+        """B, or W, of all blocks, (K, D, p)."""
+        parts = [part for part in (self.right_fixed, self.right_tuned) if part is not None]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    @property
+    def needs_preparation(self) -> bool:  # noqa: D102
+        return self.from_data and not bool(self.prepared)
+
+    @torch.no_grad()
+    def prepare(self, vit: nn.Module, batches: Iterable[Tensor]) -> str:
+        """Compute W of each block, and start the right factors from it."""
+        blocks = [self.start_block + i for i in range(self.left.size(0))]
+        weak = []
+        for i, whitening in enumerate(
+            whiten(vit, batches, blocks, self.epsilon, self.ln1).values()
+        ):
+            self._right_of(i).copy_(self._columns(whitening.matrix))
+            weak.append(whitening.weak)
+        self.prepared.fill_(True)
+        return (
+            f'whitening of {"blocks" if self.deep else "block"} '
+            f'{", ".join(map(str, blocks))} from {whitening.tokens} patch tokens; directions '
+            f'too weak to be whitened, of {self.embed_dims}: {", ".join(map(str, weak))}'
+        )
+
+    def _right_of(self, i: int) -> Tensor:
+        """The stored right factor of the i-th prompted block, (D, p)."""
+        fixed = 0 if self.right_fixed is None else self.right_fixed.size(0)
+        return self.right_fixed[i] if i < fixed else self.right_tuned[i - fixed]
+
+    def _columns(self, matrix: Tensor) -> Tensor:
+        """W (D, D) itself, or for 'bilinear' p random columns of each row, (D, p)."""
+        if self.mode != 'bilinear':
+            return matrix
+        # On the CPU, so that a seed means the same on every device.
+        chosen = torch.rand(matrix.shape).argsort(dim=1)[:, : self.left.size(-1)]
+        return matrix.gather(1, chosen.to(matrix.device))
+
+    def first(self, patches: Tensor) -> Tuple[Tensor, Tensor]:
+        """P' = left @ right^T of all blocks, computed once for the batch."""
+        prompts = self.drop(self.left @ self.right.transpose(1, 2))  # (K, P, D)
+        return prompts[:1], prompts
+
+    def reads_output(self, l: int) -> bool:
+        """Shallow prompts are carried on, deep ones discarded."""
+        return not self.deep
+
+    def next(
+        self, l: int, prompts_in: Tensor, prompts_out: Optional[Tensor], patches: Tensor, state
+    ) -> Tuple[Tensor, Tensor]:
+        """The next block's own prompts (deep), or what block l made of them (shallow)."""
+        if not self.deep:
+            return prompts_out, state
+        step = l - self.start_block + 1
+        return state[step : step + 1], state

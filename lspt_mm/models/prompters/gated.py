@@ -1,0 +1,115 @@
+"""Gated Prompt Tuning with adaptive attention shaping (GaPT, arXiv 2306.05067)."""
+
+from typing import Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from lspt_mm.models.prompters.base import Prompter, check_bool, check_number, vpt_uniform
+from lspt_mm.registry import PROMPTERS
+
+#: The range of a temperature (the authors' code).
+COLDEST, HOTTEST = 0.01, 10.0
+
+
+@PROMPTERS.register_module()
+class GatedPrompt(Prompter):
+    r"""Prompts that enter once, and a gate per block for how much of it they take up.
+
+    With :math:`\hat P_l` what block l made of its prompts :math:`P_{l-1}`:
+
+    .. math::
+        g_l &= \sigma(\gamma_l), \qquad
+        P_l = g_l \hat P_l + (1 - g_l) P_{l-1}, \quad l = 1 .. L-1 \\
+        A_l &= \operatorname{softmax}(q k^T / (\sqrt{d} \, \tau_l)), \quad l = 1 .. L
+
+    Args:
+        num_tokens (int): P.
+        gate_init (float): :math:`-\gamma_l` at the start, the sign of the paper's tables: 5
+            means a gate of sigmoid(-5) = 0.0067, so that what is inserted reaches the last block
+            nearly as it is.
+        hard (bool): Gates of 0 or 1: Gumbel noise, one draw per step, and straight-through
+            gradients in training; the likelier of the two otherwise. The paper finds it worse.
+        shaping (bool): Learn the temperatures :math:`\tau_l` of all tokens' attention, in every
+            block that has prompts; kept in [0.01, 10].
+        dropout (float): On the inserted prompts (the paper's: 0.1).
+        start_block (int): First block with prompts, from 1.
+
+    Attributes:
+        prompts (Parameter): (1, P, D), VPT's uniform start.
+        gate_logits (Parameter or None): gamma, (L'-1,); None where L' = 1.
+        temperatures (Parameter or None): tau, (L',), start 1; None without ``shaping``.
+
+    Parameters in all: P D + (L'-1), and L' more with ``shaping``.
+    """
+
+    def __init__(
+        self,
+        num_tokens: int,
+        gate_init: float = 5.0,
+        hard: bool = False,
+        shaping: bool = True,
+        dropout: float = 0.0,
+        start_block: int = 1,
+        **vit,
+    ):
+        super().__init__(num_tokens, dropout, start_block, **vit)
+        check_number('gate_init', gate_init)
+        check_bool('hard', hard)
+        check_bool('shaping', shaping)
+        self.hard = hard
+        self.prompts = vpt_uniform(
+            1, num_tokens, self.embed_dims, patch_size=self.patch_size, embed_dims=self.embed_dims
+        )
+        steps = self.num_prompted - 1
+        self.gate_logits = nn.Parameter(torch.full((steps,), -float(gate_init))) if steps else None
+        self.temperatures = nn.Parameter(torch.ones(self.num_prompted)) if shaping else None
+
+    def first(self, patches: Tensor) -> Tuple[Tensor, Optional[Tensor]]:
+        """P_0, and the gates of all blocks, drawn once per step."""
+        return self.drop(self.prompts), self.gates()
+
+    def next(
+        self, l: int, prompts_in: Tensor, prompts_out: Tensor, patches: Tensor, state: Tensor
+    ) -> Tuple[Tensor, Tensor]:
+        """P_l = g_l * (block output) + (1 - g_l) * P_{l-1}."""
+        gate = state[l - self.start_block]
+        return gate * prompts_out + (1 - gate) * prompts_in, state
+
+    def gates(self) -> Optional[Tensor]:
+        """g of the blocks start_block .. L-1, (L'-1,)."""
+        if self.gate_logits is None or not self.hard:
+            return None if self.gate_logits is None else self.gate_logits.sigmoid()
+        logits = self.gate_logits
+        if self.training:
+            # The difference of two Gumbel variables is logistic.
+            u = torch.rand_like(logits).clamp(min=torch.finfo(logits.dtype).tiny)
+            logits = logits + u.log() - torch.log1p(-u)
+        return straight_through((logits > 0).to(logits.dtype), logits.sigmoid())
+
+    def temperature(self, l: int) -> Optional[Tensor]:
+        """tau_l in [0.01, 10]; its gradient passes the bounds, so that it can come back."""
+        if self.temperatures is None:
+            return None
+        tau = self.temperatures[l - self.start_block]
+        return straight_through(tau.clamp(COLDEST, HOTTEST), tau)
+
+    @property
+    def selection_ratio(self) -> Tensor:
+        r"""Share of each block's output in the prompts of the last block (the paper's figure 4).
+
+        :math:`r_l \propto g_l \prod_{k>l} (1 - g_k)`, with :math:`g_0 = 1` for what was inserted:
+        (L',) for l = 0 (inserted), start_block .. L-1, summing to 1. No gradient.
+        """
+        if self.gate_logits is None:
+            return self.prompts.new_ones(1)
+        gates = self.gate_logits.detach()
+        gates = (gates > 0).to(gates.dtype) if self.hard else gates.sigmoid()
+        one = gates.new_ones(1)
+        passed_on = torch.cat((1 - gates, one)).flip(0).cumprod(0).flip(0)  # prod_{k>l} (1 - g_k)
+        return torch.cat((one, gates)) * passed_on
+
+
+def straight_through(value: Tensor, gradient: Tensor) -> Tensor:
+    """``value`` in the forward pass, exactly; the gradient goes to ``gradient``."""
+    return value.detach() + (gradient - gradient.detach())

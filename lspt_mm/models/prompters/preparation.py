@@ -1,0 +1,31 @@
+"""Patch tokens of training images in the plain ViT, for methods that start from them."""
+
+from typing import Dict, Iterator
+
+import torch
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def patch_tokens(vit: nn.Module, batches, blocks, ln1: bool = False) -> Iterator[Dict[int, Tensor]]:
+    """Patch tokens that enter blocks of the ViT without prompts, batch by batch.
+
+    Args:
+        vit: A :class:`PromptedViT`.
+        batches: Iterable of images (B, 3, H, W).
+        blocks: Numbers of blocks, from 1.
+        ln1: Whether to give the tokens as attention sees them, behind the block's first norm.
+
+    Yields:
+        dict: number of the block to (B, N, D).
+    """
+    for images in batches:
+        found: Dict[int, Tensor] = {}
+
+        def keep(step, found=found):
+            if step.number in blocks:
+                x = vit.layers[step.number - 1].ln1(step.x_in) if ln1 else step.x_in
+                found[step.number] = x[:, vit.num_extra_tokens :]
+
+        vit.unroll(images, keep, prompted=False)
+        yield found

@@ -1,0 +1,103 @@
+"""Self-Prompt Tuning: prompts that start from patch tokens of the data (SPT, arXiv 2402.02382)."""
+
+from typing import Iterable, List
+
+import numpy
+import torch
+from scipy.cluster.vq import kmeans2
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lspt_mm.models.prompters.base import check_choice, check_int
+from lspt_mm.models.prompters.preparation import patch_tokens
+from lspt_mm.models.prompters.vpt import VPT
+from lspt_mm.registry import PROMPTERS
+
+
+@PROMPTERS.register_module()
+class SelfPrompt(VPT):
+    r"""VPT whose prompts start as prototypes of the tokens they will stand beside.
+
+    With :math:`E^{l-1}` the patch tokens of some training images that enter block l of the plain
+    ViT, :math:`P_{l-1}` starts from P of them, their P means, or their P clusters; all else is
+    :class:`VPT`. Prepared before the first iteration (``PreparePromptsHook``).
+
+    Args:
+        num_tokens (int): P.
+        start (str): ``'sample'``: P tokens at random. ``'kmeans'``: the centres of P clusters.
+            ``'mean'``: the tokens, image after image, in P runs of equal length, and the mean of
+            each (with P images: one prompt per image); the paper's mean pooling, where how the
+            runs are laid is our reading.
+        max_tokens (int): At most so many tokens, drawn at random, are clustered; at least P.
+        **vpt: ``deep``, ``deep_blocks``, ``afterwards``, ``dropout``, ``dropout_mask``,
+            ``start_block`` as VPT's. ``project`` and ``shared`` have no tokens to start from.
+
+    Attributes:
+        prompts (Parameter): (K, P, D); VPT's uniform start until prepared.
+
+    Parameters in all: K P D.
+    """
+
+    def __init__(
+        self,
+        num_tokens: int,
+        deep: bool = False,
+        start: str = 'sample',
+        dropout: float = 0.0,
+        start_block: int = 1,
+        deep_blocks=None,
+        afterwards: str = 'carry',
+        dropout_mask: str = 'step',
+        max_tokens: int = 20000,
+        **vit,
+    ):
+        super().__init__(
+            num_tokens,
+            deep=deep,
+            dropout=dropout,
+            start_block=start_block,
+            deep_blocks=deep_blocks,
+            afterwards=afterwards,
+            dropout_mask=dropout_mask,
+            **vit,
+        )
+        check_choice('start', start, ('sample', 'kmeans', 'mean'))
+        check_int('max_tokens', max_tokens, num_tokens)
+        self.start = start
+        self.max_tokens = max_tokens
+        self.register_buffer('prepared', torch.tensor(False))
+
+    @property
+    def needs_preparation(self) -> bool:  # noqa: D102
+        return not bool(self.prepared)
+
+    @torch.no_grad()
+    def prepare(self, vit: nn.Module, batches: Iterable[Tensor]) -> str:
+        """Start the prompts of each deep block (shallow: the first one) from its tokens."""
+        blocks = [self.start_block + i for i in range(self.prompts.size(0))]
+        tokens: List[List[Tensor]] = [[] for _ in blocks]
+        for found in patch_tokens(vit, batches, blocks):
+            for kept, block in zip(tokens, blocks, strict=True):
+                kept.append(found[block].flatten(0, 1).float().cpu())  # (B*N, D)
+        for i, kept in enumerate(tokens):
+            self.prompts[i].copy_(self._prototypes(torch.cat(kept) if kept else torch.empty(0, 0)))
+        self.prepared.fill_(True)
+        return f'prompts of {len(blocks)} block(s) started from patch tokens ({self.start})'
+
+    def _prototypes(self, tokens: Tensor) -> Tensor:
+        """P vectors that stand for tokens (n, D), in the order of images: (P, D)."""
+        if tokens.size(0) < self.num_tokens:
+            raise ValueError(
+                f'SelfPrompt: {tokens.size(0)} patch tokens in the images, fewer than the '
+                f'{self.num_tokens} prompts; give PreparePromptsHook more num_images'
+            )
+        if self.start == 'mean':
+            return F.adaptive_avg_pool1d(tokens.T.unsqueeze(0), self.num_tokens).squeeze(0).T
+        order = torch.randperm(tokens.size(0))
+        if self.start == 'sample':
+            return tokens[order[: self.num_tokens]]
+        tokens = tokens[order[: self.max_tokens]].numpy()
+        # Seeded by torch, whose generator the hook sets apart for this.
+        rng = numpy.random.default_rng(int(torch.randint(2**31, ()).item()))
+        centres, _ = kmeans2(tokens, self.num_tokens, iter=20, minit='++', rng=rng)
+        return torch.from_numpy(centres)

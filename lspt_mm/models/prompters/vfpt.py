@@ -1,0 +1,75 @@
+"""Visual Fourier Prompt Tuning (VFPT, arXiv 2411.01327)."""
+
+import torch
+from torch import Tensor
+
+from lspt_mm.models.prompters.base import check_number
+from lspt_mm.models.prompters.vpt import VPT
+from lspt_mm.registry import PROMPTERS
+
+
+@PROMPTERS.register_module()
+class FourierPrompt(VPT):
+    r"""VPT, a share of whose prompts in every block enters as its two-dimensional Fourier image.
+
+    Of the P prompts of a block, the first :math:`m = \lfloor \alpha P \rceil` are replaced:
+
+    .. math::
+        P'_{1..m} = \operatorname{Re}(\mathcal F_{\text{tokens}}(\mathcal F_{\text{channels}}
+        (P_{1..m}))), \qquad P'_{m+1..P} = P_{m+1..P}
+
+    The transform is not normalised, and acts before dropout; that the first ones are taken is
+    our choice, as the order of prompts has no meaning.
+
+    Args:
+        num_tokens (int): P.
+        share (float): :math:`\alpha`, in [0, 1].
+        **vpt: All of :class:`VPT`'s arguments.
+
+    Attributes:
+        prompts (Parameter): (K, P, D), before the transform.
+
+    Parameters in all: VPT's.
+    """
+
+    def __init__(
+        self,
+        num_tokens: int,
+        deep: bool = False,
+        share: float = 0.5,
+        project=None,
+        dropout: float = 0.0,
+        start_block: int = 1,
+        deep_blocks=None,
+        afterwards: str = 'carry',
+        shared: bool = False,
+        dropout_mask: str = 'step',
+        **vit,
+    ):
+        super().__init__(
+            num_tokens,
+            deep=deep,
+            project=project,
+            dropout=dropout,
+            start_block=start_block,
+            deep_blocks=deep_blocks,
+            afterwards=afterwards,
+            shared=shared,
+            dropout_mask=dropout_mask,
+            **vit,
+        )
+        check_number('share', share)
+        if not 0 <= share <= 1:
+            raise ValueError(f'share={share!r}: expected a number in [0, 1]')
+        self.num_fourier = round(share * num_tokens)
+
+    def inserted(self) -> Tensor:
+        """P' of all deep blocks, (K, P, D)."""
+        prompts = super().inserted()
+        fourier, plain = prompts[:, : self.num_fourier], prompts[:, self.num_fourier :]
+        if not self.num_fourier:
+            return plain
+        if fourier.dtype not in (torch.float32, torch.float64):
+            fourier = fourier.float()  # half precision has no transform on CPUs
+        fourier = torch.fft.fft(torch.fft.fft(fourier, dim=-1), dim=-2).real
+        return torch.cat((fourier.to(prompts.dtype), plain), dim=1)

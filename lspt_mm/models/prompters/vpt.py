@@ -1,0 +1,118 @@
+"""Visual Prompt Tuning, shallow and deep (VPT, arXiv 2203.12119)."""
+
+from typing import Optional, Tuple
+
+from torch import Tensor, nn
+
+from lspt_mm.models.prompters.base import (
+    Prompter,
+    check_bool,
+    check_choice,
+    check_int,
+    vpt_uniform,
+)
+from lspt_mm.registry import PROMPTERS
+
+
+@PROMPTERS.register_module()
+class VPT(Prompter):
+    r"""Learnable prompts for the first block (shallow) or for every block (deep).
+
+    With :math:`x` the class token, :math:`E` the patch tokens and :math:`B_l` block l:
+
+    .. math::
+        \text{shallow:}\quad & [x_l, Z_l, E_l] = B_l([x_{l-1}, Z_{l-1}, E_{l-1}]),\quad Z_0 = P \\
+        \text{deep:}\quad & [x_l, \_, E_l] = B_l([x_{l-1}, P_{l-1}, E_{l-1}])
+
+    Deep prompts are only read: what a block makes of them is discarded, and the backbone runs
+    them as keys and values alone.
+
+    Args:
+        num_tokens (int): P.
+        deep (bool): Fresh prompts for every block.
+        project (int, optional): Width d of the prompts; a linear layer shared by all blocks
+            brings them to D.
+        dropout (float): On inserted prompts. The paper's: 0 (shallow), 0.1 (deep).
+        start_block (int): First block with prompts, from 1.
+        deep_blocks (int, optional): Deep for the first k blocks with prompts only, 1 to L'.
+        afterwards (str): After these, what block k made of its prompts is carried on as in
+            shallow (``'carry'``, the authors' default), or no block has prompts (``'drop'``,
+            their no-expand).
+        shared (bool): All deep blocks receive the same prompts.
+        dropout_mask (str): One mask per step and shared by the batch (``'step'``, ours) or one
+            per image (``'image'``, the authors'; keys and values are then per image as well).
+
+    Attributes:
+        prompts (Parameter): (K, P, D), or (K, P, d) with ``project``; K = 1 for shallow and
+            shared, else k. U(-v, v), v = sqrt(6 / (3 patch^2 + width of the prompts)).
+        projection (Linear or None): d to D with bias, Kaiming normal (fan_out).
+
+    Parameters in all: K P D, or K P d + d D + D with ``project``.
+    """
+
+    def __init__(
+        self,
+        num_tokens: int,
+        deep: bool = False,
+        project: Optional[int] = None,
+        dropout: float = 0.0,
+        start_block: int = 1,
+        deep_blocks: Optional[int] = None,
+        afterwards: str = 'carry',
+        shared: bool = False,
+        dropout_mask: str = 'step',
+        **vit,
+    ):
+        super().__init__(num_tokens, dropout, start_block, **vit)
+        check_bool('deep', deep)
+        check_bool('shared', shared)
+        check_choice('afterwards', afterwards, ('carry', 'drop'))
+        check_choice('dropout_mask', dropout_mask, ('step', 'image'))
+        if deep_blocks is not None:
+            check_int('deep_blocks', deep_blocks, 1, self.num_prompted)
+        for name, value in dict(deep_blocks=deep_blocks, shared=shared or None).items():
+            if value is not None and not deep:
+                raise ValueError(f'{name}={value!r}: only with deep=True')
+        self.afterwards = afterwards
+        self.dropout_mask = dropout_mask
+        #: k; shallow is deep for the first block, carried on.
+        self.deep_blocks = (deep_blocks or self.num_prompted) if deep else 1
+        width = self.embed_dims
+        self.projection = None
+        if project is not None:
+            check_int('project', project, 1)
+            width = project
+            self.projection = nn.Linear(width, self.embed_dims)
+            nn.init.kaiming_normal_(self.projection.weight, a=0, mode='fan_out')
+        sets = 1 if shared else self.deep_blocks
+        self.prompts = vpt_uniform(
+            sets, num_tokens, width, patch_size=self.patch_size, embed_dims=width
+        )
+
+    def reads_output(self, l: int) -> bool:
+        """Deep blocks discard what they make of prompts, but for the last one, if carried on."""
+        step = l - self.start_block + 1
+        return self.afterwards == 'carry' and step >= self.deep_blocks
+
+    def inserted(self) -> Tensor:
+        """The prompts of all deep blocks as they are inserted but for dropout, (K, P, D)."""
+        return self.prompts if self.projection is None else self.projection(self.prompts)
+
+    def first(self, patches: Tensor) -> Tuple[Tensor, Tensor]:
+        """P_0, and the prompts of the deep blocks."""
+        prompts = self.inserted()  # (K, P, D)
+        if self.dropout_mask == 'image' and self.dropout and self.training:
+            prompts = prompts.unsqueeze(1).expand(-1, patches.size(0), -1, -1)  # (K, B, P, D)
+        else:
+            prompts = prompts.unsqueeze(1)  # (K, 1, P, D)
+        prompts = self.drop(prompts)
+        return prompts[0], prompts
+
+    def next(
+        self, l: int, prompts_in: Tensor, prompts_out: Optional[Tensor], patches: Tensor, state
+    ) -> Tuple[Optional[Tensor], Tensor]:
+        """Fresh prompts for a deep block; behind those, the block's output or none."""
+        step = l - self.start_block + 1
+        if step < self.deep_blocks:
+            return state[step % state.size(0)], state  # % for shared ones
+        return (prompts_out if self.afterwards == 'carry' else None), state

@@ -1,0 +1,85 @@
+"""Whitening of W_q W_k^T X^T, what the attention logits of prompts are linear in (BPT)."""
+
+from typing import Dict, Iterable, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lspt_mm.models.prompters.preparation import patch_tokens
+
+
+class Whitening(NamedTuple):
+    """A whitening matrix, and what is to be known of it.
+
+    ``matrix``: (D, D), symmetric. ``weak``: directions whose variance epsilon outweighs a
+    thousandth of, so that they come out with a variance below 0.999; those in which the tokens
+    have none at all among them. ``tokens``: n.
+    """
+
+    matrix: Tensor
+    weak: int
+    tokens: int
+
+
+def logit_matrix(attn: nn.Module) -> Tensor:
+    r"""The paper's :math:`W_q W_k^T` (D, D) from mmpretrain's packed projection, without biases.
+
+    In the paper's row convention q = P W_q. torch stores a linear layer's weight as (out, in), so
+    that the matrix is ``weight_q.T @ weight_k``: ``P @ logit_matrix @ X.T`` are the logits of
+    prompts P against tokens X, summed over heads and before scaling.
+    """
+    width = attn.qkv.in_features
+    weight_q, weight_k = attn.qkv.weight[:width], attn.qkv.weight[width : 2 * width]
+    return weight_q.T @ weight_k
+
+
+def whitening_matrix(covariance: Tensor, epsilon: float):
+    """U diag(s + e)^(-1/2) U^T for the covariance U diag(s) U^T (D, D), e = epsilon * mean(s).
+
+    Returns:
+        tuple: the matrix (D, D), and the number of directions with s < 999 e, whose variance
+        after whitening, s / (s + e), is below 0.999.
+    """
+    s, u = torch.linalg.eigh(covariance)
+    s = s.clamp(min=0)  # rounding
+    e = epsilon * s.mean()
+    return (u * (s + e).rsqrt()) @ u.T, int((s < 999 * e).sum())
+
+
+@torch.no_grad()
+def whiten(
+    vit: nn.Module,
+    batches: Iterable[Tensor],
+    blocks: Iterable[int],
+    epsilon: float,
+    ln1: bool = True,
+) -> Dict[int, Whitening]:
+    r"""Whitening of :math:`\tilde X = W_q W_k^T X^T` for blocks of a ViT.
+
+    Args:
+        vit: A :class:`PromptedViT` with its weights loaded.
+        batches: Images (B, 3, H, W); the covariance is that of the patch tokens of all of them.
+        blocks: Numbers of blocks, from 1.
+        epsilon: Added to every variance, in units of their mean.
+        ln1: X as attention sees it, behind the block's first norm; else before.
+
+    Returns:
+        dict: number of the block to its :class:`Whitening`, in float64.
+    """
+    blocks = list(blocks)
+    second_moment: Dict[int, Tensor] = {}
+    count = 0
+    for tokens in patch_tokens(vit, batches, blocks, ln1):
+        for block in blocks:
+            x = tokens[block].flatten(0, 1).double()  # (B*N, D)
+            second_moment[block] = second_moment.get(block, 0) + x.T @ x
+        count += x.size(0)
+    if not count:
+        raise ValueError('whitening: there is no image to compute it from')
+    result = {}
+    for block in blocks:
+        m = logit_matrix(vit.layers[block - 1].attn).double()
+        # S = 1/n sum (M x)(M x)^T, not centred, as in the paper.
+        matrix, weak = whitening_matrix(m @ (second_moment[block] / count) @ m.T, epsilon)
+        result[block] = Whitening(matrix, weak, count)
+    return result
