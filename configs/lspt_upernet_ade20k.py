@@ -19,7 +19,3 @@ _base_ = [
     './_base_/segmentation_runtime.py',
     './_base_/schedules/schedule_160k.py',
 ]
-model = dict(backbone=dict(pretrained='pretrained/mae_pretrain_vit_base.pth'))
-pretrained_help = '''\
-mae_pretrain_vit_base.pth is the official MAE ViT-B/16 (encoder only), from
-https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_base.pth (CC BY-NC 4.0).'''

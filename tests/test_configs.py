@@ -6,6 +6,9 @@ import pytest
 from miniatures import CONFIGS, once, run_tool
 from mmengine.config import Config
 
+import lspt_mm.models  # noqa: F401  (registers the methods)
+from lspt_mm.registry import PROMPTERS
+
 NAMES = sorted(
     p.relative_to(CONFIGS).with_suffix('').as_posix()
     for p in CONFIGS.rglob('*.py')
@@ -110,7 +113,80 @@ def test_says_what_it_is(name):
     assert (CONFIGS / f'{name}.py').read_text().startswith('"""')
 
 
-@pytest.mark.parametrize('name', [n for n in NAMES if 'mae_' not in n])
+#: Every method but LSPT, and what of its prompter is trained on ADE20K (D = 768, L = 12).
+METHODS = {
+    'vpt': 100 * 768,
+    'vpt-deep': 12 * 10 * 768,
+    'gated': 100 * 768 + 11 + 12,
+    'bilinear': 65_100,
+    'bilinear-deep': 183_600,
+    'spt': 12 * 10 * 768,
+    'vfpt': 12 * 10 * 768,
+}
+#: Of the baselines, what is trained of the ViT.
+_BLOCK = 12 * 768 * 768 + 13 * 768
+_BIASES = 768 + 12 * (2 * 768 + 3 * 768 + 768 + 4 * 768 + 768)
+TUNED_VITS = {
+    'ade20k/bias_upernet_ade20k': _BIASES,
+    'ade20k/vpt-deep-bias_upernet_ade20k': _BIASES,
+    'ade20k/partial-1_upernet_ade20k': _BLOCK,
+    'ade20k/full_upernet_ade20k': 768 * 769 + 768 + 1025 * 768 + 12 * _BLOCK,
+}
+#: LSPT's config that the configs of other methods are to be compared with.
+FAMILIES = {
+    'ade20k/{}_upernet_ade20k': PAPER,
+    'ade20k/{}_setr-pup_ade20k': 'ade20k/lspt_setr-pup_ade20k',
+    'camvid/{}_upernet_camvid': 'camvid/lspt_upernet_camvid',
+    'demo/{}_upernet_scenes': 'demo/lspt_upernet_scenes',
+}
+
+
+@pytest.mark.parametrize('family', FAMILIES)
+@pytest.mark.parametrize('method', METHODS)
+def test_a_method_differs_in_the_prompter_only(method, family):
+    config, lspt = load(family.format(method)).to_dict(), load(FAMILIES[family]).to_dict()
+    prompter = config['model']['backbone'].pop('prompter')
+    assert lspt['model']['backbone'].pop('prompter')['type'] == 'LSPT' != prompter['type']
+    assert config == lspt
+    code = (CONFIGS / f'{family.format(method)}.py').read_text().split('"""')[2]
+    assert len(code.strip().splitlines()) == 3
+
+
+def test_every_method_has_its_configs():
+    types = {load(f'ade20k/{m}_upernet_ade20k').model.backbone.prompter.type for m in METHODS}
+    assert types == set(PROMPTERS.module_dict) - {'LSPT'}
+
+
+@pytest.mark.parametrize('head', ['upernet', 'setr-pup'])
+@pytest.mark.parametrize('method', METHODS)
+def test_trainable_parameters_of_the_methods(method, head, reports):
+    counts = reports[f'ade20k/{method}_{head}_ade20k']['counts']
+    assert counts['prompter'] == [METHODS[method]] * 2
+
+
+@pytest.mark.parametrize('name', TUNED_VITS)
+def test_trainable_parameters_of_the_baselines(name, reports):
+    counts = reports[name]['counts']
+    assert counts['backbone'][0] == TUNED_VITS[name]
+    assert ('prompter' in counts) == ('vpt' in name)
+
+
+def test_facts_of_setr_pup():
+    cfg = load('ade20k/gated_setr-pup_ade20k')
+    model = cfg.model
+    # Blocks 5, 9 and 12, counted from 1.
+    assert tuple(model.backbone.out_indices) == (4, 8, 11) and model.get('neck') is None
+    heads = [model.decode_head, *model.auxiliary_head]
+    assert [h.in_index for h in heads] == [2, 0, 1]
+    assert all((h.type, h.num_classes) == ('SETRUPHead', 150) for h in heads)
+    prompter = model.backbone.prompter
+    assert (prompter.num_tokens, prompter.gate_init, cfg.train_dataloader.batch_size) == (
+        100, 10.0, 16
+    )  # fmt: skip
+    assert cfg.optim_wrapper.optimizer.lr == 1e-3
+
+
+@pytest.mark.parametrize('name', [n for n in NAMES if 'mae_' not in n and n not in TUNED_VITS])
 def test_vit_is_frozen_and_the_rest_is_trained(name, reports):
     for part, (trained, total) in reports[name]['counts'].items():
         assert trained == (0 if part == 'backbone' else total), part
@@ -126,9 +202,11 @@ def test_data_lie_below_the_working_directory(name):
 
 @pytest.mark.parametrize('name', [n for n in NAMES if n.split('/')[-1].startswith('frozen_')])
 def test_the_baseline_differs_in_the_prompter_only(name):
-    lspt = load(name.replace('frozen_', 'lspt_')).to_dict()
-    frozen = load(name).to_dict()
+    (lspt,) = [load(f) for k, f in FAMILIES.items() if k.format('frozen') == name]
+    lspt, frozen = lspt.to_dict(), load(name).to_dict()
     assert frozen['model']['backbone'].pop('prompter') is None
+    # Without a prompter there is nothing to tune, whichever of the two words says so.
+    assert {c['model']['backbone'].pop('tune') for c in (lspt, frozen)} <= {'nothing', 'prompts'}
     assert lspt['model']['backbone'].pop('prompter')['type'] == 'LSPT'
     assert frozen == lspt
 

@@ -6,6 +6,7 @@ import pytest
 from vit_oracles import ARCH, IMG, METHODS, PATCH
 
 from lspt_mm.models import LSPT, PromptedViT
+from lspt_mm.registry import PROMPTERS
 
 WIDTH, DEPTH = ARCH['embed_dims'], ARCH['num_layers']
 
@@ -46,10 +47,63 @@ BAD = {
         ('forget_bias', math.nan),
         ('forget_bias', math.inf),
     ],
+    'GatedPrompt': [
+        ('gate_init', 'a'),
+        ('gate_init', math.nan),
+        ('gate_init', None),
+        ('hard', 1),
+        ('shaping', 'no'),
+    ],
+    'BilinearPrompt': [
+        ('rank', None),
+        ('rank', 0),
+        ('rank', WIDTH + 1),
+        ('rank', 2.0),
+        ('deep', 'yes'),
+        ('mode', 'x'),
+        ('mode', 'fwhiten'),  # with a rank
+        ('mode', 'twhiten'),
+        ('start', 'kmeans'),
+        ('trained_right', 0),
+        ('trained_right', 1.5),
+        ('ln1', None),
+        ('epsilon', 0),
+        ('epsilon', -1e-3),
+        ('epsilon', math.inf),
+        ('epsilon', 'a'),
+    ],
 }
+VPT_BAD = [
+    ('deep', 1),
+    ('deep', None),
+    ('deep_blocks', 0),
+    ('deep_blocks', DEPTH + 1),
+    ('deep_blocks', 1.5),
+    ('afterwards', 'x'),
+    ('dropout_mask', 'batch'),
+]
+PROJECTED_BAD = [('project', 0), ('project', 1.5), ('project', True), ('shared', 'yes')]
+BAD['VPT'] = VPT_BAD + PROJECTED_BAD
+BAD['FourierPrompt'] = BAD['VPT'] + [
+    ('share', -0.1),
+    ('share', 1.1),
+    ('share', None),
+    ('share', math.nan),
+]
+BAD['SelfPrompt'] = VPT_BAD + [('start', 'xavier'), ('max_tokens', 1), ('max_tokens', 2.5)]
 #: A valid start for each method, and what makes the argument at hand count.
-GOOD = {'LSPT': {'num_tokens': 2}}
-NEEDS = {'rank': {'cell': 'low-rank'}}
+GOOD = {
+    method: {'num_tokens': 2, 'rank': 2} if method == 'BilinearPrompt' else {'num_tokens': 2}
+    for method in BAD
+}
+NEEDS = {
+    ('LSPT', 'rank'): {'cell': 'low-rank'},
+    **{(m, 'deep_blocks'): {'deep': True} for m in ('VPT', 'SelfPrompt', 'FourierPrompt')},
+}
+
+
+def test_every_method_is_here():
+    assert set(BAD) == set(PROMPTERS.module_dict)
 
 
 def vit(**kwargs):
@@ -67,7 +121,7 @@ def assert_named(error, name, value):
     ids=lambda value: str(value).replace(' ', ''),
 )
 def test_bad_prompter_argument(method, name, value):
-    cfg = dict(GOOD[method], type=method, **dict(NEEDS.get(name, {}).items()))
+    cfg = dict(GOOD[method], type=method, **NEEDS.get((method, name), {}))
     cfg[name] = value
     with pytest.raises(ValueError) as error:
         vit(prompter=cfg)
@@ -174,6 +228,21 @@ def test_ways_to_name_a_method(kind):
 )
 def test_good_edges(cfg):
     vit(prompter=dict({'type': 'LSPT', 'num_tokens': 1}, **cfg))
+
+
+@pytest.mark.parametrize(
+    'cfg',
+    [
+        {'type': 'VPT', 'deep_blocks': 2},
+        {'type': 'VPT', 'shared': True},
+        {'type': 'FourierPrompt', 'deep_blocks': DEPTH},
+        {'type': 'SelfPrompt', 'deep_blocks': 1},
+    ],
+    ids=str,
+)
+def test_arguments_of_deep_prompts_need_deep(cfg):
+    with pytest.raises(ValueError, match='only with deep=True'):
+        vit(prompter=dict(cfg, num_tokens=2))
 
 
 def test_vit_facts_are_filled_in():

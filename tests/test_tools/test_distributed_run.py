@@ -1,5 +1,6 @@
 """tools/dist_train.sh and dist_test.sh on two CPU processes (gloo)."""
 
+import re
 import shutil
 import socket
 
@@ -18,9 +19,24 @@ def free_port():
         return str(s.getsockname()[1])
 
 
-@pytest.fixture(scope='module')
-def trained(tmp_path_factory):
-    """Two iterations on two processes; each writes down the trained weights that it ends with."""
+#: Methods to train on two processes; the second one starts from data that rank 0 reads.
+PROMPTERS = {
+    'lspt': {},
+    'bilinear': {
+        '_delete_': True,
+        'type': 'BilinearPrompt',
+        'num_tokens': 3,
+        'rank': 2,
+        'deep': True,
+        'trained_right': 1,
+        'start': 'whiten',
+    },
+}
+
+
+@pytest.fixture(scope='module', params=PROMPTERS)
+def trained(request, tmp_path_factory):
+    """Two iterations on two processes; each writes down the state that it ends with."""
 
     def make(folder):
         config = write_segmentation(folder).config
@@ -32,13 +48,15 @@ def trained(tmp_path_factory):
             '@HOOKS.register_module()\n'
             'class Note(Hook):\n'
             '    def after_train(self, runner):\n'
-            '        state = {n: p for n, p in runner.model.named_parameters()}\n'
+            '        state = runner.model.state_dict()\n'
             "        note = {'size': get_world_size(), 'backend': get_backend(), 'state': state}\n"
             f"        torch.save(note, {str(folder)!r} + f'/rank_{{get_rank()}}.pt')\n"
         )
         config.write_text(
             config.read_text() + "custom_imports = dict(imports=['note'])\n"
-            "custom_hooks = [dict(type='lspt_mm.BackboneWeightsHook'), dict(type='Note')]\n"
+            "hooks = ('lspt_mm.BackboneWeightsHook', 'lspt_mm.PreparePromptsHook', 'Note')\n"
+            'custom_hooks = [dict(type=hook) for hook in hooks]\n'
+            f"model['backbone']['prompter'].update({PROMPTERS[request.param]!r})\n"
         )
         run = run_command(
             'bash', TOOLS / 'dist_train.sh', config, 2, '--work-dir', folder / 'work',
@@ -46,8 +64,9 @@ def trained(tmp_path_factory):
             MASTER_PORT=free_port(),
         )  # fmt: skip
         assert run.code == 0, run.err[-4000:]
+        (folder / 'out.txt').write_text(run.out)
 
-    return once(tmp_path_factory, 'dist', make)
+    return once(tmp_path_factory, f'dist_{request.param}', make)
 
 
 def test_weights_are_in_sync(trained):
@@ -58,7 +77,12 @@ def test_weights_are_in_sync(trained):
     assert first['backend'] == second['backend'] == 'gloo'
     assert first['state'].keys() == second['state'].keys()
     for name, value in first['state'].items():
-        assert torch.equal(value, second['state'][name]), name
+        # Each process normalises over its own images.
+        if not re.search('running_|num_batches', name):
+            assert torch.equal(value, second['state'][name]), name
+    prepared = [v for k, v in first['state'].items() if k.endswith('prompter.prepared')]
+    assert all(prepared)
+    assert (trained / 'out.txt').read_text().count('whitening of blocks') == len(prepared)
     assert (trained / 'work/iter_2.pth').is_file()
 
 

@@ -24,7 +24,7 @@ model = dict(
         out_indices=(3, 5, 7, 11),
         out_type='featmap',
         final_norm=False,
-        pretrained=None,
+        pretrained='pretrained/mae_pretrain_vit_base.pth',
         tune='prompts',
         prompter=dict(type='LSPT', num_tokens=100, dropout=0.1)),
     neck=dict(
@@ -54,3 +54,6 @@ model = dict(
         loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=0.4)),
     train_cfg=dict(),
     test_cfg=dict(mode='slide', crop_size=(512, 512), stride=(341, 341)))
+pretrained_help = '''\
+mae_pretrain_vit_base.pth is the official MAE ViT-B/16 (encoder only), from
+https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_base.pth (CC BY-NC 4.0).'''

@@ -1,0 +1,126 @@
+"""PreparePromptsHook: when it prepares, from which images, and what it leaves as it was."""
+
+import random
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lspt_mm.engine.prepare import PreparePromptsHook
+from lspt_mm.errors import InputError
+from lspt_mm.models import PromptedViT
+
+ARCH = {'embed_dims': 8, 'num_layers': 2, 'num_heads': 2, 'feedforward_channels': 16}
+WHITENED = {'type': 'BilinearPrompt', 'num_tokens': 3, 'mode': 'fwhiten'}
+
+
+class Images:
+    """Twelve images with random noise on top, as augmentation makes it; notes who asks."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        self.asked.append(index)
+        noise = torch.rand(3, 16, 16) + random.random() + float(np.random.rand())
+        return {'inputs': noise + index}
+
+
+class Model(nn.Module):
+    def __init__(self, prompter):
+        super().__init__()
+        self.backbone = PromptedViT(
+            arch=ARCH, img_size=16, patch_size=8, prompter=prompter, out_indices=-1
+        )
+        self.sizes = []
+
+    def data_preprocessor(self, data, training):
+        assert training is True
+        self.sizes.append(len(data['inputs']))
+        return data
+
+
+class Log(list):
+    def info(self, message):
+        self.append(message)
+
+
+def runner(prompter=WHITENED, seed=5):
+    torch.manual_seed(0)
+    loader = SimpleNamespace(
+        dataset=Images(),
+        collate_fn=lambda samples: {'inputs': torch.stack([s['inputs'] for s in samples])},
+    )
+    model = Model(prompter).train()
+    return SimpleNamespace(model=model, logger=Log(), train_dataloader=loader, seed=seed)
+
+
+def test_prepares_once_and_says_so():
+    run = runner()
+    PreparePromptsHook(num_images=7, batch_size=3).before_train(run)
+    assert len(set(run.train_dataloader.dataset.asked)) == 7
+    assert run.model.sizes == [3, 3, 1]
+    assert len(run.logger) == 1 and 'backbone.prompter: whitening of block 1' in run.logger[0]
+    assert not run.model.backbone.prompter.needs_preparation
+    assert run.model.backbone.training
+    before = run.model.backbone.prompter.right.clone()
+    PreparePromptsHook().before_train(run)  # as after a resume
+    assert len(run.train_dataloader.dataset.asked) == 7
+    assert torch.equal(run.model.backbone.prompter.right, before)
+
+
+def test_fewer_images_than_asked_for_are_all_taken():
+    run = runner()
+    PreparePromptsHook(num_images=100).before_train(run)
+    assert sorted(run.train_dataloader.dataset.asked) == list(range(12))
+
+
+@pytest.mark.parametrize('prompter', [None, {'type': 'VPT', 'num_tokens': 2}], ids=str)
+def test_nothing_to_prepare(prompter):
+    run = runner(prompter)
+    for door in ('before_train', 'before_val', 'before_test'):
+        getattr(PreparePromptsHook(), door)(run)
+    assert not run.train_dataloader.dataset.asked and not run.logger
+
+
+def test_random_generators_are_left_as_they_were():
+    run = runner()
+    states = []
+    for prepare in (False, True):
+        for seed in (random.seed, np.random.seed, torch.manual_seed):
+            seed(3)
+        if prepare:
+            PreparePromptsHook().before_train(run)
+        states.append((random.random(), np.random.rand(), torch.rand(1).item()))
+    assert states[0] == states[1]
+
+
+@pytest.mark.parametrize(('a', 'b', 'same'), [(5, 5, True), (5, 6, False)])
+def test_the_runs_seed_decides(a, b, same):
+    rights = []
+    for i, seed in enumerate((a, b)):
+        run = runner(seed=seed)
+        random.seed(i)  # whatever else was drawn before
+        np.random.seed(i)
+        torch.manual_seed(i)
+        PreparePromptsHook(num_images=6).before_train(run)
+        rights.append(run.model.backbone.prompter.right)
+    assert torch.equal(*rights) == same
+
+
+@pytest.mark.parametrize('door', ['before_val', 'before_test'])
+def test_prompts_never_prepared_are_refused(door):
+    with pytest.raises(InputError, match='BilinearPrompt .* has not been prepared'):
+        getattr(PreparePromptsHook(), door)(runner())
+
+
+@pytest.mark.parametrize('bad', [{'num_images': 0}, {'batch_size': 1.5}, {'num_images': None}])
+def test_bad_arguments(bad):
+    (name,) = bad
+    with pytest.raises(InputError, match=name):
+        PreparePromptsHook(**bad)

@@ -1,0 +1,313 @@
+"""What each method promises by itself: counts, equivalences, gates, dropout."""
+
+import math
+
+import pytest
+import torch
+from vit_oracles import ARCH, METHODS, build, images
+
+from lspt_mm.models import LSPT, VPT, BilinearPrompt, FourierPrompt, GatedPrompt, SelfPrompt
+from lspt_mm.registry import PROMPTERS
+
+D, L = 768, 12
+DEPTH, WIDTH = ARCH['num_layers'], ARCH['embed_dims']
+
+# ---- counts -----------------------------------------------------------------------------------
+
+#: Trainable parameters on ViT-B/16: by name, from the formulas of the docstrings.
+COUNTS = [
+    (VPT, {'num_tokens': 100}, {'prompts': 76_800}),
+    (VPT, {'num_tokens': 10, 'deep': True}, {'prompts': 12 * 10 * D}),
+    (VPT, {'num_tokens': 10, 'deep': True, 'deep_blocks': 5}, {'prompts': 5 * 10 * D}),
+    (VPT, {'num_tokens': 10, 'deep': True, 'shared': True}, {'prompts': 10 * D}),
+    (VPT, {'num_tokens': 10, 'deep': True, 'start_block': 10}, {'prompts': 3 * 10 * D}),
+    (
+        VPT,
+        {'num_tokens': 10, 'project': 64},
+        {'prompts': 640, 'projection.weight': 64 * D, 'projection.bias': D},
+    ),
+    (
+        GatedPrompt,
+        {'num_tokens': 100},
+        {'prompts': 76_800, 'gate_logits': 11, 'temperatures': 12},
+    ),
+    (GatedPrompt, {'num_tokens': 100, 'shaping': False}, {'prompts': 76_800, 'gate_logits': 11}),
+    (
+        GatedPrompt,
+        {'num_tokens': 1, 'start_block': 9},
+        {'prompts': D, 'gate_logits': 3, 'temperatures': 4},
+    ),
+    (GatedPrompt, {'num_tokens': 1, 'start_block': L}, {'prompts': D, 'temperatures': 1}),
+    (BilinearPrompt, {'num_tokens': 100, 'rank': 75}, {'left': 7_500, 'right_tuned': 57_600}),
+    (
+        BilinearPrompt,
+        {'num_tokens': 50, 'rank': 50, 'deep': True},
+        {'left': 30_000, 'right_tuned': 153_600},
+    ),
+    (
+        BilinearPrompt,
+        {'num_tokens': 50, 'rank': 50, 'deep': True, 'start_block': 11},
+        {'left': 5_000, 'right_tuned': 2 * D * 50},
+    ),
+    (BilinearPrompt, {'num_tokens': 100, 'mode': 'fwhiten'}, {'left': 76_800}),
+    (
+        BilinearPrompt,
+        {'num_tokens': 100, 'mode': 'twhiten'},
+        {'left': 76_800, 'right_tuned': D * D},
+    ),
+    (SelfPrompt, {'num_tokens': 100}, {'prompts': 76_800}),
+    (SelfPrompt, {'num_tokens': 10, 'deep': True}, {'prompts': 12 * 10 * D}),
+    (FourierPrompt, {'num_tokens': 10, 'deep': True}, {'prompts': 12 * 10 * D}),
+    (
+        LSPT,
+        {'num_tokens': 100, 'cell': 'diagonal'},
+        {'prompts': 12 * 76_800, 'lstm.weight_ih': 4 * D, 'lstm.weight_hh': 4 * D,
+         'lstm.bias_ih': 4 * D, 'lstm.bias_hh': 4 * D},
+    ),
+    (LSPT, {'num_tokens': 100, 'lpc': False}, {'prompts': 12 * 76_800}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('method', 'cfg', 'counts'), COUNTS, ids=str)
+def test_names_and_counts_of_trainable_parameters(method, cfg, counts):
+    assert {n: p.numel() for n, p in method(**cfg).named_parameters()} == counts
+
+
+def test_published_totals():
+    assert sum(COUNTS[10][2].values()) == 65_100  # BPT-shallow
+    assert sum(COUNTS[11][2].values()) == 183_600  # BPT-deep
+
+
+def test_every_method_is_counted():
+    assert {method.__name__ for method, _, _ in COUNTS} == set(PROMPTERS.module_dict)
+
+
+# ---- starts -----------------------------------------------------------------------------------
+
+
+def test_vpt_starts_uniformly_within_its_bound():
+    prompts = VPT(100, deep=True).prompts
+    assert 0.06 < prompts.abs().max() <= 0.0625
+    assert abs(prompts.std().item() - 0.0625 / math.sqrt(3)) < 1e-3
+
+
+def test_vpt_projection_starts_kaiming_normal_fan_out():
+    # fan_out of (D, d) is D; gain of a leaky ReLU with slope 0 is sqrt(2).
+    assert abs(VPT(1, project=512).projection.weight.std().item() - math.sqrt(2 / D)) < 1e-3
+
+
+def test_gates_start_at_sigmoid_of_minus_gate_init():
+    gates = GatedPrompt(1, gate_init=5).gates()
+    torch.testing.assert_close(gates, torch.full((11,), 1 / (1 + math.exp(5))))
+    assert abs(gates[0].item() - 0.0067) < 1e-4
+    assert GatedPrompt(1).temperatures.eq(1).all()
+
+
+def test_bilinear_starts():
+    prompter = BilinearPrompt(100, rank=75, deep=True)
+    assert abs(prompter.left.std().item() - 0.02) < 1e-3
+    bound = math.sqrt(6 / (D + 75))  # Xavier, uniform
+    assert 0.99 * bound < prompter.right.abs().max() <= bound
+    assert prompter.right.shape == (12, D, 75)
+
+
+# ---- equivalences -----------------------------------------------------------------------------
+
+
+def same_outputs(a, b, out_type='avg_tokens'):
+    outs = []
+    for cfg, change in (a, b):
+        model = build(cfg, out_type=out_type, out_indices=tuple(range(DEPTH))).eval()
+        with torch.no_grad():
+            change(model.prompter)
+        outs.append(torch.stack(model(images())))
+    torch.testing.assert_close(outs[0], outs[1], rtol=1e-9, atol=1e-9)
+
+
+def as_they_are(prompter):
+    pass
+
+
+@pytest.mark.parametrize(
+    ('logit', 'vpt'), [(math.inf, 'vpt'), (-math.inf, 'vpt-deep')], ids=['open', 'closed']
+)
+def test_gated_at_temperature_one_is_vpt_shallow_or_deep_with_shared_prompts(logit, vpt):
+    def set_gates(prompter):
+        prompter.gate_logits.fill_(logit)
+        prompter.temperatures.fill_(1.0)
+        count_up(prompter)
+
+    def count_up(prompter):
+        values = torch.linspace(-1, 1, prompter.prompts.numel(), dtype=torch.float64)
+        prompter.prompts.copy_(values.view_as(prompter.prompts))
+
+    cfg = METHODS[vpt] if vpt == 'vpt' else dict(METHODS[vpt], shared=True)
+    out_type = 'avg_tokens' if vpt == 'vpt' else 'raw'
+    same_outputs((METHODS['gated'], set_gates), (cfg, count_up), out_type)
+
+
+@pytest.mark.parametrize('start', [1, 2])
+def test_vpt_deep_for_the_first_block_only_is_shallow(start):
+    cfg = dict(METHODS['vpt'], start_block=start)
+    same_outputs((dict(cfg, deep=True, deep_blocks=1), as_they_are), (cfg, as_they_are))
+
+
+@pytest.mark.parametrize('name', ['bilinear', 'bilinear-deep', 'fwhiten', 'twhiten-deep-late'])
+def test_bilinear_is_vpt_with_its_product_as_prompts(name):
+    cfg = METHODS[name]
+    product = {}
+
+    def keep(prompter):
+        product['prompts'] = prompter.left @ prompter.right.transpose(1, 2)
+
+    def take(prompter):
+        prompter.prompts.copy_(product['prompts'])
+
+    vpt = {k: cfg[k] for k in ('num_tokens', 'deep', 'start_block') if k in cfg}
+    same_outputs((cfg, keep), (dict(vpt, type='VPT'), take))
+
+
+def test_fourier_without_share_is_vpt():
+    cfg = dict(METHODS['vfpt'], share=0.0)
+    vpt = {k: v for k, v in cfg.items() if k != 'share'}
+    same_outputs((cfg, as_they_are), (dict(vpt, type='VPT'), as_they_are))
+
+
+def test_number_of_fourier_prompts():
+    counts = {share: FourierPrompt(10, share=share).num_fourier for share in (0, 0.14, 0.5, 1)}
+    assert counts == {0: 0, 0.14: 1, 0.5: 5, 1: 10}
+
+
+@pytest.mark.parametrize('gspc', [False, True])
+def test_lspt_without_lpc_adds_its_prompts_to_the_blocks_output(gspc):
+    model = build({'type': 'LSPT', 'num_tokens': 3, 'lpc': False, 'gspc': gspc}, out_type='raw')
+    out, patches = torch.randn(2, 3, WIDTH).double(), torch.randn(2, 5, WIDTH).double()
+    _, state = model.prompter.first(patches)
+    prompts, _ = model.prompter.next(1, None, out, patches, state)
+    want = model.prompter.prompts[1] + out
+    if gspc:
+        want = want + patches.mean(1, keepdim=True)
+    torch.testing.assert_close(prompts, want)
+
+
+# ---- gates and temperatures -------------------------------------------------------------------
+
+
+def selection_by_unrolling(gates):
+    """Follow the share of every output through P_l = g out + (1 - g) P_{l-1}."""
+    shares = [1.0]
+    for gate in gates:
+        shares = [(1 - gate) * share for share in shares] + [gate]
+    return shares
+
+
+def test_selection_ratio():
+    prompter = build(dict(METHODS['gated'], num_tokens=1), arch=dict(ARCH, num_layers=6)).prompter
+    ratio = prompter.selection_ratio
+    want = selection_by_unrolling(torch.sigmoid(prompter.gate_logits).tolist())
+    torch.testing.assert_close(ratio, torch.tensor(want, dtype=torch.float64))
+    assert ratio.shape == (6,) and abs(ratio.sum().item() - 1) < 1e-12
+    assert not ratio.requires_grad
+
+
+def test_selection_ratio_at_the_start_and_of_one_block():
+    assert GatedPrompt(1, gate_init=10).selection_ratio[0] > 0.999
+    assert GatedPrompt(1, start_block=L).selection_ratio.tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ('tau', 'used'), [(0.005, 0.01), (-3.0, 0.01), (0.5, 0.5), (10.5, 10.0), (1e9, 10.0)]
+)
+def test_temperature_is_bounded_and_keeps_its_gradient(tau, used):
+    prompter = GatedPrompt(1)
+    with torch.no_grad():
+        prompter.temperatures.fill_(tau)
+    value = prompter.temperature(3)
+    assert value.item() == pytest.approx(used)
+    (3 * value).backward()
+    want = torch.zeros(12)
+    want[2] = 3
+    torch.testing.assert_close(prompter.temperatures.grad, want)
+    assert prompter.temperatures.eq(tau).all()  # the parameter itself is left alone
+
+
+def test_temperature_out_of_bounds_comes_back():
+    prompter = GatedPrompt(1)
+    with torch.no_grad():
+        prompter.temperatures.fill_(11.0)
+    optimizer = torch.optim.SGD([prompter.temperatures], lr=1.0)
+    for _ in range(20):
+        optimizer.zero_grad()
+        (prompter.temperature(1) - 2).square().backward()
+        optimizer.step()
+        if prompter.temperature(1) < 10:
+            return
+    raise AssertionError('the temperature never came back below its bound')
+
+
+def test_hard_gates_are_zero_or_one_and_drawn_by_their_probability():
+    torch.manual_seed(0)
+    prompter = GatedPrompt(1, gate_init=1.0, hard=True).train()
+    draws = torch.stack([prompter.gates() for _ in range(400)])
+    assert set(draws.unique().tolist()) == {0.0, 1.0}
+    # 4,400 draws at sigmoid(-1) = 0.269: six standard deviations are 0.04.
+    assert abs(draws.mean().item() - 0.269) < 0.04
+    prompter.gates().sum().backward()
+    grad = prompter.gate_logits.grad
+    assert grad.gt(0).all() and grad.le(0.25).all()  # of a sigmoid
+    assert prompter.eval().gates().eq(0).all()
+
+
+# ---- dropout ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', ['vpt', 'vpt-deep', 'vpt-shared-late', 'vfpt'])
+def test_one_dropout_mask_per_image_if_asked_for(name):
+    cfg = dict(METHODS[name], dropout=0.5, dropout_mask='image')
+    model = build(cfg).train()
+    same = images(1).expand(4, -1, -1, -1)
+    out = model(same)[0]
+    assert all(not torch.allclose(out[i], out[0]) for i in range(1, 4))
+    want = build(METHODS[name])(same)[0]
+    assert torch.equal(model.eval()(same)[0], want)
+
+
+# ---- blocks before the prompts ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', METHODS)
+@pytest.mark.parametrize('start', range(1, DEPTH + 1))
+def test_blocks_before_the_start_are_the_plain_vit_without_a_graph(name, start):
+    cfg = dict(METHODS[name], start_block=start)
+    if 'deep_blocks' in cfg:
+        cfg['deep_blocks'] = min(cfg['deep_blocks'], DEPTH - start + 1)
+    model = build(cfg).train()
+    steps, plain = [], []
+    model.unroll(images(), steps.append)
+    build().unroll(images(), plain.append)
+    for step, same in zip(steps, plain, strict=True):
+        assert step.x_out.requires_grad == (step.number >= start)
+        assert torch.equal(step.x_out, same.x_out) == (step.number < start)
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_prompts_nobody_attends_to_leave_the_plain_vit(name, monkeypatch):
+    """Neutral case: prompts act through keys and values alone."""
+    cfg = METHODS[name]
+    model, plain = build(cfg, out_type='raw').eval(), build(out_type='raw').eval()
+    if getattr(model.prompter, 'temperatures', None) is not None:
+        torch.nn.init.ones_(model.prompter.temperatures)
+    count = cfg['num_tokens']
+
+    def without_prompts(q, k, v, **kwargs):
+        if k.size(2) == 5 + count:  # 1 class token, 4 patches
+            # Read-only prompts stand in front, others behind the class token.
+            first = 0 if q.size(2) < k.size(2) else 1
+            kept = [i for i in range(k.size(2)) if not first <= i < first + count]
+            k, v = k[:, :, kept], v[:, :, kept]
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, **kwargs)
+
+    for layer in model.layers:
+        monkeypatch.setattr(layer.attn, 'scaled_dot_product_attention', without_prompts)
+    assert not torch.allclose(build(cfg, out_type='raw')(images())[0], plain(images())[0])
+    torch.testing.assert_close(model(images())[0], plain(images())[0], rtol=1e-9, atol=1e-9)

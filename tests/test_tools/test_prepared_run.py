@@ -1,0 +1,107 @@
+"""A method that starts from training data, run by the tools: prepared once, then in checkpoints."""
+
+import pytest
+import torch
+from miniatures import once, run_tool, write_segmentation
+
+PROMPTER = {
+    '_delete_': True,
+    'type': 'BilinearPrompt',
+    'num_tokens': 3,
+    'rank': 2,
+    'deep': True,
+    'trained_right': 1,
+    'start': 'whiten',
+}
+
+
+def ok(run):
+    assert run.code == 0, run.err[-4000:]
+    return run
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    def train(folder):
+        mini = write_segmentation(folder)
+        text = mini.config.read_text() + f"model['backbone']['prompter'].update({PROMPTER!r})\n"
+        mini.config.write_text(text)
+        run = ok(run_tool('train.py', mini.config, '--work-dir', folder / 'work', cwd=folder))
+        (folder / 'out.txt').write_text(run.out)
+
+    return once(tmp_path_factory, 'prepared', train)
+
+
+def prompter_of(checkpoint):
+    state = torch.load(checkpoint, map_location='cpu', weights_only=False)['state_dict']
+    return {k.split('prompter.')[1]: v for k, v in state.items() if '.prompter.' in k}
+
+
+def test_prepared_before_the_first_iteration(trained):
+    out = (trained / 'out.txt').read_text()
+    # Four training images of 32x32 in patches of 8.
+    assert out.count('whitening of blocks 1, 2, 3, 4 from 64 patch tokens') == 1
+    assert out.index('whitening of blocks') < out.index('Iter(train)')
+
+
+def test_checkpoints_hold_it(trained):
+    states = [prompter_of(trained / f'work/iter_{i}.pth') for i in (2, 4)]
+    for state in states:
+        assert set(state) == {'left', 'right_fixed', 'right_tuned', 'prepared'}
+        assert state['prepared']
+    assert torch.equal(states[0]['right_fixed'], states[1]['right_fixed'])
+    assert not torch.equal(states[0]['right_tuned'], states[1]['right_tuned'])
+
+
+def test_resuming_does_not_prepare_again(trained, tmp_path):
+    run = ok(
+        run_tool(
+            'train.py',
+            trained / 'mini_seg.py',
+            '--work-dir',
+            tmp_path / 'work',
+            '--resume',
+            trained / 'work/iter_2.pth',
+            cwd=tmp_path,
+        )  # fmt: skip
+    )
+    assert 'whitening' not in run.out
+    resumed, whole = (
+        prompter_of(tmp_path / 'work/iter_4.pth'),
+        prompter_of(trained / 'work/iter_4.pth'),
+    )
+    assert resumed.keys() == whole.keys()
+    assert all(torch.equal(resumed[k], whole[k]) for k in whole)
+
+
+def test_testing_needs_no_training_data(trained, tmp_path):
+    import shutil
+
+    data = tmp_path / 'ADEChallengeData2016'
+    shutil.copytree(trained / 'ADEChallengeData2016', data)
+    shutil.rmtree(data / 'images/training')
+    run = ok(
+        run_tool(
+            'test.py',
+            trained / 'mini_seg.py',
+            trained / 'work/iter_4.pth',
+            '--data-root',
+            data,
+            '--work-dir',
+            tmp_path / 'work',
+            cwd=tmp_path,
+        )  # fmt: skip
+    )
+    assert 'mIoU' in run.out and 'whitening' not in run.out
+
+
+def test_a_checkpoint_that_was_never_prepared_is_refused(trained, tmp_path):
+    checkpoint = torch.load(trained / 'work/iter_4.pth', weights_only=False)
+    checkpoint['state_dict']['backbone.prompter.prepared'].fill_(False)
+    torch.save(checkpoint, tmp_path / 'unprepared.pth')
+    run = run_tool(
+        'test.py', trained / 'mini_seg.py', tmp_path / 'unprepared.pth', '--work-dir',
+        tmp_path / 'work', cwd=tmp_path,
+    )  # fmt: skip
+    assert run.code == 2
+    assert 'BilinearPrompt starts from training data and has not been prepared' in run.err
