@@ -4,4 +4,4 @@ from lspt_mm.models import prompters
 from lspt_mm.models.prompted_vit import PromptedViT
 from lspt_mm.models.prompters import *  # noqa: F403
 
-__all__ = ['PromptedViT', *prompters.__all__]  # noqa: PLE0604
+__all__ = ['PromptedViT', *prompters.__all__]

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from method_table import METHODS, literal_forward
 from torch import nn
-from vit_oracles import ARCH, METHODS, build, images, literal_forward, weighted_sum
+from vit_oracles import ARCH, build, images, weighted_sum
 
 WITH_NONE = dict({'none': None}, **METHODS)
 DEPTH = ARCH['num_layers']

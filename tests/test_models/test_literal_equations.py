@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from vit_oracles import ARCH, IMG, LITERALS, METHODS, build, images, literal_forward, weighted_sum
+from method_table import METHODS, ORACLES, literal_forward
+from vit_oracles import ARCH, IMG, build, images, weighted_sum
 
 from lspt_mm.registry import PROMPTERS
 
@@ -121,8 +122,7 @@ def test_equals_literal_at_other_depths(depth):
 
 
 def test_every_registered_method_is_in_the_table_and_has_an_oracle():
-    assert {cfg['type'] for cfg in METHODS.values()} == set(LITERALS)
-    assert set(PROMPTERS.module_dict) == set(LITERALS)
+    assert {cfg['type'] for cfg in METHODS.values()} == set(ORACLES) == set(PROMPTERS.module_dict)
 
 
 @pytest.mark.parametrize('hard_logits', [(-2.0, 3.0), (3.0, -2.0)])

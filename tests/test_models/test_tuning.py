@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from vit_oracles import ARCH, METHODS, build, images, weighted_sum
+from method_table import METHODS
+from vit_oracles import ARCH, build, images, weighted_sum
 
 DEPTH = ARCH['num_layers']
 LSPT = METHODS['lspt']

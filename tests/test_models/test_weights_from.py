@@ -4,9 +4,10 @@ import copy
 
 import pytest
 import torch
+from method_table import METHODS
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load
 from torch import nn
-from vit_oracles import METHODS, build
+from vit_oracles import build
 
 LSPT = METHODS['lspt']
 

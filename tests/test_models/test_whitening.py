@@ -4,7 +4,8 @@ import io
 
 import pytest
 import torch
-from vit_oracles import ARCH, METHODS, PATCH, build, images, layer_norm
+from method_table import METHODS
+from vit_oracles import ARCH, PATCH, build, images, layer_norm
 
 from lspt_mm.models.prompters.whitening import logit_matrix, whiten, whitening_matrix
 

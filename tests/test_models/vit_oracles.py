@@ -1,8 +1,7 @@
-"""Slow, literal oracles for prompted ViTs, and the table of methods the shared tests run over.
+"""A slow, literal ViT for comparison; the methods' oracles and their table: method_table.py.
 
 Nothing here is shared with the package: attention is a matmul and a softmax per head, norms are
-their definitions, every block concatenates ``[cls | prompts | patches]`` whether or not anybody
-reads what becomes of the prompts, and the LSTM is torch.nn.LSTMCell, one token at a time.
+their definitions, patches are cut by hand.
 """
 
 import math
@@ -14,65 +13,6 @@ from lspt_mm.models import PromptedViT
 
 ARCH = {'embed_dims': 16, 'num_layers': 3, 'num_heads': 4, 'feedforward_channels': 32}
 PATCH, IMG = 8, 16  # a 2x2 grid
-
-#: Every method once: the shared tests (freezing, serialisation, threads, ...) run over these.
-#: A new method is one row here and one function in LITERALS.
-METHODS = {
-    'lspt': {'type': 'LSPT', 'num_tokens': 3},
-    'lspt-low-rank': {
-        'type': 'LSPT',
-        'num_tokens': 3,
-        'cell': 'low-rank',
-        'rank': 2,
-        'hidden_norm': True,
-    },
-    'lspt-diagonal-own': {
-        'type': 'LSPT',
-        'num_tokens': 2,
-        'cell': 'diagonal',
-        'inserted': 'own',
-        'cell_state': 'learned',
-    },
-    'lspt-no-lpc': {'type': 'LSPT', 'num_tokens': 3, 'lpc': False},
-    'lspt-late': {'type': 'LSPT', 'num_tokens': 3, 'start_block': 2},
-    'lspt-last-block': {'type': 'LSPT', 'num_tokens': 3, 'start_block': ARCH['num_layers']},
-    'vpt': {'type': 'VPT', 'num_tokens': 3},
-    'vpt-deep': {'type': 'VPT', 'num_tokens': 3, 'deep': True},
-    'vpt-deep-2-projected': {
-        'type': 'VPT',
-        'num_tokens': 3,
-        'deep': True,
-        'deep_blocks': 2,
-        'project': 5,
-    },
-    'vpt-shared-late': {
-        'type': 'VPT',
-        'num_tokens': 2,
-        'deep': True,
-        'shared': True,
-        'start_block': 2,
-    },
-    'gated': {'type': 'GatedPrompt', 'num_tokens': 3, 'gate_init': 1.0},
-    'gated-late': {'type': 'GatedPrompt', 'num_tokens': 2, 'start_block': 2},
-    'bilinear': {'type': 'BilinearPrompt', 'num_tokens': 3, 'rank': 2},
-    'bilinear-deep': {
-        'type': 'BilinearPrompt',
-        'num_tokens': 3,
-        'rank': 2,
-        'deep': True,
-        'trained_right': 2,
-    },
-    'fwhiten': {'type': 'BilinearPrompt', 'num_tokens': 3, 'mode': 'fwhiten'},
-    'twhiten-deep-late': {
-        'type': 'BilinearPrompt',
-        'num_tokens': 2,
-        'mode': 'twhiten',
-        'deep': True,
-        'start_block': 2,
-    },
-    'spt': {'type': 'SelfPrompt', 'num_tokens': 3, 'deep': True},
-    'vfpt': {'type': 'FourierPrompt', 'num_tokens': 4, 'deep': True},
-}
 
 
 def build(prompter=None, seed=0, dtype=torch.float64, **kwargs):
@@ -176,39 +116,7 @@ def embed(p, img, patch, grid, extra):
     return x + pos, (h, w)
 
 
-def literal_forward(model, img, cfg, out_type, out_indices, final_norm=True):
-    """What ``PromptedViT`` with prompter ``cfg`` has to return, on the parameters of ``model``."""
-    p = {**dict(model.named_buffers()), **dict(model.named_parameters())}
-    depth, heads = model.num_layers, model.layers[0].attn.num_heads
-    extra = int('cls_token' in p)
-    grid = tuple(model.patch_embed.init_out_size)
-    x, (h, w) = embed(p, img, PATCH, grid, extra)
-    start = cfg.get('start_block', 1)
-    next_prompts = LITERALS[cfg['type']]
-    temperatures = TEMPERATURES.get(cfg['type'], lambda p, cfg, step: 1.0)
-    outs, prompts, memory = [], None, None
-    for l in range(1, depth + 1):
-        if l == start:
-            prompts, memory = next_prompts(p, cfg, 0, None, x[:, extra:], None)
-        if prompts is None:
-            x = block(p, f'layers.{l - 1}.', x, heads)
-        else:
-            count = prompts.size(1)
-            tokens = torch.cat((x[:, :extra], prompts, x[:, extra:]), 1)
-            tau = temperatures(p, cfg, l - start)
-            tokens = block(p, f'layers.{l - 1}.', tokens, heads, tau)
-            prompts = tokens[:, extra : extra + count]
-            x = torch.cat((tokens[:, :extra], tokens[:, extra + count :]), 1)
-
-        if l - 1 in out_indices:
-            normed = final_norm and l == depth
-            outs.append(_literal_output(p, x, prompts, extra, (h, w), out_type, normed))
-        if prompts is not None and l < depth:
-            prompts, memory = next_prompts(p, cfg, l - start + 1, prompts, x[:, extra:], memory)
-    return outs
-
-
-def _literal_output(p, x, prompts, extra, hw, out_type, normed):
+def literal_output(p, x, prompts, extra, hw, out_type, normed):
     def norm(t):
         return layer_norm(t, p['ln1.weight'], p['ln1.bias']) if normed else t
 
@@ -231,125 +139,3 @@ def _literal_output(p, x, prompts, extra, hw, out_type, normed):
         return norm(patches.mean(1))
     tokens = patches if prompts is None else torch.cat((prompts, patches), 1)
     return norm(tokens.mean(1))
-
-
-# ---- methods ----------------------------------------------------------------------------------
-
-
-def gate_matrices(p, cell, half):
-    """The (4D, D) matrix a cell of any width stands for."""
-    name = f'prompter.lstm.weight_{half}'
-    if cell == 'full':
-        return p[name]
-    if cell == 'low-rank':
-        return p[name + '_u'] @ p[name + '_v']
-    return torch.cat([torch.diag(gate) for gate in p[name].chunk(4)], 0)
-
-
-def literal_lspt(p, cfg, step, seen, patches, memory):
-    """LSPT after block start+step-1 (step 0: what enters first); memory is C, (B, P, D)."""
-    batch, _, width = patches.shape
-    sets, count = p['prompter.prompts'], cfg['num_tokens']
-    own = cfg.get('inserted', 'first') == 'own'
-    if step == 0:
-        cell = p.get('prompter.initial_cell', patches.new_zeros(count, width))
-        return sets[0].expand(batch, -1, -1), cell.expand(batch, -1, -1)
-    inserted = sets[step - 1] if own else sets[step]
-    hidden = seen
-    if cfg.get('gspc', True):
-        mean = sum(patches[:, n] for n in range(patches.size(1))) / patches.size(1)
-        hidden = torch.stack([seen[:, t] + mean for t in range(count)], 1)
-    if cfg.get('hidden_norm', False):
-        hidden = layer_norm(hidden, 1.0, 0.0, eps=1e-5)
-    if not cfg.get('lpc', True):
-        return inserted + hidden, memory
-
-    kind = cfg.get('cell', 'full')
-    weights = {
-        'weight_ih': gate_matrices(p, kind, 'ih'),
-        'weight_hh': gate_matrices(p, kind, 'hh'),
-        'bias_ih': p['prompter.lstm.bias_ih'],
-        'bias_hh': p['prompter.lstm.bias_hh'],
-    }
-    lstm = torch.nn.LSTMCell(width, width, dtype=patches.dtype)
-    prompts, cells = [], []
-    for t in range(count):
-        args = (inserted[t].expand(batch, -1), (hidden[:, t], memory[:, t]))
-        h, c = torch.func.functional_call(lstm, weights, args)
-        prompts.append(h)
-        cells.append(c)
-    return torch.stack(prompts, 1), torch.stack(cells, 1)
-
-
-def literal_vpt(p, cfg, step, seen, patches, memory):
-    """VPT: prompts for the first block, or for each of the first k."""
-    deep, sets = cfg.get('deep', False), p['prompter.prompts']
-    if 'project' in cfg:
-        weight, bias = p['prompter.projection.weight'], p['prompter.projection.bias']
-        sets = torch.stack([torch.stack([weight @ t + bias for t in one]) for one in sets])
-    if cfg['type'] == 'FourierPrompt':
-        sets = torch.stack([literal_fourier(one, cfg.get('share', 0.5)) for one in sets])
-    depth = len({name.split('.')[1] for name in p if name.startswith('layers.')})
-    prompted = depth - cfg.get('start_block', 1) + 1
-    k = (cfg.get('deep_blocks') or prompted) if deep else 1
-    if step < k:
-        one = sets[0 if cfg.get('shared') else step]
-        return one.expand(patches.size(0), -1, -1), None
-    return (seen if cfg.get('afterwards', 'carry') == 'carry' else None), None
-
-
-def literal_fourier(prompts, share):
-    """Re of the double sum over tokens and channels, for the first share of P prompts."""
-    m = round(share * prompts.size(0))
-
-    def angles(size):
-        k = torch.arange(size, dtype=prompts.dtype)
-        return 2 * math.pi * torch.outer(k, k) / size
-
-    # Re(sum_t sum_c p e^{-i(a + b)}), with cos(a + b) = cos a cos b - sin a sin b.
-    over_tokens, over_channels = angles(m), angles(prompts.size(1))
-    changed = over_tokens.cos() @ prompts[:m] @ over_channels.cos()
-    changed = changed - over_tokens.sin() @ prompts[:m] @ over_channels.sin()
-    return torch.cat((changed, prompts[m:]))
-
-
-def literal_gated(p, cfg, step, seen, patches, memory):
-    """GaPT; memory is what entered the block, P_{l-1}."""
-    if step == 0:
-        prompts = p['prompter.prompts'][0].expand(patches.size(0), -1, -1)
-    else:
-        gamma = p['prompter.gate_logits'][step - 1]
-        gate = (gamma > 0).to(gamma.dtype) if cfg.get('hard') else 1 / (1 + torch.exp(-gamma))
-        prompts = gate * seen + (1 - gate) * memory
-    return prompts, prompts
-
-
-def literal_temperature(p, cfg, step):
-    """GaPT's tau of the step-th block with prompts."""
-    if not cfg.get('shaping', True):
-        return 1.0
-    return min(max(p['prompter.temperatures'][step], 0.01), 10.0)
-
-
-def literal_bilinear(p, cfg, step, seen, patches, memory):
-    """BPT: A B^T, an outer product at a time."""
-    if step > 0 and not cfg.get('deep', False):
-        return seen, None
-    names = ('prompter.right_fixed', 'prompter.right_tuned')
-    factors = [one for name in names if name in p for one in p[name]]
-    left, right = p['prompter.left'][step], factors[step]
-    prompts = sum(torch.outer(left[:, k], right[:, k]) for k in range(left.size(1)))
-    return prompts.expand(patches.size(0), -1, -1), None
-
-
-#: ``f(params, cfg, step, prompts_out, patches, memory) -> prompts, memory`` per method.
-LITERALS = {
-    'LSPT': literal_lspt,
-    'VPT': literal_vpt,
-    'GatedPrompt': literal_gated,
-    'BilinearPrompt': literal_bilinear,
-    'SelfPrompt': literal_vpt,
-    'FourierPrompt': literal_vpt,
-}
-#: ``f(params, cfg, step) -> tau`` of methods that shape attention.
-TEMPERATURES = {'GatedPrompt': literal_temperature}

@@ -1,4 +1,7 @@
-"""Prompt methods, one file each: the maths of the paper and nothing else."""
+"""Prompt methods, one file each: the maths of the paper and nothing else.
+
+Importing a method's module registers it; every registered class is exported under its name.
+"""
 
 from lspt_mm.models.prompters.base import Prompter
 from lspt_mm.models.prompters.bilinear import BilinearPrompt
@@ -7,13 +10,6 @@ from lspt_mm.models.prompters.lspt import LSPT
 from lspt_mm.models.prompters.spt import SelfPrompt
 from lspt_mm.models.prompters.vfpt import FourierPrompt
 from lspt_mm.models.prompters.vpt import VPT
+from lspt_mm.registry import PROMPTERS
 
-__all__ = [
-    'LSPT',
-    'VPT',
-    'BilinearPrompt',
-    'FourierPrompt',
-    'GatedPrompt',
-    'Prompter',
-    'SelfPrompt',
-]
+__all__ = ['Prompter', *(name for name in PROMPTERS.module_dict if name in globals())]
