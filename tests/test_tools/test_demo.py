@@ -22,9 +22,9 @@ def demo(tmp_path_factory):
     return once(tmp_path_factory, 'demo', make)
 
 
-def run_python(folder):
+def run_python(folder, *options):
     return run_command(
-        sys.executable, TOOLS / 'demo.py', '--quick', '--out', folder / 'out', cwd=folder
+        sys.executable, TOOLS / 'demo.py', '--quick', '--out', folder / 'out', *options, cwd=folder
     )
 
 
@@ -40,8 +40,10 @@ def test_pictures(demo):
     assert len(list((demo / 'out' / 'pictures').glob('lspt_*.png'))) == 6
 
 
-def test_again_with_the_same_vit(demo):
-    run = run_python(demo)
+def test_another_method_with_the_same_vit(demo):
+    run = run_python(demo, '--method', 'bilinear-deep', '--pictures', '1')
     assert run.code == 0, run.err[-4000:]
-    assert 'used again' in run.out
+    assert 'used again' in run.out and 'whitening of blocks 1, 2' in run.out
+    assert 'UPerNet with bilinear-deep prompts' in run.out.splitlines()[-2]
+    assert (demo / 'out' / 'pictures' / 'bilinear-deep_00.png').is_file()
     assert len(re.findall(r'\$ python tools/train.py', run.out)) == 2  # the two heads, no MAE
