@@ -1,6 +1,5 @@
 """A frozen Vision Transformer with prompts: the loop over blocks, freezing, what comes out."""
 
-import inspect
 from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
@@ -164,8 +163,7 @@ class PromptedViT(VisionTransformer):
         if not (isinstance(method, type) and issubclass(method, Prompter)):
             known = ', '.join(sorted(PROMPTERS.module_dict))
             raise ValueError(f'prompter type={cfg["type"]!r}: expected one of {known}')
-        # A method's own arguments are named in its signature; **vit takes the ViT's shape.
-        known = set(inspect.signature(method).parameters) - {'vit'}
+        known = method.argument_names()
         for name in cfg:
             if name not in known and name != 'type':
                 raise ValueError(

@@ -90,7 +90,13 @@ BAD['FourierPrompt'] = BAD['VPT'] + [
     ('share', None),
     ('share', math.nan),
 ]
-BAD['SelfPrompt'] = VPT_BAD + [('start', 'xavier'), ('max_tokens', 1), ('max_tokens', 2.5)]
+BAD['SelfPrompt'] = VPT_BAD + [
+    ('project', 4),
+    ('shared', True),
+    ('start', 'xavier'),
+    ('max_tokens', 1),
+    ('max_tokens', 2.5),
+]
 #: A valid start for each method, from the table, and what makes the argument at hand count.
 GOOD = {}
 for _cfg in METHODS.values():
@@ -238,6 +244,19 @@ def test_good_edges(cfg):
 def test_arguments_of_deep_prompts_need_deep(cfg):
     with pytest.raises(ValueError, match='only with deep=True'):
         vit(prompter=dict(cfg, num_tokens=2))
+
+
+@pytest.mark.parametrize('fact', ['embed_dims', 'num_layers', 'patch_size', 'vit', 'vpt', 'self'])
+@pytest.mark.parametrize('method', GOOD)
+def test_what_the_backbone_fills_in_is_no_argument(method, fact):
+    with pytest.raises(ValueError, match=f"has no argument '{fact}'"):
+        vit(prompter=dict(GOOD[method], type=method, **{fact: 16}))
+
+
+def test_arguments_that_are_handed_on_are_known():
+    prompter = vit(prompter={'type': 'FourierPrompt', 'num_tokens': 4, 'project': 5}).prompter
+    assert {'share', 'project', 'dropout', 'start_block'} <= prompter.argument_names()
+    assert prompter.prompts.shape == (1, 4, 5)
 
 
 def test_vit_facts_are_filled_in():

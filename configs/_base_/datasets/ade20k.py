@@ -1,4 +1,5 @@
 """ADE20K (SceneParse150): 150 classes, 20,210 training and 2,000 validation images, 512 crops."""
+_base_ = './segmentation.py'
 data_root = 'data/ade/ADEChallengeData2016'
 data_help = '''\
 ADE20K's layout: ADEChallengeData2016/images/{training,validation}/*.jpg and
@@ -41,23 +42,16 @@ tta_pipeline = [
 train_dataloader = dict(
     batch_size=16,
     num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type='ADE20KDataset',
         data_root=data_root,
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=1,
     num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='ADE20KDataset',
         data_root=data_root,
         data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
         pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

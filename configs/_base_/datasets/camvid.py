@@ -1,4 +1,5 @@
 """CamVid in 11 classes at 480x360; label 11 is void and ignored."""
+_base_ = './segmentation.py'
 data_root = 'data/camvid'
 data_help = '''\
 CamVid's layout: camvid/images/{training,validation}/NAME.jpg and camvid/annotations/.../NAME.png, labels
@@ -30,20 +31,11 @@ tta_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=8,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type='lspt_mm.CamVidDataset', data_root=data_root, split='training',
         pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='lspt_mm.CamVidDataset', data_root=data_root, split='validation',
         pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

@@ -2,6 +2,7 @@
 
 ``validation`` is for choosing hyper-parameters, ``test`` for the report.
 """
+_base_ = './segmentation.py'
 data_root = 'work_dirs/demo/scenes'
 data_help = 'The scenes are rendered by tools/demo.py (make demo).'
 crop_size = (96, 96)
@@ -29,26 +30,13 @@ tta_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=16,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type='lspt_mm.SceneDataset', data_root=data_root, split='training',
         pipeline=train_pipeline))
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='lspt_mm.SceneDataset', data_root=data_root, split='validation',
         pipeline=test_pipeline))
 test_dataloader = dict(
-    batch_size=1,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='lspt_mm.SceneDataset', data_root=data_root, split='test', pipeline=test_pipeline))
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
-test_evaluator = val_evaluator

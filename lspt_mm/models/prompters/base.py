@@ -1,7 +1,8 @@
 """The contract of a prompt method: a cell unrolled over the depth of the ViT."""
 
+import inspect
 import math
-from typing import Any, Iterable, Optional, Tuple
+from typing import Any, Iterable, Optional, Set, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,22 @@ class Prompter(nn.Module):
         self.embed_dims = embed_dims
         self.num_layers = num_layers
         self.patch_size = patch_size
+
+    @classmethod
+    def argument_names(cls) -> Set[str]:
+        """Names of the arguments a config may give; what the backbone fills in is not among them.
+
+        Where a constructor hands ``**others`` on, those of the class it inherits from count too.
+        """
+        names: Set[str] = set()
+        for owner in cls.__mro__:
+            if '__init__' not in vars(owner):
+                continue
+            parameters = inspect.signature(owner.__init__).parameters.values()
+            names.update(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
+            if owner is Prompter or all(p.kind is not p.VAR_KEYWORD for p in parameters):
+                break
+        return names - {'self', 'embed_dims', 'num_layers', 'patch_size'}
 
     @property
     def needs_preparation(self) -> bool:

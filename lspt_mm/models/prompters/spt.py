@@ -29,8 +29,7 @@ class SelfPrompt(VPT):
             each (with P images: one prompt per image); the paper's mean pooling, where how the
             runs are laid is our reading.
         max_tokens (int): At most so many tokens, drawn at random, are clustered; at least P.
-        **vpt: ``deep``, ``deep_blocks``, ``afterwards``, ``dropout``, ``dropout_mask``,
-            ``start_block`` as VPT's. ``project`` and ``shared`` have no tokens to start from.
+        **vpt: :class:`VPT`'s arguments, but for ``project`` and ``shared``.
 
     Attributes:
         prompts (Parameter): (K, P, D); VPT's uniform start until prepared.
@@ -38,29 +37,11 @@ class SelfPrompt(VPT):
     Parameters in all: K P D.
     """
 
-    def __init__(
-        self,
-        num_tokens: int,
-        deep: bool = False,
-        start: str = 'sample',
-        dropout: float = 0.0,
-        start_block: int = 1,
-        deep_blocks=None,
-        afterwards: str = 'carry',
-        dropout_mask: str = 'step',
-        max_tokens: int = 20000,
-        **vit,
-    ):
-        super().__init__(
-            num_tokens,
-            deep=deep,
-            dropout=dropout,
-            start_block=start_block,
-            deep_blocks=deep_blocks,
-            afterwards=afterwards,
-            dropout_mask=dropout_mask,
-            **vit,
-        )
+    def __init__(self, num_tokens: int, start: str = 'sample', max_tokens: int = 20000, **vpt):
+        super().__init__(num_tokens, **vpt)
+        for name in ('project', 'shared'):
+            if vpt.get(name):
+                raise ValueError(f'{name}={vpt[name]!r}: such prompts have no tokens to start from')
         check_choice('start', start, ('sample', 'kmeans', 'mean'))
         check_int('max_tokens', max_tokens, num_tokens)
         self.start = start

@@ -32,32 +32,8 @@ class FourierPrompt(VPT):
     Parameters in all: VPT's.
     """
 
-    def __init__(
-        self,
-        num_tokens: int,
-        deep: bool = False,
-        share: float = 0.5,
-        project=None,
-        dropout: float = 0.0,
-        start_block: int = 1,
-        deep_blocks=None,
-        afterwards: str = 'carry',
-        shared: bool = False,
-        dropout_mask: str = 'step',
-        **vit,
-    ):
-        super().__init__(
-            num_tokens,
-            deep=deep,
-            project=project,
-            dropout=dropout,
-            start_block=start_block,
-            deep_blocks=deep_blocks,
-            afterwards=afterwards,
-            shared=shared,
-            dropout_mask=dropout_mask,
-            **vit,
-        )
+    def __init__(self, num_tokens: int, share: float = 0.5, **vpt):
+        super().__init__(num_tokens, **vpt)
         check_number('share', share)
         if not 0 <= share <= 1:
             raise ValueError(f'share={share!r}: expected a number in [0, 1]')
