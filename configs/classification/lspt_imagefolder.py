@@ -5,8 +5,8 @@
 
 ``DIR/train/CLASS/*.jpg`` is trained on, ``DIR/val/CLASS/*.jpg`` validated. The protocol is GaPT's for MAE
 (arXiv 2306.05067), which LSPT's paper reuses: mean of prompts and patches, the pre-trained frozen final norm,
-a linear head; SGD, 10 warm-up of 100 epochs, no weight decay. The learning rate depends on the data: theirs
-range from 0.05 to 0.5.
+a linear head; for MoCo v3 it is the class token behind that norm (``model.backbone.out_type=cls_token``). SGD,
+10 warm-up of 100 epochs, no weight decay. The learning rate depends on the data: theirs range from 0.05 to 0.5.
 """
 _base_ = '../_base_/default_runtime.py'
 default_scope = 'mmpretrain'
@@ -24,6 +24,8 @@ model = dict(
         type='LinearClsHead',
         in_channels=768,
         num_classes=200,
+        # The bias starts at -log(99), as GaPT's does.
+        init_cfg=dict(type='Normal', layer='Linear', std=0.01, bias=-4.59511985),
         loss=dict(type='CrossEntropyLoss', loss_weight=1.0)))
 pretrained_help = '''\
 mae_pretrain_vit_base.pth is the official MAE ViT-B/16 (encoder only), from

@@ -12,6 +12,7 @@ from mmengine.runner import LogProcessor, Runner
 from torch.utils.data import DataLoader
 
 from lspt_mm.errors import InputError
+from lspt_mm.signatures import constructor_arguments, named_parameters
 
 #: Dicts whose keys are free: what is added there cannot be checked.
 _FREE = {'custom_keys', 'data_prefix', 'metainfo', 'arch', 'dist_cfg'}
@@ -126,21 +127,8 @@ def arguments_of(type_name) -> Optional[Set[str]]:
     if cls is None:
         return None
     if not inspect.isclass(cls):
-        return _signature(cls)[0]
-    names = set(_BESIDE)
-    for base in cls.__mro__:
-        if '__init__' in vars(base) and base is not object:
-            own, takes_more = _signature(base.__init__)
-            names |= own
-            if not takes_more:
-                break
-    return names
-
-
-def _signature(function):
-    parameters = inspect.signature(function).parameters.values()
-    names = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    return names - {'self'}, any(p.kind == p.VAR_KEYWORD for p in parameters)
+        return named_parameters(cls)
+    return constructor_arguments(cls) | set(_BESIDE)
 
 
 def _find_class(name: str):

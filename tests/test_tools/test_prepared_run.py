@@ -1,8 +1,10 @@
 """A method that starts from training data, run by the tools: prepared once, then in checkpoints."""
 
+import shutil
+
 import pytest
 import torch
-from miniatures import once, run_tool, write_segmentation
+from miniatures import once, run_tool, write_classification, write_segmentation
 
 PROMPTER = {
     '_delete_': True,
@@ -75,8 +77,6 @@ def test_resuming_does_not_prepare_again(trained, tmp_path):
 
 
 def test_testing_needs_no_training_data(trained, tmp_path):
-    import shutil
-
     data = tmp_path / 'ADEChallengeData2016'
     shutil.copytree(trained / 'ADEChallengeData2016', data)
     shutil.rmtree(data / 'images/training')
@@ -93,6 +93,18 @@ def test_testing_needs_no_training_data(trained, tmp_path):
         )  # fmt: skip
     )
     assert 'mIoU' in run.out and 'whitening' not in run.out
+
+
+@pytest.mark.parametrize('start', ['sample', 'kmeans', 'mean'])
+def test_prompts_from_the_images_of_a_classifier(start, tmp_path):
+    config = write_classification(tmp_path).config
+    prompter = {'_delete_': True, 'type': 'SelfPrompt', 'num_tokens': 3, 'start': start}
+    config.write_text(
+        config.read_text() + f"model['backbone']['prompter'].update({prompter!r})\n"
+        'train_cfg = dict(max_epochs=1, val_interval=1)\n'
+    )
+    run = ok(run_tool('train.py', config, '--work-dir', tmp_path / 'work', cwd=tmp_path))
+    assert f'prompts of 1 block(s) started from patch tokens ({start})' in run.out
 
 
 def test_a_checkpoint_that_was_never_prepared_is_refused(trained, tmp_path):

@@ -1,12 +1,13 @@
 """The contract of a prompt method: a cell unrolled over the depth of the ViT."""
 
-import inspect
 import math
 from typing import Any, Iterable, Optional, Set, Tuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from lspt_mm.signatures import constructor_arguments
 
 
 class Prompter(nn.Module):
@@ -63,19 +64,8 @@ class Prompter(nn.Module):
 
     @classmethod
     def argument_names(cls) -> Set[str]:
-        """Names of the arguments a config may give; what the backbone fills in is not among them.
-
-        Where a constructor hands ``**others`` on, those of the class it inherits from count too.
-        """
-        names: Set[str] = set()
-        for owner in cls.__mro__:
-            if '__init__' not in vars(owner):
-                continue
-            parameters = inspect.signature(owner.__init__).parameters.values()
-            names.update(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
-            if owner is Prompter or all(p.kind is not p.VAR_KEYWORD for p in parameters):
-                break
-        return names - {'self', 'embed_dims', 'num_layers', 'patch_size'}
+        """Names of the arguments a config may give: all but what the backbone fills in."""
+        return constructor_arguments(cls) - {'embed_dims', 'num_layers', 'patch_size'}
 
     @property
     def needs_preparation(self) -> bool:
