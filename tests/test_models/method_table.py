@@ -98,6 +98,7 @@ def literal_lspt(p, cfg, step, seen, patches, memory):
     if cfg.get('gspc', True):
         mean = sum(patches[:, n] for n in range(patches.size(1))) / patches.size(1)
         hidden = torch.stack([seen[:, t] + mean for t in range(count)], 1)
+    spatial = hidden
     if cfg.get('hidden_norm', False):
         hidden = layer_norm(hidden, 1.0, 0.0, eps=1e-5)
     if not cfg.get('lpc', True):
@@ -117,7 +118,8 @@ def literal_lspt(p, cfg, step, seen, patches, memory):
         h, c = torch.func.functional_call(lstm, weights, args)
         prompts.append(h)
         cells.append(c)
-    return torch.stack(prompts, 1), torch.stack(cells, 1)
+    prompts = torch.stack(prompts, 1)
+    return prompts + spatial if cfg.get('residual') else prompts, torch.stack(cells, 1)
 
 
 def literal_vpt(p, cfg, step, seen, patches, memory):

@@ -42,6 +42,7 @@ BAD = {
         ('gspc', 1),
         ('lpc', None),
         ('hidden_norm', 'no'),
+        ('residual', 1),
         ('forget_bias', 'a'),
         ('forget_bias', None),
         ('forget_bias', math.nan),

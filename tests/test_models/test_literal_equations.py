@@ -18,6 +18,8 @@ LSPT_SWITCHES = {
     'no-gspc': {'gspc': False},
     'no-gspc-no-lpc': {'gspc': False, 'lpc': False},
     'norm': {'hidden_norm': True},
+    'residual': {'residual': True},
+    'residual-norm-no-gspc': {'residual': True, 'hidden_norm': True, 'gspc': False},
     'norm-no-gspc-no-lpc': {'hidden_norm': True, 'gspc': False, 'lpc': False},
     'own': {'inserted': 'own'},
     'own-no-lpc': {'inserted': 'own', 'lpc': False},

@@ -39,7 +39,7 @@ class LSPT(Prompter):
 
     The paper leaves open what enters the first block, C^0, initialisation and dropout; the
     choices here are ours: see ``inserted``, ``cell_state``, ``forget_bias``, and VPT's uniform
-    start for the prompts. ``hidden_norm`` is not in the paper either.
+    start for the prompts. ``hidden_norm`` and ``residual`` are not in the paper either.
 
     Args:
         num_tokens (int): P.
@@ -49,6 +49,9 @@ class LSPT(Prompter):
         rank (int): r of the low-rank cell, 1 to D.
         hidden_norm (bool): LayerNorm without parameters on the hidden state. Patch tokens of MAE
             ViTs are large and share a mean that otherwise saturates the gates.
+        residual (bool): Add :math:`\hat X_{SP}^l` (before ``hidden_norm``) to what the cell gives,
+            :math:`X_P^l = o \tanh(C^l) + \hat X_{SP}^l`. The cell's output alone lies in (-1, 1)
+            and off the patch tokens' common direction, so that their queries may pass it by.
         dropout (float): On the inserted prompts :math:`P^l`, one mask per step for the batch.
         start_block (int): First block with prompts, from 1.
         inserted (str): ``'first'``: block ``start_block`` has a learnable set :math:`P^0` of its
@@ -77,6 +80,7 @@ class LSPT(Prompter):
         cell: str = 'full',
         rank: int = 16,
         hidden_norm: bool = False,
+        residual: bool = False,
         dropout: float = 0.0,
         start_block: int = 1,
         inserted: str = 'first',
@@ -85,7 +89,9 @@ class LSPT(Prompter):
         **vit,
     ):
         super().__init__(num_tokens, dropout, start_block, **vit)
-        for name, value in dict(gspc=gspc, lpc=lpc, hidden_norm=hidden_norm).items():
+        for name, value in dict(
+            gspc=gspc, lpc=lpc, hidden_norm=hidden_norm, residual=residual
+        ).items():
             check_bool(name, value)
         check_choice('cell', cell, ('full', 'low-rank', 'diagonal'))
         check_choice('inserted', inserted, ('first', 'own'))
@@ -95,6 +101,7 @@ class LSPT(Prompter):
         check_number('forget_bias', forget_bias)
         self.gspc = gspc
         self.hidden_norm = hidden_norm
+        self.residual = residual
         self.inserted = inserted
 
         steps = self.num_prompted - 1
@@ -134,12 +141,13 @@ class LSPT(Prompter):
         """GSPC, then one LPC step: returns X_P^l (B, P, D)."""
         cell, gates, inputs = state
         step = l - self.start_block
-        hidden = prompts_out  # (B, P, D)
+        spatial = prompts_out  # (B, P, D)
         if self.gspc:
-            hidden = hidden + patches.mean(dim=1, keepdim=True)
-        if self.hidden_norm:
-            hidden = F.layer_norm(hidden, hidden.shape[-1:])
+            spatial = spatial + patches.mean(dim=1, keepdim=True)
+        hidden = F.layer_norm(spatial, spatial.shape[-1:]) if self.hidden_norm else spatial
         if self.lstm is None:
             return inputs[step] + hidden, state
         prompts, cell = self.lstm(gates[step], hidden, cell)
+        if self.residual:
+            prompts = prompts + spatial
         return prompts, (cell, gates, inputs)
