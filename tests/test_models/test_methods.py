@@ -140,8 +140,8 @@ def test_fourier_without_share_is_vpt():
 
 
 def test_number_of_fourier_prompts():
-    counts = {share: FourierPrompt(10, share=share).num_fourier for share in (0, 0.14, 0.5, 1)}
-    assert counts == {0: 0, 0.14: 1, 0.5: 5, 1: 10}
+    counts = {share: FourierPrompt(10, share=share).num_fourier for share in (0, 0.14, 0.16, 1)}
+    assert counts == {0: 0, 0.14: 1, 0.16: 2, 1: 10}
 
 
 @pytest.mark.parametrize('gspc', [False, True])
@@ -254,6 +254,27 @@ def test_blocks_before_the_start_are_the_plain_vit_without_a_graph(name, start):
     for step, same in zip(steps, plain, strict=True):
         assert step.x_out.requires_grad == (step.number >= start)
         assert torch.equal(step.x_out, same.x_out) == (step.number < start)
+
+
+#: Methods of the table that discard what blocks make of their prompts.
+DISCARD = {'vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt'}
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_prompts_are_keys_and_values_only_where_nobody_reads_them(name):
+    steps = []
+    build(METHODS[name]).unroll(images(), steps.append)
+    read = [step.number for step in steps if step.prompts_out is not None]
+    start = METHODS[name].get('start_block', 1)
+    want = [] if name in DISCARD else list(range(start, DEPTH))
+    if name == 'vpt-deep-2-projected':  # discarded after block 1, carried on after block 2
+        want = [2]
+    assert read == want
+    # What is discarded is not made per image either.
+    same = name in DISCARD
+    assert all(s.prompts_in.size(0) == 1 for s in steps if s.prompts_in is not None) == same or (
+        start == DEPTH
+    )
 
 
 @pytest.mark.parametrize('name', METHODS)
