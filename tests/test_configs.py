@@ -202,7 +202,8 @@ def test_data_lie_below_the_working_directory(name):
 
 @pytest.mark.parametrize('name', [n for n in NAMES if n.split('/')[-1].startswith('frozen_')])
 def test_the_baseline_differs_in_the_prompter_only(name):
-    (lspt,) = [load(f) for k, f in FAMILIES.items() if k.format('frozen') == name]
+    families = {**FAMILIES, 'demo/{}_linear_scenes': 'demo/lspt_linear_scenes'}
+    (lspt,) = [load(f) for k, f in families.items() if k.format('frozen') == name]
     lspt, frozen = lspt.to_dict(), load(name).to_dict()
     assert frozen['model']['backbone'].pop('prompter') is None
     # Without a prompter there is nothing to tune, whichever of the two words says so.
