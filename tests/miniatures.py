@@ -101,6 +101,17 @@ def write_vit(path, **kwargs):
 
 # ---- configs ----------------------------------------------------------------------------------
 
+#: A method that starts from training data, to be merged into a miniature's prompter.
+FROM_DATA = {
+    '_delete_': True,
+    'type': 'BilinearPrompt',
+    'num_tokens': 3,
+    'rank': 2,
+    'deep': True,
+    'trained_right': 1,
+    'start': 'whiten',
+}
+
 SEGMENTATION = """
 _base_ = {base!r}
 crop = (32, 32)

@@ -5,7 +5,7 @@ import shutil
 import socket
 
 import pytest
-from miniatures import TOOLS, once, run_command, write_segmentation
+from miniatures import FROM_DATA, TOOLS, once, run_command, write_segmentation
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,15 +22,7 @@ def free_port():
 #: Methods to train on two processes; the second one starts from data that rank 0 reads.
 PROMPTERS = {
     'lspt': {},
-    'bilinear': {
-        '_delete_': True,
-        'type': 'BilinearPrompt',
-        'num_tokens': 3,
-        'rank': 2,
-        'deep': True,
-        'trained_right': 1,
-        'start': 'whiten',
-    },
+    'bilinear': FROM_DATA,
 }
 
 

@@ -4,17 +4,7 @@ import shutil
 
 import pytest
 import torch
-from miniatures import once, run_tool, write_classification, write_segmentation
-
-PROMPTER = {
-    '_delete_': True,
-    'type': 'BilinearPrompt',
-    'num_tokens': 3,
-    'rank': 2,
-    'deep': True,
-    'trained_right': 1,
-    'start': 'whiten',
-}
+from miniatures import FROM_DATA, once, run_tool, write_classification, write_segmentation
 
 
 def ok(run):
@@ -26,7 +16,7 @@ def ok(run):
 def trained(tmp_path_factory):
     def train(folder):
         mini = write_segmentation(folder)
-        text = mini.config.read_text() + f"model['backbone']['prompter'].update({PROMPTER!r})\n"
+        text = mini.config.read_text() + f"model['backbone']['prompter'].update({FROM_DATA!r})\n"
         mini.config.write_text(text)
         run = ok(run_tool('train.py', mini.config, '--work-dir', folder / 'work', cwd=folder))
         (folder / 'out.txt').write_text(run.out)
