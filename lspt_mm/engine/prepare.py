@@ -33,7 +33,8 @@ class PreparePromptsHook(Hook):
             draws; by default the run's.
 
     Raises:
-        InputError: When validating or testing with prompts that were never prepared.
+        InputError: When the images do not suffice, and when validating or testing with prompts
+            that were never prepared.
     """
 
     priority = 'HIGH'
@@ -54,7 +55,10 @@ class PreparePromptsHook(Hook):
                 mode = vit.training
                 vit.eval()
                 with own_random_state(runner.seed if self.seed is None else self.seed):
-                    report = vit.prompter.prepare(vit, self._batches(runner))
+                    try:
+                        report = vit.prompter.prepare(vit, self._batches(runner))
+                    except ValueError as error:
+                        raise InputError(f'{name}.prompter: {error}') from error
                 vit.train(mode)
                 runner.logger.info(f'{name}.prompter: {report}')
             for tensor in vit.prompter.state_dict().values():

@@ -285,8 +285,9 @@ class PromptedViT(VisionTransformer):
         if self.out_type == 'avg_prompts':
             if prompts is None:
                 raise ValueError(
-                    f"out_type='avg_prompts': block {step.number} has no prompts, they enter at "
-                    f'block {self.prompter.start_block}; take it out of out_indices'
+                    f"out_type='avg_prompts': block {step.number} has no prompts (they enter at "
+                    f'block {self.prompter.start_block}, and a method may end them again); take '
+                    'the block out of out_indices or choose another out_type'
                 )
             tokens = prompts
         elif self.out_type == 'avg_tokens' and prompts is not None:

@@ -113,6 +113,12 @@ def test_the_runs_seed_decides(a, b, same):
     assert torch.equal(*rights) == same
 
 
+def test_too_few_images_are_an_error_of_the_input():
+    run = runner({'type': 'SelfPrompt', 'num_tokens': 9})
+    with pytest.raises(InputError, match=r'backbone\.prompter: .* 8 patch tokens .* num_images'):
+        PreparePromptsHook(num_images=2).before_train(run)
+
+
 @pytest.mark.parametrize('door', ['before_val', 'before_test'])
 def test_prompts_never_prepared_are_refused(door):
     with pytest.raises(InputError, match='BilinearPrompt .* has not been prepared'):

@@ -55,7 +55,7 @@ def test_resuming_does_not_prepare_again(trained, tmp_path):
             '--resume',
             trained / 'work/iter_2.pth',
             cwd=tmp_path,
-        )  # fmt: skip
+        )
     )
     assert 'whitening' not in run.out
     resumed, whole = (
@@ -80,7 +80,7 @@ def test_testing_needs_no_training_data(trained, tmp_path):
             '--work-dir',
             tmp_path / 'work',
             cwd=tmp_path,
-        )  # fmt: skip
+        )
     )
     assert 'mIoU' in run.out and 'whitening' not in run.out
 

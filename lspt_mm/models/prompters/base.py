@@ -35,10 +35,6 @@ class Prompter(nn.Module):
         ValueError: For any value outside the ranges above.
     """
 
-    #: Whether :meth:`next` reads ``prompts_out``. Where it does not, the backbone runs prompts
-    #: as keys and values only and passes None.
-    reads_outputs = True
-
     def __init__(
         self,
         num_tokens: int,
@@ -87,8 +83,11 @@ class Prompter(nn.Module):
         raise NotImplementedError
 
     def reads_output(self, l: int) -> bool:
-        """Whether :meth:`next` reads what block l made of its prompts; see ``reads_outputs``."""
-        return self.reads_outputs
+        """Whether :meth:`next` reads what block l made of its prompts.
+
+        Where it does not, the backbone runs prompts as keys and values only, and passes None.
+        """
+        return True
 
     def drop(self, prompts: Tensor) -> Tensor:
         """Dropout on inserted prompts; one mask for the batch where they are (1, P, D)."""

@@ -70,8 +70,6 @@ class LSPT(Prompter):
     10 D r + 8 D (low-rank) or 16 D (diagonal) for the cell, and P D for a learned C^0.
     """
 
-    reads_outputs = True
-
     def __init__(
         self,
         num_tokens: int,

@@ -11,8 +11,8 @@ from lspt_mm.models.prompters.preparation import patch_tokens
 class Whitening(NamedTuple):
     """A whitening matrix, and what is to be known of it.
 
-    ``matrix``: (D, D), symmetric. ``weak``: directions whose variance epsilon outweighs a
-    thousandth of, so that they come out with a variance below 0.999; those in which the tokens
+    ``matrix``: (D, D), symmetric. ``weak``: the number of directions with so little variance that
+    epsilon keeps them from being whitened (it comes out below 0.999), those in which the tokens
     have none at all among them. ``tokens``: n.
     """
 
