@@ -67,7 +67,10 @@ setup(
     packages=find_packages(include=['lspt_mm', 'lspt_mm.*']),
     # No mm* package here: the maintained and the original distributions share their import
     # names, either serves, and both in one environment break each other. The extras choose.
-    install_requires=['torch>=2.6', 'torchvision', 'timm>=1.0', 'numpy', 'scipy', 'pillow'],
+    install_requires=[
+        'torch>=2.6', 'torchvision', 'timm>=1.0', 'numpy', 'scipy', 'pillow', 'pooch>=1.8',
+        'safetensors', 'filelock',
+    ],
     extras_require={
         'onedl': pins('requirements.txt', r'onedl-'),
         'openmmlab': pins('requirements-openmmlab.txt', r'mm|ftfy|regex|setuptools'),

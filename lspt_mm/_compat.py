@@ -12,7 +12,7 @@ import importlib.util
 import sys
 import types
 from contextlib import contextmanager
-from typing import Callable, Iterator, List, Tuple
+from typing import Callable, Iterator, List, Sequence, Tuple
 
 from lspt_mm.errors import InputError
 
@@ -131,13 +131,16 @@ def repair_resume() -> None:
 
 
 @contextmanager
-def mmengine_checkpoints_allowed() -> Iterator[None]:
-    """Inside, ``torch.load(..., weights_only=True)`` takes mmengine's training checkpoints."""
+def mmengine_checkpoints_allowed(others: Sequence[type] = ()) -> Iterator[None]:
+    """Inside, ``torch.load(..., weights_only=True)`` takes mmengine's training checkpoints.
+
+    And the classes in ``others``, which have to be harmless to unpickle.
+    """
     import torch
 
     # torch's context manager forgets on leaving whatever it was given, also what was known before.
     known = set(torch.serialization.get_safe_globals())
-    new = [entry for entry in mmengine_checkpoint_globals() if entry not in known]
+    new = [e for e in [*mmengine_checkpoint_globals(), *others] if e not in known]
     with torch.serialization.safe_globals(new):
         yield
 

@@ -40,7 +40,7 @@ def attention_maps(vit: PromptedViT, img: Tensor) -> List[BlockAttention]:
 
 
 def _look(vit: PromptedViT, step: BlockStep) -> BlockAttention:
-    layer, extra = vit.layers[step.number - 1], vit.num_extra_tokens
+    layer, extra = vit.layers[step.number - 1], vit.num_prefix_tokens
     tokens, num_prompts = step.x_in, 0
     if step.prompts_in is not None:
         num_prompts = step.prompts_in.size(1)
@@ -56,6 +56,6 @@ def _look(vit: PromptedViT, step: BlockStep) -> BlockAttention:
     weights = weights[..., extra + num_prompts :].unflatten(-1, step.hw)
     return BlockAttention(
         number=step.number,
-        cls=weights[:, :, 0] if extra else None,
+        cls=weights[:, :, 0] if vit.num_extra_tokens else None,
         prompts=weights[:, :, extra:].transpose(1, 2) if num_prompts else None,
     )

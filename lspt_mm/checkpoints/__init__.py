@@ -1,7 +1,9 @@
-"""Checkpoints people already have."""
+"""Checkpoints people already have, and the small ones that come out."""
 
 from lspt_mm.checkpoints.backbone import LoadReport, load_backbone
+from lspt_mm.checkpoints.download import is_url
 from lspt_mm.checkpoints.families import to_mmpretrain
-from lspt_mm.checkpoints.files import is_url, read_checkpoint
+from lspt_mm.checkpoints.files import read_checkpoint
+from lspt_mm.checkpoints.sources import read_vit
 
-__all__ = ['LoadReport', 'is_url', 'load_backbone', 'read_checkpoint', 'to_mmpretrain']
+__all__ = ['LoadReport', 'is_url', 'load_backbone', 'read_checkpoint', 'read_vit', 'to_mmpretrain']

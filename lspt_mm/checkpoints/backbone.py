@@ -1,120 +1,174 @@
 """Loading a pre-trained ViT into a :class:`PromptedViT`, wholly or not at all."""
 
-from typing import Dict, List, NamedTuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
+import torch
 from mmengine.logging import print_log
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
-from lspt_mm.checkpoints.families import to_mmpretrain
-from lspt_mm.checkpoints.files import read_checkpoint
+from lspt_mm.checkpoints.families import Mapped, is_square, kinds_set_aside
+from lspt_mm.checkpoints.misfits import likely_causes
+from lspt_mm.checkpoints.sources import read_vit
 from lspt_mm.errors import InputError
+
+POOLED = ('avg_tokens', 'avg_patches', 'avg_prompts')
 
 
 class LoadReport(NamedTuple):
-    """What became of a checkpoint's tensors, by mmpretrain's names (``ignored``: the file's)."""
+    """What became of a checkpoint's tensors, by mmpretrain's names (``ignored``: the file's).
+
+    ``left_at_start``: what pre-training files have no counterpart of. Nothing is ever missing:
+    that is an error.
+    """
 
     family: str
     loaded: List[str]
     resized: List[str]
     ignored: List[str]
     left_at_start: List[str]
+    note: str = ''
 
 
-def load_backbone(vit: nn.Module, source: str) -> LoadReport:
-    """Read the ViT's weights from ``source`` (path or URL) and log a report of it.
+class Fitted(NamedTuple):
+    """The tensors of a ViT as a model takes them, and how they came about."""
+
+    tensors: Dict[str, Tensor]
+    report: LoadReport
+
+
+def load_backbone(
+    vit: nn.Module, source: str, grid: Optional[Tuple[int, int]] = None
+) -> LoadReport:
+    """Read the ViT's weights from ``source`` and log a report of it.
 
     Position embeddings are resized to the model's grid, the class token's row apart. A class
     token the model has no use for is dropped.
 
     Args:
         vit: A ``PromptedViT``; its prompter is not touched.
+        source: Path, URL or ``timm:NAME``, see :func:`lspt_mm.checkpoints.read_vit`.
+        grid: Rows and columns of the file's position embedding, where they are not a square.
 
     Raises:
-        InputError: If any tensor of the ViT is missing or of another shape; nothing is loaded.
+        InputError: If any tensor of the ViT is missing, of another shape, not of finite numbers
+            or without a place in the model; nothing is loaded.
     """
-    try:
-        tensors, ignored, family = to_mmpretrain(read_checkpoint(source))
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f'{source}: {error}') from error
-    wanted = vit.backbone_state_dict()
-    tensors, resized = _fit_pos_embed(vit, tensors, family)
-    # avg_featmap's norm of the pooled patches has no counterpart in pre-training files: it starts
-    # as the identity, which loses nothing.
-    fresh = [k for k in wanted if k.startswith('ln2.') and k not in tensors]
-    _check(source, wanted, tensors, fresh)
-    vit.load_state_dict({k: tensors[k] for k in wanted if k not in fresh}, strict=False)
+    tensors, report = fit_backbone(vit, source, grid)
+    vit.load_state_dict(tensors, strict=False)
     vit.weights_from = source
-    report = LoadReport(
-        family=family,
-        loaded=[k for k in wanted if k not in fresh],
-        resized=resized,
-        ignored=ignored + [k for k in tensors if k not in wanted],
-        left_at_start=fresh,
-    )
-    print_log(_describe(source, report), logger='current')
+    vit.resized = tuple(note.split()[0] for note in report.resized)
+    print_log(describe(source, report), logger='current')
     return report
 
 
-def _fit_pos_embed(vit: nn.Module, tensors: Dict[str, Tensor], family: str):
-    """Resize the position embedding to the grid of ``vit`` where it differs."""
-    pos = tensors.get('pos_embed')
-    extra = vit.num_extra_tokens
-    if pos is None or pos.ndim != 3:
-        return tensors, []
-    h, w = vit.patch_resolution
-    # Files of timm's kin are of square grids: 2x8 patches are as many as 4x4, in other places.
-    # mmpretrain's may come from this very model.
-    if pos.shape[1:] == vit.pos_embed.shape[1:] and (h == w or family == 'mmpretrain'):
-        return tensors, []
-    side = int((pos.size(1) - 1) ** 0.5)
-    if side * side == pos.size(1) - 1 and extra == 0:
-        pos = pos[:, 1:]  # a class token's row, for a model without one
-    side = int((pos.size(1) - extra) ** 0.5)
-    if side * side != pos.size(1) - extra:
-        return tensors, []  # not a square grid: left for the check of shapes to report
-    note = f'pos_embed {side}x{side} -> {vit.patch_resolution[0]}x{vit.patch_resolution[1]}'
-    pos = resize_pos_embed(
-        pos.float(), (side, side), vit.patch_resolution, vit.interpolate_mode, extra
+def fit_backbone(
+    vit: nn.Module, source: str, grid: Optional[Tuple[int, int]] = None
+) -> Fitted:
+    """What :func:`load_backbone` would load, without loading it."""
+    mapped = read_vit(source, grid)
+    wanted = vit.backbone_state_dict()
+    tensors, resized = _fit_pos_embed(vit, mapped)
+    if vit.out_type in POOLED and 'ln2.weight' in tensors and 'ln1.weight' not in tensors:
+        # Files fine-tuned on pooled patches have their only norm behind the mean, as this model.
+        tensors = {k.replace('ln2.', 'ln1.', 1) if k[:4] == 'ln2.' else k: v
+                   for k, v in tensors.items()}  # fmt: skip
+    # avg_featmap's norm of the pooled patches has no counterpart in pre-training files: it starts
+    # as the identity, which loses nothing.
+    fresh = [k for k in wanted if k.startswith('ln2.') and k not in tensors]
+    _check(source, vit, wanted, tensors, fresh, mapped.num_heads)
+    chosen = {k: tensors[k] for k in wanted if k not in fresh}
+    report = LoadReport(
+        family=mapped.family,
+        loaded=list(chosen),
+        resized=resized,
+        ignored=mapped.ignored + [k for k in tensors if k not in wanted],
+        left_at_start=fresh,
+        note=mapped.note,
     )
-    return dict(tensors, pos_embed=pos), [note]
+    return Fitted(chosen, report)
 
 
-def _check(source: str, wanted: Dict[str, Tensor], tensors: Dict[str, Tensor], fresh) -> None:
+def _fit_pos_embed(vit: nn.Module, mapped: Mapped) -> Tuple[Dict[str, Tensor], List[str]]:
+    """Resize the position embedding to the grid of ``vit`` where it differs."""
+    tensors, pos = mapped.tensors, mapped.tensors.get('pos_embed')
+    if pos is None or pos.ndim != 3 or pos.size(2) != vit.embed_dims:
+        return tensors, []  # left for the check of shapes to report
+    h, w = vit.patch_resolution
+    extra = vit.num_extra_tokens
+    if extra == 0 and 'cls_token' in tensors:
+        pos = pos[:, 1:]  # a class token's row, for a model without one
+        tensors = dict(tensors, pos_embed=pos)
+    patches = pos.size(1) - extra
+    grid = mapped.grid
+    if grid is None:
+        # Files of timm's kin are of square grids: 2x8 patches are as many as 4x4, in other
+        # places. mmpretrain's may come from this very model.
+        if mapped.family.startswith('mmpretrain') and patches == h * w:
+            return tensors, []
+        if not is_square(patches):
+            return tensors, []
+        grid = (round(patches**0.5),) * 2
+    if tuple(grid) == (h, w) or grid[0] * grid[1] != patches:
+        return tensors, []
+    pos = resize_pos_embed(pos.float(), tuple(grid), (h, w), vit.interpolate_mode, extra)
+    return dict(tensors, pos_embed=pos), [f'pos_embed {grid[0]}x{grid[1]} -> {h}x{w}']
+
+
+def _check(source, vit, wanted, tensors, fresh, num_heads) -> None:
     missing = [k for k in wanted if k not in tensors and k not in fresh]
     other = [
         f'{k} {tuple(tensors[k].shape)} in the file, {tuple(wanted[k].shape)} in the model'
         for k in wanted
         if k in tensors and tensors[k].shape != wanted[k].shape
     ]
-    deeper = [k for k in tensors if k.startswith('layers.') and k not in wanted]
-    if not (missing or other or deeper):
-        return
-    parts = [f'{source}: these weights do not fit the model']
+    # A final norm and a class token may stay unused; all else takes part in what a ViT computes.
+    unused = ('ln1.', 'ln2.', 'cls_token')
+    extra = [k for k in tensors if k not in wanted and not k.startswith(unused)]
+    heads = vit.layers[0].attn.num_heads
+    other_heads = num_heads is not None and num_heads != heads
+    problems = []
     if missing:
-        parts.append(f'missing ({len(missing)}): {_some(missing)}')
+        problems.append(f'missing ({len(missing)}): {some(missing)}')
     if other:
-        parts.append(f'of another shape ({len(other)}): {_some(other)}')
-    if deeper:
-        parts.append(f'blocks the model does not have ({len(deeper)}): {_some(deeper)}')
-    patch = any(k.startswith('patch_embed.projection.weight') for k in other)
-    cause = 'patch_size' if patch and len(other) <= 2 else 'arch (width, depth)'
-    parts.append(f'likely cause: another {cause} than the file was made with')
-    raise InputError('; '.join(parts))
+        problems.append(f'of another shape ({len(other)}): {some(other)}')
+    if extra:
+        problems.append(f'without a place in the model ({len(extra)}): {some(extra)}')
+    if other_heads:
+        problems.append(f'attention of {num_heads} heads in the file, of {heads} in the model')
+    if problems:
+        causes = likely_causes(wanted, tensors, missing, num_heads if other_heads else None)
+        raise InputError(
+            f'{source}: these weights do not fit the model; {"; ".join(problems)}; likely cause: '
+            f'{"; ".join(causes)}'
+        )
+    bad = [k for k in wanted if k in tensors and not _is_sound(tensors[k])]
+    if bad:
+        raise InputError(
+            f'{source}: tensors that are not of finite floating point numbers: {some(bad)}; the '
+            'file is damaged, or compressed to integers'
+        )
 
 
-def _some(items: List[str], shown: int = 4) -> str:
-    return ', '.join(items[:shown]) + (', ...' if len(items) > shown else '')
+def _is_sound(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and bool(torch.isfinite(tensor).all())
 
 
-def _describe(source: str, report: LoadReport) -> str:
+def some(items: List[str], shown: int = 4) -> str:
+    """The first of ``items``, for a message."""
+    return ', '.join(map(str, items[:shown])) + (', ...' if len(items) > shown else '')
+
+
+def describe(source: str, report: LoadReport) -> str:
+    """The report as it stands in the log."""
     text = f'ViT weights from {source} ({report.family}): {len(report.loaded)} tensors loaded'
     if report.resized:
         text += f'; resized: {", ".join(report.resized)}'
-    if report.ignored:
-        text += f'; ignored on purpose ({len(report.ignored)}): {_some(report.ignored)}'
+    for kind, keys in kinds_set_aside(report.ignored).items():
+        if kind == 'unknown':
+            text += f'; ignored, of unknown purpose ({len(keys)}): {some(keys)}'
+        else:
+            text += f'; ignored on purpose, {kind} ({len(keys)}): {some(keys, 1)}'
     if report.left_at_start:
-        text += f'; not in the file, left at their start: {_some(report.left_at_start)}'
-    return text
+        text += f'; not in the file, left at their start: {some(report.left_at_start)}'
+    return text + '; missing: none' + (f'; {report.note}' if report.note else '')

@@ -1,41 +1,42 @@
 """Reading checkpoint files without executing anything in them."""
 
+import argparse
+import json
 import pickle
 import re
+import zipfile
 from pathlib import Path
-from urllib.parse import urlparse
 
 import torch
 
 from lspt_mm._compat import mmengine_checkpoints_allowed
+from lspt_mm.checkpoints.download import local_file
 from lspt_mm.errors import InputError
 
 
-def is_url(source: str) -> bool:
-    """Whether ``source`` names something to download rather than a file."""
-    return urlparse(source).scheme in ('http', 'https')
-
-
 def read_checkpoint(source: str) -> dict:
-    """Read a checkpoint from a path or URL onto the CPU, tensors and plain values only.
+    """Read a checkpoint onto the CPU: tensors and plain values only.
 
     Args:
-        source: A file as torch.save writes it, or its http(s) URL (kept in torch.hub's cache).
+        source: Path or http(s) URL of a file as torch.save writes it, of a .safetensors file or
+            of a NumPy .npz archive (told apart by their content); ``#sha256=...`` behind it is
+            checked.
+
+    Returns:
+        dict: What the file holds. Of safetensors, ``state_dict`` and ``meta`` (its metadata, JSON
+        values parsed); of .npz, names to tensors.
 
     Raises:
-        InputError: If the file is absent, unreadable, or holds Python objects that a weights-only
-            load refuses.
+        InputError: If the file is absent, unreadable, another one than its sha256 says, or holds
+            Python objects that a weights-only load refuses.
     """
-    if is_url(source):
-        return torch.hub.load_state_dict_from_url(
-            source, map_location='cpu', weights_only=True, check_hash=False
-        )
-    path = Path(source)
-    if not path.is_file():
-        raise InputError(f'{path}: no such checkpoint file')
+    path = local_file(source)
     try:
-        with mmengine_checkpoints_allowed():
-            content = torch.load(path, map_location='cpu', weights_only=True)
+        if _is_safetensors(path):
+            return _read_safetensors(path)
+        if _is_npz(path):
+            return _read_npz(path)
+        content = _read_torch(path)
     except pickle.UnpicklingError as error:
         found = re.search(
             r'([Uu]nsupported .*?|the file asks .*?)( was not| whose module|: refused|$)',
@@ -47,8 +48,59 @@ def read_checkpoint(source: str) -> dict:
             f'({reason}). If you trust where it comes from, write its weights alone with '
             "torch.save(torch.load(FILE, weights_only=False)['model'], NEW_FILE) first"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(f'{path}: not a whole checkpoint file ({error})') from error
     if not isinstance(content, dict):
         raise InputError(f'{path}: holds a {type(content).__name__}, expected a dict of tensors')
     return content
+
+
+def _read_torch(path: Path):
+    # Training files of MAE, DeiT and DINO carry their command line, a Namespace of plain values.
+    with mmengine_checkpoints_allowed([argparse.Namespace]):
+        return torch.load(path, map_location='cpu', weights_only=True)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file begins as safetensors do: length of a header, then the header, JSON."""
+    with path.open('rb') as stream:
+        start = stream.read(9)
+    return path.suffix == '.safetensors' or (
+        len(start) == 9 and start[8:] == b'{' and int.from_bytes(start[:8], 'little') < 2**27
+    )
+
+
+def _read_safetensors(path: Path) -> dict:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework='pt', device='cpu') as file:
+            meta = {key: _parsed(text) for key, text in (file.metadata() or {}).items()}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    return {'state_dict': state, 'meta': meta}
+
+
+def _parsed(text: str):
+    """A metadata value: JSON where it is some, else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _is_npz(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return path.suffix == '.npz'
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    return bool(names) and all(name.endswith('.npy') for name in names)
+
+
+def _read_npz(path: Path) -> dict:
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    return {name: torch.from_numpy(a) for name, a in arrays.items() if a.dtype.kind in 'fiub'}

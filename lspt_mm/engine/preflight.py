@@ -7,7 +7,8 @@ from typing import Iterator, List, Optional, Tuple, Union
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from lspt_mm.checkpoints import is_url
+from lspt_mm.checkpoints.download import is_url, split_sha256
+from lspt_mm.checkpoints.sources import TIMM
 from lspt_mm.errors import InputError
 
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.tif', '.tiff', '.webp')
@@ -123,9 +124,10 @@ def _missing_weights(cfg: Config) -> List[str]:
             'pre-trained weights of the ViT: the config names none. Name a file with '
             '--pretrained FILE; to run on a random backbone all the same: --random-backbone'
         ]
-    if is_url(source) or Path(source).is_file():
+    place, _ = split_sha256(source)
+    if is_url(place) or source.startswith(TIMM) or Path(place).expanduser().is_file():
         return []
-    return [f'file {source}, the pre-trained weights of the ViT, does not exist']
+    return [f'file {place}, the pre-trained weights of the ViT, does not exist']
 
 
 def allows_random(cfg: Config) -> bool:

@@ -4,11 +4,11 @@ from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
-from torch import Tensor, cat
+from torch import Tensor, cat, nn, zeros
 from torch.utils.checkpoint import checkpoint
 
 from lspt_mm.models.block import run_block
-from lspt_mm.models.prompters.base import Prompter
+from lspt_mm.models.prompters.base import Prompter, check_int
 from lspt_mm.models.tuning import apply_tune, check_tune, train_tuned_only
 from lspt_mm.registry import MODELS, PROMPTERS
 
@@ -16,8 +16,8 @@ from lspt_mm.registry import MODELS, PROMPTERS
 class BlockStep(NamedTuple):
     """What went into block ``number`` (1..L) and what came out, for those who look on.
 
-    ``x_in``, ``x_out``: extra and patch tokens (B, E+N, D). ``prompts_in``: (1 or B, P, D) or
-    None. ``prompts_out``: (B, P, D), or None where nobody reads them.
+    ``x_in``, ``x_out``: class, register and patch tokens (B, E+N, D). ``prompts_in``: (1 or B, P,
+    D) or None. ``prompts_out``: (B, P, D), or None where nobody reads them.
     """
 
     number: int
@@ -32,9 +32,9 @@ class BlockStep(NamedTuple):
 class PromptedViT(VisionTransformer):
     """mmpretrain's ``VisionTransformer``, tuned by prompts.
 
-    Tokens are in the order ``[class token | prompts | patches]``; prompts enter after the
-    position embedding and have none of their own. Parameters of the ViT keep mmpretrain's names;
-    those of the method are below ``prompter.``. Serves mmseg (``out_type='featmap'``) and
+    Tokens are in the order ``[class token | registers | prompts | patches]``; prompts enter after
+    the position embedding and have none of their own. Parameters of the ViT keep mmpretrain's
+    names; those of the method are below ``prompter.``. Serves mmseg (``out_type='featmap'``) and
     mmpretrain alike. ``prompter=None`` is the plain ViT.
 
     Args:
@@ -43,8 +43,9 @@ class PromptedViT(VisionTransformer):
             num_layers, num_heads, feedforward_channels.
         prompter (dict, optional): ``dict(type=..., **arguments)`` of a method in
             :mod:`lspt_mm.models.prompters`. Width, depth and patch size are filled in.
-        pretrained (str, optional): Path or URL of the ViT's weights (official MAE, MoCo v3, timm,
-            mmpretrain), read by ``init_weights()``. Position embeddings are resized to the grid
+        pretrained (str, optional): Path or URL of the ViT's weights (official MAE, MoCo v3, DINO,
+            timm, mmpretrain, JAX), with ``#sha256=...`` behind it if it is to be checked, or
+            ``timm:NAME``; read by ``init_weights()``. Position embeddings are resized to the grid
             of ``img_size``. ``init_cfg=dict(type='Pretrained', checkpoint=...)`` means the same.
         with_cp (bool): Recompute each block in the backward pass (activation checkpointing).
         tune (str): What is trained: 'prompts' (with ``prompter=None``: nothing), 'nothing',
@@ -59,6 +60,9 @@ class PromptedViT(VisionTransformer):
             the prompts. These means are taken first and then normalised by the pre-trained final
             norm at the last block, where 'avg_featmap' averages normalised patches and passes a
             second norm, which no checkpoint has.
+        num_registers (int): R, register tokens between class token and patches (arXiv 2309.16588),
+            as the checkpoint has them; a distillation token is one, too. They are part of the
+            frozen ViT and of no output.
         final_norm (bool): Whether the last block's output passes the final norm. As in
             mmpretrain it touches no earlier block's output.
         **kwargs: Further arguments of mmpretrain's ``VisionTransformer`` (img_size, patch_size,
@@ -68,6 +72,8 @@ class PromptedViT(VisionTransformer):
         ValueError: For a value that is none of the above.
 
     Attributes:
+        resized (tuple or None): Tensors of the ViT that are not as the file of ``weights_from`` has
+            them, but resized to this model's grid; None where that is not known.
         weights_from (str or None): Where the ViT's weights were read from; None while they are
             random. Building without weights is legal, the hook ``BackboneWeightsHook`` refuses
             to run so.
@@ -85,6 +91,7 @@ class PromptedViT(VisionTransformer):
         tune: str = 'prompts',
         out_indices: Union[int, Sequence[int]] = -1,
         out_type: str = 'cls_token',
+        num_registers: int = 0,
         final_norm: bool = True,
         init_cfg: Optional[dict] = None,
         **kwargs,
@@ -93,6 +100,7 @@ class PromptedViT(VisionTransformer):
         check_tune(tune, num_layers)
         if 'frozen_stages' in kwargs:
             raise ValueError("frozen_stages: not used here; say tune='nothing' or tune='partial-K'")
+        check_int('num_registers', num_registers, 0)
         if not isinstance(out_type, str) or out_type not in self.OUT_TYPES:
             raise ValueError(f'out_type={out_type!r}: expected one of {sorted(self.OUT_TYPES)}')
         if out_type == 'avg_prompts' and prompter is None:
@@ -109,8 +117,12 @@ class PromptedViT(VisionTransformer):
             init_cfg=init_cfg,
             **kwargs,
         )
+        self.num_registers = num_registers
+        if num_registers:
+            self.register_tokens = nn.Parameter(zeros(1, num_registers, self.embed_dims))
         self.pretrained = pretrained
         self.weights_from = None
+        self.resized = None
         self.with_cp = with_cp
         self.prompter = None if prompter is None else self._build_prompter(prompter)
         if prompter is not None and max(self.out_indices) < num_layers - 1:
@@ -121,6 +133,11 @@ class PromptedViT(VisionTransformer):
             )
         self.tune = tune
         apply_tune(self, tune)
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        """E, the tokens before prompts and patches: class token and registers."""
+        return self.num_extra_tokens + self.num_registers
 
     @classmethod
     def _check_arch(cls, arch) -> int:
@@ -239,18 +256,18 @@ class PromptedViT(VisionTransformer):
         prompts, state, temperature = None, None, None
         for number, layer in enumerate(self.layers, 1):
             if number == start:
-                prompts, state = self.prompter.first(x[:, self.num_extra_tokens :])
+                prompts, state = self.prompter.first(x[:, self.num_prefix_tokens :])
             if number >= start:
                 temperature = self.prompter.temperature(number)
             x_in = x
             x, prompts_out = self._block(layer, x_in, prompts, temperature, self._read_out(number))
             visit(BlockStep(number, x_in, prompts, x, prompts_out, hw))
             if start <= number < self.num_layers:
-                patches = x[:, self.num_extra_tokens :]
+                patches = x[:, self.num_prefix_tokens :]
                 prompts, state = self.prompter.next(number, prompts, prompts_out, patches, state)
 
     def _block(self, layer, x, prompts, temperature, prompts_out):
-        args = (layer, x, prompts, self.num_extra_tokens, temperature, prompts_out)
+        args = (layer, x, prompts, self.num_prefix_tokens, temperature, prompts_out)
         if self.with_cp and self.training:
             return checkpoint(run_block, *args, use_reentrant=False)
         return run_block(*args)
@@ -264,7 +281,7 @@ class PromptedViT(VisionTransformer):
         return by_method or (pooled and number - 1 in self.out_indices)
 
     def _embed(self, img: Tensor) -> Tuple[Tensor, Tuple[int, int]]:
-        """Images to ``[class | patches]`` (B, E+N, D) with position embedding, and the grid."""
+        """Images to ``[class | registers | patches]`` (B, E+N, D) with positions, and the grid."""
         x, hw = self.patch_embed(img)
         if self.cls_token is not None:
             x = cat((self.cls_token.expand(x.size(0), -1, -1), x), dim=1)
@@ -275,13 +292,21 @@ class PromptedViT(VisionTransformer):
             mode=self.interpolate_mode,
             num_extra_tokens=self.num_extra_tokens,
         )
+        if self.num_registers:  # they have no position
+            registers = self.register_tokens.expand(x.size(0), -1, -1)
+            cls, patches = x[:, : self.num_extra_tokens], x[:, self.num_extra_tokens :]
+            x = cat((cls, registers, patches), dim=1)
         return self.pre_norm(self.drop_after_pos(x)), hw
 
     def _output(self, step: BlockStep) -> Tensor:
         final = self.final_norm and step.number == self.num_layers
         if self.out_type not in ('avg_tokens', 'avg_patches', 'avg_prompts'):
-            return self._format_output(self.ln1(step.x_out) if final else step.x_out, step.hw)
-        tokens, prompts = step.x_out[:, self.num_extra_tokens :], step.prompts_out
+            x = step.x_out
+            if self.num_registers:
+                patches = x[:, self.num_prefix_tokens :]
+                x = cat((x[:, : self.num_extra_tokens], patches), dim=1)
+            return self._format_output(self.ln1(x) if final else x, step.hw)
+        tokens, prompts = step.x_out[:, self.num_prefix_tokens :], step.prompts_out
         if self.out_type == 'avg_prompts':
             if prompts is None:
                 raise ValueError(

@@ -31,7 +31,7 @@ def literal(vit, img, temperatures=None):
     vit.unroll(img, steps.append)
     result = []
     for step in steps:
-        x, extra = step.x_in, vit.num_extra_tokens
+        x, extra = step.x_in, vit.num_prefix_tokens
         parts = [x[:, :extra], x[:, extra:]]
         count = 0
         if step.prompts_in is not None:

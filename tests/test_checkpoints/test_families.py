@@ -1,11 +1,16 @@
 """Every family of checkpoints gives the ViT that timm computes from the same weights."""
 
+import argparse
+
+import official_files
 import pytest
 import torch
 from miniatures import ARCH, tiny_vit
 from torch.nn import functional as F
 
 from lspt_mm.checkpoints import load_backbone
+from lspt_mm.checkpoints.backbone import describe
+from lspt_mm.checkpoints.families import kinds_set_aside
 from lspt_mm.models import PromptedViT
 
 MODULES = {
@@ -38,98 +43,107 @@ def renamed(state):
     return {NAMES[k]: v for k, v in state.items()}
 
 
-def prefixed(prefix, state):
-    return {prefix + k: v for k, v in state.items()}
+def filled(shapes, prefix='', theirs=None):
+    """Random tensors of these shapes; those of ``theirs`` for the ViT below ``prefix``."""
+    theirs = timm_state() if theirs is None else theirs
+    generator = torch.Generator().manual_seed(3)
+    state = {k: torch.randn(shape, generator=generator) for k, shape in shapes.items()}
+    for name, value in {**theirs, **renamed_if_known(theirs)}.items():
+        if prefix + name in shapes:
+            assert shapes[prefix + name] == tuple(value.shape), name
+            state[prefix + name] = value
+    return state
+
+
+def renamed_if_known(state):
+    return {NAMES[k]: v for k, v in state.items() if k in NAMES}
+
+
+SIZE = official_files.Size()
 
 
 def junk(*names):
     return {name: torch.full((3, 3), 7.0) for name in names}
 
 
-# Key lists of the official files, shortened to one tensor a part where the part is not the ViT.
 def mae_encoder():
-    return {'model': timm_state()}
+    return {'model': filled(official_files.mae_encoder(SIZE))}
 
 
-def mae_with_decoder():
-    decoder = junk(
-        'mask_token', 'decoder_pos_embed', 'decoder_embed.weight', 'decoder_embed.bias',
-        'decoder_blocks.0.norm1.weight', 'decoder_blocks.0.attn.qkv.weight',
-        'decoder_blocks.0.mlp.fc1.weight', 'decoder_norm.weight', 'decoder_pred.weight',
-    )  # fmt: skip
-    return {'model': {**timm_state(), **decoder}, 'epoch': 1, 'optimizer': {}}
+def mae_linear_probe():
+    return {'model': filled(official_files.mae_linear_probe(SIZE))}
+
+
+def mae_visualisation():
+    return {'model': filled(official_files.mae_with_decoder(SIZE))}
+
+
+def mae_training():
+    """checkpoint-N.pth of main_pretrain.py, with its command line."""
+    args = argparse.Namespace(model='mae_vit_base_patch16', blr=1.5e-4, output_dir='out')
+    model = filled(official_files.mae_with_decoder(SIZE))
+    return {'model': model, 'optimizer': {'state': {}}, 'epoch': 3, 'scaler': {}, 'args': args}
 
 
 def moco_v3():
-    head = junk('head.0.weight', 'head.1.running_mean', 'head.6.weight')
-    base = {**timm_state(), **head}
+    state = filled(official_files.moco_v3(SIZE), 'module.base_encoder.')
+    return {'epoch': 300, 'arch': 'vit_base', 'state_dict': state, 'optimizer': {}, 'scaler': {}}
+
+
+def moco_v3_linear_probe():
+    state = filled(official_files.moco_v3_linear_probe(SIZE), 'module.')
     return {
-        'epoch': 300,
-        'arch': 'vit_base',
-        'state_dict': {
-            **prefixed('module.momentum_encoder.', {**timm_state(seed=1), **head}),
-            **prefixed('module.base_encoder.', base),
-            **prefixed('module.predictor.', junk('0.weight', '3.weight')),
-        },
+        'epoch': 90, 'arch': 'vit_base', 'state_dict': state, 'best_acc1': torch.tensor(76.5),
         'optimizer': {},
-    }
+    }  # fmt: skip
 
 
 def timm_classifier():
-    return {**timm_state(), **junk('head.weight', 'head.bias')}
+    return filled(official_files.timm_classifier(SIZE))
 
 
-def data_parallel():
-    return {'state_dict': prefixed('module.', timm_state())}
+def dino_training():
+    """checkpoint.pth of DINO: the teacher is the one that is published."""
+    student = {f'module.backbone.{k}': v for k, v in timm_state(seed=1).items()}
+    teacher = {f'backbone.{k}': v for k, v in timm_state().items()}
+    head = junk('head.mlp.0.weight', 'head.last_layer.weight_g')
+    args = argparse.Namespace(arch='vit_base')
+    return {'student': student, 'teacher': {**teacher, **head}, 'epoch': 1, 'args': args}
+
+
+def someones_wrapper():
+    """A prefix that nobody told us of."""
+    return {'state_dict': {f'net.encoder.vit.{k}': v for k, v in timm_state().items()}}
 
 
 def mmpretrain_plain():
-    return renamed(timm_state())
+    return filled(official_files.mmpretrain_plain(SIZE))
 
 
 def mmpretrain_classifier():
-    state = prefixed('backbone.', renamed(timm_state()))
-    return {'state_dict': {**state, **junk('head.fc.weight', 'head.layers.head.weight')}}
+    return {'state_dict': filled(official_files.mmpretrain_classifier(SIZE), 'backbone.')}
 
 
 def mmpretrain_mae():
-    """A state dict of mmpretrain's own MAE, with a neck that has `layers` or blocks of its own."""
-    from mmengine.registry import DefaultScope
-    from mmpretrain.models import MAE  # noqa: F401
-    from mmpretrain.registry import MODELS
+    state = filled(official_files.mmpretrain_mae(SIZE), 'backbone.')
+    return {'state_dict': state, 'meta': {}, 'message_hub': {}}
 
-    cfg = {
-            'type': 'mmpretrain.MAE',
-            'backbone': {
-                'type': 'mmpretrain.MAEViT', 'arch': ARCH, 'img_size': 32, 'patch_size': 8,
-                'mask_ratio': 0.75,
-            },
-            'neck': {
-                'type': 'mmpretrain.MAEPretrainDecoder', 'num_patches': 16, 'patch_size': 8,
-                'embed_dim': 16, 'decoder_embed_dim': 8, 'decoder_depth': 1, 'decoder_num_heads': 2,
-            },
-            'head': {
-                'type': 'mmpretrain.MAEPretrainHead', 'patch_size': 8,
-                'loss': {'type': 'mmpretrain.PixelReconstructionLoss', 'criterion': 'L2'},
-            },
-        }  # fmt: skip
-    with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = MODELS.build(cfg)
-    missing = model.backbone.load_state_dict(renamed(timm_state()), strict=False)
-    assert not missing.missing_keys and not missing.unexpected_keys
-    return {'state_dict': model.state_dict(), 'meta': {}, 'message_hub': {}}
+
+def mmpretrain_moco_v3():
+    return {'state_dict': filled(official_files.mmpretrain_moco_v3(SIZE), 'backbone.'), 'meta': {}}
 
 
 def own_segmentor():
     """A run of this project: prompts and heads beside the ViT."""
-    state = prefixed('backbone.', renamed(timm_state()))
+    state = {f'backbone.{k}': v for k, v in renamed(timm_state()).items()}
     extra = junk('backbone.prompter.prompts', 'decode_head.conv_seg.weight', 'neck.up.weight')
     return {'state_dict': {**state, **extra}, 'meta': {}}
 
 
 FAMILIES = [
-    mae_encoder, mae_with_decoder, moco_v3, timm_classifier, data_parallel, mmpretrain_plain,
-    mmpretrain_classifier, mmpretrain_mae, own_segmentor,
+    mae_encoder, mae_linear_probe, mae_visualisation, mae_training, moco_v3, moco_v3_linear_probe,
+    timm_classifier, dino_training, someones_wrapper, mmpretrain_plain, mmpretrain_classifier,
+    mmpretrain_mae, mmpretrain_moco_v3, own_segmentor,
 ]  # fmt: skip
 
 
@@ -162,13 +176,34 @@ def test_the_prompter_is_not_touched(family, tmp_path):
     assert all(torch.equal(v, before[k]) for k, v in model.prompter.state_dict().items())
 
 
-@pytest.mark.parametrize('family', [mae_with_decoder, moco_v3, timm_classifier])
-def test_what_is_set_aside_is_reported(family, tmp_path):
-    content = family()
-    torch.save(content, tmp_path / 'vit.pth')
+@pytest.mark.parametrize(
+    ('family', 'kinds'),
+    [
+        (mae_encoder, {}),
+        (mae_linear_probe, {'head': 2}),
+        (mae_training, {'decoder': 254 - 150 - 6 * 12}),
+        (moco_v3, {'momentum encoder': 54 + 16, 'projector and predictor': 16 + 10}),
+        (moco_v3_linear_probe, {'head': 2}),
+        (dino_training, {'head': 2}),
+        (mmpretrain_classifier, {'head': 2}),
+        (mmpretrain_mae, {'decoder': 254 - 150 - 6 * 12}),
+        (own_segmentor, {'prompts': 1, 'head': 1, 'decoder': 1}),
+    ],
+    ids=lambda f: getattr(f, '__name__', ''),
+)
+def test_what_is_set_aside_is_reported_by_kind(family, kinds, tmp_path):
+    torch.save(family(), tmp_path / 'vit.pth')
     report = load_backbone(vit(), str(tmp_path / 'vit.pth'))
-    state = content.get('model') or content.get('state_dict') or content
-    assert len(report.ignored) == len(state) - len(NAMES)
+    found = {kind: len(keys) for kind, keys in kinds_set_aside(report.ignored).items()}
+    assert found == kinds
+    text = describe('vit.pth', report)
+    assert all(f'{kind} ({count})' in text for kind, count in kinds.items())
+
+
+def test_keys_of_unknown_purpose_are_named(tmp_path):
+    torch.save({**timm_state(), 'frobnicator.weight': torch.zeros(2)}, tmp_path / 'vit.pth')
+    report = load_backbone(vit(), str(tmp_path / 'vit.pth'))
+    assert 'unknown purpose (1): frobnicator.weight' in describe('vit.pth', report)
 
 
 def test_fine_tuned_mae_pools_before_its_norm(images, tmp_path):

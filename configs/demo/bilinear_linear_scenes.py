@@ -1,0 +1,4 @@
+"""``lspt_linear_scenes.py`` with Bilinear Prompt Tuning, shallow (BPT, arXiv 2506.22908)."""
+_base_ = './lspt_linear_scenes.py'
+model = dict(backbone=dict(prompter=dict(
+    _delete_=True, type='BilinearPrompt', num_tokens=10, rank=8, start='whiten')))
