@@ -5,7 +5,8 @@ Every step is one of the library's own commands, shown as it is run:
 1. render scenes (16 classes, ADE20K's layout): unlabelled, training, validation and test;
 2. pre-train a ViT of 8 blocks on the unlabelled ones with MMPretrain's MAE;
 3. freeze it, and train an UPerNet head on it, with prompts and without;
-4. test both on scenes that nothing was tuned or selected on; draw pictures.
+4. test both on scenes that nothing was tuned or selected on; draw pictures;
+5. publish the prompts and the head without the ViT, and test the published file.
 
     python tools/demo.py                     (make demo)
     python tools/demo.py --seed 1 --out work_dirs/demo_1
@@ -94,17 +95,37 @@ def pretrain(out: Path, scenes: Path, seed: int, quick: bool) -> Path:
     return checkpoint(out / 'mae')
 
 
+def test(config: Path, weights: Path, work_dir: Path, scenes: Path, *arguments) -> dict:
+    """Run test.py; returns its metrics."""
+    before = set(work_dir.glob('*/*.json'))
+    run('test.py', config, weights, '--work-dir', work_dir, '--data-root', scenes, *arguments)
+    (metrics,) = set(work_dir.glob('*/*.json')) - before
+    return json.loads(metrics.read_text())
+
+
+def publish(name: str, out: Path, scenes: Path, vit: Path, miou: float) -> Path:
+    """A prompt-only file of run ``name``, which is tested in a process of its own."""
+    config, folder = CONFIGS / (name + SUFFIX), out / 'published'
+    for old in folder.glob(f'{name}-*'):
+        old.unlink()
+    run(
+        'model_converters/publish_model.py', config, checkpoint(out / name), folder / name,
+        '--pretrained', vit, '--dataset', 'rendered scenes, 16 classes',
+        '--metric', f'mIoU {miou:.2f} on the test scenes',
+        '--base-licence', 'your own: pre-trained here',
+    )  # fmt: skip
+    (path,) = folder.glob(f'{name}-*.pth')
+    again = test(config, path, out / name / 'test_published', scenes, '--pretrained', vit)['mIoU']
+    if again != miou:
+        sys.exit(f'error: {path} has mIoU {again}, the run it was published from {miou}')
+    return path
+
+
 def tune(name: str, out: Path, scenes: Path, vit: Path, seed: int, quick: bool) -> Dict[str, float]:
     """Train ``name`` on the training scenes and test it; returns the test's metrics."""
     config, work_dir = CONFIGS / (name + SUFFIX), out / name
     train(config, work_dir, quick, '--data-root', scenes, '--seed', seed, '--pretrained', vit)
-    before = set(work_dir.glob('test/*/*.json'))
-    run(
-        'test.py', config, checkpoint(work_dir), '--work-dir', work_dir / 'test',
-        '--data-root', scenes,
-    )  # fmt: skip
-    (metrics,) = set(work_dir.glob('test/*/*.json')) - before
-    return json.loads(metrics.read_text())
+    return test(config, checkpoint(work_dir), work_dir / 'test', scenes)
 
 
 def checkpoint(work_dir: Path) -> Path:
@@ -165,12 +186,16 @@ def main() -> None:
         results[name] = tune(name, args.out, scenes, vit, args.seed, args.quick)
     heading('Drawing pictures', start)
     draw(args.out, [args.method, BASELINE], scenes, args.pictures)
+    heading('Publishing the prompts and the head, and testing the published file', start)
+    miou = results[args.method]['mIoU']
+    published = publish(args.method, args.out, scenes, vit, miou)
     (args.out / f'result_{args.method}.json').write_text(json.dumps(results, indent=2) + '\n')
     count = 8 if args.quick else SCENES['test']
     heading(f'mIoU on {count} test scenes, neither tuned on nor selected on', start)
     for name, metrics in results.items():
         title = 'the same head, no prompts' if name == BASELINE else f'UPerNet with {name} prompts'
         print(f'{title:<30} {metrics["mIoU"]:6.2f}')
+    print(f'The same from {published} ({published.stat().st_size / 1e6:.2f} MB, without the ViT)')
 
 
 if __name__ == '__main__':

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.checkpoints import read_checkpoint
+from lspt_mm.engine.checkpoints import check_fit
 from lspt_mm.engine.launch import (
     add_common_arguments,
     build_runner,
     input_errors_as_messages,
     load_config,
+    run,
 )
 from lspt_mm.errors import InputError
 
@@ -28,6 +30,9 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument('--show-dir', help='folder for pictures of the predictions')
     parser.add_argument(
+        '--pretrained', help="prompt-only checkpoints: file of the ViT, instead of the config's"
+    )
+    parser.add_argument(
         '--tta', action='store_true', help='test-time augmentation (several scales and flips)'
     )
     return parser.parse_args()
@@ -37,6 +42,8 @@ def apply_options(cfg, args: argparse.Namespace) -> None:
     """Write the options of testing into the config."""
     if not Path(args.checkpoint).is_file():
         raise InputError(f'checkpoint {args.checkpoint}: no such file')
+    if args.pretrained:
+        cfg.model.backbone.pretrained = args.pretrained
     cfg.load_from = args.checkpoint
     cfg.resume = False
     if args.show_dir:
@@ -45,24 +52,6 @@ def apply_options(cfg, args: argparse.Namespace) -> None:
         use_tta(cfg)
     if args.out:
         keep_predictions(cfg, args.out)
-
-
-def check_complete(model, checkpoint: str) -> None:
-    """Refuse a checkpoint that lacks a part of the model: MMEngine would leave it random."""
-
-    def bare(name: str) -> str:
-        return name.replace('module.', '')  # of wrappers for processes and test-time augmentation
-
-    content = read_checkpoint(checkpoint)
-    held = {bare(k) for k in content.get('state_dict', content)}
-    missing = [k for k in map(bare, model.state_dict()) if k not in held]
-    vit = [k for k in missing if k.startswith('backbone.') and '.prompter.' not in k]
-    if missing and not vit:  # of the ViT, BackboneWeightsHook speaks
-        raise InputError(
-            f'{checkpoint}: {len(missing)} tensors of the model are not in it and would be '
-            f'random: {", ".join(missing[:4])}{", ..." if len(missing) > 4 else ""}. Is it a '
-            "checkpoint of this config's run?"
-        )
 
 
 def show(cfg, folder: str) -> None:
@@ -102,8 +91,11 @@ def main() -> None:
         cfg = load_config(args)
         apply_options(cfg, args)
         runner = build_runner(cfg, ('test_dataloader',))
-        check_complete(runner.model, args.checkpoint)
-        runner.test()
+        try:
+            check_fit(runner.model, read_checkpoint(args.checkpoint))
+        except InputError as error:
+            raise InputError(f'{args.checkpoint}: {error}') from error
+        run(runner, runner.test)
 
 
 if __name__ == '__main__':

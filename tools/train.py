@@ -15,6 +15,7 @@ from lspt_mm.engine.launch import (
     build_runner,
     input_errors_as_messages,
     load_config,
+    run,
 )
 from lspt_mm.errors import InputError
 
@@ -31,6 +32,10 @@ def parse_args() -> argparse.Namespace:
         '--amp', action='store_true',
         help='mixed precision: bfloat16 on CPUs and GPUs that have it, else float16',
     )  # fmt: skip
+    parser.add_argument(
+        '--checkpoint', choices=('full', 'prompts'),
+        help="what checkpoints hold: everything, or all but the frozen ViT (the config's content)",
+    )  # fmt: skip
     parser.add_argument('--seed', type=int, help="random seed, instead of the config's")
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument('--pretrained', help="file of the ViT's weights, instead of the config's")
@@ -45,6 +50,9 @@ def apply_options(cfg, args: argparse.Namespace) -> None:
     """Write the options of training into the config."""
     if args.amp:
         turn_on_amp(cfg)
+    if args.checkpoint:
+        hook = cfg.setdefault('default_hooks', {}).setdefault('checkpoint', {})
+        hook.update(type='lspt_mm.PromptCheckpointHook', content=args.checkpoint)
     if args.seed is not None:
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=args.seed)
     if args.pretrained or args.random_backbone:
@@ -82,7 +90,8 @@ def main() -> None:
         # An empty val_cfg, as mmpretrain's, still validates.
         validates = cfg.get('val_cfg') is not None
         loaders = ('train_dataloader', 'val_dataloader') if validates else ('train_dataloader',)
-        build_runner(cfg, loaders).train()
+        runner = build_runner(cfg, loaders)
+        run(runner, runner.train)
 
 
 if __name__ == '__main__':

@@ -3,7 +3,10 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=16000, max_keep_ckpts=2),
+    # content='prompts' leaves the frozen ViT out of the checkpoints.
+    checkpoint=dict(
+        type='lspt_mm.PromptCheckpointHook', content='full', by_epoch=False, interval=16000,
+        max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'))
 log_processor = dict(by_epoch=False)
 env_cfg = dict(

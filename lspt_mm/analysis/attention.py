@@ -47,10 +47,10 @@ def _look(vit: PromptedViT, step: BlockStep) -> BlockAttention:
         tokens = insert_prompts(tokens, step.prompts_in, extra)
     q, k, _ = split_heads(layer.attn, layer.attn.qkv(layer.ln1(tokens)), 3)  # (B, H, T, d)
     q = q[:, :, : extra + num_prompts]
-    temperature = None if vit.prompter is None else vit.prompter.temperature(step.number)
     scale = q.size(-1) ** -0.5
-    if temperature is not None and num_prompts:
-        scale = scale / temperature
+    if num_prompts:
+        temperature = vit.prompter.temperature(step.number)
+        scale = scale if temperature is None else scale / temperature
     weights = (q @ k.transpose(-1, -2) * scale).softmax(dim=-1)
     # Columns of the patches only, on their grid: (B, H, E+P, h, w).
     weights = weights[..., extra + num_prompts :].unflatten(-1, step.hw)

@@ -31,9 +31,10 @@ class LoadReport(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """The tensors of a ViT as a model takes them, and how they came about."""
+    """The tensors of a ViT as a model takes them, and before any was resized; the report."""
 
     tensors: Dict[str, Tensor]
+    original: Dict[str, Tensor]
     report: LoadReport
 
 
@@ -54,10 +55,10 @@ def load_backbone(
         InputError: If any tensor of the ViT is missing, of another shape, not of finite numbers
             or without a place in the model; nothing is loaded.
     """
-    tensors, report = fit_backbone(vit, source, grid)
+    tensors, _, report = fit_backbone(vit, source, grid)
     vit.load_state_dict(tensors, strict=False)
     vit.weights_from = source
-    vit.resized = tuple(note.split()[0] for note in report.resized)
+    vit.altered = altered(report)
     print_log(describe(source, report), logger='current')
     return report
 
@@ -68,11 +69,15 @@ def fit_backbone(
     """What :func:`load_backbone` would load, without loading it."""
     mapped = read_vit(source, grid)
     wanted = vit.backbone_state_dict()
-    tensors, resized = _fit_pos_embed(vit, mapped)
-    if vit.out_type in POOLED and 'ln2.weight' in tensors and 'ln1.weight' not in tensors:
+    original = dict(mapped.tensors)
+    if vit.out_type in POOLED and 'ln2.weight' in original and 'ln1.weight' not in original:
         # Files fine-tuned on pooled patches have their only norm behind the mean, as this model.
-        tensors = {k.replace('ln2.', 'ln1.', 1) if k[:4] == 'ln2.' else k: v
-                   for k, v in tensors.items()}  # fmt: skip
+        for kind in [k[4:] for k in original if k.startswith('ln2.')]:
+            original[f'ln1.{kind}'] = original.pop(f'ln2.{kind}')
+    pos = original.get('pos_embed')
+    if pos is not None and pos.ndim == 3 and not vit.num_extra_tokens and 'cls_token' in original:
+        original['pos_embed'] = pos[:, 1:]  # a class token's row, for a model without one
+    tensors, resized = _fit_pos_embed(vit, original, mapped)
     # avg_featmap's norm of the pooled patches has no counterpart in pre-training files: it starts
     # as the identity, which loses nothing.
     fresh = [k for k in wanted if k.startswith('ln2.') and k not in tensors]
@@ -86,19 +91,23 @@ def fit_backbone(
         left_at_start=fresh,
         note=mapped.note,
     )
-    return Fitted(chosen, report)
+    return Fitted(chosen, {k: original[k] for k in chosen}, report)
 
 
-def _fit_pos_embed(vit: nn.Module, mapped: Mapped) -> Tuple[Dict[str, Tensor], List[str]]:
+def altered(report: LoadReport) -> Tuple[str, ...]:
+    """Names of the ViT's tensors that are not as the file has them."""
+    return tuple(note.split()[0] for note in report.resized) + tuple(report.left_at_start)
+
+
+def _fit_pos_embed(
+    vit: nn.Module, tensors: Dict[str, Tensor], mapped: Mapped
+) -> Tuple[Dict[str, Tensor], List[str]]:
     """Resize the position embedding to the grid of ``vit`` where it differs."""
-    tensors, pos = mapped.tensors, mapped.tensors.get('pos_embed')
+    pos = tensors.get('pos_embed')
     if pos is None or pos.ndim != 3 or pos.size(2) != vit.embed_dims:
         return tensors, []  # left for the check of shapes to report
     h, w = vit.patch_resolution
     extra = vit.num_extra_tokens
-    if extra == 0 and 'cls_token' in tensors:
-        pos = pos[:, 1:]  # a class token's row, for a model without one
-        tensors = dict(tensors, pos_embed=pos)
     patches = pos.size(1) - extra
     grid = mapped.grid
     if grid is None:

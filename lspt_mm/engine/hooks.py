@@ -32,7 +32,8 @@ class BackboneWeightsHook(Hook):
         allow_random (bool): Run all the same (for timing, say); one warning is logged.
 
     Raises:
-        InputError: Before the first iteration.
+        InputError: Before the first iteration; also if prompts would neither be trained nor are
+            loaded.
     """
 
     priority = 'VERY_HIGH'
@@ -55,6 +56,16 @@ class BackboneWeightsHook(Hook):
 
     def before_train(self, runner: Runner) -> None:  # noqa: D102
         self._check(runner)
+        for name, vit in prompted_vits(runner):
+            if vit.prompter is None or vit.prompts_loaded or self.allow_random:
+                continue
+            trained = any(p.requires_grad for p in vit.prompter.parameters())
+            if not trained and not vit.prompter.needs_preparation:
+                raise InputError(
+                    f'{name}: tune={vit.tune!r} does not train the prompts of '
+                    f'{type(vit.prompter).__name__}, which are random. For a baseline without '
+                    'prompts say prompter=None; to go on from trained ones, load_from='
+                )
 
     def before_val(self, runner: Runner) -> None:  # noqa: D102
         self._check(runner)

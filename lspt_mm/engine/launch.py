@@ -7,15 +7,17 @@ import sys
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Tuple
+from typing import Callable, Iterator, Tuple
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from lspt_mm.engine.options import merge_options
 from lspt_mm.engine.preflight import check_inputs, datasets_of
+from lspt_mm.engine.prepare import check_prepared_somewhere
 from lspt_mm.errors import InputError
 
 #: Exit code for an error of the user's input (argparse's own code for a bad option).
@@ -84,9 +86,53 @@ def build_runner(cfg: Config, loaders: Tuple[str, ...]) -> Runner:
     if not torch.cuda.is_available():
         prepare_for_cpu(cfg)
     try:
-        return Runner.from_cfg(cfg)
-    except (TypeError, ValueError, KeyError) as error:
-        raise InputError(f'the config cannot be built: {error}') from error
+        runner = Runner.from_cfg(cfg)
+    except _OF_BUILDING as error:
+        raise InputError(f'the config cannot be built: {_told(error)}') from error
+    check_prepared_somewhere(runner)
+    return runner
+
+
+#: What classes raise for arguments they cannot take.
+_OF_BUILDING = (TypeError, ValueError, KeyError, AssertionError, ZeroDivisionError)
+
+
+def run(runner: Runner, start: Callable) -> None:
+    """Call ``runner.train`` or ``runner.test``.
+
+    MMEngine builds loaders, optimizer and loops only then.
+
+    Raises:
+        InputError: For a value that one of them refuses, before the first hook of the run.
+    """
+    begun = _Begun()
+    runner.register_hook(begun)
+    try:
+        start()
+    except InputError:
+        raise
+    except _OF_BUILDING as error:
+        if begun.yes:
+            raise
+        raise InputError(f'the config cannot be built: {_told(error)}') from error
+
+
+class _Begun(Hook):
+    """Knows whether the run has come to its hooks, so that all of it is built."""
+
+    priority = 'HIGHEST'
+    yes = False
+
+    def before_train(self, runner) -> None:
+        """Everything is built."""
+        self.yes = True
+
+    before_val = before_test = before_train
+
+
+def _told(error: Exception) -> str:
+    """An error's message, with its kind where the message alone says little."""
+    return str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
 
 
 def prepare_for_cpu(cfg: Config) -> None:

@@ -30,6 +30,9 @@ def check_inputs(cfg: Config, loaders: Tuple[str, ...]) -> None:
         if cfg.get('data_help'):
             problems.append(cfg.data_help.strip())
         problems.append('If the data lies elsewhere: --data-root FOLDER')
+    load_from = cfg.get('load_from')
+    if load_from and not is_url(load_from) and not Path(load_from).expanduser().is_file():
+        problems.append(f'file {load_from}, the checkpoint of load_from, does not exist')
     missing_weights = _missing_weights(cfg)
     if missing_weights:
         problems += missing_weights

@@ -33,8 +33,8 @@ class PreparePromptsHook(Hook):
             draws; by default the run's.
 
     Raises:
-        InputError: When the images do not suffice, and when validating or testing with prompts
-            that were never prepared.
+        InputError: When the images do not suffice, when a run is resumed from prompts that were
+            never prepared, and when validating or testing with such prompts.
     """
 
     priority = 'HIGH'
@@ -43,6 +43,8 @@ class PreparePromptsHook(Hook):
         for name, value in dict(num_images=num_images, batch_size=batch_size).items():
             if not isinstance(value, int) or value < 1:
                 raise InputError(f'PreparePromptsHook: {name}={value!r}: expected an integer >= 1')
+        if seed is not None and (not isinstance(seed, int) or seed < 0):
+            raise InputError(f'PreparePromptsHook: seed={seed!r}: expected an integer >= 0 or None')
         self.num_images = num_images
         self.batch_size = batch_size
         self.seed = seed
@@ -51,13 +53,19 @@ class PreparePromptsHook(Hook):
         for name, vit in prompted_vits(runner):
             if vit.prompter is None or not vit.prompter.needs_preparation:
                 continue
+            if runner.iter > 0:
+                raise InputError(
+                    f'{name}.prompter: the checkpoint to go on from, of iteration {runner.iter}, '
+                    f'holds prompts that were never prepared, and {type(vit.prompter).__name__} '
+                    'would start them anew. Resume with the settings of its own run'
+                )
             if is_main_process():
                 mode = vit.training
                 vit.eval()
                 with own_random_state(runner.seed if self.seed is None else self.seed):
                     try:
                         report = vit.prompter.prepare(vit, self._batches(runner))
-                    except ValueError as error:
+                    except (ValueError, torch.linalg.LinAlgError) as error:
                         raise InputError(f'{name}.prompter: {error}') from error
                 vit.train(mode)
                 runner.logger.info(f'{name}.prompter: {report}')
@@ -87,6 +95,19 @@ class PreparePromptsHook(Hook):
 
     def before_test(self, runner: Runner) -> None:  # noqa: D102
         self._refuse_unprepared(runner)
+
+
+def check_prepared_somewhere(runner: Runner) -> None:
+    """Raise InputError if prompts start from data and the config has no hook to prepare them."""
+    if any(isinstance(hook, PreparePromptsHook) for hook in runner.hooks):
+        return
+    for name, vit in prompted_vits(runner):
+        if vit.prompter is not None and vit.prompter.needs_preparation:
+            raise InputError(
+                f'{name}.prompter: {type(vit.prompter).__name__} starts from training data, but '
+                "the config has no hook for it: add dict(type='lspt_mm.PreparePromptsHook') to "
+                'custom_hooks (a list in a config replaces that of its base)'
+            )
 
 
 @contextmanager

@@ -1,7 +1,11 @@
 """Prompt-tuned backbones and the prompt methods."""
 
+from lspt_mm.checkpoints import mmengine_loader
 from lspt_mm.models import prompters
+from lspt_mm.models.prompt_sets import PromptSets
 from lspt_mm.models.prompted_vit import PromptedViT
 from lspt_mm.models.prompters import *  # noqa: F403
 
-__all__ = ['PromptedViT', *prompters.__all__]
+__all__ = ['PromptSets', 'PromptedViT', *prompters.__all__]
+
+mmengine_loader.register()

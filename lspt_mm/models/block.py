@@ -40,7 +40,8 @@ def run_block(
         x: Extra and patch tokens, (B, E+N, D).
         prompts: (1 or B, P, D), or None for the plain layer.
         num_extra: E, the number of leading tokens of ``x`` that stay before the prompts.
-        temperature: A scalar that divides the queries (attention shaping, GaPT), or None.
+        temperature: What divides the queries (attention shaping, GaPT), or None: a scalar, or one
+            for each image (B, 1, 1, 1).
         prompts_out: Whether the caller reads what the layer makes of its prompts. If not, the
             prompts are keys and values only: they need no query, no output projection and no
             MLP, and prompts of one image (1, P, D) are normalised and projected once for the
@@ -74,7 +75,7 @@ def attend(attn, tokens: Tensor, temperature=None, read_only: Optional[Tensor] =
     Args:
         attn: mmpretrain's ``MultiheadAttention``.
         tokens: (B, T, D), the tokens that ask, and are read.
-        temperature: Scalar or None (1).
+        temperature: Scalar, (B, 1, 1, 1), or None (1).
         read_only: (1 or B, P, D), tokens that are only read, or None.
     """
     batch, length, width = tokens.shape

@@ -4,11 +4,12 @@ from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
-from torch import Tensor, cat, nn, zeros
+from torch import Tensor, cat, equal, nn, zeros
 from torch.utils.checkpoint import checkpoint
 
+from lspt_mm.errors import InputError
 from lspt_mm.models.block import run_block
-from lspt_mm.models.prompters.base import Prompter, check_int
+from lspt_mm.models.prompters.base import Prompter, check_bool, check_int, check_size
 from lspt_mm.models.tuning import apply_tune, check_tune, train_tuned_only
 from lspt_mm.registry import MODELS, PROMPTERS
 
@@ -72,11 +73,14 @@ class PromptedViT(VisionTransformer):
         ValueError: For a value that is none of the above.
 
     Attributes:
-        resized (tuple or None): Tensors of the ViT that are not as the file of ``weights_from`` has
-            them, but resized to this model's grid; None where that is not known.
+        altered (tuple or None): Tensors of the ViT that are not as the file of ``weights_from`` has
+            them (resized to this model's grid, or without a counterpart there); None where that
+            is not known.
+        prompter_cfg (dict or None): The method's type and arguments.
+        prompts_loaded (bool): Whether a state dict has brought prompts.
         weights_from (str or None): Where the ViT's weights were read from; None while they are
             random. Building without weights is legal, the hook ``BackboneWeightsHook`` refuses
-            to run so.
+            to run so, and so does a model in eval mode that was given a checkpoint without them.
     """
 
     OUT_TYPES = VisionTransformer.OUT_TYPES | {'avg_tokens', 'avg_patches', 'avg_prompts'}
@@ -101,6 +105,12 @@ class PromptedViT(VisionTransformer):
         if 'frozen_stages' in kwargs:
             raise ValueError("frozen_stages: not used here; say tune='nothing' or tune='partial-K'")
         check_int('num_registers', num_registers, 0)
+        for name, value in dict(with_cp=with_cp, final_norm=final_norm).items():
+            check_bool(name, value)
+        if 'with_cls_token' in kwargs:
+            check_bool('with_cls_token', kwargs['with_cls_token'])
+        for name in ('img_size', 'patch_size'):
+            check_size(name, kwargs.get(name, 16))
         if not isinstance(out_type, str) or out_type not in self.OUT_TYPES:
             raise ValueError(f'out_type={out_type!r}: expected one of {sorted(self.OUT_TYPES)}')
         if out_type == 'avg_prompts' and prompter is None:
@@ -122,14 +132,24 @@ class PromptedViT(VisionTransformer):
             self.register_tokens = nn.Parameter(zeros(1, num_registers, self.embed_dims))
         self.pretrained = pretrained
         self.weights_from = None
-        self.resized = None
+        self.altered = None
+        self.prompts_loaded = False
+        self._weights_lacking = False
         self.with_cp = with_cp
-        self.prompter = None if prompter is None else self._build_prompter(prompter)
-        if prompter is not None and max(self.out_indices) < num_layers - 1:
+        self.prompter = None if prompter is None else self.build_prompter(prompter)
+        self.prompter_cfg = prompter and {**prompter, 'type': type(self.prompter).__name__}
+        trained = tune if prompter is None else 'a prompter'
+        if trained not in ('prompts', 'nothing') and max(self.out_indices) < num_layers - 1:
             raise ValueError(
-                f'out_indices={out_indices!r}: with a prompter the last block ({num_layers - 1}, '
-                'or -1) has to be among them; prompts after the last one taken would never get a '
-                'gradient. For a shallower ViT give arch fewer num_layers'
+                f'out_indices={out_indices!r}: with {trained} the last block ({num_layers - 1}, '
+                'or -1) has to be among them; what is trained after the last one taken would never '
+                'get a gradient. For a shallower ViT give arch fewer num_layers'
+            )
+        if out_type == 'avg_prompts' and min(self.out_indices) + 1 < self.prompter.start_block:
+            raise ValueError(
+                f"out_type='avg_prompts', out_indices={out_indices!r}: prompts enter at block "
+                f'{self.prompter.start_block} (index {self.prompter.start_block - 1}), there are '
+                'none before'
             )
         self.tune = tune
         apply_tune(self, tune)
@@ -163,15 +183,21 @@ class PromptedViT(VisionTransformer):
         indices = [out_indices] if isinstance(out_indices, int) else out_indices
         if not isinstance(indices, (list, tuple)):
             raise ValueError(f'out_indices={out_indices!r}: expected an integer or a list of them')
+        if not indices:
+            raise ValueError('out_indices is empty: expected at least one block, such as -1')
         for index in indices:
             if not isinstance(index, int) or not -num_layers <= index < num_layers:
                 raise ValueError(
                     f'out_indices={out_indices!r}: blocks are counted from 0 to {num_layers - 1} '
                     f'here (or from -1 backwards), {index} is none'
                 )
-        return [index % num_layers for index in indices]
+        counted = [index % num_layers for index in indices]
+        if len(set(counted)) < len(counted):
+            raise ValueError(f'out_indices={out_indices!r}: a block is named twice')
+        return counted
 
-    def _build_prompter(self, cfg: dict):
+    def build_prompter(self, cfg: dict) -> Prompter:
+        """A prompter for this ViT from ``dict(type=..., **arguments)``."""
         if not isinstance(cfg, dict) or 'type' not in cfg:
             raise ValueError(f"prompter={cfg!r}: expected None or dict(type='LSPT', ...)")
         method = cfg['type']
@@ -213,14 +239,32 @@ class PromptedViT(VisionTransformer):
         return {k: v for k, v in self.state_dict().items() if not k.startswith('prompter.')}
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
-        # Called for every way of loading, mmengine's own included. Only a state dict that holds
-        # the whole ViT makes it a trained one.
+        # Called for every way of loading, mmengine's own included.
+        from lspt_mm.checkpoints.prompts import UNKNOWN, bring_in_base
+
+        source = bring_in_base(self, state_dict, prefix)
+        unchanged = self.weights_from is not None and self._is_frozen_part_of(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        if all(
+        if any(key.startswith(f'{prefix}prompter.') for key in state_dict):
+            self.prompts_loaded = True
+        # Only a state dict that holds the whole ViT makes it a trained one.
+        if not unchanged and all(
             prefix + name in state_dict and state_dict[prefix + name].shape == value.shape
             for name, value in self.backbone_state_dict().items()
         ):
-            self.weights_from = 'a checkpoint'
+            self.weights_from, self.altered = source or UNKNOWN, None
+        self._weights_lacking = self.weights_from is None
+
+    def _is_frozen_part_of(self, state_dict, prefix: str) -> bool:
+        """Whether a state dict has this very ViT, as far as it is frozen."""
+        trained = {name for name, p in self.named_parameters() if p.requires_grad}
+        for name, value in self.backbone_state_dict().items():
+            other = state_dict.get(prefix + name)
+            if other is None or other.shape != value.shape:
+                return False
+            if name not in trained and not equal(other.to(value), value):
+                return False
+        return True
 
     def train(self, mode: bool = True) -> 'PromptedViT':
         """Train mode for what is tuned; frozen parts stay in eval mode."""
@@ -235,13 +279,17 @@ class PromptedViT(VisionTransformer):
 
     def forward(self, img: Tensor) -> Tuple[Tensor, ...]:
         """Images (B, 3, H, W) to one tensor per ``out_indices``, shaped as ``out_type`` says."""
+        return self.forward_with(img, self.prompter)
+
+    def forward_with(self, img: Tensor, prompter: Optional[Prompter]) -> Tuple[Tensor, ...]:
+        """:meth:`forward` with another prompter than the model's own, or none."""
         outs = []
 
         def collect(step: BlockStep) -> None:
             if step.number - 1 in self.out_indices:
                 outs.append(self._output(step))
 
-        self.unroll(img, collect)
+        self._unroll(img, collect, prompter)
         return tuple(outs)
 
     def unroll(
@@ -250,21 +298,35 @@ class PromptedViT(VisionTransformer):
         """Run all blocks on images (B, 3, H, W), calling ``visit`` after each of them.
 
         ``prompted=False`` runs the plain ViT, whatever the prompter.
+
+        Raises:
+            InputError: In eval mode, if a checkpoint was loaded that lacks the ViT's weights and
+                none were there before.
         """
+        self._unroll(img, visit, self.prompter if prompted else None)
+
+    def _unroll(self, img: Tensor, visit, prompter: Optional[Prompter]) -> None:
+        if self._weights_lacking and self.weights_from is None and not self.training:
+            raise InputError(
+                'the checkpoint that was loaded lacks the weights of the ViT, which is random: '
+                'load its weights first (pretrained= and init_weights()), or a checkpoint that '
+                'holds or names them'
+            )
         x, hw = self._embed(img)
-        start = self.prompter.start_block if prompted and self.prompter else self.num_layers + 1
+        start = self.num_layers + 1 if prompter is None else prompter.start_block
         prompts, state, temperature = None, None, None
         for number, layer in enumerate(self.layers, 1):
             if number == start:
-                prompts, state = self.prompter.first(x[:, self.num_prefix_tokens :])
+                prompts, state = prompter.first(x[:, self.num_prefix_tokens :])
             if number >= start:
-                temperature = self.prompter.temperature(number)
+                temperature = prompter.temperature(number)
             x_in = x
-            x, prompts_out = self._block(layer, x_in, prompts, temperature, self._read_out(number))
+            read = self._read_out(number, prompter)
+            x, prompts_out = self._block(layer, x_in, prompts, temperature, read)
             visit(BlockStep(number, x_in, prompts, x, prompts_out, hw))
             if start <= number < self.num_layers:
                 patches = x[:, self.num_prefix_tokens :]
-                prompts, state = self.prompter.next(number, prompts, prompts_out, patches, state)
+                prompts, state = prompter.next(number, prompts, prompts_out, patches, state)
 
     def _block(self, layer, x, prompts, temperature, prompts_out):
         args = (layer, x, prompts, self.num_prefix_tokens, temperature, prompts_out)
@@ -272,11 +334,11 @@ class PromptedViT(VisionTransformer):
             return checkpoint(run_block, *args, use_reentrant=False)
         return run_block(*args)
 
-    def _read_out(self, number: int) -> bool:
+    def _read_out(self, number: int, prompter: Optional[Prompter]) -> bool:
         """Whether anyone reads what block ``number`` makes of its prompts."""
-        if self.prompter is None:
+        if prompter is None:
             return False
-        by_method = number < self.num_layers and self.prompter.reads_output(number)
+        by_method = number < self.num_layers and prompter.reads_output(number)
         pooled = self.out_type in ('avg_tokens', 'avg_prompts')
         return by_method or (pooled and number - 1 in self.out_indices)
 
@@ -309,7 +371,7 @@ class PromptedViT(VisionTransformer):
         tokens, prompts = step.x_out[:, self.num_prefix_tokens :], step.prompts_out
         if self.out_type == 'avg_prompts':
             if prompts is None:
-                raise ValueError(
+                raise InputError(
                     f"out_type='avg_prompts': block {step.number} has no prompts (they enter at "
                     f'block {self.prompter.start_block}, and a method may end them again); take '
                     'the block out of out_indices or choose another out_type'

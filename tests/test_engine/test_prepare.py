@@ -57,7 +57,7 @@ def runner(prompter=WHITENED, seed=5):
         collate_fn=lambda samples: {'inputs': torch.stack([s['inputs'] for s in samples])},
     )
     model = Model(prompter).train()
-    return SimpleNamespace(model=model, logger=Log(), train_dataloader=loader, seed=seed)
+    return SimpleNamespace(model=model, logger=Log(), train_dataloader=loader, seed=seed, iter=0)
 
 
 def test_prepares_once_and_says_so():

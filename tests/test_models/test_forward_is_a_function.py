@@ -52,7 +52,7 @@ def test_shapes_at_other_sizes(name, size):
         assert out.shape == (2, width, size[0] // 8, size[1] // 8)
 
 
-@pytest.mark.parametrize('indices', [[-1, 0], [2, 1, -1], -1, (0, -1, 0)], ids=str)
+@pytest.mark.parametrize('indices', [[-1, 0], [-1, 1], -1, (1, -1, 0)], ids=str)
 def test_out_indices_as_in_mmpretrain(indices):
     # Outputs come in the order of blocks, each once, whatever the order of the indices.
     listed = [indices] if isinstance(indices, int) else indices

@@ -1,13 +1,13 @@
 """The contract of a prompt method: a cell unrolled over the depth of the ViT."""
 
 import math
-from typing import Any, Iterable, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, Optional, Set, Tuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lspt_mm.signatures import constructor_arguments
+from lspt_mm.signatures import constructor_arguments, constructor_defaults
 
 
 class Prompter(nn.Module):
@@ -34,6 +34,9 @@ class Prompter(nn.Module):
     Raises:
         ValueError: For any value outside the ranges above.
     """
+
+    #: Arguments that change nothing in a trained model.
+    TRAINING_ONLY: Tuple[str, ...] = ('dropout',)
 
     def __init__(
         self,
@@ -63,6 +66,11 @@ class Prompter(nn.Module):
         """Names of the arguments a config may give: all but what the backbone fills in."""
         return constructor_arguments(cls) - {'embed_dims', 'num_layers', 'patch_size'}
 
+    @classmethod
+    def argument_defaults(cls) -> Dict[str, Any]:
+        """Default values of those arguments that have one."""
+        return {k: v for k, v in constructor_defaults(cls).items() if k in cls.argument_names()}
+
     @property
     def needs_preparation(self) -> bool:
         """Whether :meth:`prepare` has to run before training; False once it has, or was loaded."""
@@ -79,8 +87,11 @@ class Prompter(nn.Module):
 
         Returns:
             str: One line for the log.
+
+        Raises:
+            ValueError: If the method does not start from data, or cannot start from these.
         """
-        raise NotImplementedError
+        raise ValueError(f'{type(self).__name__} as it is configured does not start from data')
 
     def reads_output(self, l: int) -> bool:
         """Whether :meth:`next` reads what block l made of its prompts.
@@ -155,9 +166,18 @@ def check_int(name: str, value, least: int, most: Optional[int] = None) -> None:
 
 def check_number(name: str, value) -> None:
     """Raise ValueError unless ``value`` is a finite number."""
-    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not ok:
-        raise ValueError(f'{name}={value!r}: expected a finite number')
+    ok = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # What is beyond float32 is infinite in a parameter (and NaN compares as False).
+    if not (ok and abs(value) <= torch.finfo(torch.float32).max):
+        raise ValueError(f'{name}={value!r}: expected a finite number (of float32)')
+
+
+def check_size(name: str, value) -> None:
+    """Raise ValueError unless ``value`` is an integer of at least 1, or a pair of them."""
+    pair = value if isinstance(value, (list, tuple)) and len(value) == 2 else (value, value)
+    for side in pair:
+        if not isinstance(side, int) or isinstance(side, bool) or side < 1:
+            raise ValueError(f'{name}={value!r}: expected an integer of at least 1 or a pair')
 
 
 def check_choice(name: str, value, choices) -> None:

@@ -56,6 +56,8 @@ class BilinearPrompt(Prompter):
     min(``trained_right``, L') for deep and 0 for 'fwhiten'.
     """
 
+    TRAINING_ONLY = ('dropout', 'start', 'epsilon', 'ln1')
+
     def __init__(
         self,
         num_tokens: int,
@@ -77,8 +79,10 @@ class BilinearPrompt(Prompter):
         check_choice('start', start, ('xavier', 'whiten'))
         check_int('trained_right', trained_right, 1)
         check_number('epsilon', epsilon)
-        if not epsilon > 0:
-            raise ValueError(f'epsilon={epsilon!r}: expected a number above 0')
+        if not epsilon >= 1e-12:
+            # Eigenvalues are exact to about 1e-16 of the largest: below this, W would amplify
+            # what is rounding and nothing else.
+            raise ValueError(f'epsilon={epsilon!r}: expected a number of at least 1e-12')
         if mode == 'bilinear':
             check_int('rank', rank, 1, self.embed_dims)
         elif rank is not None:
@@ -115,6 +119,8 @@ class BilinearPrompt(Prompter):
     @torch.no_grad()
     def prepare(self, vit: nn.Module, batches: Iterable[Tensor]) -> str:
         """Compute W of each block, and start the right factors from it."""
+        if not self.from_data:
+            super().prepare(vit, batches)
         blocks = [self.start_block + i for i in range(self.left.size(0))]
         weak = []
         for i, whitening in enumerate(

@@ -43,6 +43,8 @@ class GatedPrompt(Prompter):
     Parameters in all: P D + (L'-1), and L' more with ``shaping``.
     """
 
+    TRAINING_ONLY = ('dropout', 'gate_init')
+
     def __init__(
         self,
         num_tokens: int,

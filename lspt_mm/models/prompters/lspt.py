@@ -70,6 +70,8 @@ class LSPT(Prompter):
     10 D r + 8 D (low-rank) or 16 D (diagonal) for the cell, and P D for a learned C^0.
     """
 
+    TRAINING_ONLY = ('dropout', 'forget_bias')
+
     def __init__(
         self,
         num_tokens: int,

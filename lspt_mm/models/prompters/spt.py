@@ -37,6 +37,8 @@ class SelfPrompt(VPT):
     Parameters in all: K P D.
     """
 
+    TRAINING_ONLY = ('dropout', 'dropout_mask', 'start', 'max_tokens')
+
     def __init__(self, num_tokens: int, start: str = 'sample', max_tokens: int = 20000, **vpt):
         super().__init__(num_tokens, **vpt)
         for name in ('project', 'shared'):

@@ -1,5 +1,7 @@
 """Visual Fourier Prompt Tuning (VFPT, arXiv 2411.01327)."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,7 @@ from lspt_mm.registry import PROMPTERS
 class FourierPrompt(VPT):
     r"""VPT, a share of whose prompts in every block enters as its two-dimensional Fourier image.
 
-    Of the P prompts of a block, the first :math:`m = \lfloor \alpha P \rceil` are replaced:
+    Of the P prompts of a block, the first :math:`m = \lfloor \alpha P + 1/2 \rfloor` are replaced:
 
     .. math::
         P'_{1..m} = \operatorname{Re}(\mathcal F_{\text{tokens}}(\mathcal F_{\text{channels}}
@@ -37,7 +39,7 @@ class FourierPrompt(VPT):
         check_number('share', share)
         if not 0 <= share <= 1:
             raise ValueError(f'share={share!r}: expected a number in [0, 1]')
-        self.num_fourier = round(share * num_tokens)
+        self.num_fourier = math.floor(share * num_tokens + 0.5)
 
     def inserted(self) -> Tensor:
         """P' of all deep blocks, (K, P, D)."""

@@ -50,6 +50,8 @@ class VPT(Prompter):
     Parameters in all: K P D, or K P d + d D + D with ``project``.
     """
 
+    TRAINING_ONLY = ('dropout', 'dropout_mask')
+
     def __init__(
         self,
         num_tokens: int,

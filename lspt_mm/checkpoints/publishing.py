@@ -1,0 +1,78 @@
+"""Published checkpoints: what others need of a trained model, and a card that says what it is."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Dict, Optional
+
+from torch import Tensor
+
+from lspt_mm.checkpoints.prompts import BaseRecord
+from lspt_mm.checkpoints.writing import write_checkpoint
+from lspt_mm.version import __version__
+
+
+def write_published(stem: Path, suffix: str, tensors: Dict[str, Tensor], meta: dict) -> Path:
+    """Write ``STEM-<first 8 digits of its sha256>SUFFIX``, OpenMMLab's way of naming; return it."""
+    unnamed = stem.with_name(f'{stem.name}-unnamed{suffix}')
+    write_checkpoint(unnamed, tensors, meta)
+    with unnamed.open('rb') as stream:
+        digest = hashlib.sha256()
+        for chunk in iter(lambda: stream.read(1 << 20), b''):
+            digest.update(chunk)
+    path = stem.with_name(f'{stem.name}-{digest.hexdigest()[:8]}{suffix}')
+    os.replace(unnamed, path)
+    return path
+
+
+def public_source(source: str) -> str:
+    """A base's source without the folders of this machine."""
+    local = '://' not in source and not source.startswith('timm:')
+    return Path(source).name if local else source
+
+
+def plain_dataset_meta(meta: Optional[dict]) -> dict:
+    """Classes and palette as lists of strings and integers, what OpenMMLab's inference reads."""
+    kept = {}
+    for key in ('classes', 'palette'):
+        value = (meta or {}).get(key)
+        if value is not None:
+            kept[key] = [str(v) if isinstance(v, str) else [int(i) for i in v] for v in value]
+    return kept
+
+
+def model_card(
+    path: Path,
+    records: Dict[str, BaseRecord],
+    sizes: str,
+    config: str,
+    content: str,
+    facts: Dict[str, str],
+) -> str:
+    """The card as Markdown.
+
+    Args:
+        path: The published file.
+        records: What the file says of its ViTs, by the backbone's name.
+        sizes: The table of its parts.
+        config: Text of the config.
+        content: What the file holds, in words.
+        facts: Title to text: data set, metric, licence of the base and the like.
+    """
+    lines = [f'# {path.stem}', '', content, '']
+    lines += [f'- **{title}**: {text}' for title, text in facts.items()]
+    for name, record in records.items():
+        prompter = record.prompter or {'type': 'none'}
+        arguments = {k: v for k, v in prompter.items() if k != 'type'}
+        arch = ', '.join(f'{k}={v}' for k, v in record.arch.items())
+        lines += [
+            f'- **Method** ({name}): {prompter["type"]} {json.dumps(arguments)}, '
+            f'tune={record.tune!r}',
+            f'- **Base** ({name}): {record.source}; {arch}; fingerprint of the tensors left out '
+            f'`{record.fingerprint}`',
+        ]
+    lines += [f'- **Written by**: lspt_mm {__version__}', '']
+    lines += ['## Size', '', '```', sizes, '```', '']
+    lines += ['## Config', '', '```python', config.rstrip(), '```', '']
+    return '\n'.join(lines)

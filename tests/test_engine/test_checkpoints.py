@@ -1,0 +1,111 @@
+"""PromptCheckpointHook and the check that a checkpoint belongs to a model."""
+
+import pytest
+import torch
+from mmengine.hooks import CheckpointHook
+from torch import nn
+
+from lspt_mm.checkpoints.prompts import record_of
+from lspt_mm.engine.checkpoints import (
+    PromptCheckpointHook,
+    check_fit,
+    records_in_meta,
+    records_json,
+    size_table,
+)
+from lspt_mm.errors import InputError
+from lspt_mm.models import PromptedViT
+
+ARCH = {'embed_dims': 8, 'num_layers': 2, 'num_heads': 2, 'feedforward_channels': 16}
+
+
+class Model(nn.Module):
+    def __init__(self, prompter, classes=3, **kwargs):
+        super().__init__()
+        self.backbone = PromptedViT(
+            arch=ARCH, img_size=16, patch_size=8, prompter=prompter, **kwargs
+        )
+        self.head = nn.Linear(8, classes)
+
+
+VPT = {'type': 'VPT', 'num_tokens': 2}
+GATED = {'type': 'GatedPrompt', 'num_tokens': 2}
+
+
+def checkpoint(model, with_record=True):
+    meta = {}
+    if with_record:
+        meta['lspt_mm'] = records_json({'backbone': record_of(model.backbone, 'vit.pth')})
+    return {'state_dict': model.state_dict(), 'meta': meta}
+
+
+@pytest.mark.parametrize('with_record', [True, False])
+@pytest.mark.parametrize(
+    ('trained', 'model', 'message'),
+    [
+        (Model(VPT), Model({**VPT, 'num_tokens': 3}), r'(num_tokens=2|\(1, 2, 8\) in the file)'),
+        (Model(VPT), Model(VPT, classes=4), r'head.weight \(3, 8\) in the file, \(4, 8\)'),
+        (Model(GATED), Model(VPT), r"('GatedPrompt'|without a place.*gate_logits)"),
+        (Model(VPT), Model(GATED), r"('VPT'|would be random.*gate_logits)"),
+        (Model(VPT), Model(None), r'(no prompter|without a place.*prompts)'),
+        (Model(None), Model(VPT), r'(no prompter|would be random.*prompts)'),
+    ],
+    ids=['tokens', 'classes', 'gated as vpt', 'vpt as gated', 'vpt as none', 'none as vpt'],
+)
+def test_misfits(trained, model, message, with_record):
+    with pytest.raises(InputError, match=message):
+        check_fit(model, checkpoint(trained, with_record))
+
+
+def test_methods_with_the_same_tensors():
+    content = checkpoint(Model(VPT))
+    with pytest.raises(InputError, match='FourierPrompt'):
+        check_fit(Model({'type': 'FourierPrompt', 'num_tokens': 2}), content)
+
+
+def test_what_fits():
+    check_fit(Model(VPT), checkpoint(Model(VPT)))
+    check_fit(Model({**VPT, 'dropout': 0.5}), checkpoint(Model(VPT)), resume=True)
+    # Of the ViT's own tensors others speak.
+    content = checkpoint(Model(VPT))
+    del content['state_dict']['backbone.cls_token']
+    check_fit(Model(VPT), content)
+
+
+def test_going_on_needs_the_same_tune():
+    content = checkpoint(Model(VPT, tune='prompts+bias'))
+    check_fit(Model(VPT), content)
+    with pytest.raises(InputError, match="tune='prompts\\+bias'.*tune='prompts'"):
+        check_fit(Model(VPT), content, resume=True)
+
+
+def test_records_through_meta():
+    record = record_of(Model(VPT).backbone, 'vit.pth')
+    assert records_in_meta({'lspt_mm': records_json({'backbone': record})}) == {'backbone': record}
+    assert records_in_meta({}) == {}
+    for damaged in ('{', '[]', '{"backbone": {"source": 1}}', '{"backbone": 3}'):
+        with pytest.raises(InputError, match='damaged'):
+            records_in_meta({'lspt_mm': damaged})
+
+
+def test_it_is_mmengines_hook():
+    hook = PromptCheckpointHook(interval=3, by_epoch=False, max_keep_ckpts=2)
+    assert isinstance(hook, CheckpointHook) and (hook.interval, hook.max_keep_ckpts) == (3, 2)
+    with pytest.raises(InputError, match="content='all'"):
+        PromptCheckpointHook('all')
+
+
+def test_sizes_by_hand():
+    state = {
+        'backbone.prompter.prompts': torch.zeros(1000),
+        'backbone.layers.0.weight': torch.zeros(500, dtype=torch.float64),
+        'head.weight': torch.zeros(2000, dtype=torch.float16),
+        'backbone.base_record': torch.zeros(99999, dtype=torch.uint8),
+    }
+    rows = [row.split() for row in size_table(state).split('\n')]
+    assert rows == [
+        ['prompts', '0.004', 'MB', '33.33%'],
+        ['backbone', '0.004', 'MB', '33.33%'],
+        ['head', '0.004', 'MB', '33.33%'],
+        ['all', '0.012', 'MB', '100.00%'],
+    ]

@@ -1,0 +1,164 @@
+"""Several prompt sets on one ViT compute what separate models compute."""
+
+import pytest
+import torch
+from method_table import METHODS
+from miniatures import ARCH, tiny_vit
+from torch import nn
+
+from lspt_mm.checkpoints.prompts import frozen_base, record_of, without_base
+from lspt_mm.errors import InputError
+from lspt_mm.models import PromptedViT, PromptSets
+
+
+def vit(prompter=None, **kwargs):
+    kwargs = {'arch': ARCH, 'img_size': 32, 'patch_size': 8, 'out_type': 'raw', **kwargs}
+    return PromptedViT(prompter=prompter, **kwargs).eval()
+
+
+@pytest.fixture(scope='module')
+def base(tmp_path_factory):
+    path = tmp_path_factory.mktemp('base') / 'base.pth'
+    torch.save({'model': tiny_vit().state_dict()}, path)
+    return str(path)
+
+
+@pytest.fixture(scope='module')
+def images():
+    return torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(5))
+
+
+def tuned(base, prompter, seed, **kwargs):
+    """A whole model with prompts that differ from seed to seed."""
+    torch.manual_seed(seed)
+    model = vit(prompter, pretrained=base, **kwargs)
+    model.init_weights()
+    with torch.no_grad():
+        for parameter in model.prompter.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape))
+        for name, buffer in model.prompter.named_buffers():
+            if name.endswith('prepared'):
+                buffer.fill_(True)
+    return model
+
+
+def save(model, path, **beside):
+    state = {f'backbone.{k}': v for k, v in model.state_dict().items()} | beside
+    record = record_of(model, 'somewhere.pth')
+    torch.save({'state_dict': without_base(state, 'backbone', frozen_base(model), record)}, path)
+    return str(path)
+
+
+def loaded(base, **kwargs):
+    plain = vit(pretrained=base, **kwargs)
+    plain.init_weights()
+    return plain
+
+
+@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('out_type', ['raw', 'avg_tokens'])
+def test_a_mixed_batch_equals_separate_models(method, out_type, base, images, tmp_path):
+    cfg = METHODS[method]
+    models = {n: tuned(base, cfg, i, out_type=out_type) for i, n in enumerate('abc')}
+    files = {name: save(model, tmp_path / f'{name}.pth') for name, model in models.items()}
+    sets = PromptSets(loaded(base, out_type=out_type), files)
+    names = ['b', 'a', 'c', 'a', 'b', 'a']
+    (out,) = sets(images, names)
+    for row, name in enumerate(names):
+        (expected,) = models[name](images[row : row + 1])
+        torch.testing.assert_close(out[row : row + 1], expected, rtol=1e-5, atol=1e-5)
+    for name, model in models.items():
+        torch.testing.assert_close(sets(images, name)[0], model(images)[0], rtol=1e-5, atol=1e-5)
+
+
+def test_different_methods_in_one_batch(base, images, tmp_path):
+    chosen = {
+        'vpt': {'type': 'VPT', 'num_tokens': 3},
+        'gated': {'type': 'GatedPrompt', 'num_tokens': 2},
+        'late': {'type': 'GatedPrompt', 'num_tokens': 2, 'start_block': 3},
+        'lspt': {'type': 'LSPT', 'num_tokens': 2},
+    }
+    models = {
+        name: tuned(base, cfg, seed, out_indices=(1, 3))
+        for seed, (name, cfg) in enumerate(chosen.items())
+    }
+    files = {name: save(model, tmp_path / f'{name}.pth') for name, model in models.items()}
+    sets = PromptSets(loaded(base, out_indices=(1, 3)), files)
+    names = ['vpt', 'gated', 'lspt', 'late', 'gated', 'vpt']
+    outs = sets(images, names)
+    assert len(outs) == 2
+    for row, name in enumerate(names):
+        for out, expected in zip(outs, models[name](images[row : row + 1]), strict=True):
+            torch.testing.assert_close(out[row : row + 1], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_one_pass_for_sets_of_one_method(base, images, tmp_path, monkeypatch):
+    cfg = {'type': 'LSPT', 'num_tokens': 2}
+    files = {n: save(tuned(base, cfg, i), tmp_path / f'{n}.pth') for i, n in enumerate('ab')}
+    # Another dropout in training makes no other function.
+    dropout = tuned(base, {**cfg, 'dropout': 0.1}, 5)
+    sets = PromptSets(loaded(base), {**files, 'c': save(dropout, tmp_path / 'c.pth')})
+    sizes = []
+    block = sets.vit.layers[0]
+    monkeypatch.setattr(
+        block, 'forward', lambda x, old=block.forward: sizes.append(len(x)) or old(x)
+    )
+    sets(images, ['a', 'b', 'c', 'a', 'b', 'c'])
+    assert sizes == [6]
+
+
+def test_one_vit_in_memory(base, images, tmp_path):
+    cfg = {'type': 'VPT', 'num_tokens': 2}
+    plain = loaded(base)
+    files = {n: save(tuned(base, cfg, i), tmp_path / f'{n}.pth') for i, n in enumerate('abcd')}
+    sets = PromptSets(plain, files)
+    own = sum(p.numel() for p in plain.parameters())
+    assert sum(p.numel() for p in sets.parameters()) == own + 4 * 2 * 16
+    assert not any(p.requires_grad for p in sets.sets.parameters())
+    assert not sets.train().sets['a'].training
+    # The plain ViT is still that.
+    assert torch.equal(plain(images)[0], loaded(base)(images)[0])
+
+
+def test_heads_come_along(base, tmp_path):
+    model = tuned(base, {'type': 'VPT', 'num_tokens': 2}, 0)
+    head = nn.Linear(16, 3)
+    path = save(model, tmp_path / 'a.pth', **{f'head.{k}': v for k, v in head.state_dict().items()})
+    sets = PromptSets(loaded(base), {'a': path})
+    assert torch.equal(sets.others['a']['head.weight'], head.weight)
+    assert set(sets.others['a']) == {'head.weight', 'head.bias'}
+
+
+def test_another_base_is_refused(base, tmp_path):
+    path = save(tuned(base, {'type': 'VPT', 'num_tokens': 2}, 0), tmp_path / 'a.pth')
+    torch.save({'model': tiny_vit(seed=3).state_dict()}, tmp_path / 'other.pth')
+    with pytest.raises(InputError, match='fingerprint'):
+        PromptSets(loaded(str(tmp_path / 'other.pth')), {'a': path})
+    with pytest.raises(InputError, match='no weights'):
+        PromptSets(vit(), {'a': path})
+
+
+def test_a_file_that_tunes_the_vit_is_refused(base, tmp_path):
+    model = tuned(base, {'type': 'VPT', 'num_tokens': 2}, 0, tune='prompts+bias')
+    with torch.no_grad():
+        model.layers[1].ln1.bias.add_(1.0)
+    with pytest.raises(InputError, match='of its own'):
+        PromptSets(loaded(base), {'a': save(model, tmp_path / 'a.pth')})
+
+
+def test_a_full_checkpoint_is_refused(base, tmp_path):
+    model = tuned(base, {'type': 'VPT', 'num_tokens': 2}, 0)
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'full.pth')
+    with pytest.raises(InputError, match='not a prompt-only checkpoint'):
+        PromptSets(loaded(base), {'a': str(tmp_path / 'full.pth')})
+
+
+def test_names(base, images, tmp_path):
+    path = save(tuned(base, {'type': 'VPT', 'num_tokens': 2}, 0), tmp_path / 'a.pth')
+    sets = PromptSets(loaded(base), {'a': path})
+    with pytest.raises(ValueError, match="'b'; there are a"):
+        sets(images, 'b')
+    with pytest.raises(ValueError, match='2 names for 6 images'):
+        sets(images, ['a', 'a'])
+    with pytest.raises(InputError, match='already'):
+        sets.add('a', path)

@@ -1,0 +1,165 @@
+"""Turn a run's checkpoint into a file to share: no training state, a hash in its name, a card.
+
+python tools/model_converters/publish_model.py CONFIG CHECKPOINT OUT --prompts-only \\
+    --dataset 'CamVid, 11 classes' --metric 'mIoU 34.2' --base-licence CC-BY-NC-4.0
+
+writes OUT-<hash>.pth and OUT-<hash>.md. With --prompts-only (the default) the frozen ViT is left
+out: whoever loads the file needs the base it names. With --merged everything is in the file.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from mmengine.registry import MODELS
+
+import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.checkpoints import read_checkpoint
+from lspt_mm.checkpoints.prompts import UNKNOWN, frozen_base, record_of, without_base
+from lspt_mm.checkpoints.publishing import (
+    model_card,
+    plain_dataset_meta,
+    public_source,
+    write_published,
+)
+from lspt_mm.engine.checkpoints import META, check_fit, records_in_meta, records_json, size_table
+from lspt_mm.engine.launch import input_errors_as_messages, load_config, prepare_for_cpu
+from lspt_mm.errors import InputError
+from lspt_mm.models import PromptedViT
+
+CONTENT = {
+    'prompts': 'Everything of the model but the frozen ViT, which is loaded from the base below.',
+    'merged': 'The whole model, the ViT included.',
+}
+
+
+def parse_args() -> argparse.Namespace:
+    """Options of publishing."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help="the run's config")
+    parser.add_argument('checkpoint', help='its checkpoint, full or prompt-only')
+    parser.add_argument('out', type=Path, help='folder and name of the files, without suffix')
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
+        '--prompts-only', dest='kind', action='store_const', const='prompts', default='prompts',
+        help='leave out the frozen ViT (default)',
+    )  # fmt: skip
+    kind.add_argument(
+        '--merged', dest='kind', action='store_const', const='merged', help='keep the ViT'
+    )
+    parser.add_argument(
+        '--without-head', action='store_true', help='leave out all but the backbone: the prompts'
+    )
+    parser.add_argument('--format', choices=('pth', 'safetensors'), default='pth')
+    parser.add_argument('--pretrained', help="file of the ViT's weights, instead of the config's")
+    parser.add_argument(
+        '--base-source', help='to be recorded as where the base can be had, such as a URL '
+        '(with #sha256=... behind it if you know it), instead of what the run was given',
+    )  # fmt: skip
+    parser.add_argument('--dataset', help='for the card: what it was trained on')
+    parser.add_argument('--metric', help='for the card: what was measured, and on what')
+    parser.add_argument('--base-licence', help="for the card: the licence of the base's weights")
+    parser.add_argument('--licence', help='for the card: the licence of what is published')
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
+    parser.set_defaults(cfg_options=None, launcher='none', local_rank=0, work_dir=None,
+                        data_root=None)  # fmt: skip
+    return parser.parse_args()
+
+
+def load_model(args: argparse.Namespace, cfg) -> torch.nn.Module:
+    """The model with the checkpoint in it, and its base's source known."""
+    if args.pretrained:
+        cfg.model.backbone.pretrained = args.pretrained
+    prepare_for_cpu(cfg)
+    try:
+        model = MODELS.build(cfg.model)
+    except (TypeError, ValueError, KeyError) as error:
+        raise InputError(f'the config cannot be built: {error}') from error
+    content = read_checkpoint(args.checkpoint)
+    try:
+        check_fit(model, content)
+        missing = model.load_state_dict(content.get('state_dict', content), strict=False)[0]
+    except InputError as error:
+        raise InputError(f'{args.checkpoint}: {error}') from error
+    if missing:
+        raise InputError(f'{args.checkpoint}: lacks {", ".join(missing[:4])}')
+    known = records_in_meta(content.get('meta') or {})
+    for name, vit in vits_of(model).items():
+        if vit.weights_from != UNKNOWN:
+            continue
+        if name not in known:
+            raise InputError(
+                f'{args.checkpoint}: does not say which ViT it was trained on; it was not written '
+                "by this library's PromptCheckpointHook"
+            )
+        vit.weights_from, vit.altered = known[name].source, tuple(known[name].altered)
+    return model
+
+
+def vits_of(model) -> dict:
+    """All PromptedViT of a model by name."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, PromptedViT)}
+
+
+def publish(args: argparse.Namespace) -> None:
+    """Write the file and its card."""
+    cfg = load_config(args)
+    model = load_model(args, cfg)
+    vits = vits_of(model)
+    if not vits:
+        raise InputError(f'{args.config}: its model has no PromptedViT')
+    state = {k: v.contiguous() for k, v in model.state_dict().items()}
+    records = {}
+    for name, vit in vits.items():
+        if args.kind == 'prompts' and vit.tune == 'full':
+            raise InputError("tune='full': nothing of the ViT is frozen; publish it --merged")
+        source = args.base_source or vit.weights_from
+        if source == UNKNOWN:
+            raise InputError(
+                f'{args.checkpoint}: says not where its ViT came from; name it: --base-source'
+            )
+        records[name] = record_of(vit, public_source(source))
+        if args.kind == 'prompts':
+            state = without_base(state, name, frozen_base(vit), records[name])
+    if args.without_head:
+        state = {k: v for k, v in state.items() if k.startswith(tuple(f'{n}.' for n in vits))}
+    meta = (read_checkpoint(args.checkpoint).get('meta') or {}).get('dataset_meta')
+    path = write_published(
+        args.out, f'.{args.format}', state,
+        {'dataset_meta': plain_dataset_meta(meta), META: records_json(records)},
+    )  # fmt: skip
+    facts = {
+        'Content': 'prompts alone, no head' if args.without_head else 'prompts and head',
+        'Data set': args.dataset or 'not stated',
+        'Metric': args.metric or 'not stated',
+        'Licence of the base': args.base_licence or 'not stated: ask where the base came from',
+        'Licence': args.licence or 'not stated',
+    }
+    sizes = size_table(state)
+    card = path.with_suffix('.md')
+    text = model_card(path, records, sizes, public_config(cfg), CONTENT[args.kind], facts)
+    card.write_text(text, encoding='utf-8')
+    print(f'{sizes}\nwritten: {path} ({path.stat().st_size / 1e6:.3f} MB) and {card.name}')
+
+
+def public_config(cfg) -> str:
+    """The config's text, its paths to weights without the folders of this machine."""
+    cfg = cfg.copy()
+    backbone = cfg.model.backbone
+    if backbone.get('pretrained'):
+        backbone.pretrained = public_source(backbone.pretrained)
+    cfg.work_dir = None
+    return cfg.pretty_text
+
+
+def main() -> None:
+    """Publish."""
+    args = parse_args()
+    with input_errors_as_messages(args.debug):
+        publish(args)
+
+
+if __name__ == '__main__':
+    main()
