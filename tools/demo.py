@@ -189,13 +189,14 @@ def main() -> None:
     heading('Publishing the prompts and the head, and testing the published file', start)
     miou = results[args.method]['mIoU']
     published = publish(args.method, args.out, scenes, vit, miou)
+    size = published.stat().st_size / 1e6
+    print(f'the same mIoU from {published}: {size:.2f} MB, without the ViT')
     (args.out / f'result_{args.method}.json').write_text(json.dumps(results, indent=2) + '\n')
     count = 8 if args.quick else SCENES['test']
     heading(f'mIoU on {count} test scenes, neither tuned on nor selected on', start)
     for name, metrics in results.items():
         title = 'the same head, no prompts' if name == BASELINE else f'UPerNet with {name} prompts'
         print(f'{title:<30} {metrics["mIoU"]:6.2f}')
-    print(f'The same from {published} ({published.stat().st_size / 1e6:.2f} MB, without the ViT)')
 
 
 if __name__ == '__main__':

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from pathlib import Path
 
 import pytest
 from miniatures import TOOLS, once, run_command
@@ -34,6 +35,20 @@ def test_both_results_are_printed_last(demo):
     assert [float(line.split()[-1]) for line in last] == [
         pytest.approx(results[name]['mIoU'], abs=0.005) for name in ('lspt', 'frozen')
     ]
+
+
+def test_the_published_file_is_small_and_was_tested(demo):
+    out = (demo / 'stdout.txt').read_text()
+    (path,) = (demo / 'out' / 'published').glob('lspt-*.pth')
+    assert f'the same mIoU from {Path("out") / "published" / path.name}' in out.replace(
+        f'{demo}/', ''
+    )
+    full = next((demo / 'out' / 'lspt').glob('iter_*.pth'))
+    assert path.stat().st_size < full.stat().st_size
+    assert 'rendered scenes' in path.with_suffix('.md').read_text()
+    (tested,) = (demo / 'out' / 'lspt' / 'test_published').glob('*/*.json')
+    results = json.loads((demo / 'out' / 'result_lspt.json').read_text())
+    assert json.loads(tested.read_text())['mIoU'] == results['lspt']['mIoU']
 
 
 def test_pictures(demo):
