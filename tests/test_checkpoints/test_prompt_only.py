@@ -232,6 +232,22 @@ def test_without_prompts(base, images):
     assert torch.equal(fresh.backbone(images)[0], model.backbone(images)[0])
 
 
+def test_megabytes_on_vit_b(tmp_path):
+    """VPT-shallow with a linear head of 200 classes: under 2 MB where the whole is 344 MB."""
+    from lspt_mm.checkpoints.writing import write_checkpoint
+
+    vit = PromptedViT('base', prompter={'type': 'VPT', 'num_tokens': 100})
+    vit.altered = ()
+    state = {f'backbone.{k}': v for k, v in vit.state_dict().items()}
+    state.update({'head.fc.weight': torch.zeros(200, 768), 'head.fc.bias': torch.zeros(200)})
+    record = record_of(vit, 'mae_pretrain_vit_base.pth')
+    small = without_base(state, 'backbone', frozen_base(vit), record)
+    write_checkpoint(tmp_path / 'small.pth', small, {})
+    size = (tmp_path / 'small.pth').stat().st_size
+    assert 4 * (76800 + 200 * 769) <= size < 1e6
+    assert sum(4 * v.numel() for v in state.values()) == pytest.approx(344e6, rel=0.005)
+
+
 # ---- never at random --------------------------------------------------------------------------
 
 
