@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import importlib.util
 import inspect
 from typing import Any, Iterable, Optional, Set
 
@@ -134,9 +135,12 @@ def arguments_of(type_name) -> Optional[Set[str]]:
 def _find_class(name: str):
     from lspt_mm.registry import PROMPTERS
 
+    scope = DefaultScope.get_current_instance()
+    if scope is not None and importlib.util.find_spec(scope.scope_name):
+        # A scope's registries exist only once its package has made them.
+        importlib.import_module(f'{scope.scope_name}.registry')
     roots = [r for r in vars(mmengine.registry).values() if isinstance(r, Registry)]
     for registry in [PROMPTERS, *roots]:
-        scope = DefaultScope.get_current_instance()
         child = registry._children.get(scope.scope_name) if scope else None
         for candidate in (child, registry):
             found = None

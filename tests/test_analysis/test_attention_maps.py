@@ -118,3 +118,18 @@ def test_leaves_no_trace():
     assert torch.equal(vit(img)[0], before)
     assert not any(m.cls.requires_grad or m.prompts.requires_grad for m in maps)
     assert all(p.grad is None for p in vit.parameters())
+
+
+def test_gated_prompts_that_enter_late():
+    # Blocks before have no temperature; asking for one found another block's, or none at all.
+    for start in (2, 3):
+        prompter = {'type': 'GatedPrompt', 'num_tokens': 2, 'start_block': start}
+        vit = build(prompter=prompter)
+        vit.prompter.temperatures.data = torch.linspace(0.5, 2, 4 - start).double()
+        at = {start + i - 1: t for i, t in enumerate(vit.prompter.temperatures.tolist())}
+        check(vit, images(), (2, 2), at)
+
+
+def test_registers_are_neither_class_token_nor_prompts():
+    vit = build(num_registers=2, prompter=LSPT)
+    check(vit, images(), (2, 2))

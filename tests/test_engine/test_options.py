@@ -2,9 +2,10 @@
 
 import argparse
 import copy
+import sys
 
 import pytest
-from miniatures import CONFIGS
+from miniatures import CONFIGS, TOOLS, run_command
 from mmengine.config import Config, DictAction
 from mmengine.registry import DefaultScope
 
@@ -279,3 +280,12 @@ def test_arguments_of_follows_kwargs_to_base_classes():
     assert {'split', 'data_root', 'img_suffix', 'pipeline'} <= names
     assert {'num_tokens', 'gspc', 'rank'} <= arguments_of('LSPT')
     assert arguments_of('NoSuchClass') is None
+
+
+def test_in_a_process_that_has_not_imported_mmseg(tmp_path):
+    """As the tools do it: other tests' imports must not be what makes a typo known."""
+    done = run_command(
+        sys.executable, TOOLS / 'train.py', CONFIGS / 'lspt_upernet_ade20k.py', '--cfg-options',
+        'model.backbne.tune=full', cwd=tmp_path,
+    )  # fmt: skip
+    assert done.code == 2 and 'did you mean backbone' in done.err, done.err[-2000:]

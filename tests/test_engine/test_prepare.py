@@ -130,3 +130,32 @@ def test_bad_arguments(bad):
     (name,) = bad
     with pytest.raises(InputError, match=name):
         PreparePromptsHook(**bad)
+
+
+def test_prompts_of_a_run_that_is_resumed_are_not_started_anew():
+    run = runner()
+    run.iter = 7
+    before = run.model.backbone.prompter.right.clone()
+    with pytest.raises(InputError, match='iteration 7'):
+        PreparePromptsHook().before_train(run)
+    assert torch.equal(run.model.backbone.prompter.right, before)
+
+
+@pytest.mark.parametrize('seed', ['abc', -1, 1.5])
+def test_a_bad_seed(seed):
+    with pytest.raises(InputError, match='seed'):
+        PreparePromptsHook(seed=seed)
+
+
+def test_a_config_without_the_hook():
+    from lspt_mm.engine.prepare import check_prepared_somewhere
+
+    run = runner()
+    run.hooks = []
+    with pytest.raises(InputError, match='PreparePromptsHook'):
+        check_prepared_somewhere(run)
+    run.hooks = [PreparePromptsHook()]
+    check_prepared_somewhere(run)
+    run = runner({'type': 'VPT', 'num_tokens': 2})
+    run.hooks = []
+    check_prepared_somewhere(run)

@@ -141,7 +141,7 @@ def literal_vpt(p, cfg, step, seen, patches, memory):
 
 def literal_fourier(prompts, share):
     """Re of the double sum over tokens and channels, for the first share of P prompts."""
-    m = round(share * prompts.size(0))
+    m = int(share * prompts.size(0) + 0.5)
 
     def angles(size):
         k = torch.arange(size, dtype=prompts.dtype)

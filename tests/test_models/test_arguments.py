@@ -47,11 +47,14 @@ BAD = {
         ('forget_bias', None),
         ('forget_bias', math.nan),
         ('forget_bias', math.inf),
+        ('forget_bias', 1e39),  # infinite in float32
+        ('forget_bias', 10**400),
     ],
     'GatedPrompt': [
         ('gate_init', 'a'),
         ('gate_init', math.nan),
         ('gate_init', None),
+        ('gate_init', 1e39),
         ('hard', 1),
         ('shaping', 'no'),
     ],
@@ -69,6 +72,7 @@ BAD = {
         ('trained_right', 1.5),
         ('ln1', None),
         ('epsilon', 0),
+        ('epsilon', 1e-13),  # of the size of rounding
         ('epsilon', -1e-3),
         ('epsilon', math.inf),
         ('epsilon', 'a'),
@@ -133,6 +137,20 @@ def test_bad_prompter_argument(method, name, value):
 @pytest.mark.parametrize(
     ('name', 'value'),
     [
+        ('out_indices', []),
+        ('out_indices', ()),
+        ('out_indices', (-1, DEPTH - 1)),
+        ('img_size', 'abc'),
+        ('img_size', 0),
+        ('img_size', (32, 32, 3)),
+        ('img_size', (32, -1)),
+        ('patch_size', 0),
+        ('patch_size', 8.0),
+        ('num_registers', -1),
+        ('num_registers', 1.0),
+        ('with_cp', 'no'),
+        ('final_norm', 'no'),
+        ('with_cls_token', 'no'),
         ('prompter', {'type': 'Nonsense'}),
         ('prompter', {'type': None}),
         ('prompter', {'type': 3}),
@@ -276,3 +294,17 @@ def test_prompts_after_the_last_output_are_refused():
     # They would be trainable and never get a gradient.
     with pytest.raises(ValueError, match=r'out_indices=\[0\]'):
         vit(prompter=dict(METHODS['lspt']), out_indices=[0])
+
+
+@pytest.mark.parametrize('tune', ['full', 'bias', 'partial-1'])
+def test_what_is_trained_behind_the_last_output(tune):
+    with pytest.raises(ValueError, match='never get a gradient'):
+        vit(tune=tune, out_indices=0, out_type='raw')
+    vit(tune='nothing', out_indices=0, out_type='raw')
+
+
+def test_prompts_are_asked_for_before_they_enter():
+    prompter = {'type': 'VPT', 'num_tokens': 2, 'start_block': DEPTH}
+    with pytest.raises(ValueError, match=f'enter at block {DEPTH}'):
+        vit(prompter=prompter, out_type='avg_prompts', out_indices=(0, -1))
+    vit(prompter=prompter, out_type='avg_prompts', out_indices=-1)

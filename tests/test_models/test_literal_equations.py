@@ -153,8 +153,8 @@ def test_avg_prompts_of_dropped_prompts_says_so():
         model(images())
 
 
-def test_avg_prompts_before_prompts_enter_says_so():
-    model = build({'type': 'LSPT', 'num_tokens': 2, 'start_block': 2}, out_type='avg_prompts',
-                  out_indices=(0, 2))  # fmt: skip
-    with pytest.raises(ValueError, match='block 1 has no prompts'):
+def test_avg_prompts_behind_the_last_block_with_prompts_says_so():
+    prompter = dict(METHODS['vpt-deep'], deep_blocks=1, afterwards='drop')
+    model = build(prompter, out_type='avg_prompts', out_indices=(0, 2))
+    with pytest.raises(ValueError, match='block 3 has no prompts'):
         model(images())

@@ -142,6 +142,8 @@ def test_fourier_without_share_is_vpt():
 def test_number_of_fourier_prompts():
     counts = {share: FourierPrompt(10, share=share).num_fourier for share in (0, 0.14, 0.16, 1)}
     assert counts == {0: 0, 0.14: 1, 0.16: 2, 1: 10}
+    # Halves count as a whole, so that one prompt at the default share is a Fourier prompt.
+    assert [FourierPrompt(n).num_fourier for n in (1, 2, 3, 4, 5)] == [1, 1, 2, 2, 3]
 
 
 @pytest.mark.parametrize('gspc', [False, True])

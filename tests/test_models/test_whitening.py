@@ -220,3 +220,43 @@ def test_too_few_tokens_say_so(start):
     with pytest.raises(ValueError, match='16 patch tokens .* 17 prompts; .* num_images'):
         prompter.prepare(model, [many_images(1)])
     assert prompter.needs_preparation
+
+
+# ---- what cannot be started from ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'cfg',
+    [{'type': 'BilinearPrompt', 'num_tokens': 2, 'rank': 3}, {'type': 'VPT', 'num_tokens': 2}],
+)
+def test_methods_that_do_not_start_from_data(cfg):
+    model = build(cfg)
+    before = {k: v.clone() for k, v in model.prompter.state_dict().items()}
+    with pytest.raises(ValueError, match='does not start from data'):
+        model.prompter.prepare(model, [many_images(1)])
+    assert all(torch.equal(v, before[k]) for k, v in model.prompter.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    'cfg',
+    [
+        {'type': 'BilinearPrompt', 'num_tokens': 2, 'rank': 3, 'start': 'whiten'},
+        {'type': 'SelfPrompt', 'num_tokens': 2, 'start': 'sample'},
+        {'type': 'SelfPrompt', 'num_tokens': 2, 'start': 'kmeans'},
+    ],
+    ids=str,
+)
+def test_images_that_are_not_finite(cfg):
+    model = build(cfg)
+    bad = many_images(2)
+    bad[1, 0, 3, 3] = float('nan')
+    with pytest.raises(ValueError, match='not finite'):
+        model.prompter.prepare(model, [bad])
+    assert model.prompter.needs_preparation
+
+
+def test_the_smallest_epsilon_counts_all_directions_without_variance():
+    model = build({'type': 'BilinearPrompt', 'num_tokens': 2, 'mode': 'fwhiten', 'epsilon': 1e-12})
+    one = many_images(1)[:, :, :PATCH, : 2 * PATCH]  # two patches: two directions at the most
+    result = whiten(model, [one], [1], 1e-12)[1]
+    assert result.weak >= D - 2 and result.matrix.isfinite().all()

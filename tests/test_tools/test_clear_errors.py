@@ -361,3 +361,31 @@ def test_image_folder_without_val(cls, tmp_path):
     save_image(tmp_path / 'images/train/ant/0.jpg')
     run = train(cls / 'mini_cls.py', '--data-root', tmp_path / 'images', cwd=tmp_path)
     refused(run, 'images/val')
+
+
+# ---- what MMEngine builds late ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('option', 'word'),
+    [
+        ('train_dataloader.batch_size=0', 'batch_size'),
+        ('optim_wrapper.optimizer.lr=-1', '-1'),
+        ('train_cfg.max_epochs=abc', 'abc'),
+        ('model.backbone.patch_size=0', 'patch_size=0'),
+        ('model.backbone.tune=nothing', "tune='nothing'"),
+        ('load_from=nope.pth', 'nope.pth'),
+    ],
+)
+def test_values_that_a_class_refuses(option, word, cls, tmp_path):
+    refused(train(cls / 'mini_cls.py', '--cfg-options', option, cwd=tmp_path), word)
+
+
+def test_a_method_that_starts_from_data_without_its_hook(cls, tmp_path):
+    (tmp_path / 'own.py').write_text(
+        f"_base_ = '{cls / 'mini_cls.py'}'\n"
+        "custom_hooks = [dict(type='lspt_mm.BackboneWeightsHook')]\n"
+        "model = dict(backbone=dict(prompter=dict(\n"
+        "    _delete_=True, type='SelfPrompt', num_tokens=3, start='kmeans')))\n"
+    )
+    refused(train(tmp_path / 'own.py', cwd=tmp_path), 'PreparePromptsHook', 'SelfPrompt')

@@ -1,7 +1,7 @@
 """Sizes of checkpoints for every method on ViT-B/16, as files: a Markdown table.
 
-For the prompters of configs/lspt_upernet_ade20k.py and configs/ade20k/, with a linear head; the ViT's values are
-random, which makes no difference to a file's size. Takes a minute and 1 GB of disk for a moment.
+For the prompters of configs/lspt_upernet_ade20k.py and configs/ade20k/, with a linear head; the
+ViT's values are random, which makes no difference to a file's size. Takes a minute.
 
 python tools/analysis_tools/checkpoint_sizes.py --classes 200
 """
