@@ -9,7 +9,8 @@ from torch.utils.checkpoint import checkpoint
 
 from lspt_mm.errors import InputError
 from lspt_mm.models.block import run_block
-from lspt_mm.models.prompters.base import Prompter, check_bool, check_int, check_size
+from lspt_mm.models.checks import check_arch, check_bool, check_int, check_out_indices, check_size
+from lspt_mm.models.prompters.base import Prompter
 from lspt_mm.models.tuning import apply_tune, check_tune, train_tuned_only
 from lspt_mm.registry import MODELS, PROMPTERS
 
@@ -100,7 +101,7 @@ class PromptedViT(VisionTransformer):
         init_cfg: Optional[dict] = None,
         **kwargs,
     ):
-        num_layers = self._check_arch(arch)
+        num_layers = check_arch(arch, self.arch_zoo)
         check_tune(tune, num_layers)
         if 'frozen_stages' in kwargs:
             raise ValueError("frozen_stages: not used here; say tune='nothing' or tune='partial-K'")
@@ -121,7 +122,7 @@ class PromptedViT(VisionTransformer):
             raise ValueError(f'pretrained={pretrained!r}: expected a path, a URL or None')
         super().__init__(
             arch,
-            out_indices=self._check_out_indices(out_indices, num_layers),
+            out_indices=check_out_indices(out_indices, num_layers),
             out_type=out_type,
             final_norm=final_norm,
             init_cfg=init_cfg,
@@ -158,43 +159,6 @@ class PromptedViT(VisionTransformer):
     def num_prefix_tokens(self) -> int:
         """E, the tokens before prompts and patches: class token and registers."""
         return self.num_extra_tokens + self.num_registers
-
-    @classmethod
-    def _check_arch(cls, arch) -> int:
-        """Number of blocks; ValueError for an architecture mmpretrain does not know."""
-        if isinstance(arch, str):
-            if arch.lower() not in cls.arch_zoo:
-                raise ValueError(f'arch={arch!r}: expected one of {sorted(cls.arch_zoo)} or a dict')
-            return cls.arch_zoo[arch.lower()]['num_layers']
-        keys = ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')
-        if not isinstance(arch, dict) or not all(
-            isinstance(arch.get(k), int) and arch[k] > 0 for k in keys
-        ):
-            raise ValueError(f'arch={arch!r}: expected a name or a dict of integers {keys}')
-        if arch['embed_dims'] % arch['num_heads']:
-            raise ValueError(
-                f'arch: embed_dims={arch["embed_dims"]} is not divisible by '
-                f'num_heads={arch["num_heads"]}'
-            )
-        return arch['num_layers']
-
-    @staticmethod
-    def _check_out_indices(out_indices, num_layers: int) -> list:
-        indices = [out_indices] if isinstance(out_indices, int) else out_indices
-        if not isinstance(indices, (list, tuple)):
-            raise ValueError(f'out_indices={out_indices!r}: expected an integer or a list of them')
-        if not indices:
-            raise ValueError('out_indices is empty: expected at least one block, such as -1')
-        for index in indices:
-            if not isinstance(index, int) or not -num_layers <= index < num_layers:
-                raise ValueError(
-                    f'out_indices={out_indices!r}: blocks are counted from 0 to {num_layers - 1} '
-                    f'here (or from -1 backwards), {index} is none'
-                )
-        counted = [index % num_layers for index in indices]
-        if len(set(counted)) < len(counted):
-            raise ValueError(f'out_indices={out_indices!r}: a block is named twice')
-        return counted
 
     def build_prompter(self, cfg: dict) -> Prompter:
         """A prompter for this ViT from ``dict(type=..., **arguments)``."""

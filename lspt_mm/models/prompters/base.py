@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lspt_mm.models.checks import check_int, check_number
 from lspt_mm.signatures import constructor_arguments, constructor_defaults
 
 
@@ -154,39 +155,3 @@ def vpt_uniform(*shape: int, patch_size: int, embed_dims: int) -> nn.Parameter:
     """
     bound = math.sqrt(6.0 / (3 * patch_size * patch_size + embed_dims))
     return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))
-
-
-def check_int(name: str, value, least: int, most: Optional[int] = None) -> None:
-    """Raise ValueError unless ``value`` is an integer from ``least`` to ``most``."""
-    ok = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    if not ok or (most is not None and value > most):
-        span = f'of at least {least}' if most is None else f'from {least} to {most}'
-        raise ValueError(f'{name}={value!r}: expected an integer {span}')
-
-
-def check_number(name: str, value) -> None:
-    """Raise ValueError unless ``value`` is a finite number."""
-    ok = isinstance(value, (int, float)) and not isinstance(value, bool)
-    # What is beyond float32 is infinite in a parameter (and NaN compares as False).
-    if not (ok and abs(value) <= torch.finfo(torch.float32).max):
-        raise ValueError(f'{name}={value!r}: expected a finite number (of float32)')
-
-
-def check_size(name: str, value) -> None:
-    """Raise ValueError unless ``value`` is an integer of at least 1, or a pair of them."""
-    pair = value if isinstance(value, (list, tuple)) and len(value) == 2 else (value, value)
-    for side in pair:
-        if not isinstance(side, int) or isinstance(side, bool) or side < 1:
-            raise ValueError(f'{name}={value!r}: expected an integer of at least 1 or a pair')
-
-
-def check_choice(name: str, value, choices) -> None:
-    """Raise ValueError unless ``value`` is one of ``choices``."""
-    if value not in choices:
-        raise ValueError(f'{name}={value!r}: expected one of {", ".join(map(repr, choices))}')
-
-
-def check_bool(name: str, value) -> None:
-    """Raise ValueError unless ``value`` is True or False."""
-    if not isinstance(value, bool):
-        raise ValueError(f'{name}={value!r}: expected True or False')

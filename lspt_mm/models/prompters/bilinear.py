@@ -5,13 +5,8 @@ from typing import Iterable, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from lspt_mm.models.prompters.base import (
-    Prompter,
-    check_bool,
-    check_choice,
-    check_int,
-    check_number,
-)
+from lspt_mm.models.checks import check_bool, check_choice, check_int, check_number
+from lspt_mm.models.prompters.base import Prompter
 from lspt_mm.models.prompters.whitening import whiten
 from lspt_mm.registry import PROMPTERS
 

@@ -5,7 +5,8 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from lspt_mm.models.prompters.base import Prompter, check_bool, check_number, vpt_uniform
+from lspt_mm.models.checks import check_bool, check_number
+from lspt_mm.models.prompters.base import Prompter, vpt_uniform
 from lspt_mm.registry import PROMPTERS
 
 #: The range of a temperature (the authors' code).

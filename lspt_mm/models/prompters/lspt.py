@@ -6,14 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lspt_mm.models.prompters.base import (
-    Prompter,
-    check_bool,
-    check_choice,
-    check_int,
-    check_number,
-    vpt_uniform,
-)
+from lspt_mm.models.checks import check_bool, check_choice, check_int, check_number
+from lspt_mm.models.prompters.base import Prompter, vpt_uniform
 from lspt_mm.models.prompters.lstm_cells import DiagonalCell, FullCell, LowRankCell
 from lspt_mm.registry import PROMPTERS
 

@@ -8,7 +8,7 @@ from scipy.cluster.vq import kmeans2
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lspt_mm.models.prompters.base import check_choice, check_int
+from lspt_mm.models.checks import check_choice, check_int
 from lspt_mm.models.prompters.preparation import patch_tokens
 from lspt_mm.models.prompters.vpt import VPT
 from lspt_mm.registry import PROMPTERS

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from lspt_mm.models.prompters.base import check_number
+from lspt_mm.models.checks import check_number
 from lspt_mm.models.prompters.vpt import VPT
 from lspt_mm.registry import PROMPTERS
 
