@@ -16,6 +16,7 @@ from lspt_mm.engine.launch import (
     load_config,
     run,
 )
+from lspt_mm.engine.preflight import check_vit_file
 from lspt_mm.errors import InputError
 
 
@@ -43,6 +44,7 @@ def apply_options(cfg, args: argparse.Namespace) -> None:
     if not Path(args.checkpoint).is_file():
         raise InputError(f'checkpoint {args.checkpoint}: no such file')
     if args.pretrained:
+        check_vit_file(args.pretrained)
         cfg.model.backbone.pretrained = args.pretrained
     cfg.load_from = args.checkpoint
     cfg.resume = False

@@ -7,6 +7,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from mmengine.runner import find_latest_checkpoint
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.checkpoints import read_checkpoint
@@ -65,8 +66,20 @@ def apply_options(cfg, args: argparse.Namespace) -> None:
         if args.resume != 'auto':
             if not Path(args.resume).is_file():
                 raise InputError(f'--resume {args.resume}: no such checkpoint file')
-            read_checkpoint(args.resume)  # refuses here what MMEngine would fail on
+            check_resumable(args.resume)
             cfg.load_from = args.resume
+        elif (latest := find_latest_checkpoint(cfg.work_dir)) is not None:
+            check_resumable(latest)
+
+
+def check_resumable(path: str) -> None:
+    """Refuse here what MMEngine would fail on."""
+    meta = read_checkpoint(path).get('meta')
+    if not isinstance(meta, dict) or not {'iter', 'epoch'} <= set(meta):
+        raise InputError(
+            f'--resume {path}: holds no state of a training run (a published file?); to start a '
+            f'new run from it: --cfg-options load_from={path}'
+        )
 
 
 def turn_on_amp(cfg) -> None:

@@ -57,7 +57,7 @@ def load_backbone(
     """
     tensors, _, report = fit_backbone(vit, source, grid)
     vit.load_state_dict(tensors, strict=False)
-    vit.weights_from = source
+    vit.weights_from = str(source)
     vit.altered = altered(report)
     print_log(describe(source, report), logger='current')
     return report
@@ -67,7 +67,8 @@ def fit_backbone(
     vit: nn.Module, source: str, grid: Optional[Tuple[int, int]] = None
 ) -> Fitted:
     """What :func:`load_backbone` would load, without loading it."""
-    mapped = read_vit(source, grid)
+    source = str(source)
+    mapped = read_vit(source, grid, likely=tuple(vit.patch_resolution))
     wanted = vit.backbone_state_dict()
     original = dict(mapped.tensors)
     if vit.out_type in POOLED and 'ln2.weight' in original and 'ln1.weight' not in original:
@@ -151,7 +152,12 @@ def _check(source, vit, wanted, tensors, fresh, num_heads) -> None:
             f'{source}: these weights do not fit the model; {"; ".join(problems)}; likely cause: '
             f'{"; ".join(causes)}'
         )
-    bad = [k for k in wanted if k in tensors and not _is_sound(tensors[k])]
+    check_sound(source, {k: tensors[k] for k in wanted if k in tensors})
+
+
+def check_sound(source: str, tensors: Dict[str, Tensor]) -> None:
+    """Raise InputError for tensors that are no weights: of integers, sparse, not finite."""
+    bad = [k for k, tensor in tensors.items() if not _is_sound(tensor)]
     if bad:
         raise InputError(
             f'{source}: tensors that are not of finite floating point numbers: {some(bad)}; the '
@@ -160,7 +166,9 @@ def _check(source, vit, wanted, tensors, fresh, num_heads) -> None:
 
 
 def _is_sound(tensor: Tensor) -> bool:
-    return tensor.is_floating_point() and bool(torch.isfinite(tensor).all())
+    if tensor.layout is not torch.strided or not tensor.is_floating_point():
+        return False
+    return bool(torch.isfinite(tensor.float()).all())
 
 
 def some(items: List[str], shown: int = 4) -> str:

@@ -30,6 +30,12 @@ def split_sha256(source: str) -> Location:
     """
     found = _SHA256.search(source)
     if not found:
+        if is_url(source) and '#' in source:
+            # HTTP would drop it without a word, and the check with it.
+            raise InputError(
+                f'{source}: behind a URL, # is expected to be followed by sha256= and 64 '
+                'hexadecimal digits'
+            )
         return Location(source, None)
     if len(found[1]) != 64:
         raise InputError(f'{source}: expected 64 hexadecimal digits after #sha256=')

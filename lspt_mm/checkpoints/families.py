@@ -36,7 +36,9 @@ _TIMM_TO_MMPRETRAIN = (
 )
 
 _VIT_KEYS = re.compile(
-    r'^((cls_token|dist_token|register_tokens|pos_embed)$|(patch_embed|layers|ln1|ln2|pre_norm)\.)'
+    r'^((cls_token|dist_token|register_tokens|pos_embed)$|(patch_embed|layers|ln1|ln2|pre_norm)\.'
+    # Of ViTs that compute something else: to be refused, not to be set aside.
+    r'|rope|rel_pos)'
 )
 
 #: What is set aside on purpose; the first pattern that matches a key names its kind.
@@ -68,7 +70,12 @@ class Mapped(NamedTuple):
     note: str = ''
 
 
-def to_mmpretrain(checkpoint: dict, grid: Optional[Tuple[int, int]] = None) -> Mapped:
+Grid = Tuple[int, int]
+
+
+def to_mmpretrain(
+    checkpoint: dict, grid: Optional[Grid] = None, likely: Optional[Grid] = None
+) -> Mapped:
     """Find a ViT in a checkpoint and rename its tensors as mmpretrain's ``VisionTransformer``.
 
     Known: MAE, MoCo v3, DINO, DINOv2, DeiT (official files), timm and its kin, mmpretrain with
@@ -78,6 +85,7 @@ def to_mmpretrain(checkpoint: dict, grid: Optional[Tuple[int, int]] = None) -> M
     Args:
         checkpoint: What :func:`read_checkpoint` returns.
         grid: Rows and columns of the position embedding's patches, where they are not a square.
+        likely: A grid that is taken where the number of patches is that of no square.
 
     Raises:
         ValueError: If there is no ViT in it; the message shows some of its keys.
@@ -85,7 +93,8 @@ def to_mmpretrain(checkpoint: dict, grid: Optional[Tuple[int, int]] = None) -> M
     state = unwrap(checkpoint)
     if jax_vit.is_jax(state):
         tensors, ignored, num_heads = jax_vit.to_mmpretrain(state)
-        return Mapped(join_extra_tokens(tensors, grid), ignored, 'JAX', num_heads, grid)
+        tensors = join_extra_tokens(tensors, grid, likely)
+        return Mapped(tensors, ignored, 'JAX', num_heads, _known_grid(tensors, grid, likely))
     prefix = _find_prefix(state)
     inner = {k[len(prefix) :]: k for k in state if k.startswith(prefix)}
     timm_names = any(k.startswith('blocks.') for k in inner)
@@ -103,8 +112,28 @@ def to_mmpretrain(checkpoint: dict, grid: Optional[Tuple[int, int]] = None) -> M
         family = family if 'MoCo v3' in family else 'MoCo v3, linear probe'
     if timm_names or 'dist_token' in tensors:
         # mmpretrain's own files, ours among them, are in that form already.
-        tensors = join_extra_tokens(tensors, grid)
+        tensors = join_extra_tokens(tensors, grid, likely)
+    if timm_names or grid:
+        grid = _known_grid(tensors, grid, likely)
     return Mapped(tensors, [k for k in state if k not in used], family, num_heads, grid)
+
+
+def _known_grid(tensors: Dict[str, Tensor], grid, likely) -> Optional[Grid]:
+    """Rows and columns of the patches of a joined position embedding, if they can be told."""
+    pos = tensors.get('pos_embed')
+    if pos is None or pos.ndim != 3:
+        return grid
+    patches = pos.size(1) - ('cls_token' in tensors)
+    if grid:
+        if min(grid) < 1 or grid[0] * grid[1] != patches:
+            raise ValueError(
+                f'grid={tuple(grid)}: its position embedding is of {patches} patches, '
+                f'{grid[0]}x{grid[1]} are {grid[0] * grid[1]}'
+            )
+        return tuple(grid)
+    if is_square(patches):
+        return (round(patches**0.5),) * 2
+    return tuple(likely) if likely and likely[0] * likely[1] == patches else None
 
 
 def unwrap(checkpoint: dict) -> dict:
@@ -124,7 +153,7 @@ def kinds_set_aside(keys: List[str]) -> Dict[str, List[str]]:
     return kinds
 
 
-def join_extra_tokens(tensors: Dict[str, Tensor], grid=None) -> Dict[str, Tensor]:
+def join_extra_tokens(tensors: Dict[str, Tensor], grid=None, likely=None) -> Dict[str, Tensor]:
     """Bring leading tokens and their position embeddings into the one form of :class:`Mapped`.
 
     A distillation token is a register token whose output nobody reads: the same function of the
@@ -138,7 +167,7 @@ def join_extra_tokens(tensors: Dict[str, Tensor], grid=None) -> Dict[str, Tensor
         return {**tensors, **({'register_tokens': more[0]} if more else {})}
     registers = sum(t.size(1) for t in more)
     if pos is not None:
-        rows = _rows_before_patches(pos.size(1), int(cls), registers, grid)
+        rows = _rows_before_patches(pos.size(1), int(cls), registers, grid, likely)
         extra, patches = pos[:, :rows], pos[:, rows:]
         if cls and rows == 0:
             extra = pos.new_zeros(1, 1, pos.size(2))
@@ -157,14 +186,20 @@ def _cat(tensors: List[Tensor]) -> Tensor:
     return cat(tensors, dim=1)
 
 
-def _rows_before_patches(length: int, cls: int, registers: int, grid) -> int:
+def _rows_before_patches(length: int, cls: int, registers: int, grid, likely) -> int:
     """How many rows of a position embedding stand before those of the patches."""
     candidates = sorted({cls + registers, cls, 0}, reverse=True)
     for rows in candidates:
         patches = length - rows
-        if patches == grid[0] * grid[1] if grid else is_square(patches):
+        if grid:
+            fits = patches == grid[0] * grid[1]
+        else:
+            # 6x8 patches and a class token are 49 as well: the model's grid, if it has 48, counts
+            # before a square without one.
+            fits = is_square(patches) or (likely and patches == likely[0] * likely[1])
+        if fits:
             return rows
-    return candidates[0] if not grid else cls  # of no known grid: the check of shapes reports it
+    return cls  # of no known grid: the check of shapes reports it
 
 
 def is_square(number: int) -> bool:
@@ -176,7 +211,7 @@ def _find_prefix(state: dict) -> str:
     endings = tuple(f'patch_embed.{name}.weight' for name in ('proj', 'projection'))
     found = {k[: -len(e)] for k in state for e in endings if isinstance(k, str) and k.endswith(e)}
     known = [p for p in _PREFIXES if p in found]
-    if known:
+    if len(known) == 1:
         return known[0]
     if len(found) == 1:
         return found.pop()

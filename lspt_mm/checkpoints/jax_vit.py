@@ -25,11 +25,17 @@ def is_jax(state: dict) -> bool:
 
 
 def _prefix(state: dict) -> Optional[str]:
-    for key in state:
-        found = re.match(r'(.*?)Transformer/encoderblock_0/', str(key))
-        if found:
-            return found[1]
-    return None
+    matches = (re.match(r'(.*?)Transformer/encoderblock_0/', str(key)) for key in state)
+    found = {m[1] for m in matches if m}
+    # A training file holds the optimizer's moments under the same names.
+    known = [p for p in ('params/img/', 'params/', 'opt/target/', '') if p in found]
+    if known:
+        return known[0]
+    if len(found) > 1:
+        raise ValueError(
+            f'several Vision Transformers in it, below {", ".join(sorted(found))}; keep one'
+        )
+    return found.pop() if found else None
 
 
 def to_mmpretrain(state: dict) -> Tuple[Dict[str, Tensor], List[str], Optional[int]]:

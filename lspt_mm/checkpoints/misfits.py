@@ -111,6 +111,8 @@ def _norms(wanted, tensors) -> List[str]:
         )
     if 'layers.0.attn.q_norm.weight' in tensors:
         found.append('the file normalises queries and keys, which this ViT does not')
+    if any(name.startswith(('rope', 'rel_pos')) for name in tensors):
+        found.append('the file has rotary or relative position embeddings, which this ViT has not')
     return found
 
 

@@ -9,11 +9,14 @@ base, and refuses when it is absent or another one.
 
 import hashlib
 import json
-from typing import Dict, Iterable, List, NamedTuple, Optional
+import logging
+from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from lspt_mm.checkpoints.backbone import altered as altered_by
 from lspt_mm.checkpoints.backbone import fit_backbone, some
 from lspt_mm.errors import InputError
 
@@ -21,6 +24,8 @@ from lspt_mm.errors import InputError
 RECORD = 'base_record'
 #: ``weights_from`` of a ViT that came with a state dict of which nothing else is known.
 UNKNOWN = 'a checkpoint'
+#: ``source`` in the record of a run on a random ViT.
+RANDOM = 'random values (--random-backbone)'
 
 
 class BaseRecord(NamedTuple):
@@ -28,8 +33,9 @@ class BaseRecord(NamedTuple):
 
     ``source``: as given to ``pretrained``. ``fingerprint``: sha256 of the tensors left out (see
     :func:`fingerprint`). ``arch``: the ViT's measures. ``prompter``: the method's config, None
-    without one. ``tune``: what was trained. ``altered``: frozen tensors that are not as the
-    base's file has them, and so are never left out.
+    without one. ``tune``: what was trained. ``output``: how the ViT's features are taken
+    (out_type, final_norm). ``left_out``: the tensors of the fingerprint; those that are not as the
+    base's file has them are never among them.
     """
 
     source: str
@@ -37,7 +43,8 @@ class BaseRecord(NamedTuple):
     arch: dict
     prompter: Optional[dict]
     tune: str
-    altered: List[str]
+    output: dict
+    left_out: List[str]
 
 
 def fingerprint(tensors: Dict[str, Tensor]) -> str:
@@ -73,10 +80,11 @@ def record_of(vit: nn.Module, source: str) -> BaseRecord:
     return BaseRecord(
         source=source,
         fingerprint=fingerprint(frozen_base(vit)),
+        left_out=sorted(frozen_base(vit)),
         arch=measures(vit),
         prompter=None if vit.prompter is None else dict(vit.prompter_cfg),
         tune=vit.tune,
-        altered=_altered(vit),
+        output=output_of(vit),
     )
 
 
@@ -138,7 +146,14 @@ def records_in(state: dict) -> Dict[str, BaseRecord]:
     }
 
 
-def bring_in_base(vit: nn.Module, state: dict, prefix: str) -> Optional[str]:
+class Base(NamedTuple):
+    """Where a base came from, and its tensors that are not as there (``PromptedViT.altered``)."""
+
+    source: str
+    altered: Tuple[str, ...]
+
+
+def bring_in_base(vit: nn.Module, state: dict, prefix: str) -> Optional[Base]:
     """Complete a prompt-only state dict with the base of its record, in place.
 
     Args:
@@ -147,8 +162,7 @@ def bring_in_base(vit: nn.Module, state: dict, prefix: str) -> Optional[str]:
         prefix: What stands before the backbone's names in it.
 
     Returns:
-        str: Where the base came from; None if there was nothing to do, or the ViT has the base
-        already.
+        Base: None if the state dict has no record.
 
     Raises:
         InputError: If the method is another one, or the base absent or another one.
@@ -157,15 +171,33 @@ def bring_in_base(vit: nn.Module, state: dict, prefix: str) -> Optional[str]:
     if tensor is None:
         return None
     record = from_tensor(tensor)
-    check_same_method(vit, record)
+    check_same_model(vit, record)
+    if record.output != output_of(vit):
+        print_log(
+            f"the checkpoint's features were taken with {record.output}, this model takes them "
+            f'with {output_of(vit)}: right for another task, wrong for its own head',
+            logger='current',
+            level=logging.WARNING,
+        )
     absent = [name for name in vit.backbone_state_dict() if prefix + name not in state]
-    found, source = _find_base(vit, record, absent)
+    found, source, resized = _find_base(vit, record, absent)
+    brought = {name for name in vit.backbone_state_dict() if prefix + name in state}
     state.update({prefix + name: found[name] for name in absent})
-    return source
+    return Base(source, tuple(sorted(brought.union(resized))))
 
 
-def check_same_method(vit: nn.Module, record: BaseRecord) -> None:
-    """Raise InputError if the prompts of ``record`` are of another method than ``vit``'s."""
+def output_of(vit: nn.Module) -> dict:
+    """How a ViT's features are taken."""
+    return {'out_type': vit.out_type, 'final_norm': vit.final_norm}
+
+
+def check_same_model(vit: nn.Module, record: BaseRecord) -> None:
+    """Raise InputError if ``record`` is of another ViT's measures or method than ``vit``."""
+    if record.arch != measures(vit):
+        raise InputError(
+            f'the checkpoint is of a ViT with {_measures_told(record.arch)}, the config says '
+            f'{_measures_told(measures(vit))}; use the config of its own run'
+        )
     theirs, ours = record.prompter, None if vit.prompter is None else vit.prompter_cfg
     if (theirs and theirs['type']) != (ours and ours['type']):
         raise InputError(
@@ -184,6 +216,10 @@ def check_same_method(vit: nn.Module, record: BaseRecord) -> None:
             )
 
 
+def _measures_told(arch: dict) -> str:
+    return ', '.join(f'{key}={value}' for key, value in arch.items())
+
+
 def _plain(value):
     return list(value) if isinstance(value, tuple) else value
 
@@ -193,18 +229,20 @@ def _called(prompter: Optional[dict]) -> str:
 
 
 def _find_base(vit: nn.Module, record: BaseRecord, absent: List[str]):
-    """The tensors ``absent``, and where they came from (None: ``vit`` has them)."""
+    """The tensors ``absent``, where they came from, and which of them were resized."""
     whose = f'the prompts were trained on the ViT of {record.source}'
+    altered = set(vit.altered or ())
     if vit.weights_from is not None:
-        own = {name: vit.backbone_state_dict()[name] for name in absent}
+        own = vit.backbone_state_dict()
         # An own position embedding that was resized says nothing of the file's.
-        if not set(vit.altered or ()) & set(absent):
-            if fingerprint(own) == record.fingerprint:
-                return own, None
+        if not altered & set(record.left_out):
+            found = _fingerprint_of(own, record)
+            if found == record.fingerprint:
+                return {name: own[name] for name in absent}, vit.weights_from, altered
             raise InputError(
                 f'{whose} (fingerprint {record.fingerprint[:12]}), which is another one than the '
-                f'model has, from {vit.weights_from} ({fingerprint(own)[:12]}). Name the right '
-                'one: pretrained= in the config, or --pretrained FILE'
+                f'model has, from {vit.weights_from} ({found[:12]}). Name the right one: '
+                'pretrained= in the config, or --pretrained FILE'
             )
     asked = [s for s in (vit.pretrained, vit.weights_from) if s and s != UNKNOWN]
     problems = []
@@ -214,17 +252,14 @@ def _find_base(vit: nn.Module, record: BaseRecord, absent: List[str]):
         except InputError as error:
             problems.append(str(error))
             continue
-        lacking = [name for name in absent if name not in fitted.original]
-        found = {name: fitted.original[name] for name in absent if name not in lacking}
-        if not lacking and fingerprint(found) == record.fingerprint:
-            return fitted.tensors, source
-        if lacking:
-            problems.append(f'{source}: lacks {some(lacking)}')
-        else:
-            problems.append(
-                f'{source}: another ViT, of fingerprint {fingerprint(found)[:12]} instead of '
-                f'{record.fingerprint[:12]}'
-            )
+        found = _fingerprint_of(fitted.original, record)
+        lacking = [name for name in absent if name not in fitted.tensors]
+        if found == record.fingerprint and not lacking:
+            return fitted.tensors, source, set(altered_by(fitted.report)) & set(absent)
+        problems.append(
+            f'{source}: lacks {some(lacking)}' if lacking else f'{source}: another ViT, of '
+            f'fingerprint {found[:12]} instead of {record.fingerprint[:12]}'
+        )  # fmt: skip
         if source in asked:
             break  # named on purpose and another one: the recorded one is not taken behind that
     raise InputError(
@@ -232,3 +267,8 @@ def _find_base(vit: nn.Module, record: BaseRecord, absent: List[str]):
         f'{"; ".join(problems)}. Name it: pretrained= of the backbone in the config, or '
         '--pretrained FILE'
     )
+
+
+def _fingerprint_of(tensors: Dict[str, Tensor], record: BaseRecord) -> str:
+    """The fingerprint of those tensors that the record's was taken of."""
+    return fingerprint({name: tensors[name] for name in record.left_out if name in tensors})

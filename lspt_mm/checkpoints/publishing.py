@@ -32,6 +32,17 @@ def public_source(source: str) -> str:
     return Path(source).name if local else source
 
 
+def without_folders(node):
+    """A config's values, local paths in it without the folders of this machine."""
+    if isinstance(node, dict):
+        return type(node)({key: without_folders(value) for key, value in node.items()})
+    if isinstance(node, (list, tuple)):
+        return type(node)(without_folders(value) for value in node)
+    if isinstance(node, str) and (Path(node).is_absolute() or node.startswith(('~', '..'))):
+        return Path(node).name
+    return node
+
+
 def plain_dataset_meta(meta: Optional[dict]) -> dict:
     """Classes and palette as lists of strings and integers, what OpenMMLab's inference reads."""
     kept = {}

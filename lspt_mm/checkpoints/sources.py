@@ -9,9 +9,15 @@ from lspt_mm.checkpoints.files import read_checkpoint
 from lspt_mm.errors import InputError
 
 TIMM = 'timm:'
+#: Where the converter's files say what grid their position embedding is of.
+GRID = 'pos_embed_grid'
 
 
-def read_vit(source: str, grid: Optional[Tuple[int, int]] = None) -> Mapped:
+def read_vit(
+    source: str,
+    grid: Optional[Tuple[int, int]] = None,
+    likely: Optional[Tuple[int, int]] = None,
+) -> Mapped:
     """Read a ViT under mmpretrain's names.
 
     Args:
@@ -19,6 +25,7 @@ def read_vit(source: str, grid: Optional[Tuple[int, int]] = None) -> Mapped:
             checked), or ``timm:NAME``, a pre-trained ``VisionTransformer`` as
             ``timm.create_model`` knows it (with ``local-dir:FOLDER`` and ``hf-hub:USER/NAME``).
         grid: Rows and columns of a file's patches, where they are not a square.
+        likely: The grid of the model to be, taken where the number of patches is no square.
 
     Raises:
         InputError: If it cannot be read, or holds no ViT.
@@ -26,8 +33,11 @@ def read_vit(source: str, grid: Optional[Tuple[int, int]] = None) -> Mapped:
     if source.startswith(TIMM):
         return _read_timm(source[len(TIMM) :])
     checkpoint = read_checkpoint(source)
+    meta = checkpoint.get('meta')
+    if grid is None and isinstance(meta, dict) and isinstance(meta.get(GRID), (list, tuple)):
+        grid = tuple(meta[GRID])  # as our converter leaves it
     try:
-        return to_mmpretrain(checkpoint, grid)
+        return to_mmpretrain(checkpoint, grid, likely)
     except ValueError as error:
         raise InputError(f'{source}: {error}') from error
 

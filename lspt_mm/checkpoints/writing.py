@@ -40,11 +40,15 @@ def _write(path: Path, suffix: str, tensors: Dict[str, Tensor], meta: dict) -> N
         from safetensors.torch import save_file
 
         texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in meta.items()}
-        save_file({k: v.contiguous() for k, v in tensors.items()}, path, metadata=texts)
+        save_file(_apart(tensors), path, metadata=texts)
     else:
         torch.save({'state_dict': _apart(tensors), 'meta': meta}, path)
 
 
 def _apart(tensors: Dict[str, Tensor]) -> Dict[str, Tensor]:
-    """Copies of the tensors: torch.save writes all of the storage that a view looks into."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}
+    """Copies of the tensors.
+
+    torch.save writes all of the storage that a view looks into, and safetensors takes no two that
+    share one.
+    """
+    return {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}

@@ -1,20 +1,24 @@
 """What a run's checkpoints hold, and that only fitting ones are gone on from or tested."""
 
 import json
+import logging
 from typing import Dict, List, Optional
 
 from mmengine.hooks import CheckpointHook
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from lspt_mm.checkpoints.prompts import (
+    RANDOM,
     RECORD,
     UNKNOWN,
     BaseRecord,
-    check_same_method,
+    check_same_model,
     from_json,
     frozen_base,
+    output_of,
     record_of,
     records_in,
     without_base,
@@ -79,7 +83,7 @@ class PromptCheckpointHook(CheckpointHook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:  # noqa: D102
         records = {}
         for name, vit in prompted_vits(runner):
-            source = _source(runner, vit) or UNKNOWN
+            source = _source(runner, vit) or (UNKNOWN if vit.weights_from else RANDOM)
             records[name] = self._record(name, vit, source)
             if self.content == 'full':
                 continue
@@ -136,7 +140,19 @@ def check_fit(model: nn.Module, checkpoint: dict, resume: bool = False) -> None:
     vits = {_bare(n): m for n, m in model.named_modules() if isinstance(m, PromptedViT)}
     for name, vit in vits.items():
         if name in records:
-            check_same_method(vit, records[name])
+            check_same_model(vit, records[name])
+            if records[name].output != output_of(vit):
+                raise InputError(
+                    f'the checkpoint was trained on features taken with {records[name].output}, '
+                    f'the config says {output_of(vit)}; use the config of its own run'
+                )
+            if records[name].source == RANDOM:
+                print_log(
+                    f'{name}: the checkpoint is of a run on a random ViT, as --random-backbone '
+                    'allows: its numbers mean nothing',
+                    logger='current',
+                    level=logging.WARNING,
+                )
             if resume and records[name].tune != vit.tune:
                 raise InputError(
                     f'the checkpoint was trained with tune={records[name].tune!r}, the config says '
@@ -145,6 +161,8 @@ def check_fit(model: nn.Module, checkpoint: dict, resume: bool = False) -> None:
     ours = {_bare(k): v for k, v in model.state_dict().items()}
     # Of the ViT itself others speak: PromptedViT where it is left out, BackboneWeightsHook else.
     frozen = {f'{name}.{key}' for name, vit in vits.items() for key in vit.backbone_state_dict()}
+    if resume and not records_in(theirs):
+        frozen = set()  # a whole checkpoint is gone on from, not one that lost a block
     missing = [k for k in ours if k not in theirs and k not in frozen]
     other = [
         f'{k} {tuple(theirs[k].shape)} in the file, {tuple(v.shape)} in the model'

@@ -127,10 +127,25 @@ def _missing_weights(cfg: Config) -> List[str]:
             'pre-trained weights of the ViT: the config names none. Name a file with '
             '--pretrained FILE; to run on a random backbone all the same: --random-backbone'
         ]
-    place, _ = split_sha256(source)
-    if is_url(place) or source.startswith(TIMM) or Path(place).expanduser().is_file():
+    place = _absent_file(source)
+    if place is None:
         return []
     return [f'file {place}, the pre-trained weights of the ViT, does not exist']
+
+
+def check_vit_file(source: str) -> None:
+    """Raise InputError if ``source``, given on the command line, is a file that is not there."""
+    place = _absent_file(source)
+    if place is not None:
+        raise InputError(f'--pretrained {place}: no such file')
+
+
+def _absent_file(source: str) -> Optional[str]:
+    """The file that a ViT's source names, if it names one that does not exist."""
+    place, _ = split_sha256(source)
+    if is_url(place) or source.startswith(TIMM) or Path(place).expanduser().is_file():
+        return None
+    return place
 
 
 def allows_random(cfg: Config) -> bool:

@@ -6,7 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from lspt_mm.checkpoints.files import read_checkpoint
-from lspt_mm.checkpoints.prompts import RECORD, fingerprint, from_tensor
+from lspt_mm.checkpoints.prompts import (
+    RECORD,
+    fingerprint,
+    from_tensor,
+    measures,
+    output_of,
+)
 from lspt_mm.errors import InputError
 from lspt_mm.models.prompted_vit import PromptedViT
 from lspt_mm.models.prompters.base import Prompter
@@ -17,7 +23,8 @@ class PromptSets(nn.Module):
 
     ::
 
-        vit = PromptedViT('base', pretrained='mae_pretrain_vit_base.pth')
+        vit = PromptedViT(
+            'base', pretrained='mae_pretrain_vit_base.pth', out_type='avg_tokens')
         vit.init_weights()
         sets = PromptSets(vit, {'birds': 'birds-1a2b3c4d.pth', 'dogs': 'dogs-5e6f7a8b.pth'})
         sets(images, 'birds')                       # all images with one set
@@ -32,10 +39,12 @@ class PromptSets(nn.Module):
         files: Name to prompt-only checkpoint (path or URL), with or without a head.
 
     Raises:
-        InputError: If a file is no prompt-only checkpoint, belongs to another ViT, or holds tuned
-            tensors of the ViT itself (tune='bias' and the like), which cannot share it.
+        InputError: If a file is no prompt-only checkpoint, belongs to another ViT or to features
+            taken otherwise (``out_type``, ``final_norm``), or holds tuned tensors of the ViT itself
+            (tune='bias' and the like), which cannot share it.
 
     Attributes:
+        sets (dict): Name to prompter.
         others (dict): Name to the file's tensors beside the backbone (neck, head), by their names.
     """
 
@@ -44,17 +53,21 @@ class PromptSets(nn.Module):
         if vit.weights_from is None:
             raise InputError('PromptSets: the ViT has no weights; call init_weights() first')
         self.vit = vit
-        self.sets = nn.ModuleDict()
+        self.prompters = nn.ModuleList()
+        self.sets: Dict[str, Prompter] = {}
         self.others: Dict[str, Dict[str, Tensor]] = {}
         self._kinds: Dict[str, str] = {}
         for name, source in files.items():
             self.add(name, source)
+        self.eval()
 
     def add(self, name: str, source: str) -> None:
         """Load one more prompt-only checkpoint under ``name``."""
+        if not isinstance(name, str):
+            raise InputError(f'{name!r}: expected a string as the name of a set')
         if name in self.sets:
             raise InputError(f'{name!r}: there is a set of this name already')
-        state = read_checkpoint(source)
+        state = read_checkpoint(str(source))
         state = state.get('state_dict', state)
         found = [key for key in state if str(key).split('.')[-1] == RECORD]
         if len(found) != 1:
@@ -63,8 +76,8 @@ class PromptSets(nn.Module):
         record = from_tensor(state[found[0]])
         if record.prompter is None:
             raise InputError(f'{source}: holds no prompts')
+        self._check_base(source, record)
         own = self.vit.backbone_state_dict()
-        self._check_base(source, own, record, {k for k in own if prefix + k not in state})
         for key, value in own.items():
             other = state.get(prefix + key)
             if other is not None and not _equal(other, value):
@@ -74,22 +87,36 @@ class PromptSets(nn.Module):
                 )
         prompter = self.vit.build_prompter(record.prompter)
         inner = f'{prefix}prompter.'
-        prompter.load_state_dict(
-            {key[len(inner) :]: value for key, value in state.items() if key.startswith(inner)}
-        )
+        try:
+            prompter.load_state_dict(
+                {key[len(inner) :]: value for key, value in state.items() if key.startswith(inner)}
+            )
+        except RuntimeError as error:
+            raise InputError(f'{source}: its prompts are not whole: {error}') from error
+        if prompter.needs_preparation:
+            raise InputError(f'{source}: its prompts were never started from data, nor trained')
         prompter.requires_grad_(False).eval()
-        self.sets[name] = prompter.to(next(self.vit.parameters()).device)
+        self.prompters.append(prompter.to(next(self.vit.parameters()).device))
+        self.sets[name] = prompter
         self.others[name] = {k: v for k, v in state.items() if not k.startswith(prefix)}
         settings = {k: v for k, v in record.prompter.items() if k not in prompter.TRAINING_ONLY}
         self._kinds[name] = repr(sorted(settings.items()))
 
-    def _check_base(self, source: str, own: Dict[str, Tensor], record, left_out) -> None:
-        found = fingerprint({key: own[key] for key in left_out})
+    def _check_base(self, source: str, record) -> None:
+        """Raise InputError if ``record`` is of another ViT, or of features taken otherwise."""
+        if record.arch != measures(self.vit) or record.output != output_of(self.vit):
+            raise InputError(
+                f'{source}: was trained in a ViT with {record.arch} and {record.output}, this one '
+                f'has {measures(self.vit)} and {output_of(self.vit)}: build it with the same'
+            )
+        own = self.vit.backbone_state_dict()
+        found = fingerprint({key: own[key] for key in record.left_out if key in own})
         if found != record.fingerprint:
             raise InputError(
                 f'{source}: its prompts were trained on the ViT of {record.source} (fingerprint '
-                f'{record.fingerprint[:12]}), this one is from {self.vit.weights_from} '
-                f'({found[:12]})'
+                f'{record.fingerprint[:12]}); this one, from {self.vit.weights_from} '
+                f'({found[:12]}), has other weights, another img_size or another precision (turn '
+                'to half precision after the sets are loaded)'
             )
 
     def train(self, mode: bool = True) -> 'PromptSets':

@@ -206,7 +206,7 @@ class PromptedViT(VisionTransformer):
         # Called for every way of loading, mmengine's own included.
         from lspt_mm.checkpoints.prompts import UNKNOWN, bring_in_base
 
-        source = bring_in_base(self, state_dict, prefix)
+        base = bring_in_base(self, state_dict, prefix)
         unchanged = self.weights_from is not None and self._is_frozen_part_of(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         if any(key.startswith(f'{prefix}prompter.') for key in state_dict):
@@ -216,7 +216,9 @@ class PromptedViT(VisionTransformer):
             prefix + name in state_dict and state_dict[prefix + name].shape == value.shape
             for name, value in self.backbone_state_dict().items()
         ):
-            self.weights_from, self.altered = source or UNKNOWN, None
+            self.weights_from, self.altered = UNKNOWN, None
+        if base is not None:
+            self.weights_from, self.altered = base
         self._weights_lacking = self.weights_from is None
 
     def _is_frozen_part_of(self, state_dict, prefix: str) -> bool:
@@ -264,18 +266,25 @@ class PromptedViT(VisionTransformer):
         ``prompted=False`` runs the plain ViT, whatever the prompter.
 
         Raises:
-            InputError: In eval mode, if a checkpoint was loaded that lacks the ViT's weights and
-                none were there before.
+            InputError: In eval mode, if the ViT is random although ``pretrained`` names weights,
+                or a checkpoint was loaded that lacks them.
         """
         self._unroll(img, visit, self.prompter if prompted else None)
 
     def _unroll(self, img: Tensor, visit, prompter: Optional[Prompter]) -> None:
-        if self._weights_lacking and self.weights_from is None and not self.training:
-            raise InputError(
-                'the checkpoint that was loaded lacks the weights of the ViT, which is random: '
-                'load its weights first (pretrained= and init_weights()), or a checkpoint that '
-                'holds or names them'
-            )
+        if self.weights_from is None and not self.training:
+            if self._weights_lacking:
+                raise InputError(
+                    'the checkpoint that was loaded lacks the weights of the ViT, which is random: '
+                    'load its weights first (pretrained= and init_weights()), or a checkpoint that '
+                    'holds or names them'
+                )
+            if self.pretrained is not None:
+                raise InputError(
+                    f'pretrained={self.pretrained!r} has not been read, the ViT is random: call '
+                    'init_weights(), or load a checkpoint (to run on a random ViT on purpose: '
+                    'pretrained=None)'
+                )
         x, hw = self._embed(img)
         start = self.num_layers + 1 if prompter is None else prompter.start_block
         prompts, state, temperature = None, None, None

@@ -280,6 +280,39 @@ def test_a_model_that_nothing_was_loaded_into_runs(images):
     assert build().backbone(images)[0].shape == (2, 17, 16)
 
 
+def test_weights_that_are_named_but_not_read_are_refused_when_used(base, images):
+    """mmpretrain's get_model(cfg), mmseg's init_model(cfg) call no init_weights()."""
+    model = build(pretrained=base)
+    with pytest.raises(InputError, match=r'call init_weights\(\)'):
+        model.backbone(images)
+    model.backbone.init_weights()
+    model.backbone(images)
+
+
+def test_another_number_of_heads_is_refused(base):
+    state = prompt_only(trained(base))
+    with pytest.raises(InputError, match='num_heads=2.*num_heads=4'):
+        torch_load(build(arch=dict(ARCH, num_heads=4)), state)
+
+
+def test_a_norm_that_the_run_did_not_have(base):
+    """From dense features without the final norm to pooled ones with it: another task."""
+    state = prompt_only(trained(base, out_type='featmap', final_norm=False))
+    assert not any('ln1' in k and 'layers' not in k for k in state)
+    fresh, reference = build(), build(pretrained=base)
+    mmengine_load(fresh, state)
+    reference.backbone.init_weights()
+    assert torch.equal(fresh.backbone.ln1.weight, reference.backbone.ln1.weight)
+
+
+def test_what_was_loaded_is_written_again_as_it_was(base):
+    state = prompt_only(trained(base))
+    fresh = build()
+    torch_load(fresh, state)
+    again = prompt_only(fresh)
+    assert set(again) == set(state) and all(torch.equal(again[k], v) for k, v in state.items())
+
+
 @pytest.mark.parametrize(
     'damage', [b'', b'{', b'[]', b'{"source": 1}', b'\xff\xfe', b'null'], ids=repr
 )

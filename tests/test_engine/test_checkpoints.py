@@ -109,3 +109,26 @@ def test_sizes_by_hand():
         ['head', '0.004', 'MB', '33.33%'],
         ['all', '0.012', 'MB', '100.00%'],
     ]
+
+
+def test_features_taken_otherwise():
+    content = checkpoint(Model(VPT, out_type='avg_tokens'))
+    with pytest.raises(InputError, match='avg_tokens'):
+        check_fit(Model(VPT), content)
+
+
+def test_other_heads():
+    content = checkpoint(Model(VPT))
+    model = Model(VPT)
+    for layer in model.backbone.layers:
+        layer.attn.num_heads = 4
+    with pytest.raises(InputError, match='num_heads=2.*num_heads=4'):
+        check_fit(model, content)
+
+
+def test_a_checkpoint_that_lost_a_block_is_not_gone_on_from():
+    content = checkpoint(Model(VPT))
+    state = content['state_dict']
+    content['state_dict'] = {k: v for k, v in state.items() if '.layers.1.' not in k}
+    with pytest.raises(InputError, match=r'layers\.1\.'):
+        check_fit(Model(VPT), content, resume=True)

@@ -114,7 +114,7 @@ def test_one_vit_in_memory(base, images, tmp_path):
     sets = PromptSets(plain, files)
     own = sum(p.numel() for p in plain.parameters())
     assert sum(p.numel() for p in sets.parameters()) == own + 4 * 2 * 16
-    assert not any(p.requires_grad for p in sets.sets.parameters())
+    assert not any(p.requires_grad for p in sets.prompters.parameters())
     assert not sets.train().sets['a'].training
     # The plain ViT is still that.
     assert torch.equal(plain(images)[0], loaded(base)(images)[0])
@@ -162,3 +162,47 @@ def test_names(base, images, tmp_path):
         sets(images, ['a', 'a'])
     with pytest.raises(InputError, match='already'):
         sets.add('a', path)
+
+
+def test_features_taken_otherwise_are_refused(base, tmp_path):
+    path = save(tuned(base, {'type': 'VPT', 'num_tokens': 2}, 0, out_type='avg_tokens'),
+                tmp_path / 'a.pth')  # fmt: skip
+    with pytest.raises(InputError, match='avg_tokens.*cls_token'):
+        PromptSets(loaded(base, out_type='cls_token'), {'a': path})
+    PromptSets(loaded(base, out_type='avg_tokens'), {'a': path})
+
+
+def test_other_heads_are_refused(base, tmp_path):
+    path = save(tuned(base, {'type': 'VPT', 'num_tokens': 2}, 0), tmp_path / 'a.pth')
+    with pytest.raises(InputError, match="'num_heads': 2.*'num_heads': 4"):
+        PromptSets(loaded(base, arch=dict(ARCH, num_heads=4)), {'a': path})
+
+
+def test_no_dropout_and_any_name(base, images, tmp_path):
+    path = tmp_path / 'a.pth'
+    save(tuned(base, {'type': 'VPT', 'num_tokens': 2}, 0), path)
+    noisy = loaded(base, drop_rate=0.5, drop_path_rate=0.5).train()
+    sets = PromptSets(noisy, {'v1.0': path, '': path, 'keys': path})
+    assert not sets.training and not noisy.training
+    assert torch.equal(sets(images, 'v1.0')[0], sets(images, ['', 'keys'] * 3)[0])
+    with pytest.raises(InputError, match='string'):
+        sets.add(1, path)
+
+
+def test_prompts_that_are_not_whole(base, tmp_path):
+    path = tmp_path / 'a.pth'
+    save(tuned(base, {'type': 'GatedPrompt', 'num_tokens': 2}, 0), path)
+    content = torch.load(path, weights_only=True)
+    del content['state_dict']['backbone.prompter.gate_logits']
+    torch.save(content, path)
+    with pytest.raises(InputError, match=r'a\.pth: its prompts are not whole'):
+        PromptSets(loaded(base), {'a': path})
+
+
+def test_prompts_that_were_never_prepared(base, tmp_path):
+    cfg = {'type': 'BilinearPrompt', 'num_tokens': 2, 'rank': 2, 'start': 'whiten'}
+    model = tuned(base, cfg, 0)
+    model.prompter.prepared.fill_(False)
+    path = save(model, tmp_path / 'a.pth')
+    with pytest.raises(InputError, match='never started from data'):
+        PromptSets(loaded(base), {'a': path})

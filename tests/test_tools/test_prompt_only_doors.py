@@ -375,7 +375,7 @@ def test_publishing(content, kind, suffix, seg, tmp_path):
     for text in ('LSPT', 'ADE20K', 'mIoU 1.2', 'tiny_vit.pth', 'Licence of the base'):
         assert text in card
     for text in (card, path.read_bytes().decode('latin1')):
-        assert str(tmp_path) not in text and str(seg / 'tiny_vit.pth') not in text
+        assert str(tmp_path) not in text and str(seg) not in text
     # What was published gives the same result, in a process that has nothing but file and base.
     results = []
     for name, file in (('a', path), ('b', seg / 'full/iter_4.pth')):
@@ -416,9 +416,38 @@ def test_a_url_as_the_base(seg, tmp_path):
 
 def test_publishing_what_is_not_of_this_config(seg, cls, tmp_path):
     for checkpoint, word in (
-        (cls / 'full/epoch_2.pth', 'missing'), (tmp_path / 'no.pth', 'no such'),
+        (cls / 'full/epoch_2.pth', 'out_type'), (tmp_path / 'no.pth', 'no such'),
     ):  # fmt: skip
         run = run_tool('model_converters/publish_model.py', seg / 'mini_seg.py', checkpoint, 'out',
                        cwd=tmp_path)  # fmt: skip
         refused(run, word)
     assert not list(tmp_path.iterdir())
+
+
+def test_published_files_hold_no_state_to_go_on_from(seg, tmp_path):
+    path, _ = publish(tmp_path, seg / 'mini_seg.py', seg / 'full/iter_4.pth', 'a')
+    run = run_tool('train.py', seg / 'mini_seg.py', '--resume', path, cwd=tmp_path)
+    refused(run, 'no state of a training run', 'load_from')
+
+
+@pytest.mark.slow
+def test_automatic_resuming_from_a_torn_or_absent_file(seg, tmp_path):
+    (tmp_path / 'w').mkdir()
+    for name in ('torn.pth', 'gone.pth'):
+        (tmp_path / 'w/last_checkpoint').write_text(str(tmp_path / 'w' / name))
+        (tmp_path / 'w/torn.pth').write_bytes((seg / 'full/iter_2.pth').read_bytes()[:5000])
+        run = run_tool('train.py', seg / 'mini_seg.py', '--work-dir', 'w', '--resume', cwd=tmp_path)
+        refused(run, name)
+
+
+@pytest.mark.parametrize('out', ['.', '/', '', '..'])
+def test_names_that_are_no_names(out, seg, tmp_path):
+    run = run_tool('model_converters/publish_model.py', seg / 'mini_seg.py',
+                   seg / 'full/iter_4.pth', out, cwd=tmp_path)  # fmt: skip
+    refused(run, 'file name')
+
+
+def test_a_mistyped_vit_is_not_passed_over(seg, tmp_path):
+    run = run_tool('test.py', seg / 'mini_seg.py', seg / 'prompts/iter_4.pth', '--pretrained',
+                   'typo.pth', cwd=tmp_path)  # fmt: skip
+    refused(run, 'typo.pth')

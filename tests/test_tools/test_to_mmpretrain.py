@@ -18,7 +18,7 @@ def test_mmpretrain_computes_timms_features(prefix, suffix, tmp_path):
     if suffix == 'pth':
         content = torch.load(out, weights_only=True)
         state = content['state_dict']
-        assert content['meta']['source'] == str(tmp_path / 'vit.pth')
+        assert content['meta']['source'] == 'vit.pth'
     else:
         state = load_file(out)
     assert all(k.startswith(prefix) for k in state)
@@ -51,3 +51,28 @@ def test_what_cannot_be_done_is_said_in_a_line(arguments, message, tmp_path):
     run = run_tool(SCRIPT, *(tmp_path / a for a in arguments))
     assert run.code == 2 and message in run.err and 'Traceback' not in run.err
     assert not list(tmp_path.glob('*.part'))
+
+
+def test_the_grid_goes_with_the_file(tmp_path):
+    from lspt_mm.checkpoints import load_backbone
+    from lspt_mm.models import PromptedViT
+
+    source = write_vit(tmp_path / 'vit.pth', img_size=(16, 64))
+    run = run_tool(SCRIPT, source, tmp_path / 'out.pth', '--grid', '2', '8')
+    assert run.code == 0, run.err
+    report = load_backbone(PromptedViT(ARCH, img_size=32, patch_size=8), tmp_path / 'out.pth')
+    assert report.resized == ['pos_embed 2x8 -> 4x4']
+    run = run_tool(SCRIPT, source, tmp_path / 'wrong.pth', '--grid', '3', '3')
+    assert run.code == 2 and '16 patches' in run.err and not (tmp_path / 'wrong.pth').exists()
+
+
+def test_tied_tensors_and_damaged_ones(tmp_path):
+    state = tiny_vit().state_dict()
+    state['blocks.1.norm1.weight'] = state['blocks.0.norm1.weight']
+    torch.save(state, tmp_path / 'tied.pth')
+    run = run_tool(SCRIPT, tmp_path / 'tied.pth', tmp_path / 'out.safetensors')
+    assert run.code == 0, run.err
+    state['blocks.0.norm1.weight'][0] = float('nan')
+    torch.save(state, tmp_path / 'nan.pth')
+    run = run_tool(SCRIPT, tmp_path / 'nan.pth', tmp_path / 'nan_out.pth')
+    assert run.code == 2 and 'finite' in run.err and not (tmp_path / 'nan_out.pth').exists()

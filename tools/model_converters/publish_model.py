@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from mmengine.registry import MODELS
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
@@ -20,16 +21,18 @@ from lspt_mm.checkpoints.publishing import (
     model_card,
     plain_dataset_meta,
     public_source,
+    without_folders,
     write_published,
 )
 from lspt_mm.engine.checkpoints import META, check_fit, records_in_meta, records_json, size_table
 from lspt_mm.engine.launch import input_errors_as_messages, load_config, prepare_for_cpu
+from lspt_mm.engine.preflight import check_vit_file
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
 
 CONTENT = {
-    'prompts': 'Everything of the model but the frozen ViT, which is loaded from the base below.',
-    'merged': 'The whole model, the ViT included.',
+    'prompts': 'Without the frozen ViT, which is loaded from the base named below.',
+    'merged': 'The ViT included.',
 }
 
 
@@ -94,7 +97,8 @@ def load_model(args: argparse.Namespace, cfg) -> torch.nn.Module:
                 f'{args.checkpoint}: does not say which ViT it was trained on; it was not written '
                 "by this library's PromptCheckpointHook"
             )
-        vit.weights_from, vit.altered = known[name].source, tuple(known[name].altered)
+        vit.weights_from = known[name].source
+        vit.altered = tuple(set(vit.backbone_state_dict()) - set(known[name].left_out))
     return model
 
 
@@ -105,6 +109,12 @@ def vits_of(model) -> dict:
 
 def publish(args: argparse.Namespace) -> None:
     """Write the file and its card."""
+    if args.out.name in ('', '..') or args.out.is_dir():
+        raise InputError(f'{args.out}: expected a folder and the beginning of a file name')
+    if args.out.suffix in ('.pth', '.safetensors'):
+        args.out = args.out.with_suffix('')
+    if args.pretrained:
+        check_vit_file(args.pretrained)
     cfg = load_config(args)
     model = load_model(args, cfg)
     vits = vits_of(model)
@@ -131,7 +141,6 @@ def publish(args: argparse.Namespace) -> None:
         {'dataset_meta': plain_dataset_meta(meta), META: records_json(records)},
     )  # fmt: skip
     facts = {
-        'Content': 'prompts alone, no head' if args.without_head else 'prompts and head',
         'Data set': args.dataset or 'not stated',
         'Metric': args.metric or 'not stated',
         'Licence of the base': args.base_licence or 'not stated: ask where the base came from',
@@ -139,19 +148,16 @@ def publish(args: argparse.Namespace) -> None:
     }
     sizes = size_table(state)
     card = path.with_suffix('.md')
-    text = model_card(path, records, sizes, public_config(cfg), CONTENT[args.kind], facts)
+    content = f'{CONTENT[args.kind]} Its parts, by size, are below.'
+    text = model_card(path, records, sizes, public_config(cfg), content, facts)
     card.write_text(text, encoding='utf-8')
     print(f'{sizes}\nwritten: {path} ({path.stat().st_size / 1e6:.3f} MB) and {card.name}')
 
 
 def public_config(cfg) -> str:
     """The config's text, its paths to weights without the folders of this machine."""
-    cfg = cfg.copy()
-    backbone = cfg.model.backbone
-    if backbone.get('pretrained'):
-        backbone.pretrained = public_source(backbone.pretrained)
-    cfg.work_dir = None
-    return cfg.pretty_text
+    values = {k: v for k, v in cfg.to_dict().items() if k != 'work_dir'}
+    return Config(without_folders(values)).pretty_text
 
 
 def main() -> None:

@@ -11,7 +11,10 @@ from pathlib import Path
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.checkpoints import read_vit
+from lspt_mm.checkpoints.backbone import check_sound
 from lspt_mm.checkpoints.families import kinds_set_aside
+from lspt_mm.checkpoints.publishing import public_source
+from lspt_mm.checkpoints.sources import GRID
 from lspt_mm.checkpoints.writing import write_checkpoint
 from lspt_mm.engine.launch import input_errors_as_messages
 from lspt_mm.errors import InputError
@@ -46,7 +49,10 @@ def main() -> None:
             raise InputError(f'{args.out} is there already; --force replaces it')
         mapped = read_vit(args.source, args.grid and tuple(args.grid))
         tensors = {args.prefix + k: v.contiguous() for k, v in sorted(mapped.tensors.items())}
-        meta = {'source': args.source, 'family': mapped.family}
+        meta = {'source': public_source(args.source), 'family': mapped.family}
+        if mapped.grid:
+            meta[GRID] = list(mapped.grid)
+        check_sound(args.source, tensors)
         write_checkpoint(args.out, tensors, meta)
     count = sum(t.numel() for t in tensors.values())
     print(f'{args.source} ({mapped.family}): {len(tensors)} tensors, {count / 1e6:.1f} M values')
