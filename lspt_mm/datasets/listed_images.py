@@ -1,0 +1,109 @@
+"""Images with labels, named in a split file; the file is checked before anything is trained."""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+from mmpretrain.datasets import BaseDataset
+
+from lspt_mm.errors import InputError
+from lspt_mm.registry import DATASETS
+
+
+@DATASETS.register_module()
+class ListedImages(BaseDataset):
+    """Image classification from a split file of one of the two usual forms.
+
+    - ``.txt``: a line for each image, ``relative/path label``, as in the community's VTAB-1K;
+    - ``.json``: ``{"relative/path": label, ...}``, as in the published FGVC splits.
+
+    Labels are integers from 0. Paths are relative to ``data_prefix`` below ``data_root``.
+
+    Args:
+        ann_file (str): The split file, relative to ``data_root``.
+        num_classes (int): Labels are 0 to ``num_classes - 1``.
+        num_images (int, optional): How many images the split has; None for any number.
+        **kwargs: As mmpretrain's ``BaseDataset`` (data_root, data_prefix, pipeline, ...).
+
+    Raises:
+        InputError: When the data are read: if the file is missing, malformed or of another number
+            of images, names an image twice or a label outside the range, or an image is missing.
+    """
+
+    def __init__(
+        self, ann_file: str, num_classes: int, num_images: Optional[int] = None, **kwargs
+    ):
+        self.num_classes = num_classes
+        self.num_images = num_images
+        kwargs.setdefault('metainfo', {'classes': [str(i) for i in range(num_classes)]})
+        super().__init__(ann_file=ann_file, **kwargs)
+
+    def load_data_list(self) -> List[dict]:
+        """One dict for each image, in the order of the file."""
+        path = Path(self.ann_file)
+        if not path.is_file():
+            raise InputError(f'split file {path} does not exist')
+        pairs = _read_json(path) if path.suffix == '.json' else _read_lines(path)
+        self._check(path, pairs)
+        found = [
+            {'img_path': os.path.join(self.img_prefix or '', name), 'gt_label': label}
+            for name, label in pairs
+        ]
+        missing = [entry['img_path'] for entry in found if not os.path.isfile(entry['img_path'])]
+        if missing:
+            raise InputError(
+                f'{path}: {len(missing)} of its {len(found)} images do not exist, such as '
+                f'{missing[0]}'
+            )
+        return found
+
+    def _check(self, path: Path, pairs: List[Tuple[str, int]]) -> None:
+        if not pairs:
+            raise InputError(f'{path}: names no image')
+        name, count = Counter(name for name, _ in pairs).most_common(1)[0]
+        if count > 1:
+            raise InputError(f'{path}: image {name} stands in it {count} times, expected once')
+        for name, label in pairs:
+            if not 0 <= label < self.num_classes:
+                raise InputError(
+                    f'{path}: image {name} has label {label}, expected 0 to {self.num_classes - 1}'
+                )
+        if self.num_images is not None and len(pairs) != self.num_images:
+            raise InputError(
+                f'{path}: has {len(pairs)} images, expected {self.num_images}. If this is a part '
+                'of the data on purpose: num_images=None'
+            )
+
+
+def _read_lines(path: Path) -> List[Tuple[str, int]]:
+    pairs = []
+    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
+        if not line.strip():
+            continue
+        name, _, label = line.strip().rpartition(' ')  # names may have spaces
+        if not name or not label.isdecimal():
+            raise InputError(
+                f"{path}, line {number}: {line.strip()!r}: expected 'relative/path label'"
+            )
+        pairs.append((name.strip(), int(label)))
+    return pairs
+
+
+def _read_json(path: Path) -> List[Tuple[str, int]]:
+    def pairs_of(items):
+        return [tuple(item) for item in items]  # an image named twice is not lost, but found
+
+    try:
+        pairs = json.loads(path.read_text(encoding='utf-8'), object_pairs_hook=pairs_of)
+    except ValueError as error:
+        raise InputError(f'{path}: not a JSON file ({error})') from error
+    if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
+        raise InputError(f'{path}: expected {{"relative/path": label, ...}}')
+    for name, label in pairs:
+        if isinstance(label, str) and label.isdecimal():
+            continue
+        if not isinstance(label, int) or isinstance(label, bool):
+            raise InputError(f'{path}: image {name} has label {label!r}, expected an integer')
+    return [(name, int(label)) for name, label in pairs]

@@ -1,0 +1,150 @@
+"""Split files of both forms: what is read, and each way in which a file can be wrong."""
+
+import json
+
+import pytest
+from miniatures import save_image
+from mmpretrain.datasets import CustomDataset
+
+from lspt_mm.datasets import VTAB1K, ListedImages
+from lspt_mm.datasets.vtab1k import TASKS
+from lspt_mm.errors import InputError
+
+LINES = ['images/a.jpg 0', 'images/sub dir/b.jpg 2', 'images/c.jpg 1']
+
+
+@pytest.fixture
+def root(tmp_path):
+    for line in LINES:
+        save_image(tmp_path / line.rpartition(' ')[0])
+    (tmp_path / 'split.txt').write_text('\n'.join(LINES) + '\n')
+    pairs = {line.rpartition(' ')[0]: int(line.rpartition(' ')[2]) for line in LINES}
+    (tmp_path / 'split.json').write_text(json.dumps(pairs))
+    return tmp_path
+
+
+def listed(root, ann_file='split.txt', **kwargs):
+    return ListedImages(ann_file, **{'num_classes': 3, 'data_root': str(root), **kwargs})
+
+
+@pytest.mark.parametrize('name', ['split.txt', 'split.json'])
+def test_what_is_read(name, root):
+    data = listed(root, name)
+    assert [data[i]['gt_label'] for i in range(len(data))] == [0, 2, 1]
+    assert data[1]['img_path'] == str(root / 'images/sub dir/b.jpg')
+    assert list(data.metainfo['classes']) == ['0', '1', '2']
+
+
+def test_as_mmpretrains_own_reader_of_lists(root):
+    theirs = CustomDataset(data_root=str(root), ann_file='split.txt', data_prefix='')
+    ours = listed(root)
+    for i in range(3):
+        assert theirs[i]['gt_label'] == ours[i]['gt_label']
+        assert theirs[i]['img_path'] == ours[i]['img_path']
+
+
+@pytest.mark.parametrize(
+    ('lines', 'message'),
+    [
+        ([], 'names no image'),
+        ([*LINES, LINES[0]], r'images/a\.jpg stands in it 2 times'),
+        ([*LINES[:2], 'images/a.jpg 1'], 'stands in it 2 times'),
+        ([*LINES[:2], 'images/c.jpg 3'], r'images/c\.jpg has label 3, expected 0 to 2'),
+        ([*LINES[:2], 'images/c.jpg'], r"line 3: 'images/c\.jpg'"),
+        ([*LINES[:2], 'images/c.jpg -1'], 'line 3'),
+        ([*LINES[:2], 'images/c.jpg x'], 'line 3'),
+        ([*LINES, 'images/gone.jpg 1'], r'1 of its 4 images do not exist.*gone\.jpg'),
+    ],
+    ids=str,
+)
+def test_a_wrong_list(lines, message, root):
+    (root / 'split.txt').write_text('\n'.join(lines))
+    with pytest.raises(InputError, match=message):
+        listed(root)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('{', 'not a JSON file'),
+        ('[1, 2]', 'expected'),
+        ('3', 'expected'),
+        ('{"images/a.jpg": 1.5}', r'label 1\.5'),
+        ('{"images/a.jpg": true}', 'label True'),
+        ('{"images/a.jpg": "x"}', "label 'x'"),
+        ('{"images/a.jpg": -1}', 'label -1'),
+        ('{"images/a.jpg": 0, "images/a.jpg": 1}', 'stands in it 2 times'),
+        ('{"images/a.jpg": {"b": 1}}', 'expected'),
+        ('{}', 'names no image'),
+    ],
+)
+def test_a_wrong_json_file(text, message, root):
+    (root / 'split.json').write_text(text)
+    with pytest.raises(InputError, match=message):
+        listed(root, 'split.json')
+
+
+def test_counts(root):
+    assert len(listed(root, num_images=3)) == 3
+    with pytest.raises(InputError, match='has 3 images, expected 4'):
+        listed(root, num_images=4)
+    with pytest.raises(InputError, match=r'no\.txt does not exist'):
+        listed(root, 'no.txt')
+
+
+# ---- VTAB-1K ----------------------------------------------------------------------------------
+
+
+def test_facts_of_the_tasks():
+    """Counts and groups add up to the benchmark's."""
+    groups = [task.group for task in TASKS.values()]
+    assert [groups.count(g) for g in ('natural', 'specialized', 'structured')] == [7, 4, 8]
+    assert len({task.title for task in TASKS.values()}) == 19
+    # Sums of the published test sets' sizes, group by group.
+    assert sum(t.num_test for t in TASKS.values() if t.group == 'natural') == 75564
+    assert sum(t.num_test for t in TASKS.values() if t.group == 'specialized') == 87138
+
+
+@pytest.fixture
+def vtab(tmp_path):
+    folder = tmp_path / 'kitti'
+    splits = {'train800': 800, 'val200': 200, 'test': 711}
+    for split, count in splits.items():
+        lines = []
+        for i in range(count):
+            path = folder / 'images' / f'{split}_{i}.jpg'
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            lines.append(f'images/{path.name} {i % 4}')
+        (folder / f'{split}.txt').write_text('\n'.join(lines) + '\n')
+    both = (folder / 'train800.txt').read_text() + (folder / 'val200.txt').read_text()
+    (folder / 'train800val200.txt').write_text(both)
+    return tmp_path
+
+
+def test_every_split_of_a_task(vtab):
+    counts = {'train800': 800, 'val200': 200, 'train800val200': 1000, 'test': 711}
+    for split, count in counts.items():
+        data = VTAB1K('kitti', split, data_root=str(vtab))
+        assert len(data) == count and data[5]['gt_label'] == 5 % 4
+        assert data[0]['img_path'].startswith(str(vtab / 'kitti' / 'images'))
+
+
+def test_a_task_that_is_not_whole(vtab):
+    path = vtab / 'kitti' / 'test.txt'
+    path.write_text(''.join(path.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(InputError, match='710 images, expected 711'):
+        VTAB1K('kitti', 'test', data_root=str(vtab))
+    assert len(VTAB1K('kitti', 'test', data_root=str(vtab), official_counts=False)) == 710
+
+
+def test_labels_of_another_task(vtab):
+    (vtab / 'kitti').rename(vtab / 'patch_camelyon')
+    with pytest.raises(InputError, match='label 2, expected 0 to 1'):
+        VTAB1K('patch_camelyon', 'train800', data_root=str(vtab))
+
+
+@pytest.mark.parametrize(('task', 'split'), [('mnist', 'test'), ('kitti', 'train'), ('', 'test')])
+def test_names(task, split):
+    with pytest.raises(ValueError, match='expected one of'):
+        VTAB1K(task, split)
