@@ -24,6 +24,8 @@ PROMPTERS = {
     'lspt': {},
     'bilinear': FROM_DATA,
 }
+#: What their checkpoints hold.
+CONTENT = {'lspt': 'full', 'bilinear': 'prompts'}
 
 
 @pytest.fixture(scope='module', params=PROMPTERS)
@@ -52,8 +54,8 @@ def trained(request, tmp_path_factory):
         )
         run = run_command(
             'bash', TOOLS / 'dist_train.sh', config, 2, '--work-dir', folder / 'work',
-            '--cfg-options', 'train_cfg.max_iters=2', cwd=folder, PYTHONPATH=str(folder),
-            MASTER_PORT=free_port(),
+            '--checkpoint', CONTENT[request.param], '--cfg-options', 'train_cfg.max_iters=2',
+            cwd=folder, PYTHONPATH=str(folder), MASTER_PORT=free_port(),
         )  # fmt: skip
         assert run.code == 0, run.err[-4000:]
         (folder / 'out.txt').write_text(run.out)
@@ -75,7 +77,18 @@ def test_weights_are_in_sync(trained):
     prepared = [v for k, v in first['state'].items() if k.endswith('prompter.prepared')]
     assert all(prepared)
     assert (trained / 'out.txt').read_text().count('whitening of blocks') == len(prepared)
-    assert (trained / 'work/iter_2.pth').is_file()
+    saved = torch.load(trained / 'work/iter_2.pth', weights_only=False)['state_dict']
+    assert ('backbone.cls_token' in saved) == (not prepared)  # BPT's run keeps prompts only
+
+
+def test_going_on(trained):
+    run = run_command(
+        'bash', TOOLS / 'dist_train.sh', trained / 'mini_seg.py', 2, '--work-dir',
+        trained / 'on', '--resume', trained / 'work/iter_2.pth', '--cfg-options',
+        'train_cfg.max_iters=3', cwd=trained, PYTHONPATH=str(trained), MASTER_PORT=free_port(),
+    )  # fmt: skip
+    assert run.code == 0, run.err[-4000:]
+    assert 'resumed epoch: 0, iter: 2' in run.out and 'whitening of blocks' not in run.out
 
 
 def test_dist_test(trained):
