@@ -7,12 +7,10 @@ from mmengine.logging import print_log
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
-from lspt_mm.checkpoints.families import Mapped, is_square, kinds_set_aside
+from lspt_mm.checkpoints.families import kinds_set_aside
 from lspt_mm.checkpoints.misfits import likely_causes
 from lspt_mm.checkpoints.sources import read_vit
 from lspt_mm.errors import InputError
-
-POOLED = ('avg_tokens', 'avg_patches', 'avg_prompts')
 
 
 class LoadReport(NamedTuple):
@@ -37,6 +35,12 @@ class Fitted(NamedTuple):
     original: Dict[str, Tensor]
     report: LoadReport
 
+    @property
+    def altered(self) -> Tuple[str, ...]:
+        """Names of the ViT's tensors that are not as the file has them."""
+        resized = (k for k, v in self.tensors.items() if v is not self.original[k])
+        return (*resized, *self.report.left_at_start)
+
 
 def load_backbone(
     vit: nn.Module, source: str, grid: Optional[Tuple[int, int]] = None
@@ -55,12 +59,12 @@ def load_backbone(
         InputError: If any tensor of the ViT is missing, of another shape, not of finite numbers
             or without a place in the model; nothing is loaded.
     """
-    tensors, _, report = fit_backbone(vit, source, grid)
-    vit.load_state_dict(tensors, strict=False)
+    fitted = fit_backbone(vit, source, grid)
+    vit.load_state_dict(fitted.tensors, strict=False)
     vit.weights_from = str(source)
-    vit.altered = altered(report)
-    print_log(describe(source, report), logger='current')
-    return report
+    vit.altered = fitted.altered
+    print_log(describe(source, fitted.report), logger='current')
+    return fitted.report
 
 
 def fit_backbone(
@@ -71,14 +75,14 @@ def fit_backbone(
     mapped = read_vit(source, grid, likely=tuple(vit.patch_resolution))
     wanted = vit.backbone_state_dict()
     original = dict(mapped.tensors)
-    if vit.out_type in POOLED and 'ln2.weight' in original and 'ln1.weight' not in original:
+    if vit.out_type in vit.POOLED and 'ln2.weight' in original and 'ln1.weight' not in original:
         # Files fine-tuned on pooled patches have their only norm behind the mean, as this model.
         for kind in [k[4:] for k in original if k.startswith('ln2.')]:
             original[f'ln1.{kind}'] = original.pop(f'ln2.{kind}')
     pos = original.get('pos_embed')
     if pos is not None and pos.ndim == 3 and not vit.num_extra_tokens and 'cls_token' in original:
         original['pos_embed'] = pos[:, 1:]  # a class token's row, for a model without one
-    tensors, resized = _fit_pos_embed(vit, original, mapped)
+    tensors, resized = _fit_pos_embed(vit, original, mapped.grid)
     # avg_featmap's norm of the pooled patches has no counterpart in pre-training files: it starts
     # as the identity, which loses nothing.
     fresh = [k for k in wanted if k.startswith('ln2.') and k not in tensors]
@@ -95,33 +99,18 @@ def fit_backbone(
     return Fitted(chosen, {k: original[k] for k in chosen}, report)
 
 
-def altered(report: LoadReport) -> Tuple[str, ...]:
-    """Names of the ViT's tensors that are not as the file has them."""
-    return tuple(note.split()[0] for note in report.resized) + tuple(report.left_at_start)
-
-
 def _fit_pos_embed(
-    vit: nn.Module, tensors: Dict[str, Tensor], mapped: Mapped
+    vit: nn.Module, tensors: Dict[str, Tensor], grid: Optional[Tuple[int, int]]
 ) -> Tuple[Dict[str, Tensor], List[str]]:
-    """Resize the position embedding to the grid of ``vit`` where it differs."""
+    """Resize the position embedding from ``grid`` to that of ``vit`` where it differs."""
     pos = tensors.get('pos_embed')
-    if pos is None or pos.ndim != 3 or pos.size(2) != vit.embed_dims:
-        return tensors, []  # left for the check of shapes to report
     h, w = vit.patch_resolution
     extra = vit.num_extra_tokens
-    patches = pos.size(1) - extra
-    grid = mapped.grid
-    if grid is None:
-        # Files of timm's kin are of square grids: 2x8 patches are as many as 4x4, in other
-        # places. mmpretrain's may come from this very model.
-        if mapped.family.startswith('mmpretrain') and patches == h * w:
-            return tensors, []
-        if not is_square(patches):
-            return tensors, []
-        grid = (round(patches**0.5),) * 2
-    if tuple(grid) == (h, w) or grid[0] * grid[1] != patches:
+    if grid is None or grid == (h, w) or pos is None or pos.ndim != 3:
+        return tensors, []  # what does not fit is left for the check of shapes to report
+    if pos.size(2) != vit.embed_dims or pos.size(1) != extra + grid[0] * grid[1]:
         return tensors, []
-    pos = resize_pos_embed(pos.float(), tuple(grid), (h, w), vit.interpolate_mode, extra)
+    pos = resize_pos_embed(pos.float(), grid, (h, w), vit.interpolate_mode, extra)
     return dict(tensors, pos_embed=pos), [f'pos_embed {grid[0]}x{grid[1]} -> {h}x{w}']
 
 

@@ -113,13 +113,16 @@ def to_mmpretrain(
     if timm_names or 'dist_token' in tensors:
         # mmpretrain's own files, ours among them, are in that form already.
         tensors = join_extra_tokens(tensors, grid, likely)
-    if timm_names or grid:
-        grid = _known_grid(tensors, grid, likely)
+    grid = _known_grid(tensors, grid, likely, own=not timm_names)
     return Mapped(tensors, [k for k in state if k not in used], family, num_heads, grid)
 
 
-def _known_grid(tensors: Dict[str, Tensor], grid, likely) -> Optional[Grid]:
-    """Rows and columns of the patches of a joined position embedding, if they can be told."""
+def _known_grid(tensors: Dict[str, Tensor], grid, likely, own=False) -> Optional[Grid]:
+    """Rows and columns of the patches of a joined position embedding, if they can be told.
+
+    Files of timm's kin are of square grids: 2x8 patches are as many as 4x4, in other places.
+    mmpretrain's (``own``) may come from the very model of the ``likely`` grid.
+    """
     pos = tensors.get('pos_embed')
     if pos is None or pos.ndim != 3:
         return grid
@@ -131,9 +134,10 @@ def _known_grid(tensors: Dict[str, Tensor], grid, likely) -> Optional[Grid]:
                 f'{grid[0]}x{grid[1]} are {grid[0] * grid[1]}'
             )
         return tuple(grid)
-    if is_square(patches):
-        return (round(patches**0.5),) * 2
-    return tuple(likely) if likely and likely[0] * likely[1] == patches else None
+    as_likely = tuple(likely) if likely and likely[0] * likely[1] == patches else None
+    if own and (as_likely or likely is None):
+        return as_likely
+    return (round(patches**0.5),) * 2 if is_square(patches) else as_likely
 
 
 def unwrap(checkpoint: dict) -> dict:

@@ -10,13 +10,12 @@ base, and refuses when it is absent or another one.
 import hashlib
 import json
 import logging
-from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from lspt_mm.checkpoints.backbone import altered as altered_by
 from lspt_mm.checkpoints.backbone import fit_backbone, some
 from lspt_mm.errors import InputError
 
@@ -77,10 +76,11 @@ def _altered(vit: nn.Module) -> List[str]:
 
 def record_of(vit: nn.Module, source: str) -> BaseRecord:
     """The record of a ViT whose weights came from ``source``."""
+    base = frozen_base(vit)
     return BaseRecord(
         source=source,
-        fingerprint=fingerprint(frozen_base(vit)),
-        left_out=sorted(frozen_base(vit)),
+        fingerprint=fingerprint(base),
+        left_out=sorted(base),
         arch=measures(vit),
         prompter=None if vit.prompter is None else dict(vit.prompter_cfg),
         tune=vit.tune,
@@ -121,17 +121,16 @@ def from_json(text: str) -> BaseRecord:
     return BaseRecord(**{name: fields[name] for name in BaseRecord._fields if name in fields})
 
 
-def without_base(state: dict, name: str, left_out: Iterable[str], record: BaseRecord) -> dict:
+def without_base(state: dict, name: str, record: BaseRecord) -> dict:
     """A state dict without a backbone's frozen tensors, and with the record of them.
 
     Args:
         state: The model's state dict.
         name: The backbone's name in it, such as 'backbone'.
-        left_out: Names of tensors below the backbone.
-        record: What to write in their place.
+        record: What to write in the place of the tensors it names.
     """
     prefix = f'{name}.' if name else ''
-    gone = {prefix + key for key in left_out}
+    gone = {prefix + key for key in record.left_out}
     kept = type(state)((key, value) for key, value in state.items() if key not in gone)
     kept[prefix + RECORD] = to_tensor(record)
     return kept
@@ -236,7 +235,7 @@ def _find_base(vit: nn.Module, record: BaseRecord, absent: List[str]):
         own = vit.backbone_state_dict()
         # An own position embedding that was resized says nothing of the file's.
         if not altered & set(record.left_out):
-            found = _fingerprint_of(own, record)
+            found = base_fingerprint(own, record)
             if found == record.fingerprint:
                 return {name: own[name] for name in absent}, vit.weights_from, altered
             raise InputError(
@@ -252,10 +251,10 @@ def _find_base(vit: nn.Module, record: BaseRecord, absent: List[str]):
         except InputError as error:
             problems.append(str(error))
             continue
-        found = _fingerprint_of(fitted.original, record)
+        found = base_fingerprint(fitted.original, record)
         lacking = [name for name in absent if name not in fitted.tensors]
         if found == record.fingerprint and not lacking:
-            return fitted.tensors, source, set(altered_by(fitted.report)) & set(absent)
+            return fitted.tensors, source, set(fitted.altered) & set(absent)
         problems.append(
             f'{source}: lacks {some(lacking)}' if lacking else f'{source}: another ViT, of '
             f'fingerprint {found[:12]} instead of {record.fingerprint[:12]}'
@@ -269,6 +268,6 @@ def _find_base(vit: nn.Module, record: BaseRecord, absent: List[str]):
     )
 
 
-def _fingerprint_of(tensors: Dict[str, Tensor], record: BaseRecord) -> str:
+def base_fingerprint(tensors: Dict[str, Tensor], record: BaseRecord) -> str:
     """The fingerprint of those tensors that the record's was taken of."""
     return fingerprint({name: tensors[name] for name in record.left_out if name in tensors})

@@ -1,11 +1,11 @@
 """Published checkpoints: what others need of a trained model, and a card that says what it is."""
 
-import hashlib
 import json
 import os
 from pathlib import Path
 from typing import Dict, Optional
 
+import pooch
 from torch import Tensor
 
 from lspt_mm.checkpoints.prompts import BaseRecord
@@ -17,11 +17,8 @@ def write_published(stem: Path, suffix: str, tensors: Dict[str, Tensor], meta: d
     """Write ``STEM-<first 8 digits of its sha256>SUFFIX``, OpenMMLab's way of naming; return it."""
     unnamed = stem.with_name(f'{stem.name}-unnamed{suffix}')
     write_checkpoint(unnamed, tensors, meta)
-    with unnamed.open('rb') as stream:
-        digest = hashlib.sha256()
-        for chunk in iter(lambda: stream.read(1 << 20), b''):
-            digest.update(chunk)
-    path = stem.with_name(f'{stem.name}-{digest.hexdigest()[:8]}{suffix}')
+    digest = pooch.file_hash(str(unnamed), 'sha256')
+    path = stem.with_name(f'{stem.name}-{digest[:8]}{suffix}')
     os.replace(unnamed, path)
     return path
 

@@ -4,7 +4,7 @@ from typing import Optional, Tuple
 
 from torch import nn
 
-from lspt_mm.checkpoints.families import Mapped, join_extra_tokens, to_mmpretrain
+from lspt_mm.checkpoints.families import Mapped, to_mmpretrain
 from lspt_mm.checkpoints.files import read_checkpoint
 from lspt_mm.errors import InputError
 
@@ -63,7 +63,6 @@ def _read_timm(name: str) -> Mapped:
     mapped = to_mmpretrain(model.state_dict(), grid=model.patch_embed.grid_size)
     cfg = model.pretrained_cfg
     return mapped._replace(
-        tensors=join_extra_tokens(mapped.tensors, model.patch_embed.grid_size),
         family='timm',
         num_heads=model.blocks[0].attn.num_heads,
         note=f'trained on images normalised by mean {cfg["mean"]}, std {cfg["std"]} (of 0 to 1): '

@@ -10,6 +10,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from lspt_mm.checkpoints.backbone import some
 from lspt_mm.checkpoints.prompts import (
     RANDOM,
     RECORD,
@@ -87,13 +88,10 @@ class PromptCheckpointHook(CheckpointHook):
             records[name] = self._record(name, vit, source)
             if self.content == 'full':
                 continue
-            left_out = list(frozen_base(vit))
             for key in ('state_dict', 'ema_state_dict'):
                 if key in checkpoint:
                     inner = f'module.{name}' if key == 'ema_state_dict' else name
-                    checkpoint[key] = without_base(
-                        checkpoint[key], inner, left_out, records[name]
-                    )
+                    checkpoint[key] = without_base(checkpoint[key], inner, records[name])
         if records:
             checkpoint['meta'][META] = records_json(records)
         if self.content == 'prompts' and not self._described:
@@ -171,7 +169,7 @@ def check_fit(model: nn.Module, checkpoint: dict, resume: bool = False) -> None:
     ]
     extra = [k for k in theirs if k not in ours and '.prompter.' in f'.{k}']
     problems = [
-        f'{what} ({len(keys)}): {", ".join(keys[:4])}{", ..." if len(keys) > 4 else ""}'
+        f'{what} ({len(keys)}): {some(keys)}'
         for what, keys in (
             ('missing, and would be random', missing),
             ('of another shape', other),

@@ -2,7 +2,7 @@
 
 import random
 from contextlib import contextmanager
-from typing import Iterator, List, Optional
+from typing import Iterator, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lspt_mm.engine.hooks import prompted_vits
 from lspt_mm.errors import InputError
+from lspt_mm.models import PromptedViT
 from lspt_mm.registry import HOOKS
 
 
@@ -50,9 +51,7 @@ class PreparePromptsHook(Hook):
         self.seed = seed
 
     def before_train(self, runner: Runner) -> None:  # noqa: D102
-        for name, vit in prompted_vits(runner):
-            if vit.prompter is None or not vit.prompter.needs_preparation:
-                continue
+        for name, vit in unprepared(runner):
             if runner.iter > 0:
                 raise InputError(
                     f'{name}.prompter: the checkpoint to go on from, of iteration {runner.iter}, '
@@ -82,13 +81,11 @@ class PreparePromptsHook(Hook):
             yield model.data_preprocessor(loader.collate_fn(samples), True)['inputs']
 
     def _refuse_unprepared(self, runner: Runner) -> None:
-        for name, vit in prompted_vits(runner):
-            if vit.prompter is not None and vit.prompter.needs_preparation:
-                raise InputError(
-                    f'{name}.prompter: {type(vit.prompter).__name__} starts from training data '
-                    'and has not been prepared. Train first, or load a checkpoint of a run that '
-                    'was'
-                )
+        for name, vit in unprepared(runner):
+            raise InputError(
+                f'{name}.prompter: {type(vit.prompter).__name__} starts from training data and has '
+                'not been prepared. Train first, or load a checkpoint of a run that was'
+            )
 
     def before_val(self, runner: Runner) -> None:  # noqa: D102
         self._refuse_unprepared(runner)
@@ -101,13 +98,19 @@ def check_prepared_somewhere(runner: Runner) -> None:
     """Raise InputError if prompts start from data and the config has no hook to prepare them."""
     if any(isinstance(hook, PreparePromptsHook) for hook in runner.hooks):
         return
+    for name, vit in unprepared(runner):
+        raise InputError(
+            f'{name}.prompter: {type(vit.prompter).__name__} starts from training data, but the '
+            "config has no hook for it: add dict(type='lspt_mm.PreparePromptsHook') to "
+            'custom_hooks (a list in a config replaces that of its base)'
+        )
+
+
+def unprepared(runner: Runner) -> Iterator[Tuple[str, PromptedViT]]:
+    """The ViTs of a run whose prompts have yet to be started from data, with their names."""
     for name, vit in prompted_vits(runner):
         if vit.prompter is not None and vit.prompter.needs_preparation:
-            raise InputError(
-                f'{name}.prompter: {type(vit.prompter).__name__} starts from training data, but '
-                "the config has no hook for it: add dict(type='lspt_mm.PreparePromptsHook') to "
-                'custom_hooks (a list in a config replaces that of its base)'
-            )
+            yield name, vit
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from lspt_mm.checkpoints.files import read_checkpoint
 from lspt_mm.checkpoints.prompts import (
     RECORD,
-    fingerprint,
+    base_fingerprint,
     from_tensor,
     measures,
     output_of,
@@ -109,8 +109,7 @@ class PromptSets(nn.Module):
                 f'{source}: was trained in a ViT with {record.arch} and {record.output}, this one '
                 f'has {measures(self.vit)} and {output_of(self.vit)}: build it with the same'
             )
-        own = self.vit.backbone_state_dict()
-        found = fingerprint({key: own[key] for key in record.left_out if key in own})
+        found = base_fingerprint(self.vit.backbone_state_dict(), record)
         if found != record.fingerprint:
             raise InputError(
                 f'{source}: its prompts were trained on the ViT of {record.source} (fingerprint '

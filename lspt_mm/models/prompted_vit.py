@@ -7,6 +7,8 @@ from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, cat, equal, nn, zeros
 from torch.utils.checkpoint import checkpoint
 
+from lspt_mm.checkpoints import load_backbone
+from lspt_mm.checkpoints.prompts import UNKNOWN, bring_in_base
 from lspt_mm.errors import InputError
 from lspt_mm.models.block import run_block
 from lspt_mm.models.checks import check_arch, check_bool, check_int, check_out_indices, check_size
@@ -84,7 +86,9 @@ class PromptedViT(VisionTransformer):
             to run so, and so does a model in eval mode that was given a checkpoint without them.
     """
 
-    OUT_TYPES = VisionTransformer.OUT_TYPES | {'avg_tokens', 'avg_patches', 'avg_prompts'}
+    #: Means that are taken before the final norm.
+    POOLED = frozenset({'avg_tokens', 'avg_patches', 'avg_prompts'})
+    OUT_TYPES = VisionTransformer.OUT_TYPES | POOLED
 
     def __init__(
         self,
@@ -193,9 +197,6 @@ class PromptedViT(VisionTransformer):
         if self.pretrained is None:
             super().init_weights()
             return
-        # Imported here: reading files is no business of building a model.
-        from lspt_mm.checkpoints import load_backbone
-
         load_backbone(self, self.pretrained)
 
     def backbone_state_dict(self) -> Dict[str, Tensor]:
@@ -204,8 +205,6 @@ class PromptedViT(VisionTransformer):
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         # Called for every way of loading, mmengine's own included.
-        from lspt_mm.checkpoints.prompts import UNKNOWN, bring_in_base
-
         base = bring_in_base(self, state_dict, prefix)
         unchanged = self.weights_from is not None and self._is_frozen_part_of(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
@@ -335,7 +334,7 @@ class PromptedViT(VisionTransformer):
 
     def _output(self, step: BlockStep) -> Tensor:
         final = self.final_norm and step.number == self.num_layers
-        if self.out_type not in ('avg_tokens', 'avg_patches', 'avg_prompts'):
+        if self.out_type not in self.POOLED:
             x = step.x_out
             if self.num_registers:
                 patches = x[:, self.num_prefix_tokens :]

@@ -118,7 +118,7 @@ def test_no_server(server, tmp_path):
     assert cached(tmp_path) == []
 
 
-def test_several_processes_at_once_fetch_once(server, tmp_path):
+def test_several_at_once_fetch_once(server, tmp_path):
     threads = [threading.Thread(target=read_checkpoint, args=(server.url,)) for _ in range(4)]
     for thread in threads:
         thread.start()

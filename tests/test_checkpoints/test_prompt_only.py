@@ -13,7 +13,6 @@ from torch import nn
 from lspt_mm.checkpoints.prompts import (
     RECORD,
     fingerprint,
-    frozen_base,
     record_of,
     records_in,
     to_tensor,
@@ -71,7 +70,7 @@ def trained(base, **kwargs):
 def prompt_only(model, source=None):
     vit = model.backbone
     record = record_of(vit, source or vit.weights_from)
-    return without_base(model.state_dict(), 'backbone', frozen_base(vit), record)
+    return without_base(model.state_dict(), 'backbone', record)
 
 
 @pytest.mark.parametrize('tune', ['prompts', 'prompts+bias', 'partial-1'])
@@ -241,7 +240,7 @@ def test_megabytes_on_vit_b(tmp_path):
     state = {f'backbone.{k}': v for k, v in vit.state_dict().items()}
     state.update({'head.fc.weight': torch.zeros(200, 768), 'head.fc.bias': torch.zeros(200)})
     record = record_of(vit, 'mae_pretrain_vit_base.pth')
-    small = without_base(state, 'backbone', frozen_base(vit), record)
+    small = without_base(state, 'backbone', record)
     write_checkpoint(tmp_path / 'small.pth', small, {})
     size = (tmp_path / 'small.pth').stat().st_size
     assert 4 * (76800 + 200 * 769) <= size < 1e6

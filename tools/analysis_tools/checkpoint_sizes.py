@@ -4,6 +4,10 @@ For the prompters of configs/lspt_upernet_ade20k.py and configs/ade20k/, with a 
 ViT's values are random, which makes no difference to a file's size. Takes a minute.
 
 python tools/analysis_tools/checkpoint_sizes.py --classes 200
+
+Of one segmentation or classification config, by parts, in memory and without training state:
+
+python tools/analysis_tools/checkpoint_sizes.py --config configs/lspt_upernet_ade20k.py
 """
 
 import argparse
@@ -11,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.checkpoints.prompts import frozen_base, record_of, without_base
+from lspt_mm.checkpoints.prompts import record_of, without_base
 from lspt_mm.checkpoints.writing import write_checkpoint
 from lspt_mm.models import PromptedViT
 
@@ -42,12 +46,41 @@ def megabytes(path: Path, state: dict) -> float:
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table, or one config's parts."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--classes', type=int, default=200, help='of the linear head')
-    classes = parser.parse_args().classes
+    parser.add_argument('--config', help='the parts of this config instead of the table')
+    args = parser.parse_args()
+    if args.config:
+        print(parts(args.config))
+    else:
+        print_table(args.classes)
+
+
+def parts(config: str) -> str:
+    """Sizes of what a prompt-only checkpoint of ``config`` holds."""
+    from mmengine.config import Config
+    from mmengine.registry import MODELS, init_default_scope
+
+    from lspt_mm.engine.checkpoints import size_table
+    from lspt_mm.engine.launch import prepare_for_cpu
+
+    cfg = Config.fromfile(config)
+    init_default_scope(cfg.default_scope)
+    cfg.launcher = 'none'
+    prepare_for_cpu(cfg)
+    model = MODELS.build(cfg.model)
+    # As after loading ImageNet's grid of 224 pixels: another grid is resized, and kept.
+    same = tuple(model.backbone.patch_resolution) == (14, 14)
+    model.backbone.altered = () if same else ('pos_embed',)
+    record = record_of(model.backbone, 'vit.pth')
+    return size_table(without_base(model.state_dict(), 'backbone', record))
+
+
+def print_table(classes: int) -> None:
+    """All methods on ViT-B/16 with a linear head."""
     import torch
 
     head = torch.nn.Linear(768, classes).state_dict()
@@ -60,7 +93,7 @@ def main() -> None:
             vit.altered = ()
             state = {f'backbone.{k}': v for k, v in vit.state_dict().items()}
             record = record_of(vit, 'mae_pretrain_vit_base.pth')
-            small = without_base(state, 'backbone', frozen_base(vit), record)
+            small = without_base(state, 'backbone', record)
             with_head = {f'head.fc.{k}': v for k, v in head.items()}
             count = sum(p.numel() for p in vit.prompter.parameters())
             arguments = ', '.join(f'{k}={v}' for k, v in prompter.items() if k != 'type')

@@ -16,7 +16,7 @@ from mmengine.registry import MODELS
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.checkpoints import read_checkpoint
-from lspt_mm.checkpoints.prompts import UNKNOWN, frozen_base, record_of, without_base
+from lspt_mm.checkpoints.prompts import UNKNOWN, record_of, without_base
 from lspt_mm.checkpoints.publishing import (
     model_card,
     plain_dataset_meta,
@@ -132,7 +132,7 @@ def publish(args: argparse.Namespace) -> None:
             )
         records[name] = record_of(vit, public_source(source))
         if args.kind == 'prompts':
-            state = without_base(state, name, frozen_base(vit), records[name])
+            state = without_base(state, name, records[name])
     if args.without_head:
         state = {k: v for k, v in state.items() if k.startswith(tuple(f'{n}.' for n in vits))}
     meta = (read_checkpoint(args.checkpoint).get('meta') or {}).get('dataset_meta')

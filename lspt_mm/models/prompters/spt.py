@@ -37,7 +37,7 @@ class SelfPrompt(VPT):
     Parameters in all: K P D.
     """
 
-    TRAINING_ONLY = ('dropout', 'dropout_mask', 'start', 'max_tokens')
+    TRAINING_ONLY = (*VPT.TRAINING_ONLY, 'start', 'max_tokens')
 
     def __init__(self, num_tokens: int, start: str = 'sample', max_tokens: int = 20000, **vpt):
         super().__init__(num_tokens, **vpt)
