@@ -7,7 +7,7 @@ from mmengine.logging import print_log
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
-from lspt_mm.checkpoints.families import kinds_set_aside
+from lspt_mm.checkpoints.families import Grid, kinds_set_aside
 from lspt_mm.checkpoints.misfits import likely_causes
 from lspt_mm.checkpoints.sources import read_vit
 from lspt_mm.errors import InputError
@@ -43,7 +43,7 @@ class Fitted(NamedTuple):
 
 
 def load_backbone(
-    vit: nn.Module, source: str, grid: Optional[Tuple[int, int]] = None
+    vit: nn.Module, source: str, grid: Optional[Grid] = None
 ) -> LoadReport:
     """Read the ViT's weights from ``source`` and log a report of it.
 
@@ -68,7 +68,7 @@ def load_backbone(
 
 
 def fit_backbone(
-    vit: nn.Module, source: str, grid: Optional[Tuple[int, int]] = None
+    vit: nn.Module, source: str, grid: Optional[Grid] = None
 ) -> Fitted:
     """What :func:`load_backbone` would load, without loading it."""
     source = str(source)
@@ -100,7 +100,7 @@ def fit_backbone(
 
 
 def _fit_pos_embed(
-    vit: nn.Module, tensors: Dict[str, Tensor], grid: Optional[Tuple[int, int]]
+    vit: nn.Module, tensors: Dict[str, Tensor], grid: Optional[Grid]
 ) -> Tuple[Dict[str, Tensor], List[str]]:
     """Resize the position embedding from ``grid`` to that of ``vit`` where it differs."""
     pos = tensors.get('pos_embed')

@@ -3,6 +3,7 @@
 import re
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
+import torch
 from torch import Tensor
 
 from lspt_mm.checkpoints import jax_vit
@@ -10,8 +11,8 @@ from lspt_mm.checkpoints import jax_vit
 #: Under these keys the known families keep their state dict (DINO: the teacher is the one to use).
 _WRAPPERS = ('state_dict', 'model', 'teacher')
 
-#: What may stand before a ViT's keys, most specific first: MoCo v3's pre-training file holds two
-#: encoders, of which the base encoder is the one to use.
+#: What may stand before the keys of the ViT to use: of MoCo v3's two encoders, and mmpretrain's,
+#: the one that is not the momentum encoder. One of these wins over prefixes that are not here.
 _PREFIXES = (
     'module.base_encoder.', 'base_encoder.', 'module.backbone.', 'module.', 'backbone.',
     'encoder.', '',
@@ -52,6 +53,10 @@ _SET_ASIDE = (
 )  # fmt: skip
 
 
+#: Rows and columns of patches.
+Grid = Tuple[int, int]
+
+
 class Mapped(NamedTuple):
     """A ViT under mmpretrain's names.
 
@@ -66,11 +71,8 @@ class Mapped(NamedTuple):
     ignored: List[str]
     family: str
     num_heads: Optional[int] = None
-    grid: Optional[Tuple[int, int]] = None
+    grid: Optional[Grid] = None
     note: str = ''
-
-
-Grid = Tuple[int, int]
 
 
 def to_mmpretrain(
@@ -178,16 +180,10 @@ def join_extra_tokens(tensors: Dict[str, Tensor], grid=None, likely=None) -> Dic
         if registers and rows > int(cls):
             joint = extra[:, int(cls) :].split([t.size(1) for t in more], dim=1)
             more = [t + p for t, p in zip(more, joint, strict=True)]
-        tensors['pos_embed'] = _cat([extra[:, : int(cls)], patches])
+        tensors['pos_embed'] = torch.cat((extra[:, : int(cls)], patches), dim=1)
     if more:
-        tensors['register_tokens'] = _cat(more)
+        tensors['register_tokens'] = torch.cat(more, dim=1)
     return tensors
-
-
-def _cat(tensors: List[Tensor]) -> Tensor:
-    from torch import cat
-
-    return cat(tensors, dim=1)
 
 
 def _rows_before_patches(length: int, cls: int, registers: int, grid, likely) -> int:

@@ -1,10 +1,10 @@
 """Where a pre-trained ViT may come from: a file, a URL, or a name of timm's."""
 
-from typing import Optional, Tuple
+from typing import Optional
 
 from torch import nn
 
-from lspt_mm.checkpoints.families import Mapped, to_mmpretrain
+from lspt_mm.checkpoints.families import Grid, Mapped, to_mmpretrain
 from lspt_mm.checkpoints.files import read_checkpoint
 from lspt_mm.errors import InputError
 
@@ -15,8 +15,8 @@ GRID = 'pos_embed_grid'
 
 def read_vit(
     source: str,
-    grid: Optional[Tuple[int, int]] = None,
-    likely: Optional[Tuple[int, int]] = None,
+    grid: Optional[Grid] = None,
+    likely: Optional[Grid] = None,
 ) -> Mapped:
     """Read a ViT under mmpretrain's names.
 

@@ -23,6 +23,9 @@ from lspt_mm.errors import InputError
 #: Exit code for an error of the user's input (argparse's own code for a bad option).
 EXIT_INPUT = 2
 
+#: What classes raise for arguments they cannot take.
+_OF_BUILDING = (TypeError, ValueError, KeyError, AssertionError, ZeroDivisionError)
+
 
 class KeyValueAction(DictAction):
     """MMEngine's ``DictAction`` that says which option is not of the form KEY=VALUE."""
@@ -91,10 +94,6 @@ def build_runner(cfg: Config, loaders: Tuple[str, ...]) -> Runner:
         raise InputError(f'the config cannot be built: {_told(error)}') from error
     check_prepared_somewhere(runner)
     return runner
-
-
-#: What classes raise for arguments they cannot take.
-_OF_BUILDING = (TypeError, ValueError, KeyError, AssertionError, ZeroDivisionError)
 
 
 def run(runner: Runner, start: Callable) -> None:

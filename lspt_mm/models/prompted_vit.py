@@ -83,7 +83,8 @@ class PromptedViT(VisionTransformer):
         prompts_loaded (bool): Whether a state dict has brought prompts.
         weights_from (str or None): Where the ViT's weights were read from; None while they are
             random. Building without weights is legal, the hook ``BackboneWeightsHook`` refuses
-            to run so, and so does a model in eval mode that was given a checkpoint without them.
+            to run so, and so does a model in eval mode whose ``pretrained`` was not read, or that
+            was given a checkpoint without the ViT.
     """
 
     #: Means that are taken before the final norm.
