@@ -452,3 +452,14 @@ def test_tensors_of_other_forms(damage, tmp_path):
     else:
         with pytest.raises(InputError, match='layers.1.ffn'):
             load_backbone(vit(), str(tmp_path / 'vit.pth'))
+
+
+def test_an_own_checkpoint_of_another_shape_of_as_many_patches_is_its_own(tmp_path):
+    """2 x 8 patches are 16, as 4 x 4 are: a file of mmpretrain's kin is taken for the model's."""
+    first = vit(img_size=(16, 64))
+    torch.nn.init.normal_(first.pos_embed)
+    state = {f'backbone.{k}': v for k, v in first.state_dict().items()}
+    torch.save({'state_dict': state}, tmp_path / 'own.pth')
+    second = vit(img_size=(16, 64))
+    assert load_backbone(second, str(tmp_path / 'own.pth')).resized == []
+    assert torch.equal(second.pos_embed, first.pos_embed)
