@@ -6,14 +6,15 @@ python tools/train.py configs/lspt_upernet_ade20k.py --work-dir work_dirs/ade --
 import argparse
 from pathlib import Path
 
-import torch
 from mmengine.runner import find_latest_checkpoint
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.checkpoints import read_checkpoint
+from lspt_mm.engine.amp import turn_on_amp
 from lspt_mm.engine.launch import (
     add_common_arguments,
     build_runner,
+    choose_weights,
     input_errors_as_messages,
     load_config,
     run,
@@ -56,11 +57,7 @@ def apply_options(cfg, args: argparse.Namespace) -> None:
         hook.update(type='lspt_mm.PromptCheckpointHook', content=args.checkpoint)
     if args.seed is not None:
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=args.seed)
-    if args.pretrained or args.random_backbone:
-        cfg.model.backbone.pretrained = args.pretrained
-    if args.random_backbone:
-        hooks = [h for h in cfg.get('custom_hooks') or [] if 'BackboneWeights' not in h['type']]
-        cfg.custom_hooks = [*hooks, {'type': 'lspt_mm.BackboneWeightsHook', 'allow_random': True}]
+    choose_weights(cfg, args.pretrained, args.random_backbone)
     if args.resume:
         cfg.resume = True
         if args.resume != 'auto':
@@ -80,18 +77,6 @@ def check_resumable(path: str) -> None:
             f'--resume {path}: holds no state of a training run (a published file?); to start a '
             f'new run from it: --cfg-options load_from={path}'
         )
-
-
-def turn_on_amp(cfg) -> None:
-    """Mixed precision in the cheapest form that this machine has."""
-    if cfg.optim_wrapper.type not in ('OptimWrapper', 'AmpOptimWrapper'):
-        return  # the config has chosen a wrapper of its own
-    if torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.loss_scale = 'dynamic'
-    else:
-        cfg.optim_wrapper.type = 'lspt_mm.Bf16OptimWrapper'
-        cfg.optim_wrapper.pop('loss_scale', None)
 
 
 def main() -> None:

@@ -1,11 +1,13 @@
 """Data sets and transforms that mmseg and mmpretrain do not have."""
 
 from lspt_mm.datasets.camvid import CamVidDataset
+from lspt_mm.datasets.fgvc import FGVC
 from lspt_mm.datasets.listed_images import ListedImages
 from lspt_mm.datasets.loading import LoadImage, LoadSegLabels
 from lspt_mm.datasets.scene_dataset import SceneDataset
 from lspt_mm.datasets.vtab1k import VTAB1K
 
 __all__ = [
-    'CamVidDataset', 'ListedImages', 'LoadImage', 'LoadSegLabels', 'SceneDataset', 'VTAB1K',
+    'CamVidDataset', 'FGVC', 'ListedImages', 'LoadImage', 'LoadSegLabels', 'SceneDataset',
+    'VTAB1K',
 ]  # fmt: skip

@@ -45,7 +45,7 @@ class ListedImages(BaseDataset):
         path = Path(self.ann_file)
         if not path.is_file():
             raise InputError(f'split file {path} does not exist')
-        pairs = _read_json(path) if path.suffix == '.json' else _read_lines(path)
+        pairs = read_json(path) if path.suffix == '.json' else read_lines(path)
         self._check(path, pairs)
         found = [
             {'img_path': os.path.join(self.img_prefix or '', name), 'gt_label': label}
@@ -77,7 +77,7 @@ class ListedImages(BaseDataset):
             )
 
 
-def _read_lines(path: Path) -> List[Tuple[str, int]]:
+def read_lines(path: Path) -> List[Tuple[str, int]]:
     pairs = []
     for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
         if not line.strip():
@@ -91,7 +91,7 @@ def _read_lines(path: Path) -> List[Tuple[str, int]]:
     return pairs
 
 
-def _read_json(path: Path) -> List[Tuple[str, int]]:
+def read_json(path: Path) -> List[Tuple[str, int]]:
     def pairs_of(items):
         return [tuple(item) for item in items]  # an image named twice is not lost, but found
 

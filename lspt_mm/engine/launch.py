@@ -7,7 +7,7 @@ import sys
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Iterator, Tuple
+from typing import Callable, Iterator, Optional, Tuple
 
 import torch
 from mmengine.config import Config, DictAction
@@ -15,6 +15,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
+from lspt_mm.engine.config_arguments import given, split_arguments
 from lspt_mm.engine.options import merge_options
 from lspt_mm.engine.preflight import check_inputs, datasets_of
 from lspt_mm.engine.prepare import check_prepared_somewhere
@@ -40,7 +41,10 @@ class KeyValueAction(DictAction):
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that training and testing have in common."""
-    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        'config', help='config file, FILE:name=value,... for one that takes arguments, or the '
+        'name of a cell such as vtab1k/lspt_mae_eurosat',
+    )  # fmt: skip
     parser.add_argument('--work-dir', help='folder for logs and checkpoints')
     parser.add_argument('--data-root', help="folder of the data, instead of the config's")
     parser.add_argument(
@@ -58,24 +62,51 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config and apply the common options to it."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    if not Path(args.config).is_file():
-        raise InputError(f'config file {args.config} does not exist')
-    try:
-        cfg = Config.fromfile(args.config)
-    except Exception as error:  # whatever the file's own code raises
-        raise InputError(f'config file {args.config} cannot be read: {error}') from error
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
-    merge_options(cfg, args.cfg_options)
+    cfg = read_config(args.config)
+    apply_common_options(cfg, args.cfg_options, args.data_root)
     cfg.launcher = args.launcher
     if args.work_dir:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
-    if args.data_root:
+    return cfg
+
+
+def apply_common_options(cfg: Config, options: Optional[dict], data_root: Optional[str]) -> None:
+    """Apply ``--cfg-options`` and ``--data-root``."""
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    merge_options(cfg, options)
+    if data_root:
         for dataset in datasets_of(cfg, ('train_dataloader', 'val_dataloader', 'test_dataloader')):
             if 'data_root' in dataset:
-                dataset['data_root'] = args.data_root
-    return cfg
+                dataset['data_root'] = data_root
+
+
+def choose_weights(cfg: Config, pretrained: Optional[str], random: bool) -> None:
+    """Apply ``--pretrained`` or ``--random-backbone``."""
+    if pretrained or random:
+        cfg.model.backbone.pretrained = pretrained
+    if random:
+        hooks = [h for h in cfg.get('custom_hooks') or [] if 'BackboneWeights' not in h['type']]
+        cfg.custom_hooks = [*hooks, {'type': 'lspt_mm.BackboneWeightsHook', 'allow_random': True}]
+
+
+def read_config(name: str, more: Optional[dict] = None) -> Config:
+    """The config of a file, ``FILE:name=value,...``, or the name of a benchmark's cell.
+
+    ``more`` are further arguments.
+    """
+    path, values = split_arguments(name)
+    values.update(more or {})
+    if not Path(path).is_file():
+        raise InputError(f'config file {path} does not exist')
+    try:
+        with given(values):
+            return Config.fromfile(path)
+    except InputError as error:
+        raise InputError(f'config {name}: {error}') from error
+    except Exception as error:  # whatever the file's own code raises
+        raise InputError(f'config file {path} cannot be read: {error}') from error
 
 
 def build_runner(cfg: Config, loaders: Tuple[str, ...]) -> Runner:

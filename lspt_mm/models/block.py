@@ -14,7 +14,9 @@ from torch.nn import functional as F
 def insert_prompts(x: Tensor, prompts: Tensor, num_extra: int) -> Tensor:
     """``[extra | patches]`` (B, E+N, D), prompts (1|B, P, D) to ``[extra | prompts | patches]``."""
     prompts = prompts.to(x.dtype).expand(x.size(0), -1, -1)
-    return torch.cat((x[:, :num_extra], prompts, x[:, num_extra:]), dim=1)  # (B, E+P+N, D)
+    # Split, not sliced: a slice's gradient is a tensor of zeros as large as x.
+    extra, patches = x.split((num_extra, x.size(1) - num_extra), dim=1)
+    return torch.cat((extra, prompts, patches), dim=1)  # (B, E+P+N, D)
 
 
 def take_out_prompts(tokens: Tensor, num_prompts: int, num_extra: int) -> Tuple[Tensor, Tensor]:
@@ -60,9 +62,7 @@ def run_block(
 
 
 def _run(layer, tokens, temperature=None, read_only=None) -> Tensor:
-    """The layer's own forward pass, with a temperature and key/value-only tokens if any."""
-    if temperature is None and read_only is None:
-        return layer(tokens)
+    """The layer's forward pass, with a temperature and key/value-only tokens if any."""
     if read_only is not None:
         read_only = layer.ln1(read_only)
     tokens = tokens + attend(layer.attn, layer.ln1(tokens), temperature, read_only)
@@ -97,5 +97,7 @@ def attend(attn, tokens: Tensor, temperature=None, read_only: Optional[Tensor] =
 
 def split_heads(attn, packed: Tensor, parts: int) -> Tuple[Tensor, ...]:
     """(B, T, parts*D) to ``parts`` tensors (B, H, T, d_head)."""
-    batch, length, _ = packed.shape
-    return packed.view(batch, length, parts, attn.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    batch, length, width = packed.shape
+    d_head = width // (parts * attn.num_heads)
+    packed = packed.view(batch, length, parts, attn.num_heads, d_head)
+    return packed.permute(2, 0, 3, 1, 4).unbind(0)

@@ -5,6 +5,7 @@ from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, cat, equal, nn, zeros
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from lspt_mm.checkpoints import load_backbone
@@ -13,6 +14,7 @@ from lspt_mm.errors import InputError
 from lspt_mm.models.block import run_block
 from lspt_mm.models.checks import check_arch, check_bool, check_int, check_out_indices, check_size
 from lspt_mm.models.prompters.base import Prompter
+from lspt_mm.models.short_attention import attention
 from lspt_mm.models.tuning import apply_tune, check_tune, train_tuned_only
 from lspt_mm.registry import MODELS, PROMPTERS
 
@@ -157,6 +159,9 @@ class PromptedViT(VisionTransformer):
                 f'{self.prompter.start_block} (index {self.prompter.start_block - 1}), there are '
                 'none before'
             )
+        for layer in self.layers:
+            if layer.attn.scaled_dot_product_attention is F.scaled_dot_product_attention:
+                layer.attn.scaled_dot_product_attention = attention
         self.tune = tune
         apply_tune(self, tune)
 

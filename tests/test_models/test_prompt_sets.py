@@ -99,10 +99,8 @@ def test_one_pass_for_sets_of_one_method(base, images, tmp_path, monkeypatch):
     dropout = tuned(base, {**cfg, 'dropout': 0.1}, 5)
     sets = PromptSets(loaded(base), {**files, 'c': save(dropout, tmp_path / 'c.pth')})
     sizes = []
-    block = sets.vit.layers[0]
-    monkeypatch.setattr(
-        block, 'forward', lambda x, old=block.forward: sizes.append(len(x)) or old(x)
-    )
+    qkv = sets.vit.layers[0].attn.qkv
+    monkeypatch.setattr(qkv, 'forward', lambda x, old=qkv.forward: sizes.append(len(x)) or old(x))
     sets(images, ['a', 'b', 'c', 'a', 'b', 'c'])
     assert sizes == [6]
 

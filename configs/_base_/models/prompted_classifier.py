@@ -1,0 +1,22 @@
+"""A prompted ViT-B/16 under mmpretrain's ``ImageClassifier`` with a linear head."""
+data_preprocessor = dict(
+    mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True, num_classes=200)
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(
+        type='lspt_mm.PromptedViT',
+        arch='base',
+        img_size=224,
+        patch_size=16,
+        out_type='avg_tokens',
+        pretrained='pretrained/mae_pretrain_vit_base.pth'),
+    head=dict(
+        type='LinearClsHead',
+        in_channels=768,
+        num_classes=200,
+        # The bias starts at -log(99), as GaPT's does.
+        init_cfg=dict(type='Normal', layer='Linear', std=0.01, bias=-4.59511985),
+        loss=dict(type='CrossEntropyLoss', loss_weight=1.0)))
+pretrained_help = '''\
+mae_pretrain_vit_base.pth is the official MAE ViT-B/16 (encoder only), from
+https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_base.pth (CC BY-NC 4.0).'''

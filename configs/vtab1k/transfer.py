@@ -1,0 +1,45 @@
+"""VTAB-1K (arXiv 1910.04867): one task, one pre-training, one method; all numbers by ``lspt_mm.recipes``.
+
+    python tools/train.py configs/vtab1k/transfer.py:task=dtd,pretraining=mocov3,method=gated
+    python tools/train.py vtab1k/gated_mocov3_dtd                   # the same, by its name
+    python tools/search.py vtab1k/gated_mocov3_dtd                  # the protocol: select, then test once
+
+Trains on train800 and validates on val200; ``tools/search.py`` trains the chosen model on both and tests it.
+Images are resized to a square, and nothing is augmented. The data are laid out by
+``tools/dataset_converters/prepare.py vtab-1k``.
+"""
+_base_ = ['../_base_/classification_runtime.py', '../_base_/models/prompted_classifier.py',
+          '../_base_/datasets/classification.py']
+from lspt_mm.datasets.vtab1k import TASKS  # noqa: E402
+from lspt_mm.recipes import PRETRAININGS, resolve  # noqa: E402
+from lspt_mm.recipes.pipelines import squares  # noqa: E402
+
+chosen = resolve('vtab1k', task='eurosat', pretraining='mae', method='lspt')
+facts = PRETRAININGS[chosen.pretraining]
+num_classes = TASKS[chosen.task].num_classes
+
+cell = chosen.described()
+work_dir = f'work_dirs/{chosen.name}'
+model = dict(backbone=chosen.backbone, head=dict(in_channels=chosen.embed_dims, num_classes=num_classes))
+data_preprocessor = dict(mean=list(facts.mean), std=list(facts.std), num_classes=num_classes)
+pretrained_help = f'{chosen.backbone["pretrained"]} is {facts.source}.'
+
+data_root = 'data/vtab-1k'
+data_help = f'''\
+Layout: FOLDER/{chosen.task}/ with images/, train800.txt, val200.txt, train800val200.txt and test.txt, from
+tools/dataset_converters/prepare.py vtab-1k --from FOLDER_OF_THE_ARCHIVE'''
+train_pipeline, test_pipeline = squares(chosen)
+of_task = dict(type='lspt_mm.VTAB1K', task=chosen.task, data_root=data_root, official_counts=chosen.official)
+train_dataloader = dict(
+    batch_size=chosen.batch_size, dataset=dict(**of_task, split='train800', pipeline=train_pipeline))
+val_dataloader = dict(
+    batch_size=chosen.batch_size, dataset=dict(**of_task, split='val200', pipeline=test_pipeline))
+test_dataloader = dict(
+    batch_size=chosen.batch_size, dataset=dict(**of_task, split='test', pipeline=test_pipeline))
+# What tools/search.py changes for the final runs.
+final = dict(train_dataloader=dict(dataset=dict(split='train800val200')))
+
+optim_wrapper = chosen.optim_wrapper
+param_scheduler = chosen.param_scheduler
+train_cfg = dict(max_epochs=chosen.epochs)
+del TASKS, PRETRAININGS, resolve, squares, chosen, facts, of_task, num_classes

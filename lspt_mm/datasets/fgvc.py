@@ -1,0 +1,74 @@
+"""FGVC: the five fine-grained data sets of visual prompt tuning (VPT, arXiv 2203.12119).
+
+The official training images are divided into train and val, a tenth being val; the official test
+images are the test. Flowers has an official val.
+"""
+
+from typing import Dict, NamedTuple
+
+from lspt_mm.datasets.listed_images import ListedImages
+from lspt_mm.registry import DATASETS
+
+
+class Task(NamedTuple):
+    """A data set: its numbers of classes and of images in each split, and what it is called."""
+
+    num_classes: int
+    num_train: int
+    num_val: int
+    num_test: int
+    title: str
+
+
+#: Name of the folder to the data set.
+TASKS: Dict[str, Task] = {
+    'cub': Task(200, 5394, 600, 5794, 'CUB-200-2011'),
+    'nabirds': Task(555, 21536, 2393, 24633, 'NABirds'),
+    'flowers': Task(102, 1020, 1020, 6149, 'Oxford Flowers-102'),
+    'dogs': Task(120, 10800, 1200, 8580, 'Stanford Dogs'),
+    'cars': Task(196, 7329, 815, 8041, 'Stanford Cars'),
+}
+SPLITS = ('train', 'val', 'test')
+
+
+@DATASETS.register_module()
+class FGVC(ListedImages):
+    """One of the five data sets, as ``tools/dataset_converters/prepare.py`` leaves it.
+
+    Below ``data_root``, for each a folder with ``train.json``, ``val.json`` and ``test.json`` of
+    ``{path: label}``, labels from 0 and paths relative to that folder.
+
+    Args:
+        task (str): Name of a folder, one of :data:`TASKS`.
+        split (str): One of :data:`SPLITS`. Hyper-parameters are chosen on val.
+        official_counts (bool): Whether the split must have the number of images of
+            :data:`TASKS`.
+        **kwargs: As :class:`ListedImages` (pipeline, data_root, ...).
+
+    Raises:
+        ValueError: For another task or split.
+        InputError: As :class:`ListedImages`.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        split: str,
+        data_root: str = 'data/fgvc',
+        official_counts: bool = True,
+        **kwargs,
+    ):
+        if task not in TASKS:
+            raise ValueError(f'task={task!r}: expected one of {", ".join(TASKS)}')
+        if split not in SPLITS:
+            raise ValueError(f'split={split!r}: expected one of {", ".join(SPLITS)}')
+        facts = TASKS[task]
+        count = getattr(facts, f'num_{split}')
+        super().__init__(
+            ann_file=f'{task}/{split}.json',
+            data_root=data_root,
+            data_prefix=task,
+            num_classes=facts.num_classes,
+            num_images=count if official_counts else None,
+            **kwargs,
+        )

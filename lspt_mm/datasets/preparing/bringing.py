@@ -1,0 +1,193 @@
+"""From a folder of archives or extracted folders to one folder: link, copy or extract."""
+
+import gzip
+import lzma
+import shutil
+import tarfile
+import zlib
+from pathlib import Path
+from typing import Optional
+
+from rich.console import Console
+from rich.progress import open as open_with_progress
+
+from lspt_mm.errors import InputError
+
+SUFFIXES = ('.tgz', '.tar.gz', '.tar')
+#: What a damaged archive raises, depending on where the damage is.
+_DAMAGED = (tarfile.ReadError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
+
+
+def find_folder(source: Path, name: str) -> Optional[Path]:
+    """The extracted folder ``name`` in ``source``, also twice nested, or ``source`` itself."""
+    for folder in (source / name / name, source / name, source.absolute()):
+        if folder.name == name and folder.is_dir():
+            return folder
+    return None
+
+
+def find_archive(source: Path, archive: str) -> Optional[Path]:
+    """The archive in ``source``, also with another of :data:`SUFFIXES` than its own."""
+    paths = (source / f'{_stem(archive)}{suffix}' for suffix in SUFFIXES)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _stem(archive: str) -> str:
+    return next(archive[: -len(suffix)] for suffix in SUFFIXES if archive.endswith(suffix))
+
+
+def read_file(source: Path, name: str, archive: Optional[str] = None) -> Optional[bytes]:
+    """The content of a small file in ``source``, in its archive or where that was extracted.
+
+    Args:
+        source (Path): The folder.
+        name (str): The file's name, without folders.
+        archive (str, optional): Of the archive that has it, see :func:`find_archive`.
+
+    Returns:
+        bytes, or None if it is nowhere.
+
+    Raises:
+        InputError: If the archive is damaged.
+    """
+    folders = [source, source / 'devkit']
+    if archive:
+        folders += [source / _stem(archive), source / _stem(archive) / 'devkit']
+    for folder in folders:
+        if (folder / name).is_file():
+            return (folder / name).read_bytes()
+    path = find_archive(source, archive) if archive else None
+    if path is None:
+        return None
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                if member.isfile() and Path(member.name).name == name:
+                    return tar.extractfile(member).read()
+    except _DAMAGED as error:
+        raise _damaged(path, error) from error
+    return None
+
+
+def bring_folder(source: Path, name: str, archive: str, dest: Path, copy: bool) -> bool:
+    """Have ``dest/name``: a link to the extracted folder, its copy, or the archive's content.
+
+    A folder gets its name only when it is whole. One that is there already stays as it is.
+
+    Returns:
+        bool: Whether another folder than that of ``source`` was there and stays.
+
+    Raises:
+        InputError: If ``source`` has neither the folder nor the archive, the archive is damaged,
+            one of its members lies outside the folder it is extracted to, it has no such folder,
+            or ``dest/name`` is a link to another one.
+    """
+    target = dest / name
+    path = find_archive(source, archive)
+    # A folder that has the archive may well have the name of what is in it.
+    inside = find_folder(source, name)
+    if inside is not None and not (path and inside == source.absolute()):
+        return link_or_copy(inside, target, copy)
+    if _is_real(target):
+        return True
+    if path is None:
+        raise InputError(f'{source} has neither the folder {name} nor {archive}')
+    _extract(path, name, target)
+    return False
+
+
+def link_or_copy(folder: Path, target: Path, copy: bool) -> bool:
+    """Have ``target``, as a symbolic link to ``folder`` or as its copy.
+
+    A folder that is there stays.
+
+    Returns:
+        bool: Whether another folder was there and stays.
+
+    Raises:
+        InputError: If ``target`` is a link to another folder: the lists beside it are about that.
+    """
+    folder = folder.resolve()
+    if _is_real(target):
+        return target.resolve() != folder
+    _unlink(target, folder)
+    if not copy:
+        target.symlink_to(folder, target_is_directory=True)
+        return False
+    part = _fresh(target)
+    try:
+        shutil.copytree(folder, part)
+        part.rename(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return False
+
+
+def _is_real(target: Path) -> bool:
+    return target.is_dir() and not target.is_symlink()
+
+
+def _unlink(target: Path, source: Path) -> None:
+    """Make room at ``target``, where a link to ``source`` or to nothing may be."""
+    if target.exists() and target.resolve() != source:
+        raise InputError(
+            f'{target} leads to {target.resolve()}, not {source}: remove it, or choose another '
+            'folder with --to'
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+
+
+def _extract(archive: Path, name: str, target: Path) -> None:
+    """Extract ``archive`` and keep its folder ``name`` as ``target``."""
+    if not hasattr(tarfile, 'data_filter'):
+        raise InputError(
+            f'{archive}: this Python cannot extract safely; expected 3.10.12, 3.11.4 or later, '
+            'or the extracted folder'
+        )
+    _unlink(target, archive)
+    part = _fresh(target)
+    part.mkdir()
+    try:
+        _extract_all(archive, part)
+        if not (part / name).is_dir():
+            raise InputError(f'{archive}: has no folder {name}, which the official archive has')
+        (part / name).rename(target)
+    except _DAMAGED as error:
+        raise _damaged(archive, error) from error
+    except tarfile.FilterError as error:
+        raise InputError(
+            f'{archive}: refused, as it would write outside its folder ({error}); the official '
+            'archive does not'
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _extract_all(archive: Path, part: Path) -> None:
+    shown = open_with_progress(
+        archive, 'rb', description=f'extracting {archive.name}', console=Console(stderr=True)
+    )
+    with shown as file, tarfile.open(fileobj=file) as tar:
+        for member in tar:
+            tar.extract(member, part, filter='data')
+        # tarfile takes an archive cut between two members for whole; the end mark tells.
+        tar.fileobj.seek(tar.offset)
+        if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise EOFError('no end mark')
+        while tar.fileobj.read(2**20):  # to the checksum of gzip
+            pass
+
+
+def _fresh(target: Path) -> Path:
+    """Path beside ``target`` for what is not whole yet; a former run's is removed."""
+    part = target.parent / f'.{target.name}.part'
+    shutil.rmtree(part, ignore_errors=True)
+    return part
+
+
+def _damaged(archive: Path, error: Exception) -> InputError:
+    return InputError(
+        f'{archive}: damaged or not fully downloaded ({error}); compare its size with the '
+        "source's and fetch it again"
+    )

@@ -1,0 +1,30 @@
+"""Attention over few tokens on a CPU, where PyTorch's fused kernel is slow in its backward pass."""
+
+from typing import Optional
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+#: Keys up to which the explicit form is used: its memory grows with the square. At 73 tokens, on
+#: one core with bfloat16 units, forward and backward took 12 ms against 49 ms (64 images, 3 heads);
+#: at 297 in float32 they are equal, at 1124 the fused kernel is twice as fast.
+FEW = 128
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, attn_mask: Optional[Tensor] = None, dropout_p: float = 0.0
+) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v for q (B, H, T, d) and k, v (B, H, S, d).
+
+    PyTorch's ``scaled_dot_product_attention``, but for short sequences on a CPU: those are computed
+    as written, 16-bit numbers in float32. Whether gradients are asked for makes no difference.
+    """
+    short = k.size(-2) <= FEW and q.device.type == 'cpu'
+    if attn_mask is not None or dropout_p or not short:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, dropout_p=dropout_p)
+    dtype = torch.promote_types(q.dtype, torch.float32)
+    q, k, wide_v = q.to(dtype), k.to(dtype), v.to(dtype)
+    with torch.autocast('cpu', enabled=False):
+        weights = (q * q.size(-1) ** -0.5) @ k.transpose(-2, -1)  # (B, H, T, S)
+        return (weights.softmax(dim=-1) @ wide_v).to(v.dtype)

@@ -1,0 +1,216 @@
+"""A cell of a benchmark's table (data set, pre-training, method) with all its hyper-parameters."""
+
+import difflib
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Dict, List, Optional
+
+from mmpretrain.models.backbones.vision_transformer import VisionTransformer
+
+from lspt_mm.datasets import fgvc, vtab1k
+from lspt_mm.engine.config_arguments import taken
+from lspt_mm.errors import InputError
+from lspt_mm.models.checks import check_arch
+from lspt_mm.recipes.methods import method_named
+from lspt_mm.recipes.pretrainings import pretraining_named
+from lspt_mm.recipes.published_values import BPT, BPT_SHALLOW, GAPT, BPTValues, GaPTValues
+
+#: Data sets of each benchmark; of a folder of one's own any.
+BENCHMARKS: Dict[str, Optional[tuple]] = {
+    'fgvc': tuple(fgvc.TASKS),
+    'vtab1k': tuple(vtab1k.TASKS),
+    'imagefolder': None,
+}
+
+#: Where there is no published value: GaPT's most common ones for FGVC, and BPT's (ours).
+_GAPT_OTHERWISE = {'mae': GaPTValues(64, 100, 0.25, 5), 'mocov3': GaPTValues(64, 100, 1, 5)}
+_BPT_OTHERWISE = BPTValues(5e-2, 5e-3, 0.1)
+#: Full fine-tuning (ours).
+_FULL = dict(batch_size=64, lr=1e-4, weight_decay=0.05)
+
+
+@dataclass
+class Cell:
+    """What a ``transfer.py`` is resolved by, and the numbers that follow from it.
+
+    Attributes:
+        benchmark, task, pretraining, method: The cell. For ``imagefolder`` the task is the folder
+            that ``prepare.py imagefolder`` wrote.
+        arch, img_size, patch_size: The ViT and the side of its images in pixels.
+        num_tokens: P; None without prompts.
+        batch_size, lr, weight_decay, epochs: Of the optimizer.
+        head_weight_decay: None is the rest's.
+        warmup: Epochs.
+        official: Whether the data must have the official number of images.
+        prompter: Arguments of the prompter, or None.
+        tune: The backbone's.
+    """
+
+    benchmark: str
+    task: str
+    pretraining: str
+    method: str
+    arch: str = 'base'
+    img_size: int = 224
+    patch_size: int = 16
+    num_tokens: Optional[int] = None
+    batch_size: int = 64
+    lr: float = 0.1
+    weight_decay: float = 0.0
+    head_weight_decay: Optional[float] = None
+    epochs: int = 100
+    warmup: int = 10
+    official: bool = True
+    gate_init: Optional[float] = None
+    rank: Optional[int] = None
+    dropout: Optional[float] = None
+
+    @property
+    def name(self) -> str:
+        """Name of the cell, as in ``vtab1k/lspt_mae_eurosat``."""
+        task = str(self.task).rstrip('/').split('/')[-1]
+        return f'{self.benchmark}/{self.method}_{self.pretraining}_{task}'
+
+    @property
+    def embed_dims(self) -> int:
+        """D of the ViT."""
+        return VisionTransformer.arch_zoo[self.arch]['embed_dims']
+
+    @property
+    def prompter(self) -> Optional[dict]:
+        """The prompter's config."""
+        prompter = method_named(self.method).prompter
+        if prompter is None:
+            return None
+        chosen = dict(gate_init=self.gate_init, rank=self.rank, dropout=self.dropout)
+        return {
+            **prompter, 'num_tokens': self.num_tokens,
+            **{name: value for name, value in chosen.items() if value is not None},
+        }  # fmt: skip
+
+    @property
+    def backbone(self) -> dict:
+        """The backbone's config."""
+        facts = pretraining_named(self.pretraining)
+        out_type = facts.out_type
+        if out_type == 'avg_tokens' and self.prompter is None:
+            out_type = 'avg_patches'
+        return dict(
+            arch=self.arch, img_size=self.img_size, patch_size=self.patch_size, out_type=out_type,
+            pretrained=facts.pretrained, tune=method_named(self.method).tune,
+            prompter=self.prompter,
+        )  # fmt: skip
+
+    @property
+    def optim_wrapper(self) -> dict:
+        """Optimizer with a weight decay of its own for the head."""
+        optimizer = dict(type='SGD', momentum=0.9)
+        if method_named(self.method).recipe != 'gapt':
+            optimizer = dict(type='AdamW')
+        decay, keys = self.weight_decay, {}
+        if self.head_weight_decay is not None:
+            # MMEngine multiplies one common weight decay.
+            common = max(decay, self.head_weight_decay) or 1.0
+            keys = {
+                'backbone': dict(decay_mult=decay / common),
+                'head': dict(decay_mult=self.head_weight_decay / common),
+            }
+            decay = common
+        optimizer.update(lr=self.lr, weight_decay=decay)
+        wrapper = dict(
+            type='OptimWrapper', constructor='lspt_mm.TrainableOptimWrapperConstructor',
+            optimizer=optimizer,
+        )  # fmt: skip
+        return {**wrapper, 'paramwise_cfg': dict(custom_keys=keys)} if keys else wrapper
+
+    @property
+    def param_scheduler(self) -> List[dict]:
+        """Linear warm-up and cosine: GaPT's by epoch, the others' by step."""
+        by_step = method_named(self.method).recipe != 'gapt'
+        eta_min = 1e-8 if method_named(self.method).recipe == 'bpt' else 0.0
+        common = dict(by_epoch=True, convert_to_iter_based=True) if by_step else dict(by_epoch=True)
+        parts = []
+        if self.warmup:
+            parts.append(
+                dict(type='LinearLR', start_factor=1e-3, begin=0, end=self.warmup, **common)
+            )
+        parts.append(dict(
+            type='CosineAnnealingLR', begin=self.warmup, end=self.epochs, eta_min=eta_min, **common
+        ))  # fmt: skip
+        return parts
+
+    def described(self) -> Dict[str, Any]:
+        """The values as plain data, for the config's dump and for tables."""
+        return {**asdict(self), 'name': self.name}
+
+
+def resolve(benchmark: str, **defaults) -> Cell:
+    """The cell that the config being read stands for.
+
+    ``defaults`` are overridden by what was given behind the config's name. What neither says
+    comes from the published tables, and failing those from the constants above.
+
+    Raises:
+        InputError: For an unknown argument, data set, pre-training, method or value.
+    """
+    values = {**defaults, **taken()}
+    known = {field.name for field in fields(Cell)} - {'benchmark'}
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=2)
+            hint = f'did you mean {" or ".join(close)}?' if close else f'known: {sorted(known)}'
+            raise InputError(f'configs/{benchmark}/transfer.py takes no argument {name!r}; {hint}')
+    tasks = BENCHMARKS[benchmark]
+    if tasks is not None and values['task'] not in tasks:
+        raise InputError(f'task={values["task"]!r}: expected one of {", ".join(tasks)}')
+    pretraining_named(values['pretraining'])
+    method_named(values['method'])
+    _check(values)
+    values = {**_published(benchmark, values), **values}
+    if method_named(values['method']).prompter is None:
+        values.pop('num_tokens', None)  # the same command line serves methods without prompts
+    values.setdefault('warmup', values.get('epochs', 100) // 10)
+    return Cell(benchmark=benchmark, **values)
+
+
+def _check(values: Dict[str, Any]) -> None:
+    if 'arch' in values:
+        check_arch(values['arch'], VisionTransformer.arch_zoo)
+        if not isinstance(values['arch'], str):
+            raise InputError(f'arch={values["arch"]!r}: expected a name')
+    lowest = dict(img_size=1, patch_size=1, num_tokens=1, batch_size=1, epochs=1, warmup=0, rank=1)
+    for name, least in lowest.items():
+        value = values.get(name)
+        if value is not None and (type(value) is not int or value < least):
+            raise InputError(f'{name}={value!r}: expected an integer >= {least}')
+    for name in ('lr', 'weight_decay', 'head_weight_decay', 'dropout'):
+        value = values.get(name)
+        if value is not None and (type(value) not in (int, float) or not 0 <= value < float('inf')):
+            raise InputError(f'{name}={value!r}: expected a number >= 0')
+    if type(values.get('official', True)) is not bool:
+        raise InputError(f'official={values["official"]!r}: expected True or False')
+
+
+def _published(benchmark: str, values: Dict[str, Any]) -> Dict[str, Any]:
+    """Hyper-parameters of the cell: published where there are any, else ours."""
+    method = method_named(values['method'])
+    task, pretraining = values['task'], values['pretraining']
+    if method.recipe == 'full':
+        return dict(_FULL)
+    if method.recipe == 'bpt':
+        table = BPT_SHALLOW if values['method'] == 'bilinear' else {}
+        found = table.get((task, pretraining)) or BPT.get(task, {}).get(pretraining)
+        found = (found or _BPT_OTHERWISE)._asdict()
+        tokens = values.get('num_tokens', method.num_tokens)
+        deep = method.prompter.get('deep', False)
+        width = VisionTransformer.arch_zoo[values.get('arch', 'base')]['embed_dims']
+        # The paper's p: 75 of 100 (shallow), 50 of 50 (deep).
+        rank = min(tokens if deep else max(1, 3 * tokens // 4), width)
+        return dict(batch_size=32, num_tokens=method.num_tokens, rank=rank, **found)
+    known = 'mae' if pretraining == 'mae' else 'mocov3'  # no published table for supervised ViTs
+    row = GAPT.get(task, {}).get(known) or _GAPT_OTHERWISE[known]
+    found = row._asdict()
+    if values['method'] != 'gated':
+        del found['gate_init']
+    if method.num_tokens is not None:
+        found['num_tokens'] = method.num_tokens
+    return found

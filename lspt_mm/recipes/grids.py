@@ -1,0 +1,36 @@
+"""What ``tools/search.py`` tries where it is not told: the papers' grids."""
+
+from typing import Dict, Tuple
+
+from lspt_mm.recipes.cells import Cell
+from lspt_mm.recipes.methods import method_named
+from lspt_mm.recipes.published_values import BPT, GAPT, VPT_BASE_LR, VPT_WEIGHT_DECAY
+
+
+def grid_of(cell: Cell) -> Dict[str, Tuple[float, ...]]:
+    """Names of :class:`Cell`'s values to the values to try, in ascending order.
+
+    - Methods with VPT's recipe: VPT's learning rates, scaled by the batch, and weight decays.
+    - GaPT: the learning rates and gate inits that occur in its table; weight decay 0.
+    - BPT: the learning rates and weight decays that occur in its text.
+    - Full fine-tuning: ours.
+    """
+    recipe = method_named(cell.method).recipe
+    if recipe == 'full':
+        return dict(lr=(5e-5, 1e-4, 5e-4, 1e-3), weight_decay=(0.01, 0.05))
+    if recipe == 'bpt':
+        rows = [row for of_task in BPT.values() for row in of_task.values()]
+        return dict(
+            lr=_values(row.lr for row in rows), weight_decay=_values(r.weight_decay for r in rows)
+        )
+    if cell.method == 'gated':
+        rows = [row for of_task in GAPT.values() for row in of_task.values()]
+        return dict(lr=_values(r.lr for r in rows), gate_init=_values(r.gate_init for r in rows))
+    return dict(
+        lr=_values(rate * cell.batch_size / 256 for rate in VPT_BASE_LR),
+        weight_decay=_values(VPT_WEIGHT_DECAY),
+    )
+
+
+def _values(values) -> Tuple[float, ...]:
+    return tuple(sorted(set(values)))

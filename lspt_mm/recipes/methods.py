@@ -1,0 +1,57 @@
+"""The methods of the classification benchmarks: what they put into the ViT, what they train."""
+
+from typing import Dict, Mapping, NamedTuple, Optional
+
+from lspt_mm.errors import InputError
+
+
+class Method(NamedTuple):
+    """``prompter`` without its number of prompts, the backbone's ``tune``, and whose recipe."""
+
+    prompter: Optional[Mapping]
+    tune: str = 'prompts'
+    #: 'gapt' (SGD, GaPT's values per task), 'bpt' (AdamW, BPT's) or 'full' (AdamW, ours).
+    recipe: str = 'gapt'
+    #: Number of prompts per block where the recipe's table does not say.
+    num_tokens: Optional[int] = None
+    title: str = ''
+
+
+METHODS: Dict[str, Method] = {
+    'linear': Method(None, title='Linear probe'),
+    'bias': Method(None, tune='bias', title='Biases'),
+    'partial-1': Method(None, tune='partial-1', title='Last block'),
+    'full': Method(None, tune='full', recipe='full', title='Full fine-tuning'),
+    'vpt': Method(dict(type='VPT'), title='VPT-shallow'),
+    # Ten in each of twelve blocks is what GaPT's paper compares with.
+    'vpt-deep': Method(
+        dict(type='VPT', deep=True, dropout=0.1), num_tokens=10, title='VPT-deep'
+    ),
+    'gated': Method(dict(type='GatedPrompt', dropout=0.1), title='GaPT'),
+    'bilinear': Method(
+        dict(type='BilinearPrompt', start='whiten'), recipe='bpt', num_tokens=100,
+        title='BPT-shallow',
+    ),
+    'bilinear-deep': Method(
+        dict(type='BilinearPrompt', deep=True, start='whiten'), recipe='bpt', num_tokens=50,
+        title='BPT-deep',
+    ),
+    'spt': Method(dict(type='SelfPrompt'), title='SPT'),
+    'vfpt': Method(dict(type='FourierPrompt', dropout=0.1), num_tokens=10, title='VFPT'),
+    'lspt': Method(dict(type='LSPT', dropout=0.1), title='LSPT'),
+    'lspt-low-rank': Method(
+        dict(type='LSPT', cell='low-rank', rank=16, dropout=0.1), title='LSPT, low-rank cell'
+    ),
+    'lspt-diagonal': Method(
+        dict(type='LSPT', cell='diagonal', dropout=0.1), title='LSPT, diagonal cell'
+    ),
+    'lspt-no-gspc': Method(dict(type='LSPT', gspc=False, dropout=0.1), title='LSPT without GSPC'),
+    'lspt-no-lpc': Method(dict(type='LSPT', lpc=False, dropout=0.1), title='LSPT without LPC'),
+}  # fmt: skip
+
+
+def method_named(name: str) -> Method:
+    """The method, or InputError naming those there are."""
+    if name not in METHODS:
+        raise InputError(f'method={name!r}: expected one of {", ".join(METHODS)}')
+    return METHODS[name]

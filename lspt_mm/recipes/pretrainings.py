@@ -1,0 +1,49 @@
+"""The pre-trainings of the classification benchmarks: file, normalisation, what the head reads."""
+
+from typing import Dict, NamedTuple, Tuple
+
+from lspt_mm.errors import InputError
+
+_IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+
+
+class Pretraining(NamedTuple):
+    """A pre-trained ViT-B/16.
+
+    ``out_type`` is GaPT's protocol (arXiv 2306.05067): for MAE the mean of prompts and patches
+    behind the frozen final norm, otherwise the class token. ``mean`` and ``std`` are for RGB
+    values of 0 to 255.
+    """
+
+    pretrained: str
+    out_type: str
+    source: str
+    mean: Tuple[float, ...] = _IMAGENET[0]
+    std: Tuple[float, ...] = _IMAGENET[1]
+
+
+PRETRAININGS: Dict[str, Pretraining] = {
+    'mae': Pretraining(
+        'pretrained/mae_pretrain_vit_base.pth', 'avg_tokens',
+        'the official MAE ViT-B/16 (encoder only), from '
+        'https://dl.fbaipublicfiles.com/mae/pretrain/mae_pretrain_vit_base.pth (CC BY-NC 4.0)',
+    ),
+    'mocov3': Pretraining(
+        'pretrained/vit-b-300ep.pth.tar', 'cls_token',
+        'the official MoCo v3 ViT-B/16 of 300 epochs, from '
+        'https://dl.fbaipublicfiles.com/moco-v3/vit-b-300ep/vit-b-300ep.pth.tar (CC BY-NC 4.0)',
+    ),
+    'supervised': Pretraining(
+        'pretrained/ViT-B_16.npz', 'cls_token',
+        "the original ViT-B/16 trained on ImageNet-21k's labels, from "
+        'https://storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz (Apache-2.0)',
+        (127.5,) * 3, (127.5,) * 3,
+    ),
+}  # fmt: skip
+
+
+def pretraining_named(name: str) -> Pretraining:
+    """The pre-training, or InputError naming those there are."""
+    if name not in PRETRAININGS:
+        raise InputError(f'pretraining={name!r}: expected one of {", ".join(PRETRAININGS)}')
+    return PRETRAININGS[name]

@@ -1,0 +1,1 @@
+"""The protocol of the classification benchmarks: select on validation, then test once."""

@@ -1,0 +1,62 @@
+"""Points of a grid, their names, and which one is best."""
+
+import itertools
+import math
+import re
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
+
+from lspt_mm.errors import InputError
+
+Point = Dict[str, Any]
+
+
+def points_of(grid: Mapping[str, Sequence[Any]]) -> List[Point]:
+    """The product of the grid's values, the last name changing fastest.
+
+    Raises:
+        InputError: For a name without values, or with one twice.
+    """
+    for name, values in grid.items():
+        if not values:
+            raise InputError(f'grid: {name} has no values')
+        if len({_text(v) for v in values}) != len(values):
+            raise InputError(f'grid: {name} has a value twice: {", ".join(map(_text, values))}')
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def name_of(point: Mapping[str, Any]) -> str:
+    """A name for a point that can be a folder's, such as ``lr=0.1,weight_decay=0``."""
+    text = ','.join(f'{name}={_text(value)}' for name, value in point.items()) or 'as-it-is'
+    return re.sub(r'[^\w=.,+-]', '_', text)
+
+
+def _text(value: Any) -> str:
+    return f'{value:g}' if isinstance(value, float) else str(value)
+
+
+class Outcome(NamedTuple):
+    """A point and its accuracy on validation data, in per cent."""
+
+    point: Point
+    accuracy: float
+
+
+def best(outcomes: Sequence[Outcome]) -> Outcome:
+    """The outcome of the highest accuracy; of equal ones that of the smaller learning rate.
+
+    So VPT breaks ties (arXiv 2203.12119). Those equal in that as well go by the grid's order. A
+    run that diverged (NaN) never wins against one that did not.
+    """
+    def rank(outcome: Outcome):
+        accuracy = -math.inf if math.isnan(outcome.accuracy) else outcome.accuracy
+        return -accuracy, learning_rate(outcome.point)
+
+    return min(outcomes, key=rank)  # min keeps the first of equals
+
+
+def learning_rate(point: Mapping[str, Any]) -> float:
+    """The point's learning rate; 0 where the grid has none, so that it decides nothing."""
+    for name, value in point.items():
+        if name == 'lr' or name.endswith('.lr'):
+            return float(value)
+    return 0.0

@@ -1,0 +1,209 @@
+"""Select on validation data, then train the chosen point with several seeds and test each once."""
+
+import csv
+import io
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional
+
+import numpy as np
+from mmengine.config import Config
+
+from lspt_mm.errors import InputError
+from lspt_mm.search.grid import Outcome, Point, best, name_of
+from lspt_mm.search.plan import final_config, selection_config
+from lspt_mm.search.worker import CONFIG, LOG, RESULT, write_json
+
+#: Files of a search's folder.
+RESULTS, STATE = 'results.csv', 'search.json'
+#: Called with finished runs, all runs, and a line about the last one.
+OnProgress = Callable[[int, int, str], None]
+
+
+@dataclass
+class Search:
+    """A search in a folder; what is there already is not done again.
+
+    Args:
+        folder: Where all of it is kept; see docs/benchmarks.md.
+        config_of: From a point of the grid to the config of a run with it.
+        points: The grid.
+        launcher: Carries out runs (:mod:`lspt_mm.search.launchers`).
+        seeds: Of the final runs.
+        selection_seed: Of the selection runs.
+        final_on: What the final runs are trained on, ``'train+val'`` or ``'train'``.
+        on_progress: Told of every run that ends.
+    """
+
+    folder: Path
+    config_of: Callable[[Point], Config]
+    points: List[Point]
+    launcher: Callable
+    seeds: List[int] = field(default_factory=lambda: [42])
+    selection_seed: int = 42
+    final_on: str = 'train+val'
+    on_progress: OnProgress = lambda done, total, line: None
+
+    def __post_init__(self):
+        self.folder = Path(self.folder)
+
+    # -- Folders of runs ---------------------------------------------------------------------
+
+    def selection_folder(self, point: Point) -> Path:
+        """Folder of a selection run."""
+        return self.folder / 'selection' / name_of(point)
+
+    def final_folder(self, seed: int) -> Path:
+        """Folder of a final run."""
+        return self.folder / 'final' / f'seed={seed}'
+
+    # -- The two phases ----------------------------------------------------------------------
+
+    def select(self) -> Outcome:
+        """Run the grid and choose by validation accuracy.
+
+        Raises:
+            InputError: If runs failed, or if another grid was chosen from before.
+        """
+        state = self._state()
+        names = [name_of(point) for point in self.points]
+        if state and sorted(state['grid']) != sorted(names):
+            raise InputError(
+                f'{self.folder}: the final runs of this search are made for '
+                f'{name_of(state["chosen"])}, chosen from {len(state["grid"])} points, and the '
+                'test set has been used. For another grid take another --work-dir'
+            )
+        folders = {}
+        for point in self.points:
+            folder = self.selection_folder(point)
+            folders[folder] = point
+            self._prepare(folder, selection_config(self.config_of(point), self.selection_seed))
+        self._carry_out(list(folders))
+        outcomes = [Outcome(p, _result(f)['accuracy']) for f, p in folders.items()]
+        return best(outcomes)
+
+    def finish(self, chosen: Outcome) -> List[float]:
+        """Train the chosen point with every seed and test each once; the accuracies."""
+        state = self._state()
+        if state and (state['chosen'], state['final_on']) != (chosen.point, self.final_on):
+            raise InputError(
+                f'{self.folder}: final runs were made for {name_of(state["chosen"])} on '
+                f'{state["final_on"]}, now it would be {name_of(chosen.point)} on {self.final_on}. '
+                'The test set has been used: take another --work-dir'
+            )
+        write_json(self.folder / STATE, {
+            'chosen': chosen.point, 'validation_accuracy': chosen.accuracy,
+            'final_on': self.final_on, 'selection_seed': self.selection_seed,
+            'grid': [name_of(point) for point in self.points],
+        })  # fmt: skip
+        folders = []
+        for seed in self.seeds:
+            folders.append(self.final_folder(seed))
+            cfg = final_config(self.config_of(chosen.point), seed, self.final_on)
+            self._prepare(folders[-1], cfg)
+        self._carry_out(folders)
+        return [_result(folder)['accuracy'] for folder in folders]
+
+    def _state(self) -> Optional[dict]:
+        path = self.folder / STATE
+        return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else None
+
+    def _prepare(self, folder: Path, cfg: Config) -> None:
+        """Write the run's config, or find that it is the one that is there."""
+        text = cfg.pretty_text
+        path = folder / CONFIG
+        if not path.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_suffix('.tmp')
+            unfinished.write_text(text, encoding='utf-8')
+            os.replace(unfinished, path)
+        elif path.read_text(encoding='utf-8') != text:
+            raise InputError(
+                f'{folder} holds a run with other settings than now ({CONFIG} differs). Take '
+                'another --work-dir, or remove that folder if the run is not wanted any more'
+            )
+
+    def _carry_out(self, folders: List[Path]) -> None:
+        todo = [folder for folder in folders if not (folder / RESULT).is_file()]
+        failed: Dict[Path, int] = {}
+        done = len(folders) - len(todo)
+        self.write_results()
+        self.on_progress(done, len(folders), '')
+
+        def on_done(folder: Path, code: int) -> None:
+            nonlocal done
+            done += 1
+            if (folder / RESULT).is_file():
+                line = f'{folder.name}: {_result(folder)["accuracy"]:.2f}'
+            else:
+                failed[folder] = code
+                line = f'{folder.name}: failed'
+            self.write_results()
+            self.on_progress(done, len(folders), f'{folder.parent.name} {line}')
+
+        if todo:
+            self.launcher(todo, on_done)
+        if failed:
+            lines = [f'{folder}: {_last_words(folder, code)}' for folder, code in failed.items()]
+            raise InputError(
+                f'{len(failed)} of {len(folders)} runs failed; what is done is kept, the same '
+                'command tries them again:\n  ' + '\n  '.join(lines)
+            )
+
+    # -- Results -----------------------------------------------------------------------------
+
+    def write_results(self) -> None:
+        """Write all finished runs into ``results.csv``: selection by the grid, final by seed."""
+        rows: List[Dict[str, Any]] = []
+        for point in self.points:
+            folder = self.selection_folder(point)
+            self._append(rows, folder, 'selection', point, self.selection_seed)
+        state = self._state()
+        if state:
+            finals = sorted(self.folder.glob('final/seed=*'), key=lambda f: int(f.name[5:]))
+            for folder in finals:
+                self._append(rows, folder, 'final', state['chosen'], int(folder.name[5:]))
+        text = io.StringIO()
+        grid = list(self.points[0]) if self.points else []
+        columns = ['phase', *grid, 'seed', 'split', 'accuracy', 'prompts', 'backbone', 'head']
+        writer = csv.DictWriter(text, columns, lineterminator='\n')
+        writer.writeheader()
+        writer.writerows(rows)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        unfinished = self.folder / f'{RESULTS}.tmp'
+        unfinished.write_text(text.getvalue(), encoding='utf-8')
+        os.replace(unfinished, self.folder / RESULTS)
+
+    @staticmethod
+    def _append(rows: list, folder: Path, phase: str, point: Point, seed: int) -> None:
+        if (folder / RESULT).is_file():
+            result = _result(folder)
+            trained = {k: result['trainable'][k] for k in ('prompts', 'backbone', 'head')}
+            rows.append({
+                'phase': phase, **point, 'seed': seed,
+                'split': 'val' if phase == 'selection' else 'test',
+                'accuracy': f'{result["accuracy"]:.4f}', **trained,
+            })  # fmt: skip
+
+
+def mean_and_deviation(accuracies: List[float]) -> str:
+    """Such as ``71.23 ± 0.45`` (sample standard deviation); the mean alone for one value."""
+    mean = f'{np.mean(accuracies):.2f}'
+    return mean if len(accuracies) < 2 else f'{mean} ± {np.std(accuracies, ddof=1):.2f}'
+
+
+def _result(folder: Path) -> dict:
+    return json.loads((folder / RESULT).read_text(encoding='utf-8'))
+
+
+def _last_words(folder: Path, code: int) -> str:
+    """Why a run failed: its error message, or the end of its log."""
+    log = folder / LOG
+    lines = log.read_text(encoding='utf-8', errors='replace').splitlines() if log.is_file() else []
+    lines = [line for line in lines if line.strip()]
+    for number, line in enumerate(lines):
+        if line.startswith('error: '):
+            return ' '.join(lines[number:])
+    return f'exit code {code}: {lines[-1] if lines else "no output"} (all of it: {log})'

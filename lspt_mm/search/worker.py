@@ -1,0 +1,116 @@
+"""One run of a search, in a process of its own: ``python -m lspt_mm.search.worker FOLDER``.
+
+Reads ``FOLDER/config.py``, trains, and writes ``FOLDER/result.json`` last. A folder that has one is
+done; in any other, what an interrupted attempt left is removed and the run starts anew, so that its
+outcome is that of a run nobody interrupted.
+"""
+
+import json
+import os
+import pickle
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+import torch
+from filelock import FileLock
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import init_default_scope
+
+from lspt_mm.engine.launch import build_runner, input_errors_as_messages, run
+
+CONFIG, RESULT, LOG, RUN, LOCK = 'config.py', 'result.json', 'log.txt', 'run', 'lock'
+PREDICTIONS, CONFUSION = 'predictions.pkl', 'confusion.csv'
+
+
+class Accuracies(Hook):
+    """Keeps the top-1 of every validation, by epoch, and of the test."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self):
+        self.curve: List[List[float]] = []
+        self.tested = None
+
+    def after_val_epoch(self, runner, metrics=None) -> None:  # noqa: D102
+        self.curve.append([runner.epoch, metrics['accuracy/top1']])
+
+    def after_test_epoch(self, runner, metrics=None) -> None:  # noqa: D102
+        self.tested = metrics['accuracy/top1']
+
+
+def carry_out(folder: Path) -> None:
+    """The run of ``folder``, unless it is done; another process at it is waited for."""
+    with FileLock(folder / LOCK):
+        if not (folder / RESULT).is_file():
+            shutil.rmtree(folder / RUN, ignore_errors=True)
+            write_json(folder / RESULT, _train(folder))
+
+
+def _train(folder: Path) -> Dict[str, Any]:
+    begun = time.time()
+    cfg = Config.fromfile(folder / CONFIG)
+    init_default_scope(cfg.default_scope)
+    cfg.work_dir = str(folder / RUN)
+    tests = cfg.get('test_dataloader') is not None
+    if tests:
+        cfg.test_evaluator = [
+            cfg.test_evaluator,
+            {'type': 'DumpResults', 'out_file_path': str(folder / PREDICTIONS)},
+        ]
+    loaders = [k for k in ('train_dataloader', 'val_dataloader', 'test_dataloader') if cfg.get(k)]
+    runner = build_runner(cfg, tuple(loaders))
+    kept = Accuracies()
+    runner.register_hook(kept)
+    run(runner, runner.train)
+    result: Dict[str, Any] = {'trainable': _trainable(runner.model), 'curve': kept.curve}
+    if tests:
+        run(runner, runner.test)
+        write_confusion(folder, cfg.model.head.num_classes)
+    result['accuracy'] = kept.tested if tests else kept.curve[-1][1]
+    result['seconds'] = round(time.time() - begun, 1)
+    return result
+
+
+def _trainable(model: torch.nn.Module) -> Dict[str, int]:
+    """Trainable parameters of the prompter, the rest of the backbone, and the head; and all."""
+    counts = {'prompts': 0, 'backbone': 0, 'head': 0, 'all': 0}
+    for name, parameter in model.named_parameters():
+        counts['all'] += parameter.numel()
+        if parameter.requires_grad:
+            part = 'prompts' if '.prompter.' in name else name.split('.')[0]
+            counts[part] = counts.get(part, 0) + parameter.numel()
+    return counts
+
+
+def write_confusion(folder: Path, num_classes: int) -> None:
+    """The test's confusion matrix by mmpretrain: rows are true classes, columns predicted ones."""
+    from mmpretrain.evaluation import ConfusionMatrix
+
+    with open(folder / PREDICTIONS, 'rb') as file:
+        samples = pickle.load(file)  # what this very process has written
+    predicted = torch.cat([torch.as_tensor(s['pred_label']).reshape(-1) for s in samples])
+    true = torch.cat([torch.as_tensor(s['gt_label']).reshape(-1) for s in samples])
+    matrix = ConfusionMatrix.calculate(predicted, true, num_classes=num_classes)
+    np.savetxt(folder / CONFUSION, matrix.numpy(), fmt='%d', delimiter=',')
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` so that the file is there wholly or not at all."""
+    unfinished = path.with_suffix('.tmp')
+    unfinished.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
+    os.replace(unfinished, path)
+
+
+def main() -> None:
+    """Carry out the run whose folder is the argument."""
+    with input_errors_as_messages():
+        carry_out(Path(sys.argv[1]))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,125 @@
+"""Prepare a data set: from the files it is published as to the lists that a training reads.
+
+    python tools/dataset_converters/prepare.py cub --from downloads
+    python tools/dataset_converters/prepare.py vtab-1k --from vtab-1k --task dtd --task eurosat
+    python tools/dataset_converters/prepare.py imagefolder --from photos --val-share 0.2
+    python tools/dataset_converters/prepare.py --list
+
+Nothing is downloaded. Archives are extracted, extracted folders linked to (or copied), every list
+and image is checked, and the lists are written last. `prepare.py NAME --help` has the options.
+"""
+
+import argparse
+from pathlib import Path
+
+from lspt_mm.datasets import fgvc, vtab1k
+from lspt_mm.datasets.preparing import prepare_fgvc, prepare_image_folder, prepare_vtab
+from lspt_mm.datasets.preparing.fgvc import expected_files
+from lspt_mm.datasets.preparing.where import SPLITS, WHERE
+from lspt_mm.engine.launch import input_errors_as_messages
+
+
+def parse_args() -> argparse.Namespace:
+    """Options of preparing."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--list', action='store_true', help='show the data sets and where to get them'
+    )
+    names = parser.add_subparsers(dest='name', metavar='NAME', help=', '.join(WHERE))
+    for name, task in fgvc.TASKS.items():
+        one = _add(names, name, f'data/fgvc/{name}', f'{task.title}: {expected_files(name)}')
+        one.add_argument(
+            '--splits', type=Path, metavar='DIR',
+            help='published train.json, val.json and test.json, rather than a val drawn here; '
+            f'{SPLITS}',
+        )  # fmt: skip
+        one.add_argument('--seed', type=int, default=0, help='of the val drawn here')
+        _add_not_official(one)
+    one = _add(names, 'vtab-1k', 'data/vtab-1k', "VTAB-1K in the community's layout")
+    one.add_argument(
+        '--task', action='append', default=[], choices=vtab1k.TASKS, metavar='NAME',
+        help=f'only this one; may be given again: {", ".join(vtab1k.TASKS)}',
+    )  # fmt: skip
+    _add_not_official(one)
+    one = _add(names, 'imagefolder', 'data/NAME of the folder', 'your own images')
+    one.add_argument('--train', default='train', help='folder in DIR of the training images')
+    one.add_argument('--val', help='of the validation images (default: val, if there is one)')
+    one.add_argument('--test', default='test', help='of the test images')
+    one.add_argument('--val-share', type=float, help='draw val: this share of each class of train')
+    one.add_argument('--seed', type=int, default=0, help='of the val drawn here')
+    args = parser.parse_args()
+    if not args.list and not args.name:
+        parser.error(f'expected one of {", ".join(WHERE)}, or --list')
+    return args
+
+
+def _add(names, name: str, dest: str, description: str) -> argparse.ArgumentParser:
+    parser = names.add_parser(
+        name, description=f'{description}. Where to get it: {WHERE[name]}', help=argparse.SUPPRESS
+    )
+    parser.add_argument(
+        '--from', dest='source', type=Path, required=True, metavar='DIR',
+        help='folder of the archives or of what was extracted from them',
+    )  # fmt: skip
+    parser.add_argument('--to', type=Path, metavar='DEST', help=f'by default {dest}')
+    parser.add_argument('--copy', action='store_true', help='copy folders rather than link to them')
+    parser.add_argument(
+        '--verify', action=argparse.BooleanOptionalAction, default=True,
+        help='decode every image (default: do)',
+    )  # fmt: skip
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
+    return parser
+
+
+def _add_not_official(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--not-official', action='store_true', help='let other numbers of images through'
+    )
+
+
+def table() -> str:
+    """The data sets: classes, images, where to get them."""
+    lines = [f'{"name":20} {"classes":>7} {"train":>6} {"val":>5} {"test":>6}  files; where']
+    for name, (classes, train, val, test, _) in fgvc.TASKS.items():
+        files = f'{expected_files(name)}; {WHERE[name]}'
+        lines.append(f'{name:20} {classes:7} {train:6} {val:5} {test:6}  {files}')
+    lines.append(f'{"vtab-1k":48}  a folder for each task; {WHERE["vtab-1k"]}')
+    for name, task in vtab1k.TASKS.items():
+        lines.append(f'{name:>20} {task.num_classes:7} {800:6} {200:5} {task.num_test:6}')
+    lines.append(f'{"imagefolder":48}  {WHERE["imagefolder"]}')
+    return '\n'.join(lines)
+
+
+def prepare(args: argparse.Namespace) -> str:
+    """Prepare the data set; returns what was written."""
+    how = {'copy': args.copy, 'verify': args.verify}
+    if args.name == 'imagefolder':
+        return prepare_image_folder(
+            args.source, args.to or Path('data') / args.source.absolute().name,
+            train=args.train, val=args.val, test=args.test, val_share=args.val_share,
+            seed=args.seed, **how,
+        )  # fmt: skip
+    how['official_counts'] = not args.not_official
+    if args.name == 'vtab-1k':
+        dest = args.to or Path('data/vtab-1k')
+        return prepare_vtab(args.source, dest, tasks=args.task, **how)
+    dest = args.to or Path('data/fgvc') / args.name
+    return prepare_fgvc(
+        args.name, args.source, dest, splits=args.splits, seed=args.seed, **how
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Prepare, or show the table."""
+    args = parse_args()
+    if args.list:
+        print(table())
+        return
+    with input_errors_as_messages(args.debug):
+        print(prepare(args))
+
+
+if __name__ == '__main__':
+    main()

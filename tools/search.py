@@ -1,0 +1,207 @@
+"""Search hyper-parameters on validation data, then train with several seeds and test each once.
+
+python tools/search.py vtab1k/lspt_mae_eurosat --grid lr=0.05,0.1,0.25 num_tokens=5,10 --jobs 2
+
+The test data are not read before the choice is made. The same command after a kill goes on where
+the search was; finished runs are not repeated.
+"""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.engine.amp import turn_on_amp
+from lspt_mm.engine.config_arguments import parse, split_arguments, split_list
+from lspt_mm.engine.launch import (
+    KeyValueAction,
+    apply_common_options,
+    choose_weights,
+    input_errors_as_messages,
+    read_config,
+)
+from lspt_mm.engine.preflight import check_inputs
+from lspt_mm.errors import InputError
+from lspt_mm.search.grid import Outcome, name_of, points_of
+from lspt_mm.search.plan import final_config, seeds_checked, selection_config, split_point
+from lspt_mm.search.protocol import RESULTS, Search, mean_and_deviation
+
+
+def parse_args() -> argparse.Namespace:
+    """Options of a search."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split('\n')[0], formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        'config', help='FILE, FILE:name=value,... or the name of a cell (vtab1k/lspt_mae_eurosat)'
+    )
+    parser.add_argument(
+        '--grid', nargs='+', metavar='NAME=V1,V2',
+        help="values to try: of a transfer.py's arguments (lr=0.1,0.5), or of any config's keys\n"
+        "(optim_wrapper.optimizer.lr=0.1,0.5); by default the method's published grid;\n"
+        '--grid none: no selection',
+    )  # fmt: skip
+    parser.add_argument('--work-dir', type=Path, help='folder of the search')
+    parser.add_argument(
+        '--seeds', type=int, nargs='+', default=[42, 44, 82, 100, 800],
+        help="seeds of the final runs (default: VPT's five)",
+    )  # fmt: skip
+    parser.add_argument('--selection-seed', type=int, default=42, help='seed of the selection runs')
+    parser.add_argument(
+        '--final-on', choices=('train+val', 'train'), default='train+val',
+        help='what the final runs are trained on',
+    )  # fmt: skip
+    parser.add_argument('--select-only', action='store_true', help='stop before the test')
+    parser.add_argument('--dry-run', action='store_true', help='list the runs and stop')
+    parser.add_argument('--data-root', help="folder of the data, instead of the config's")
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument('--pretrained', help="the ViT's weights, instead of the config's")
+    weights.add_argument('--random-backbone', action='store_true', help='a random ViT, on purpose')
+    parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE',
+        help='change values of the config in all runs',
+    )  # fmt: skip
+    parser.add_argument('--jobs', type=int, help='runs at once (default: one per GPU, or one)')
+    parser.add_argument(
+        '--launcher', choices=('local', 'slurm', 'ray'), default='local',
+        help='where runs are carried out',
+    )  # fmt: skip
+    parser.add_argument(
+        '--launcher-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE', default={},
+        help='slurm: parameters of submitit (slurm_partition=gpu timeout_min=600);\n'
+        'ray: address=..., and num_gpus, num_cpus of a run',
+    )  # fmt: skip
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
+    args = parser.parse_args()
+    if args.jobs is not None and args.jobs < 1:
+        parser.error(f'--jobs {args.jobs}: expected at least 1')
+    return args
+
+
+def grid_from(args: argparse.Namespace) -> dict:
+    """The grid that was asked for, or the method's own."""
+    if args.grid == ['none']:
+        return {}
+    if args.grid is None:
+        cell = read_config(args.config).get('cell')
+        if cell is None:
+            raise InputError('--grid: this config has no grid of its own, name the values to try')
+        from lspt_mm.recipes import Cell, grid_of
+
+        fields = {k: v for k, v in cell.items() if k != 'name'}
+        return grid_of(Cell(**fields))
+    grid = {}
+    for text in args.grid:
+        name, equals, values = text.partition('=')
+        if not equals or not values:
+            raise InputError(f'--grid {text}: expected NAME=VALUE,VALUE,...')
+        if name in grid:
+            raise InputError(f'--grid: {name} is given twice')
+        grid[name] = [parse(value) for value in split_list(values)]
+    fixed = split_arguments(args.config)[1]
+    for name in grid:
+        if name in fixed:
+            raise InputError(f'--grid {name}: the config is told {name}={fixed[name]!r} already')
+    return grid
+
+
+def config_maker(args: argparse.Namespace):
+    """From a point of the grid to a run's config."""
+    def config_of(point: dict):
+        named, dotted = split_point(point)
+        cfg = read_config(args.config, named)
+        apply_common_options(cfg, {**(args.cfg_options or {}), **dotted}, args.data_root)
+        choose_weights(cfg, args.pretrained, args.random_backbone)
+        if args.amp:
+            turn_on_amp(cfg)
+        return cfg
+
+    return config_of
+
+
+def launcher_from(args: argparse.Namespace, folder: Path):
+    """What carries out the runs."""
+    from lspt_mm.search.launchers import LocalLauncher, RayLauncher, SlurmLauncher
+
+    if args.launcher == 'slurm':
+        return SlurmLauncher(folder / 'slurm', args.jobs, args.launcher_options)
+    if args.launcher == 'ray':
+        return RayLauncher(args.jobs, args.launcher_options)
+    if args.launcher_options:
+        raise InputError('--launcher-options: only with --launcher slurm or ray')
+    return LocalLauncher(args.jobs)
+
+
+def list_runs(search: Search, grid: dict, select_only: bool) -> None:
+    """Say what would be run."""
+    for point in search.points if grid else []:
+        print(search.selection_folder(point))
+    if not select_only:
+        for seed in search.seeds:
+            print(search.final_folder(seed))
+
+
+def check_first(search: Search, select_only: bool) -> None:
+    """Look for data and weights before the first run; of the test data only that they exist."""
+    first = search.config_of(search.points[0])
+    check_inputs(selection_config(first, 0), ('train_dataloader', 'val_dataloader'))
+    if not select_only:
+        check_inputs(final_config(first, 0), ('train_dataloader', 'test_dataloader'))
+
+
+def carry_out(search: Search, grid: dict, select_only: bool) -> None:
+    """The two phases, with a progress bar."""
+    console = Console(stderr=True)
+    columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
+               TimeElapsedColumn())  # fmt: skip
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task('selection' if grid else 'final', total=None)
+
+        def on_progress(done: int, total: int, line: str) -> None:
+            progress.update(task, completed=done, total=total)
+            if line:
+                progress.console.print(f'[{done}/{total}] {line}', markup=False, highlight=False)
+
+        search.on_progress = on_progress
+        chosen = search.select() if grid else Outcome({}, float('nan'))
+        if grid:
+            console.print(
+                f'chosen: {name_of(chosen.point)}, {chosen.accuracy:.2f} on validation data',
+                markup=False, highlight=False,
+            )  # fmt: skip
+        if select_only:
+            return
+        progress.update(task, description='final')
+        accuracies = search.finish(chosen)
+    print(f'{search.folder}: test top-1 {mean_and_deviation(accuracies)} ({len(accuracies)} seeds)')
+    print(f'all runs: {search.folder / RESULTS}')
+
+
+def main() -> None:
+    """Search."""
+    args = parse_args()
+    # A terminated search ends its runs, as an interrupted one does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with input_errors_as_messages(args.debug):
+        grid = grid_from(args)
+        config_of = config_maker(args)
+        points = points_of(grid)
+        folder = args.work_dir or Path(f'{config_of(points[0]).work_dir}_search')
+        search = Search(
+            folder, config_of, points, launcher=None, seeds=seeds_checked(args.seeds),
+            selection_seed=args.selection_seed, final_on=args.final_on,
+        )  # fmt: skip
+        if args.dry_run:
+            return list_runs(search, grid, args.select_only)
+        check_first(search, args.select_only)
+        search.launcher = launcher_from(args, folder)
+        carry_out(search, grid, args.select_only)
+
+
+if __name__ == '__main__':
+    main()
