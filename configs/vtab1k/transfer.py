@@ -21,7 +21,7 @@ num_classes = TASKS[chosen.task].num_classes
 cell = chosen.described()
 work_dir = f'work_dirs/{chosen.name}'
 model = dict(backbone=chosen.backbone, head=dict(in_channels=chosen.embed_dims, num_classes=num_classes))
-data_preprocessor = dict(mean=list(facts.mean), std=list(facts.std), num_classes=num_classes)
+data_preprocessor = dict(mean=list(facts.mean), std=list(facts.std))
 pretrained_help = f'{chosen.backbone["pretrained"]} is {facts.source}.'
 
 data_root = 'data/vtab-1k'

@@ -78,6 +78,7 @@ class ListedImages(BaseDataset):
 
 
 def read_lines(path: Path) -> List[Tuple[str, int]]:
+    """Pairs of image and label of a ``.txt`` split file; InputError for another form."""
     pairs = []
     for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
         if not line.strip():
@@ -92,6 +93,8 @@ def read_lines(path: Path) -> List[Tuple[str, int]]:
 
 
 def read_json(path: Path) -> List[Tuple[str, int]]:
+    """Pairs of image and label of a ``.json`` split file; InputError for another form."""
+
     def pairs_of(items):
         return [tuple(item) for item in items]  # an image named twice is not lost, but found
 

@@ -47,6 +47,7 @@ def best(outcomes: Sequence[Outcome]) -> Outcome:
     So VPT breaks ties (arXiv 2203.12119). Those equal in that as well go by the grid's order. A
     run that diverged (NaN) never wins against one that did not.
     """
+
     def rank(outcome: Outcome):
         accuracy = -math.inf if math.isnan(outcome.accuracy) else outcome.accuracy
         return -accuracy, learning_rate(outcome.point)

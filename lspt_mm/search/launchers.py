@@ -177,6 +177,4 @@ def _library(name: str, launcher: str):
     try:
         return __import__(name)
     except ImportError as error:
-        raise InputError(
-            f'--launcher {launcher} needs {name}: pip install {name}'
-        ) from error
+        raise InputError(f'--launcher {launcher} needs {name}: pip install {name}') from error

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Mapping
 from mmengine.config import Config
 
 from lspt_mm.engine.options import merge_options
+from lspt_mm.engine.preflight import allows_random
 from lspt_mm.errors import InputError
 
 #: What a run needs to reach data.
@@ -49,8 +50,9 @@ def final_config(cfg: Config, seed: int, on: str = 'train+val') -> Config:
         cfg[key] = None
     # The last epoch is what is tested: its accuracy decides nothing any more.
     epochs = cfg.train_cfg.get('max_epochs') or cfg.train_cfg.get('max_iters')
+    content = 'full' if allows_random(cfg) else 'prompts'  # a random ViT cannot be found again
     cfg.default_hooks.checkpoint.update(
-        type='lspt_mm.PromptCheckpointHook', content='prompts', interval=epochs, save_best=None
+        type='lspt_mm.PromptCheckpointHook', content=content, interval=epochs, save_best=None
     )
     return _common(cfg, seed)
 

@@ -67,7 +67,10 @@ def _train(folder: Path) -> Dict[str, Any]:
     kept = Accuracies()
     runner.register_hook(kept)
     run(runner, runner.train)
-    result: Dict[str, Any] = {'trainable': _trainable(runner.model), 'curve': kept.curve}
+    result: Dict[str, Any] = {
+        'cell': cfg.get('cell'), 'seed': cfg.randomness.seed, 'split': 'test' if tests else 'val',
+        'trainable': _trainable(runner.model), 'curve': kept.curve,
+    }  # fmt: skip
     if tests:
         run(runner, runner.test)
         write_confusion(folder, cfg.model.head.num_classes)

@@ -1,6 +1,6 @@
 """A prompted ViT-B/16 under mmpretrain's ``ImageClassifier`` with a linear head."""
 data_preprocessor = dict(
-    mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True, num_classes=200)
+    mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 model = dict(
     type='ImageClassifier',
     backbone=dict(

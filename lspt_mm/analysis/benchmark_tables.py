@@ -1,0 +1,220 @@
+"""The tables of the papers from the folders of searches: accuracies per data set, group means."""
+
+import csv
+import io
+import json
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+
+from lspt_mm.datasets import fgvc, vtab1k
+from lspt_mm.errors import InputError
+from lspt_mm.recipes import METHODS, PRETRAININGS, published_results
+from lspt_mm.recipes.published_results import GROUPS
+
+#: The two means that papers call "the mean" of VTAB-1K.
+OF_TASKS, OF_GROUPS = 'mean of 19 tasks', 'mean of 3 groups'
+
+
+class Row(NamedTuple):
+    """What a row of a table is of: pre-training, ViT, method."""
+
+    pretraining: str
+    arch: str
+    patch_size: int
+    img_size: int
+    method: str
+
+    @property
+    def vit(self) -> str:
+        """Such as ``base/16, 224 px``."""
+        return f'{self.arch}/{self.patch_size}, {self.img_size} px'
+
+    @property
+    def as_published(self) -> bool:
+        """Whether this is the ViT of the published tables."""
+        return (self.arch, self.patch_size, self.img_size) == ('base', 16, 224)
+
+
+class Entry(NamedTuple):
+    """What the final runs of one cell came to: accuracies of its seeds, trainable parameters."""
+
+    accuracies: Tuple[float, ...]
+    trainable: int
+    official: bool = True
+
+    @property
+    def text(self) -> str:
+        """Mean, and sample standard deviation over seeds where there are two or more."""
+        value = f'{mean(self.accuracies):.2f}'
+        if len(self.accuracies) > 1:
+            value += f' ± {stdev(self.accuracies):.2f}'
+        return value if self.official else f'{value} (not the official split)'
+
+
+#: Row to data set to entry.
+Entries = Dict[Row, Dict[str, Entry]]
+
+
+class Table(NamedTuple):
+    """A header and rows of text."""
+
+    header: List[str]
+    rows: List[List[str]]
+
+
+def collect(folders: Iterable[Path]) -> Dict[str, Entries]:
+    """Final runs below ``folders``, by benchmark.
+
+    Raises:
+        InputError: If a folder holds none, or if one cell was run in two places.
+    """
+    found: Dict[str, Dict[Row, Dict[str, tuple]]] = defaultdict(lambda: defaultdict(dict))
+    for folder in map(Path, folders):
+        paths = sorted(folder.rglob('final/seed=*/result.json'))
+        if not paths:
+            raise InputError(f'{folder}: no final run of tools/search.py below it')
+        for path in paths:
+            result = json.loads(path.read_text(encoding='utf-8'))
+            cell = result.get('cell')
+            if not cell:
+                continue  # a config of the user's own, without a benchmark
+            task = Path(str(cell['task'])).name
+            of_row = found[cell['benchmark']][Row(*(cell[name] for name in Row._fields))]
+            place, results = of_row.setdefault(task, (path.parents[1], []))
+            if place != path.parents[1]:
+                raise InputError(
+                    f'{cell["name"]} was run in two places, {place} and {path.parents[1]}; name '
+                    'the folders of which a table is to be made one by one'
+                )
+            results.append(result)
+    return {
+        benchmark: {
+            row: {task: _entry(results) for task, (_, results) in tasks.items()}
+            for row, tasks in rows.items()
+        }
+        for benchmark, rows in found.items()
+    }
+
+
+def _entry(results: Sequence[dict]) -> Entry:
+    trained = results[0]['trainable']
+    return Entry(
+        tuple(result['accuracy'] for result in results),
+        trained['prompts'] + trained['backbone'],
+        all(result['cell']['official'] for result in results),
+    )
+
+
+def table_of(benchmark: str, entries: Entries) -> Table:
+    """The benchmark's table: ours, and below each row the published figures where there are any."""
+    columns = columns_of(benchmark, entries)
+    rows = []
+    for row in sorted(entries, key=_order):
+        own = entries[row]
+        cells = {task: entry.text for task, entry in own.items()}
+        values = {task: mean(entry.accuracies) for task, entry in own.items()}
+        cells.update({k: f'{v:.2f}' for k, v in means(benchmark, values).items()})
+        title = METHODS[row.method].title
+        parameters = mean(entry.trainable for entry in own.values())
+        rows.append([
+            title, row.pretraining, row.vit, f'{parameters / 1e6:.3f}', 'ours',
+            *(cells.get(column, '-') for column in columns),
+        ])  # fmt: skip
+        published = published_row(benchmark, row, columns)
+        if published is not None:
+            rows.append([title, row.pretraining, row.vit, '-', *published])
+    header = ['method', 'pre-training', 'ViT', 'parameters (M)', 'source', *map(_title, columns)]
+    return Table(header, rows)
+
+
+def columns_of(benchmark: str, entries: Entries) -> List[str]:
+    """Data sets in the paper's order, each group followed by its mean, and the means."""
+    if benchmark == 'fgvc':
+        return [*fgvc.TASKS, 'mean']
+    if benchmark == 'vtab1k':
+        columns = []
+        for group in GROUPS:
+            columns += [*tasks_of(group), group]
+        return [*columns, OF_TASKS, OF_GROUPS]
+    return sorted({task for tasks in entries.values() for task in tasks})
+
+
+def means(benchmark: str, values: Dict[str, float]) -> Dict[str, float]:
+    """The means of what is complete: a mean over some of its data sets would compare nothing."""
+    if benchmark == 'fgvc':
+        complete = set(fgvc.TASKS) <= set(values)
+        return {'mean': mean(values[task] for task in fgvc.TASKS)} if complete else {}
+    if benchmark != 'vtab1k':
+        return {}
+    result = {}
+    for group in GROUPS:
+        tasks = tasks_of(group)
+        if set(tasks) <= set(values):
+            result[group] = mean(values[task] for task in tasks)
+    if len(result) == len(GROUPS):
+        of_groups = mean(result.values())
+        result[OF_TASKS] = mean(values[task] for task in vtab1k.TASKS)
+        result[OF_GROUPS] = of_groups
+    return result
+
+
+def tasks_of(group: str) -> List[str]:
+    """The tasks of one of VTAB-1K's groups."""
+    return [name for name, task in vtab1k.TASKS.items() if task.group == group]
+
+
+def published_row(benchmark: str, row: Row, columns: Sequence[str]) -> Optional[List[str]]:
+    """Source and figures of the paper's row, or None."""
+    tables = {'fgvc': published_results.FGVC, 'vtab1k': published_results.VTAB1K}
+    found = tables.get(benchmark, {}).get((row.method, row.pretraining))
+    if found is None or not row.as_published:
+        return None
+    source, values = found
+    return [source, *(f'{values[c]:.2f}' if c in values else '-' for c in columns)]
+
+
+def _order(row: Row):
+    return (
+        list(PRETRAININGS).index(row.pretraining), row.vit, list(METHODS).index(row.method)
+    )  # fmt: skip
+
+
+def _title(column: str) -> str:
+    for tasks in (fgvc.TASKS, vtab1k.TASKS):
+        if column in tasks:
+            return tasks[column].title
+    return column.capitalize() if column in GROUPS else column
+
+
+# ---- Formats ------------------------------------------------------------------------------------
+
+
+def as_markdown(table: Table) -> str:
+    """A Markdown table."""
+    lines = [table.header, ['---'] * len(table.header), *table.rows]
+    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines) + '\n'
+
+
+def as_latex(table: Table) -> str:
+    """A LaTeX ``tabular`` with booktabs' rules."""
+
+    def line(cells: Sequence[str]) -> str:
+        escaped = (c.replace('%', r'\%').replace('_', r'\_').replace('±', r'$\pm$') for c in cells)
+        return ' & '.join(escaped) + r' \\'
+
+    first, rest = table.header, map(line, table.rows)
+    rules = [r'\begin{tabular}{lllrl' + 'r' * (len(first) - 5) + '}', r'\toprule', line(first),
+             r'\midrule', *rest, r'\bottomrule', r'\end{tabular}']  # fmt: skip
+    return '\n'.join(rules) + '\n'
+
+
+def as_csv(table: Table) -> str:
+    """Comma-separated values; mean and deviation stay one text."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator='\n').writerows([table.header, *table.rows])
+    return text.getvalue()
+
+
+FORMATS = {'md': as_markdown, 'latex': as_latex, 'csv': as_csv}

@@ -1,0 +1,195 @@
+"""Cells of the benchmarks: published numbers arrive in the config, and every cell builds."""
+
+import json
+
+import pytest
+from miniatures import CONFIGS, once, run_tool
+
+from lspt_mm.engine.launch import read_config
+from lspt_mm.recipes import BENCHMARKS, METHODS, PRETRAININGS, Cell, grid_of, published_results
+from lspt_mm.recipes.published_values import BPT, GAPT
+
+#: Read from the paper's table (arXiv 2306.05067), independently of the module.
+GAPT_ROWS = {
+    ('fgvc', 'cub', 'mae'): (64, 100, 0.1, 5),
+    ('fgvc', 'dogs', 'mocov3'): (64, 100, 0.5, 10),
+    ('vtab1k', 'oxford_iiit_pet', 'mocov3'): (64, 100, 1, 1),
+    ('vtab1k', 'caltech101', 'mocov3'): (128, 10, 2.5, 4),
+    ('vtab1k', 'resisc45', 'mae'): (128, 10, 0.25, 5),
+    ('vtab1k', 'smallnorb_azi', 'mae'): (128, 1, 0.1, 20),
+}
+
+
+def cell(benchmark, task, pretraining, method, more=''):
+    return read_config(f'{benchmark}/{method}_{pretraining}_{task}{more}')
+
+
+@pytest.mark.parametrize('key', GAPT_ROWS, ids='-'.join)
+def test_gapts_table_in_the_config(key):
+    batch, tokens, lr, gate = GAPT_ROWS[key]
+    cfg = cell(*key, 'gated')
+    assert cfg.train_dataloader.batch_size == batch
+    assert cfg.model.backbone.prompter == dict(
+        type='GatedPrompt', dropout=0.1, num_tokens=tokens, gate_init=gate
+    )
+    assert cfg.optim_wrapper.optimizer == dict(type='SGD', momentum=0.9, lr=lr, weight_decay=0)
+    assert [(s.type, s.begin, s.end) for s in cfg.param_scheduler] == [
+        ('LinearLR', 0, 10), ('CosineAnnealingLR', 10, 100)
+    ]  # fmt: skip
+    assert not any(s.get('convert_to_iter_based') for s in cfg.param_scheduler)
+    assert cfg.train_cfg.max_epochs == 100
+    # The head reads prompts and patches with MAE, the class token with MoCo v3.
+    assert cfg.model.backbone.out_type == ('avg_tokens' if key[2] == 'mae' else 'cls_token')
+
+
+def test_gapts_table_is_whole():
+    tasks = {*BENCHMARKS['fgvc'], *BENCHMARKS['vtab1k']}
+    assert set(GAPT) == tasks
+    assert len(tasks) == 24
+    assert all(set(row) == {'mae', 'mocov3'} for row in GAPT.values())
+
+
+@pytest.mark.parametrize(
+    ('task', 'pretraining', 'method', 'lr', 'decay', 'of_head'),
+    [
+        ('cub', 'mae', 'bilinear', 0.05, 5e-3, 0.5),
+        ('cars', 'mae', 'bilinear', 0.05, 2e-3, 0.1),
+        ('cars', 'mae', 'bilinear-deep', 0.05, 5e-3, 0.1),
+        ('flowers', 'mae', 'bilinear-deep', 0.1, 5e-3, 1.0),
+        ('nabirds', 'mocov3', 'bilinear', 0.05, 1e-3, 0.05),
+    ],
+)
+def test_bpts_recipe_in_the_optimizer(task, pretraining, method, lr, decay, of_head):
+    wrapper = cell('fgvc', task, pretraining, method).optim_wrapper
+    assert (wrapper.optimizer.type, wrapper.optimizer.lr) == ('AdamW', lr)
+    keys = wrapper.paramwise_cfg.custom_keys
+    common = wrapper.optimizer.weight_decay
+    assert common * keys.backbone.decay_mult == pytest.approx(decay)
+    assert common * keys.head.decay_mult == pytest.approx(of_head)
+
+
+def test_bpts_form_and_schedule():
+    cfg = cell('fgvc', 'cub', 'mae', 'bilinear')
+    assert cfg.model.backbone.prompter == dict(
+        type='BilinearPrompt', start='whiten', num_tokens=100, rank=75
+    )
+    assert cfg.train_dataloader.batch_size == 32
+    assert cfg.param_scheduler[-1].eta_min == 1e-8
+    assert all(s.convert_to_iter_based for s in cfg.param_scheduler)
+    deep = cell('fgvc', 'cub', 'mae', 'bilinear-deep').model.backbone.prompter
+    assert (deep.num_tokens, deep.rank, deep.deep) == (50, 50, True)
+    few = cell('fgvc', 'cub', 'mae', 'bilinear', ':num_tokens=8').model.backbone.prompter
+    assert (few.num_tokens, few.rank) == (8, 6)
+    kinds = [t.type for t in cfg.train_dataloader.dataset.pipeline]
+    assert 'RandomResizedCrop' in kinds
+
+
+def test_pipelines():
+    cfg = cell('vtab1k', 'dtd', 'mae', 'lspt')
+    kinds = [t.type for t in cfg.train_dataloader.dataset.pipeline]
+    assert kinds == ['lspt_mm.LoadImage', 'Resize', 'PackInputs']  # nothing augmented
+    cfg = cell('fgvc', 'cub', 'mae', 'lspt', ':img_size=448')
+    resize, crop, flip = cfg.train_dataloader.dataset.pipeline[1:4]
+    assert (resize.scale, crop.crop_size, flip.prob) == (512, 448, 0.5)
+    of_test = cfg.test_dataloader.dataset.pipeline
+    assert [t.type for t in of_test[1:3]] == ['ResizeEdge', 'CenterCrop']
+
+
+def test_what_a_method_trains():
+    assert cell('vtab1k', 'dtd', 'mae', 'linear').model.backbone.prompter is None
+    assert cell('vtab1k', 'dtd', 'mae', 'linear').model.backbone.out_type == 'avg_patches'
+    full = cell('vtab1k', 'dtd', 'mae', 'full')
+    assert (full.model.backbone.tune, full.optim_wrapper.optimizer.type) == ('full', 'AdamW')
+    # One command line for all methods: prompts are not asked of those without.
+    assert cell('vtab1k', 'dtd', 'mae', 'full', ':num_tokens=8').model.backbone.prompter is None
+    no_gspc = cell('vtab1k', 'dtd', 'mae', 'lspt-no-gspc').model.backbone.prompter
+    assert (no_gspc.gspc, no_gspc.num_tokens) == (False, 1)
+
+
+def test_normalisation_goes_with_the_checkpoint():
+    assert cell('fgvc', 'cub', 'mocov3', 'lspt').data_preprocessor.mean == [123.675, 116.28, 103.53]
+    supervised = cell('fgvc', 'cub', 'supervised', 'lspt')
+    assert supervised.data_preprocessor.mean == supervised.data_preprocessor.std == [127.5] * 3
+
+
+def test_grids():
+    def grid(method, **more):
+        fields = {k: v for k, v in cell('vtab1k', 'dtd', 'mae', method).cell.items() if k != 'name'}
+        return grid_of(Cell(**{**fields, **more}))
+
+    vpt = grid('vpt', batch_size=64)
+    # base_lr * batch / 256, ascending: ties go to the smaller one.
+    assert vpt['lr'] == pytest.approx(
+        (0.0125, 0.025, 0.0625, 0.125, 0.25, 0.625, 1.25, 2.5, 6.25, 12.5)
+    )
+    assert vpt['weight_decay'] == (0, 0.0001, 0.001, 0.01)
+    assert grid('gated')['gate_init'] == (1, 3, 4, 5, 7, 10, 15, 20)
+    assert grid('bilinear')['lr'] == (0.05, 0.1)
+    assert {row.lr for of_task in BPT.values() for row in of_task.values()} == {0.05, 0.1}
+
+
+def test_published_means_are_those_of_their_rows():
+    for _, values in published_results.FGVC.values():
+        tasks = [v for k, v in values.items() if k != 'mean']
+        assert sum(tasks) / 5 == pytest.approx(values['mean'], abs=0.006)
+    for _, values in published_results.VTAB1K.values():
+        of_tasks = 7 * values['natural'] + 4 * values['specialized'] + 8 * values['structured']
+        assert of_tasks / 19 == pytest.approx(values['mean of 19 tasks'], abs=0.006)
+
+
+#: Resolves every cell of a benchmark and builds its model, small, on the meta device.
+BUILD = """
+import json, sys
+import lspt_mm, torch
+from mmengine.registry import init_default_scope
+from mmengine.registry import MODELS, DATASETS
+from lspt_mm.engine.launch import read_config
+from lspt_mm.recipes import BENCHMARKS, METHODS, PRETRAININGS
+
+benchmark = sys.argv[1]
+init_default_scope('mmpretrain')
+built, problems = {}, []
+for task in BENCHMARKS[benchmark]:
+    for pretraining in PRETRAININGS:
+        for method in METHODS:
+            name = f'{benchmark}/{method}_{pretraining}_{task}'
+            try:
+                cfg = read_config(f'{name}:arch=deit-tiny,img_size=32')
+                for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+                    DATASETS.build(dict(cfg[loader].dataset, lazy_init=True, pipeline=[]))
+                key = json.dumps([cfg.model], sort_keys=True, default=str)
+                if key not in built:  # many cells have one and the same model
+                    with torch.device('meta'):
+                        built[key] = MODELS.build(cfg.model)
+                assert cfg.work_dir == f'work_dirs/{name}', cfg.work_dir
+            except Exception as error:
+                problems.append(f'{name}: {type(error).__name__}: {error}')
+print('REPORT' + json.dumps(problems))
+"""
+
+
+@pytest.mark.parametrize('benchmark', ['fgvc', 'vtab1k'])
+def test_every_cell_resolves_and_builds_in_a_clean_process(benchmark, tmp_path_factory):
+    def build(folder):
+        (folder / 'cells.py').write_text(BUILD)
+        run = run_tool(folder / 'cells.py', benchmark, cwd=folder)
+        (folder / 'report.json').write_text(
+            run.out.split('REPORT')[1] if run.code == 0 else json.dumps([run.err[-2000:]])
+        )
+
+    folder = once(tmp_path_factory, f'cells_{benchmark}', build)
+    assert json.loads((folder / 'report.json').read_text()) == []
+
+
+def test_there_are_cells():
+    assert len(BENCHMARKS['vtab1k']) * len(PRETRAININGS) * len(METHODS) == 19 * 3 * 16
+    assert {'linear', 'full', 'vpt', 'vpt-deep', 'gated', 'bilinear', 'bilinear-deep', 'lspt',
+            'lspt-low-rank', 'lspt-no-gspc', 'lspt-no-lpc'} <= set(METHODS)  # fmt: skip
+
+
+def test_names_are_in_the_configs_docs():
+    for benchmark in ('fgvc', 'vtab1k'):
+        text = (CONFIGS / benchmark / 'transfer.py').read_text()
+        name = f'{benchmark}/{"lspt_mae_cub" if benchmark == "fgvc" else "gated_mocov3_dtd"}'
+        assert name in text
+        assert read_config(name).cell.name == name

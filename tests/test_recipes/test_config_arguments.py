@@ -1,0 +1,83 @@
+"""Arguments behind a config's name, and names of cells."""
+
+import pytest
+from miniatures import CONFIGS
+
+from lspt_mm.engine.config_arguments import parse, split_arguments, split_list
+from lspt_mm.engine.launch import read_config
+from lspt_mm.errors import InputError
+
+VTAB = str(CONFIGS / 'vtab1k/transfer.py')
+
+
+@pytest.mark.parametrize(
+    ('text', 'path', 'values'),
+    [
+        ('a/b.py', 'a/b.py', {}),
+        ('a/b.py:task=dtd', 'a/b.py', {'task': 'dtd'}),
+        ('a/b.py:lr=0.5,official=False', 'a/b.py', {'lr': 0.5, 'official': False}),
+        ('C:\\x\\b.py', 'C:\\x\\b.py', {}),
+        ('C:\\x\\b.py:lr=1e-3', 'C:\\x\\b.py', {'lr': 0.001}),
+        ('b.py:task=/data/x y, lr=1', 'b.py', {'task': '/data/x y', 'lr': 1}),
+        ('b.py:gate_init=none', 'b.py', {'gate_init': None}),
+        ('vtab1k/lspt_mae_dsprites_loc', VTAB,
+         {'method': 'lspt', 'pretraining': 'mae', 'task': 'dsprites_loc'}),
+        ('vtab1k/vpt-deep_mocov3_dtd:lr=2.5', VTAB,
+         {'method': 'vpt-deep', 'pretraining': 'mocov3', 'task': 'dtd', 'lr': 2.5}),
+        ('vtab1k/transfer.py', 'vtab1k/transfer.py', {}),
+        ('elsewhere/a_b_c', 'elsewhere/a_b_c', {}),
+    ],
+)  # fmt: skip
+def test_split(text, path, values):
+    assert split_arguments(text) == (path, values)
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ('b.py:lr=1,lr=2', 'lr is given twice'),
+        ('b.py:task=dtd,mae', "'mae': expected name=value"),
+        ('b.py:task=dtd,', "'': expected name=value"),
+        ('b.py:2x=1', "'2x=1': expected name=value"),
+        ('vtab1k/lspt_mae_dtd:task=svhn', 'task is in the name already'),
+    ],
+)
+def test_malformed(text, said):
+    with pytest.raises(InputError, match=said):
+        split_arguments(text)
+
+
+def test_brackets_keep_commas():
+    assert [*split_list('1,[2,3],(4,5)')] == ['1', '[2,3]', '(4,5)']
+    assert [parse(part) for part in split_list('1,[2,3],x')] == [1, [2, 3], 'x']
+
+
+def test_a_file_without_arguments_says_so():
+    with pytest.raises(InputError, match=r'takes no arguments, but got task.*--cfg-options'):
+        read_config(f'{CONFIGS / "lspt_upernet_ade20k.py"}:task=dtd')
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        ('task=imagenet', "task='imagenet': expected one of cifar, caltech101"),
+        ('method=prefix', "method='prefix': expected one of linear"),
+        ('pretraining=clip', "pretraining='clip': expected one of mae, mocov3, supervised"),
+        ('num_token=3', "no argument 'num_token'; did you mean num_tokens"),
+        ('num_tokens=0', 'num_tokens=0: expected an integer >= 1'),
+        ('lr=fast', "lr='fast': expected a number >= 0"),
+        ('arch=huge-and-wide', 'huge-and-wide'),
+        ('official=maybe', "official='maybe': expected True or False"),
+    ],
+)
+def test_values_are_checked(arguments, said):
+    with pytest.raises(InputError, match=said):
+        read_config(f'{VTAB}:{arguments}')
+
+
+def test_arguments_do_not_outlive_their_file():
+    assert read_config(f'{VTAB}:task=dtd').cell.task == 'dtd'
+    assert read_config(VTAB).cell.task == 'eurosat'
+    with pytest.raises(InputError):
+        read_config(f'{VTAB}:task=none-such')
+    assert read_config(VTAB).cell.task == 'eurosat'

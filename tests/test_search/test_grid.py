@@ -1,0 +1,56 @@
+"""Points of a grid, their names, and the choice among them."""
+
+import math
+
+import pytest
+
+from lspt_mm.errors import InputError
+from lspt_mm.search.grid import Outcome, best, name_of, points_of
+
+
+def test_product():
+    assert points_of({'lr': [0.1, 0.5], 'P': [1, 2]}) == [
+        {'lr': 0.1, 'P': 1}, {'lr': 0.1, 'P': 2}, {'lr': 0.5, 'P': 1}, {'lr': 0.5, 'P': 2}
+    ]  # fmt: skip
+    assert points_of({}) == [{}]
+
+
+@pytest.mark.parametrize(
+    ('grid', 'said'),
+    [({'lr': []}, 'lr has no values'), ({'lr': [0.1, 0.1000000]}, 'lr has a value twice')],
+)
+def test_malformed(grid, said):
+    with pytest.raises(InputError, match=said):
+        points_of(grid)
+
+
+def test_names_are_folders():
+    assert name_of({'lr': 0.1, 'weight_decay': 1e-4}) == 'lr=0.1,weight_decay=0.0001'
+    assert name_of({'model.backbone.prompter.gspc': False}) == 'model.backbone.prompter.gspc=False'
+    assert name_of({'task': 'a/b c'}) == 'task=a_b_c'
+    assert name_of({}) == 'as-it-is'
+
+
+def outcome(accuracy, **point):
+    return Outcome(point, accuracy)
+
+
+def test_the_most_accurate_wins():
+    assert best([outcome(50, lr=1), outcome(60, lr=2), outcome(55, lr=3)]).point == {'lr': 2}
+
+
+@pytest.mark.parametrize('name', ['lr', 'optim_wrapper.optimizer.lr'])
+def test_ties_go_to_the_smaller_learning_rate(name):
+    rates = (0.5, 0.1, 0.25)
+    assert best([Outcome({'a': 1, name: r}, 60.0) for r in rates]).point[name] == 0.1
+
+
+def test_ties_without_or_in_learning_rates_go_by_the_grids_order():
+    assert best([outcome(60, P=5), outcome(60, P=1)]).point == {'P': 5}
+    tied = [outcome(60, lr=1, P=5), outcome(60, lr=1, P=1), outcome(59, lr=0.1, P=1)]
+    assert best(tied).point == {'lr': 1, 'P': 5}
+
+
+def test_a_run_that_diverged_never_wins():
+    assert best([outcome(math.nan, lr=0.1), outcome(1.0, lr=9)]).accuracy == 1.0
+    assert best([outcome(1.0, lr=9), outcome(math.nan, lr=0.1)]).accuracy == 1.0

@@ -1,0 +1,219 @@
+"""tools/search.py on a miniature folder of images, with real training in processes of its own."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from miniatures import CONFIGS, TOOLS, once, run_tool, write_image_folder
+
+TINY = 'arch=deit-tiny,img_size=32,patch_size=8,num_tokens=2,epochs=1,batch_size=6'
+LOADERS = [
+    f'{name}_dataloader.{key}'
+    for name in ('train', 'val', 'test')
+    for key in ('num_workers=0', 'persistent_workers=False')
+]
+
+
+def prepare(folder):
+    """Images of three classes in the layout of prepare.py."""
+    write_image_folder(folder / 'images', train=5, val=2)
+    run = run_tool(
+        'dataset_converters/prepare.py', 'imagefolder', '--from', folder / 'images',
+        '--test', 'val', '--val-share', '0.2', '--to', folder / 'data', cwd=folder,
+    )  # fmt: skip
+    assert run.code == 0, run.err
+    return folder / 'data'
+
+
+def arguments(data, work, *more, method='vpt', lrs='0.01,0.1'):
+    config = f'{CONFIGS / "imagefolder/transfer.py"}:task={data},method={method},{TINY}'
+    return [
+        config, '--grid', f'lr={lrs}', '--seeds', '1', '2', '--random-backbone', '--work-dir',
+        work, '--cfg-options', *LOADERS, *more,
+    ]  # fmt: skip
+
+
+def results(work):
+    with open(work / 'results.csv', newline='') as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope='module')
+def searched(tmp_path_factory):
+    """Selected while the test images could not be read; tested when they could."""
+
+    def make(folder):
+        data = prepare(folder)
+        tests = [data / name for name in json.loads((data / 'test.json').read_text())]
+        originals = {path: path.read_bytes() for path in tests}
+        for path in tests:
+            path.write_bytes(b'not an image')
+        args = arguments(data, folder / 'work')
+        run = run_tool('search.py', *args, '--select-only', cwd=folder)
+        assert run.code == 0, run.err[-3000:]
+        (folder / 'selected.csv').write_bytes((folder / 'work/results.csv').read_bytes())
+        for path, content in originals.items():
+            path.write_bytes(content)
+        run = run_tool('search.py', *args, cwd=folder)
+        assert run.code == 0, run.err[-3000:]
+        (folder / 'out.txt').write_text(run.out)
+
+    return once(tmp_path_factory, 'searched', make)
+
+
+def test_the_test_images_are_not_read_before_the_choice(searched):
+    """The selection ran while every test image was rubbish."""
+    selected = (searched / 'selected.csv').read_text().splitlines()
+    assert len(selected) == 3
+    whole = (searched / 'work/results.csv').read_text().splitlines()
+    assert whole[:3] == selected
+    assert len(whole) == 5
+
+
+def test_results_say_what_was_run(searched):
+    rows = results(searched / 'work')
+    assert [(r['phase'], r['split']) for r in rows] == [('selection', 'val')] * 2 + [
+        ('final', 'test')
+    ] * 2
+    # VPT-shallow: 2 prompts of 192; the head: 3 classes of 192, and 3 biases.
+    assert {(r['prompts'], r['backbone'], r['head']) for r in rows} == {('384', '0', '579')}
+    assert 'test top-1' in (searched / 'out.txt').read_text()
+
+
+def test_confusion_matrix_counts_every_test_image(searched):
+    for seed, row in (('1', 2), ('2', 3)):
+        folder = searched / f'work/final/seed={seed}'
+        matrix = [
+            [*map(int, line.split(','))]
+            for line in (folder / 'confusion.csv').read_text().splitlines()
+        ]
+        assert [sum(line) for line in matrix] == [2, 2, 2]
+        right = sum(matrix[i][i] for i in range(3))
+        assert float(results(searched / 'work')[row]['accuracy']) == pytest.approx(
+            100 * right / 6, abs=1e-3
+        )
+
+
+def test_final_models_are_trained_on_train_and_val(searched):
+    """15 training images of which a fifth are validated on: 12 and 15 an epoch, in sixes."""
+    selection = (searched / 'work/selection/lr=0.01/log.txt').read_text()
+    final = (searched / 'work/final/seed=1/log.txt').read_text()
+    assert 'Epoch(train) [1][2/2]' in selection
+    assert 'Epoch(train) [1][3/3]' in final
+    assert 'Epoch(val)' in selection
+    assert 'Epoch(val)' not in final
+    assert 'Epoch(test)' in final
+
+
+def test_table_and_curves(searched):
+    run = run_tool('analysis_tools/table.py', searched / 'work', cwd=searched)
+    assert run.code == 0, run.err
+    assert '| VPT-shallow | mae | deit-tiny/8, 32 px | 0.000 | ours |' in run.out
+    run = run_tool(
+        'analysis_tools/curves.py', searched / 'work', '--out', searched / 'curves', cwd=searched
+    )
+    assert run.code == 0, run.err
+    header, row = (searched / 'curves.csv').read_text().splitlines()
+    assert header == 'epoch,imagefolder/vpt_mae_data'
+    chosen = json.loads((searched / 'work/search.json').read_text())['validation_accuracy']
+    assert row.split(',') == ['1', str(chosen)]
+    assert (searched / 'curves.png').stat().st_size > 1000
+
+
+def test_dry_run_lists_the_runs(searched):
+    run = run_tool('search.py', *arguments(searched / 'data', 'w'), '--dry-run', cwd=searched)
+    assert run.out.split() == [
+        'w/selection/lr=0.01', 'w/selection/lr=0.1', 'w/final/seed=1', 'w/final/seed=2'
+    ]  # fmt: skip
+    assert not (searched / 'w').exists()
+
+
+@pytest.mark.parametrize(
+    ('more', 'said'),
+    [
+        (['--grid', 'lr'], '--grid lr: expected NAME=VALUE'),
+        (['--grid', 'lr=0.1', 'lr=0.2'], 'lr is given twice'),
+        (['--grid', 'epochs=3'], 'the config is told epochs=1 already'),
+        (['--grid', 'learning_rate=3'], "no argument 'learning_rate'"),
+        (['--grid', 'optim_wrapper.optimizer.rate=3'], "optim_wrapper.optimizer has no 'rate'"),
+        (['--seeds', '1', '1'], r'seeds \[1, 1\]: expected different integers'),
+        (['--launcher-options', 'x=1'], 'only with --launcher slurm or ray'),
+        (['--pretrained', 'nowhere.pth'], 'nowhere.pth'),
+    ],
+)
+def test_input_errors(searched, more, said, tmp_path):
+    args = arguments(searched / 'data', tmp_path / 'w')
+    if '--pretrained' in more:
+        args.remove('--random-backbone')
+    run = run_tool('search.py', *args, *more, cwd=tmp_path)
+    assert run.code == 2, run.err[-2000:]
+    assert re.search(said, run.err), run.err[-2000:]
+    assert 'Traceback' not in run.err
+
+
+def test_missing_test_data_are_found_before_the_first_run(searched, tmp_path):
+    data = tmp_path / 'data'
+    data.mkdir()
+    for name in ('train.json', 'val.json', 'about.json', 'train', 'val'):
+        (data / name).symlink_to((searched / 'data' / name).resolve())
+    run = run_tool('search.py', *arguments(data, tmp_path / 'w'), cwd=tmp_path)
+    assert run.code == 2
+    assert 'test.json does not exist' in run.err
+    assert not (tmp_path / 'w').exists()
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_and_started_again(searched, tmp_path):
+    """The results file is that of a search that nobody killed; what was done is not repeated."""
+    work = tmp_path / 'work'
+    command = [sys.executable, TOOLS / 'search.py', *arguments(searched / 'data', work)]
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    process = subprocess.Popen(command, start_new_session=True, env=environment)
+    first = work / 'selection/lr=0.01/result.json'
+    begun = work / 'selection/lr=0.1/run'
+    try:
+        for _ in range(1200):
+            if first.exists() and begun.exists():
+                break
+            assert process.poll() is None
+            time.sleep(0.1)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    stamp = first.stat().st_mtime_ns
+    assert not (work / 'selection/lr=0.1/result.json').exists()
+    subprocess.run(command, check=True, env=environment)
+    assert first.stat().st_mtime_ns == stamp
+    again = (work / 'results.csv').read_bytes()
+    assert again == (searched / 'work/results.csv').read_bytes()
+
+
+@pytest.mark.slow
+def test_interrupted_search_leaves_nothing_running(searched, tmp_path):
+    work = tmp_path / 'work'
+    command = [sys.executable, TOOLS / 'search.py', *arguments(searched / 'data', work)]
+    process = subprocess.Popen(command, start_new_session=True)
+    log = work / 'selection/lr=0.01/log.txt'
+    for _ in range(600):
+        if log.exists():
+            break
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(timeout=60) == 143
+    time.sleep(1)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+@pytest.mark.slow
+def test_methods_that_start_from_data(searched, tmp_path):
+    args = arguments(searched / 'data', tmp_path / 'w', method='bilinear-deep', lrs='0.01')
+    args[args.index('--seeds') + 2] = '--random-backbone'
+    run = run_tool('search.py', *args, cwd=tmp_path)
+    assert run.code == 0, run.err[-3000:]

@@ -1,0 +1,40 @@
+"""Turn folders of searches into the papers' tables.
+
+python tools/analysis_tools/table.py work_dirs/vtab1k --format md
+
+Mean and standard deviation over seeds for each data set, the means of groups and both means of
+VTAB-1K by name, trainable parameters without the head, and the published figures in rows of their
+own. What was not run is a dash, and so is every mean that needs it.
+"""
+
+import argparse
+from pathlib import Path
+
+import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.analysis.benchmark_tables import FORMATS, collect, table_of
+from lspt_mm.engine.launch import input_errors_as_messages
+
+
+def main() -> None:
+    """Print the tables of all benchmarks found."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('folders', nargs='+', type=Path, help='work dirs of tools/search.py')
+    parser.add_argument('--format', choices=FORMATS, default='md')
+    parser.add_argument('--out', type=Path, help='file to write instead of printing')
+    args = parser.parse_args()
+    with input_errors_as_messages():
+        tables = [
+            FORMATS[args.format](table_of(benchmark, entries))
+            for benchmark, entries in sorted(collect(args.folders).items())
+        ]
+        text = '\n'.join(tables)
+        if args.out:
+            args.out.write_text(text, encoding='utf-8')
+        else:
+            print(text, end='')
+
+
+if __name__ == '__main__':
+    main()
