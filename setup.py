@@ -69,10 +69,13 @@ setup(
     # names, either serves, and both in one environment break each other. The extras choose.
     install_requires=[
         'torch>=2.6', 'torchvision', 'timm>=1.0', 'numpy', 'scipy', 'pillow', 'pooch>=1.8',
-        'safetensors', 'filelock',
+        'safetensors', 'filelock', 'rich', 'matplotlib',
     ],
     extras_require={
         'onedl': pins('requirements.txt', r'onedl-'),
+        # Launchers of tools/search.py for several machines.
+        'slurm': ['submitit'],
+        'ray': ['ray'],
         'openmmlab': pins('requirements-openmmlab.txt', r'mm|ftfy|regex|setuptools'),
     },
     cmdclass={'build_py': BuildWithConfigs},
