@@ -6,6 +6,7 @@ import pytest
 from miniatures import CONFIGS, once, run_tool
 
 from lspt_mm.engine.launch import read_config
+from lspt_mm.errors import InputError
 from lspt_mm.recipes import BENCHMARKS, METHODS, PRETRAININGS, Cell, grid_of, published_results
 from lspt_mm.recipes.published_values import BPT, GAPT
 
@@ -144,6 +145,7 @@ import lspt_mm, torch
 from mmengine.registry import init_default_scope
 from mmengine.registry import MODELS, DATASETS
 from lspt_mm.engine.launch import read_config
+from lspt_mm.errors import InputError
 from lspt_mm.recipes import BENCHMARKS, METHODS, PRETRAININGS
 
 benchmark = sys.argv[1]
@@ -193,3 +195,28 @@ def test_names_are_in_the_configs_docs():
         name = f'{benchmark}/{"lspt_mae_cub" if benchmark == "fgvc" else "gated_mocov3_dtd"}'
         assert name in text
         assert read_config(name).cell.name == name
+
+
+def test_a_folder_of_ones_own(tmp_path):
+    (tmp_path / 'about.json').write_text(json.dumps({'classes': ['ant', 'bee']}))
+    cfg = read_config(f'{CONFIGS / "imagefolder/transfer.py"}:task={tmp_path},method=vpt')
+    assert cfg.model.head.num_classes == 2
+    assert cfg.train_dataloader.dataset.metainfo == {'classes': ['ant', 'bee']}
+    assert cfg.work_dir == f'work_dirs/imagefolder/vpt_mae_{tmp_path.name}'
+    # No published values: GaPT's for FGVC.
+    assert (cfg.train_dataloader.batch_size, cfg.model.backbone.prompter.num_tokens) == (64, 100)
+
+
+@pytest.mark.parametrize(
+    ('content', 'said'),
+    [
+        (None, 'about.json does not exist. Lay out .*prepare.py imagefolder'),
+        ('{"classes"', 'about.json: not as prepare.py writes it'),
+        ('{}', 'about.json: not as prepare.py writes it'),
+    ],
+)
+def test_a_folder_that_was_not_prepared(tmp_path, content, said):
+    if content is not None:
+        (tmp_path / 'about.json').write_text(content)
+    with pytest.raises(InputError, match=said):
+        read_config(f'{CONFIGS / "imagefolder/transfer.py"}:task={tmp_path}')
