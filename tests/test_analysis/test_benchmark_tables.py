@@ -1,0 +1,131 @@
+"""Tables of benchmarks against arithmetic done by hand."""
+
+import csv
+import io
+import json
+
+import pytest
+
+from lspt_mm.analysis.benchmark_tables import (
+    OF_GROUPS,
+    OF_TASKS,
+    Entry,
+    Row,
+    as_csv,
+    as_latex,
+    as_markdown,
+    collect,
+    means,
+    table_of,
+)
+from lspt_mm.datasets import vtab1k
+from lspt_mm.errors import InputError
+
+SIZES = {'natural': 7, 'specialized': 4, 'structured': 8}
+FGVC = ('cub', 'nabirds', 'flowers', 'dogs', 'cars')
+
+
+def write(folder, benchmark, task, method, accuracies, pretraining='mae', **cell):
+    """What the final runs of a search leave."""
+    cell = {
+        'benchmark': benchmark, 'task': task, 'method': method, 'pretraining': pretraining,
+        'arch': 'base', 'patch_size': 16, 'img_size': 224, 'official': True,
+        'name': f'{benchmark}/{method}_{pretraining}_{task}', **cell,
+    }  # fmt: skip
+    for seed, accuracy in enumerate(accuracies):
+        path = folder / f'{method}_{task}_search/final/seed={seed}/result.json'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        trainable = {'prompts': 1_000_000, 'backbone': 500_000, 'head': 9, 'all': 99}
+        path.write_text(
+            json.dumps({'cell': cell, 'accuracy': accuracy, 'trainable': trainable, 'seed': seed})
+        )
+
+
+def row_of(text, source='ours'):
+    rows = [*csv.DictReader(io.StringIO(text))]
+    (row,) = [r for r in rows if r['source'] == source]
+    return row
+
+
+def test_fgvc_with_its_mean_and_the_published_row(tmp_path):
+    for task, values in zip(FGVC, ([80, 82], [70, 70], [90, 91], [60, 62], [50, 51]), strict=True):
+        write(tmp_path, 'fgvc', task, 'gated', values)
+    table = table_of('fgvc', collect([tmp_path])['fgvc'])
+    ours = row_of(as_csv(table))
+    assert ours['CUB-200-2011'] == '81.00 ± 1.41'
+    assert ours['NABirds'] == '70.00 ± 0.00'
+    assert ours['mean'] == '70.60'  # (81 + 70 + 90.5 + 61 + 50.5) / 5
+    assert ours['parameters (M)'] == '1.500'  # without the head
+    published = row_of(as_csv(table), 'arXiv 2306.05067')
+    assert (published['CUB-200-2011'], published['mean']) == ('70.56', '73.39')
+
+
+def test_vtabs_two_means_by_name():
+    values = {name: float(number) for number, name in enumerate(vtab1k.TASKS)}
+    found = means('vtab1k', values)
+    # The tasks are in the order of their groups: 0..6, 7..10, 11..18.
+    assert (found['natural'], found['specialized'], found['structured']) == (3.0, 8.5, 14.5)
+    assert found[OF_TASKS] == pytest.approx(sum(range(19)) / 19)
+    assert found[OF_GROUPS] == pytest.approx((3 + 8.5 + 14.5) / 3)
+    assert {g: sum(t.group == g for t in vtab1k.TASKS.values()) for g in SIZES} == SIZES
+
+
+def test_no_mean_over_a_part(tmp_path):
+    for task, values in (('eurosat', [90.0]), ('resisc45', [80.0]), ('patch_camelyon', [70.0])):
+        write(tmp_path, 'vtab1k', task, 'vpt', values)
+    row = row_of(as_csv(table_of('vtab1k', collect([tmp_path])['vtab1k'])))
+    assert row['EuroSAT'] == '90.00'
+    assert row['Retinopathy'] == row['Specialized'] == row[OF_TASKS] == row[OF_GROUPS] == '-'
+    write(tmp_path, 'vtab1k', 'diabetic_retinopathy', 'vpt', [60.0])
+    row = row_of(as_csv(table_of('vtab1k', collect([tmp_path])['vtab1k'])))
+    assert (row['Specialized'], row[OF_TASKS]) == ('75.00', '-')
+
+
+def test_published_figures_stand_beside_their_own_vit_only(tmp_path):
+    write(tmp_path, 'fgvc', 'cub', 'vpt', [50.0], arch='deit-tiny')
+    table = table_of('fgvc', collect([tmp_path])['fgvc'])
+    assert [row[4] for row in table.rows] == ['ours']
+    assert table.rows[0][2] == 'deit-tiny/16, 224 px'
+
+
+def test_splits_that_are_not_official_are_marked(tmp_path):
+    write(tmp_path, 'vtab1k', 'eurosat', 'vpt', [50.0], official=False)
+    row = row_of(as_csv(table_of('vtab1k', collect([tmp_path])['vtab1k'])))
+    assert row['EuroSAT'] == '50.00 (not the official split)'
+
+
+def test_rows_in_the_methods_order_and_folders_as_columns(tmp_path):
+    for method in ('lspt', 'linear', 'vpt'):
+        for task in ('/data/shells', 'data/leaves/'):
+            write(tmp_path / task.strip('/'), 'imagefolder', task, method, [1.0])
+    table = table_of('imagefolder', collect([tmp_path])['imagefolder'])
+    assert table.header[5:] == ['leaves', 'shells']
+    assert [row[0] for row in table.rows] == ['Linear probe', 'VPT-shallow', 'LSPT']
+
+
+def test_one_cell_in_two_places(tmp_path):
+    write(tmp_path / 'a', 'fgvc', 'cub', 'vpt', [50.0])
+    write(tmp_path / 'b', 'fgvc', 'cub', 'vpt', [51.0])
+    with pytest.raises(InputError, match='fgvc/vpt_mae_cub was run in two places'):
+        collect([tmp_path])
+    assert len(collect([tmp_path / 'a'])['fgvc']) == 1
+
+
+def test_a_folder_without_runs(tmp_path):
+    with pytest.raises(InputError, match='no final run'):
+        collect([tmp_path])
+
+
+def test_formats():
+    row = Row('mae', 'base', 16, 224, 'lspt')
+    table = table_of('imagefolder', {row: {'a_b': Entry((1.0, 2.0), 10)}})
+    assert as_markdown(table) == (
+        '| method | pre-training | ViT | parameters (M) | source | a_b |\n'
+        '| --- | --- | --- | --- | --- | --- |\n'
+        '| LSPT | mae | base/16, 224 px | 0.000 | ours | 1.50 ± 0.71 |\n'
+    )
+    latex = as_latex(table)
+    assert r'LSPT & mae & base/16, 224 px & 0.000 & ours & 1.50 $\pm$ 0.71 \\' in latex
+    assert r'a\_b' in latex
+    assert latex.count('l') and '{lllrlr}' in latex
+    assert [*csv.reader(io.StringIO(as_csv(table)))][1][-1] == '1.50 ± 0.71'
