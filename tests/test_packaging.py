@@ -12,7 +12,7 @@ from lspt_mm.configs_path import config_dir, config_names, config_path
 from lspt_mm.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = ['lspt_upernet_ade20k', 'camvid/mae_vit_tiny_pool']
+CONFIGS = ['lspt_upernet_ade20k', 'pretrain/mae_vit_tiny_160px']
 
 # --- finding a config
 
@@ -36,8 +36,8 @@ def test_every_config_has_a_name():
 @pytest.mark.parametrize(
     'wrong, meant',
     [
-        ('camvid/mae_vit_tiny_pol', 'camvid/mae_vit_tiny_pool'),
-        ('mae_vit_tiny_pool.py', 'camvid/mae_vit_tiny_pool'),
+        ('pretrain/mae_vit_tiny_160p', 'pretrain/mae_vit_tiny_160px'),
+        ('mae_vit_tiny_160px.py', 'pretrain/mae_vit_tiny_160px'),
         ('ade20k/lspt_upernet_ade20k', 'lspt_upernet_ade20k'),
     ],
 )

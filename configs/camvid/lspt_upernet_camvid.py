@@ -2,7 +2,7 @@
 
     python tools/train.py configs/camvid/lspt_upernet_camvid.py --data-root DIR --pretrained FILE --amp
 
-The ViT is pre-trained by ``mae_vit_tiny_pool.py``. To choose hyper-parameters, train on a part of the
+The ViT is pre-trained by ``configs/pretrain/mae_vit_tiny_160px.py``. To choose hyper-parameters, train on a part of the
 training frames and validate on the rest of them; ``validation`` is for the final report:
 
     ... --cfg-options train_dataloader.dataset.split=training-fit val_dataloader.dataset.split=training-select
@@ -19,7 +19,7 @@ model = dict(
     backbone=dict(
         arch='deit-tiny',
         img_size=crop_size,
-        pretrained='work_dirs/mae_vit_tiny_pool/iter_1500.pth',
+        pretrained='work_dirs/mae_vit_tiny_160px/iter_1500.pth',
         prompter=dict(num_tokens=20, hidden_norm=True)),
     neck=dict(embed_dim=192),
     decode_head=dict(in_channels=[192, 192, 192, 192], channels=64, num_classes=11),
@@ -38,5 +38,5 @@ param_scheduler = [
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(checkpoint=dict(interval=max_iters, max_keep_ckpts=1))
 pretrained_help = '''\
-The ViT of this run is made by: python tools/train.py configs/camvid/mae_vit_tiny_pool.py --data-root POOL,
+The ViT of this run is made by: python tools/train.py configs/pretrain/mae_vit_tiny_160px.py --data-root POOL,
 with a POOL of images from tools/dataset_converters/unlabelled_pool.py.'''

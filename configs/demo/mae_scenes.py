@@ -2,7 +2,8 @@
 
 Run by ``tools/demo.py``, which renders the scenes.
 """
-_base_ = ['../_base_/default_runtime.py', '../_base_/models/mae_pretrain.py']
+_base_ = ['../_base_/default_runtime.py', '../_base_/models/mae_pretrain.py',
+          '../_base_/datasets/unlabelled.py']
 model = dict(
     backbone=dict(
         arch=dict(_delete_=True, embed_dims=128, num_layers=8, num_heads=4, feedforward_channels=512),
@@ -18,16 +19,9 @@ model = dict(
     head=dict(patch_size=8))
 data_root = 'work_dirs/demo/scenes'
 train_dataloader = dict(
-    batch_size=128,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='CustomDataset',
         data_root=data_root,
         data_prefix='images/unlabelled',
-        with_label=False,
         pipeline=[
             dict(type='lspt_mm.LoadImage'),
             dict(type='RandomResizedCrop', scale=96, crop_ratio_range=(0.4, 1.0)),

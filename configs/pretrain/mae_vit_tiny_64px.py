@@ -5,7 +5,7 @@ cores without a GPU.
 
     python tools/train.py configs/pretrain/mae_vit_tiny_64px.py --data-root data/pool64
 """
-_base_ = '../camvid/mae_vit_tiny_pool.py'
+_base_ = './mae_vit_tiny_160px.py'
 model = dict(
     backbone=dict(img_size=64, patch_size=8),
     neck=dict(num_patches=64, patch_size=8),

@@ -2,9 +2,10 @@
 
 The pool is made by ``tools/dataset_converters/unlabelled_pool.py``; no label is read.
 
-    python tools/train.py configs/camvid/mae_vit_tiny_pool.py --data-root data/pool --amp
+    python tools/train.py configs/pretrain/mae_vit_tiny_160px.py --data-root data/pool --amp
 """
-_base_ = ['../_base_/default_runtime.py', '../_base_/models/mae_pretrain.py']
+_base_ = ['../_base_/default_runtime.py', '../_base_/models/mae_pretrain.py',
+          '../_base_/datasets/unlabelled.py']
 model = dict(
     backbone=dict(arch='deit-tiny', img_size=160),
     neck=dict(
@@ -15,15 +16,8 @@ model = dict(
         decoder_num_heads=4))
 data_root = 'data/pool'
 train_dataloader = dict(
-    batch_size=128,
-    num_workers=1,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='CustomDataset',
         data_root=data_root,
-        with_label=False,
         pipeline=[
             dict(type='lspt_mm.LoadImage'),
             dict(type='RandomResizedCrop', scale=160, crop_ratio_range=(0.4, 1.0)),

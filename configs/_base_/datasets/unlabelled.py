@@ -1,0 +1,8 @@
+"""Unlabelled images for pre-training; the inheriting config says where they are and how they are cut."""
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=1,
+    persistent_workers=True,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(type='CustomDataset', with_label=False))
