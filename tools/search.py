@@ -93,8 +93,7 @@ def grid_from(args: argparse.Namespace) -> dict:
             raise InputError('--grid: this config has no grid of its own, name the values to try')
         from lspt_mm.recipes import Cell, grid_of
 
-        fields = {k: v for k, v in cell.items() if k != 'name'}
-        return grid_of(Cell(**fields))
+        return grid_of(Cell.of(cell))
     grid = {}
     for text in args.grid:
         name, equals, values = text.partition('=')

@@ -11,18 +11,12 @@ central crop. The data are laid out by ``tools/dataset_converters/prepare.py``.
 _base_ = ['../_base_/classification_runtime.py', '../_base_/models/prompted_classifier.py',
           '../_base_/datasets/classification.py']
 from lspt_mm.datasets.fgvc import TASKS  # noqa: E402
-from lspt_mm.recipes import PRETRAININGS, resolve  # noqa: E402
+from lspt_mm.recipes import resolve  # noqa: E402
 from lspt_mm.recipes.pipelines import crops  # noqa: E402
 
 chosen = resolve('fgvc', task='cub', pretraining='mae', method='lspt')
-facts = PRETRAININGS[chosen.pretraining]
-num_classes = TASKS[chosen.task].num_classes
-
-cell = chosen.described()
-work_dir = f'work_dirs/{chosen.name}'
-model = dict(backbone=chosen.backbone, head=dict(in_channels=chosen.embed_dims, num_classes=num_classes))
-data_preprocessor = dict(mean=list(facts.mean), std=list(facts.std))
-pretrained_help = f'{chosen.backbone["pretrained"]} is {facts.source}.'
+# Model, optimizer and schedule.
+globals().update(chosen.config(TASKS[chosen.task].num_classes))
 
 data_root = 'data/fgvc'
 data_help = f'''\
@@ -37,7 +31,4 @@ val_dataloader = dict(
 test_dataloader = dict(
     batch_size=chosen.batch_size, dataset=dict(**of_task, split='test', pipeline=test_pipeline))
 
-optim_wrapper = chosen.optim_wrapper
-param_scheduler = chosen.param_scheduler
-train_cfg = dict(max_epochs=chosen.epochs)
-del TASKS, PRETRAININGS, resolve, crops, chosen, facts, of_task, num_classes
+del TASKS, resolve, crops, chosen, of_task

@@ -9,19 +9,13 @@ once on test.json. Images as for FGVC. Without published values the defaults are
 """
 _base_ = ['../_base_/classification_runtime.py', '../_base_/models/prompted_classifier.py',
           '../_base_/datasets/classification.py']
-from lspt_mm.recipes import PRETRAININGS, classes_of, resolve  # noqa: E402
+from lspt_mm.recipes import classes_of, resolve  # noqa: E402
 from lspt_mm.recipes.pipelines import crops  # noqa: E402
 
 chosen = resolve('imagefolder', task='data/images', pretraining='mae', method='lspt')
-facts = PRETRAININGS[chosen.pretraining]
 classes = classes_of(chosen.task)
-num_classes = len(classes)
-
-cell = chosen.described()
-work_dir = f'work_dirs/{chosen.name}'
-model = dict(backbone=chosen.backbone, head=dict(in_channels=chosen.embed_dims, num_classes=num_classes))
-data_preprocessor = dict(mean=list(facts.mean), std=list(facts.std))
-pretrained_help = f'{chosen.backbone["pretrained"]} is {facts.source}.'
+# Model, optimizer and schedule.
+globals().update(chosen.config(len(classes)))
 
 data_root = chosen.task
 data_help = '''\
@@ -29,7 +23,7 @@ Layout: FOLDER with train.json, val.json, test.json and the images, from
 tools/dataset_converters/prepare.py imagefolder --from FOLDER_OF_IMAGES --to FOLDER'''
 train_pipeline, test_pipeline = crops(chosen)
 of_task = dict(
-    type='lspt_mm.ListedImages', data_root=data_root, data_prefix='', num_classes=num_classes,
+    type='lspt_mm.ListedImages', data_root=data_root, data_prefix='', num_classes=len(classes),
     metainfo=dict(classes=classes))
 
 train_dataloader = dict(
@@ -39,7 +33,4 @@ val_dataloader = dict(
 test_dataloader = dict(
     batch_size=chosen.batch_size, dataset=dict(**of_task, ann_file='test.json', pipeline=test_pipeline))
 
-optim_wrapper = chosen.optim_wrapper
-param_scheduler = chosen.param_scheduler
-train_cfg = dict(max_epochs=chosen.epochs)
-del PRETRAININGS, classes_of, resolve, crops, chosen, facts, of_task, num_classes
+del classes_of, resolve, crops, chosen, of_task

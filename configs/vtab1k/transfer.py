@@ -11,18 +11,12 @@ Images are resized to a square, and nothing is augmented. The data are laid out 
 _base_ = ['../_base_/classification_runtime.py', '../_base_/models/prompted_classifier.py',
           '../_base_/datasets/classification.py']
 from lspt_mm.datasets.vtab1k import TASKS  # noqa: E402
-from lspt_mm.recipes import PRETRAININGS, resolve  # noqa: E402
+from lspt_mm.recipes import resolve  # noqa: E402
 from lspt_mm.recipes.pipelines import squares  # noqa: E402
 
 chosen = resolve('vtab1k', task='eurosat', pretraining='mae', method='lspt')
-facts = PRETRAININGS[chosen.pretraining]
-num_classes = TASKS[chosen.task].num_classes
-
-cell = chosen.described()
-work_dir = f'work_dirs/{chosen.name}'
-model = dict(backbone=chosen.backbone, head=dict(in_channels=chosen.embed_dims, num_classes=num_classes))
-data_preprocessor = dict(mean=list(facts.mean), std=list(facts.std))
-pretrained_help = f'{chosen.backbone["pretrained"]} is {facts.source}.'
+# Model, optimizer and schedule.
+globals().update(chosen.config(TASKS[chosen.task].num_classes))
 
 data_root = 'data/vtab-1k'
 data_help = f'''\
@@ -39,7 +33,4 @@ test_dataloader = dict(
 # What tools/search.py changes for the final runs.
 final = dict(train_dataloader=dict(dataset=dict(split='train800val200')))
 
-optim_wrapper = chosen.optim_wrapper
-param_scheduler = chosen.param_scheduler
-train_cfg = dict(max_epochs=chosen.epochs)
-del TASKS, PRETRAININGS, resolve, squares, chosen, facts, of_task, num_classes
+del TASKS, resolve, squares, chosen, of_task

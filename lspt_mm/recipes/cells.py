@@ -2,7 +2,7 @@
 
 import difflib
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
@@ -138,9 +138,31 @@ class Cell:
         ))  # fmt: skip
         return parts
 
+    def config(self, num_classes: int) -> Dict[str, Any]:
+        """All of a run's config that follows from the cell, but for the data."""
+        facts = pretraining_named(self.pretraining)
+        return dict(
+            cell=self.described(),
+            work_dir=f'work_dirs/{self.name}',
+            model=dict(
+                backbone=self.backbone,
+                head=dict(in_channels=self.embed_dims, num_classes=num_classes),
+            ),
+            data_preprocessor=dict(mean=list(facts.mean), std=list(facts.std)),
+            pretrained_help=f'{facts.pretrained} is {facts.source}.',
+            optim_wrapper=self.optim_wrapper,
+            param_scheduler=self.param_scheduler,
+            train_cfg=dict(max_epochs=self.epochs),
+        )
+
     def described(self) -> Dict[str, Any]:
         """The values as plain data, for the config's dump and for tables."""
         return {**asdict(self), 'name': self.name}
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any]) -> 'Cell':
+        """The inverse of :meth:`described`."""
+        return cls(**{name: value for name, value in described.items() if name != 'name'})
 
 
 def resolve(benchmark: str, **defaults) -> Cell:

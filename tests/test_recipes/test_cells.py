@@ -115,8 +115,8 @@ def test_normalisation_goes_with_the_checkpoint():
 
 def test_grids():
     def grid(method, **more):
-        fields = {k: v for k, v in cell('vtab1k', 'dtd', 'mae', method).cell.items() if k != 'name'}
-        return grid_of(Cell(**{**fields, **more}))
+        described = cell('vtab1k', 'dtd', 'mae', method).cell
+        return grid_of(Cell.of({**described, **more}))
 
     vpt = grid('vpt', batch_size=64)
     # base_lr * batch / 256, ascending: ties go to the smaller one.
