@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import List, Optional, Tuple
 
 from mmpretrain.datasets import BaseDataset
@@ -66,6 +66,11 @@ class ListedImages(BaseDataset):
         if count > 1:
             raise InputError(f'{path}: image {name} stands in it {count} times, expected once')
         for name, label in pairs:
+            if not is_inside(name):
+                raise InputError(
+                    f'{path}: image {name} lies outside the data; expected a path below '
+                    f'{self.img_prefix or "."}'
+                )
             if not 0 <= label < self.num_classes:
                 raise InputError(
                     f'{path}: image {name} has label {label}, expected 0 to {self.num_classes - 1}'
@@ -75,6 +80,12 @@ class ListedImages(BaseDataset):
                 f'{path}: has {len(pairs)} images, expected {self.num_images}. If this is a part '
                 'of the data on purpose: num_images=None'
             )
+
+
+def is_inside(name: str) -> bool:
+    """Whether a relative path stays below the folder it is relative to."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and '..' not in path.parts
 
 
 def read_lines(path: Path) -> List[Tuple[str, int]]:

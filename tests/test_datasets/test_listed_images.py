@@ -53,6 +53,8 @@ def test_as_mmpretrains_own_reader_of_lists(root):
         ([*LINES[:2], 'images/c.jpg'], r"line 3: 'images/c\.jpg'"),
         ([*LINES[:2], 'images/c.jpg -1'], 'line 3'),
         ([*LINES[:2], 'images/c.jpg x'], 'line 3'),
+        ([*LINES, '../other/d.jpg 1'], r'\.\./other/d\.jpg lies outside the data'),
+        ([*LINES, '/etc/d.jpg 1'], r'/etc/d\.jpg lies outside the data'),
         ([*LINES, 'images/gone.jpg 1'], r'1 of its 4 images do not exist.*gone\.jpg'),
     ],
     ids=str,

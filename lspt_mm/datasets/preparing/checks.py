@@ -3,13 +3,14 @@
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Dict, Iterable, List, Optional, Sequence
 
 from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from lspt_mm.datasets.listed_images import is_inside
 from lspt_mm.datasets.preparing.writing import Pairs
 from lspt_mm.errors import InputError
 
@@ -104,12 +105,6 @@ def _of_one(split: str, pairs: Pairs, root: Path, num_classes: int) -> List[str]
             f'{missing[0]}'
         )
     return problems
-
-
-def is_inside(name: str) -> bool:
-    """Whether a relative path stays below the folder it is relative to."""
-    path = PurePosixPath(name)
-    return not path.is_absolute() and '..' not in path.parts
 
 
 def _unreadable(root: Path, names: List[str]) -> List[str]:

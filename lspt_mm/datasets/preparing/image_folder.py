@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Dict, List, Optional
 
+from lspt_mm.datasets.listed_images import is_inside
 from lspt_mm.datasets.preparing.bringing import link_or_copy
-from lspt_mm.datasets.preparing.checks import is_inside, problems_of, refuse, some
+from lspt_mm.datasets.preparing.checks import problems_of, refuse, some
 from lspt_mm.datasets.preparing.image_files import classes_in, images_in
 from lspt_mm.datasets.preparing.validation import random_share
 from lspt_mm.datasets.preparing.writing import Pairs, about_json, as_json, write_lists

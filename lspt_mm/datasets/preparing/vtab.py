@@ -5,10 +5,10 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
-from lspt_mm.datasets.listed_images import read_lines
+from lspt_mm.datasets.listed_images import is_inside, read_lines
 from lspt_mm.datasets.preparing import where
 from lspt_mm.datasets.preparing.bringing import link_or_copy
-from lspt_mm.datasets.preparing.checks import is_inside, problems_of, refuse, some, wrong_counts
+from lspt_mm.datasets.preparing.checks import problems_of, refuse, some, wrong_counts
 from lspt_mm.datasets.preparing.image_files import classes_in, images_in
 from lspt_mm.datasets.preparing.writing import Pairs, about_json, as_lines, write_lists
 from lspt_mm.datasets.vtab1k import SPLITS, TASKS
