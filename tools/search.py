@@ -9,8 +9,10 @@ the search was; finished runs are not repeated.
 import argparse
 import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -85,6 +87,7 @@ def parse_args() -> argparse.Namespace:
 
 def grid_from(args: argparse.Namespace) -> dict:
     """The grid that was asked for, or the method's own."""
+    fixed = split_arguments(args.config)[1]
     if args.grid == ['none']:
         return {}
     if args.grid is None:
@@ -93,24 +96,29 @@ def grid_from(args: argparse.Namespace) -> dict:
             raise InputError('--grid: this config has no grid of its own, name the values to try')
         from lspt_mm.recipes import Cell, grid_of
 
-        return grid_of(Cell.of(cell))
+        # What the user has fixed is not searched.
+        return {k: values for k, values in grid_of(Cell.of(cell)).items() if k not in fixed}
     grid = {}
     for text in args.grid:
         name, equals, values = text.partition('=')
-        if not equals or not values:
+        if not name or not equals or not values:
             raise InputError(f'--grid {text}: expected NAME=VALUE,VALUE,...')
         if name in grid:
             raise InputError(f'--grid: {name} is given twice')
-        grid[name] = [parse(value) for value in split_list(values)]
-    fixed = split_arguments(args.config)[1]
-    for name in grid:
         if name in fixed:
             raise InputError(f'--grid {name}: the config is told {name}={fixed[name]!r} already')
+        grid[name] = [whole(parse(value)) for value in split_list(values)]
     return grid
+
+
+def whole(value):
+    """1.0 as 1, so that one and the same point is not two."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def config_maker(args: argparse.Namespace):
     """From a point of the grid to a run's config."""
+
     def config_of(point: dict):
         named, dotted = split_point(point)
         cfg = read_config(args.config, named)
@@ -120,7 +128,15 @@ def config_maker(args: argparse.Namespace):
             turn_on_amp(cfg)
         return cfg
 
-    return config_of
+    kept = {}
+
+    def once(point: dict):
+        """Reading a config takes a while, and each is asked for more than once."""
+        if name_of(point) not in kept:
+            kept[name_of(point)] = config_of(point)
+        return kept[name_of(point)]
+
+    return once
 
 
 def launcher_from(args: argparse.Namespace, folder: Path):
@@ -145,12 +161,37 @@ def list_runs(search: Search, grid: dict, select_only: bool) -> None:
             print(search.final_folder(seed))
 
 
-def check_first(search: Search, select_only: bool) -> None:
+def check_configs(search: Search, grid: dict, select_only: bool) -> None:
+    """Find what is wrong with any point before the first run."""
+    for point in search.points:
+        cfg = search.config_of(point)
+        if grid:
+            selection_config(cfg, 0)
+        if not select_only:
+            final_config(cfg, 0, search.final_on)
+
+
+def check_data(search: Search, grid: dict, select_only: bool) -> None:
     """Look for data and weights before the first run; of the test data only that they exist."""
     first = search.config_of(search.points[0])
-    check_inputs(selection_config(first, 0), ('train_dataloader', 'val_dataloader'))
+    if grid:
+        check_inputs(selection_config(first, 0), ('train_dataloader', 'val_dataloader'))
     if not select_only:
-        check_inputs(final_config(first, 0), ('train_dataloader', 'test_dataloader'))
+        final = final_config(first, 0, search.final_on)
+        check_inputs(final, ('train_dataloader', 'test_dataloader'))
+
+
+@contextmanager
+def alone_in(folder: Path):
+    """Keep other searches out of the folder."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f'--work-dir {folder}: is a file, expected a folder')
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / 'lock', timeout=0):
+            yield
+    except Timeout as error:
+        raise InputError(f'--work-dir {folder}: another search is at work there') from error
 
 
 def carry_out(search: Search, grid: dict, select_only: bool) -> None:
@@ -164,14 +205,16 @@ def carry_out(search: Search, grid: dict, select_only: bool) -> None:
         def on_progress(done: int, total: int, line: str) -> None:
             progress.update(task, completed=done, total=total)
             if line:
-                progress.console.print(f'[{done}/{total}] {line}', markup=False, highlight=False)
+                progress.console.print(
+                    f'[{done}/{total}] {line}', markup=False, highlight=False, soft_wrap=True
+                )
 
         search.on_progress = on_progress
         chosen = search.select() if grid else Outcome({}, float('nan'))
         if grid:
             console.print(
                 f'chosen: {name_of(chosen.point)}, {chosen.accuracy:.2f} on validation data',
-                markup=False, highlight=False,
+                markup=False, highlight=False, soft_wrap=True,
             )  # fmt: skip
         if select_only:
             return
@@ -195,11 +238,13 @@ def main() -> None:
             folder, config_of, points, launcher=None, seeds=seeds_checked(args.seeds),
             selection_seed=args.selection_seed, final_on=args.final_on,
         )  # fmt: skip
+        check_configs(search, grid, args.select_only)
         if args.dry_run:
             return list_runs(search, grid, args.select_only)
-        check_first(search, args.select_only)
-        search.launcher = launcher_from(args, folder)
-        carry_out(search, grid, args.select_only)
+        check_data(search, grid, args.select_only)
+        with alone_in(folder):
+            search.launcher = launcher_from(args, folder)
+            carry_out(search, grid, args.select_only)
 
 
 if __name__ == '__main__':

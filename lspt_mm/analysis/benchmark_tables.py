@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean, stdev
@@ -10,11 +9,15 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from lspt_mm.datasets import fgvc, vtab1k
 from lspt_mm.errors import InputError
-from lspt_mm.recipes import METHODS, PRETRAININGS, published_results
+from lspt_mm.recipes import BENCHMARKS, METHODS, PRETRAININGS, published_results
 from lspt_mm.recipes.published_results import GROUPS
+from lspt_mm.search.protocol import read_result
 
 #: The two means that papers call "the mean" of VTAB-1K.
 OF_TASKS, OF_GROUPS = 'mean of 19 tasks', 'mean of 3 groups'
+#: The pre-training of a ViT that was not pre-trained.
+RANDOM = 'random'
+_NOT_OFFICIAL = ' (not the official split)'
 
 
 class Row(NamedTuple):
@@ -50,11 +53,16 @@ class Entry(NamedTuple):
         value = f'{mean(self.accuracies):.2f}'
         if len(self.accuracies) > 1:
             value += f' ± {stdev(self.accuracies):.2f}'
-        return value if self.official else f'{value} (not the official split)'
+        return value if self.official else value + _NOT_OFFICIAL
 
 
 #: Row to data set to entry.
 Entries = Dict[Row, Dict[str, Entry]]
+
+
+#: The columns before the data sets'. Parameters are the trainable ones without the head, in
+#: millions, and the mean where data sets have different ones.
+LEFT = ('method', 'pre-training', 'ViT', 'parameters (M)', 'seeds', 'source')
 
 
 class Table(NamedTuple):
@@ -71,24 +79,26 @@ def collect(folders: Iterable[Path]) -> Dict[str, Entries]:
         InputError: If a folder holds none, or if one cell was run in two places.
     """
     found: Dict[str, Dict[Row, Dict[str, tuple]]] = defaultdict(lambda: defaultdict(dict))
+    runs: Dict[Path, None] = {}
     for folder in map(Path, folders):
-        paths = sorted(folder.rglob('final/seed=*/result.json'))
-        if not paths:
+        below = sorted(folder.rglob('final/seed=*/result.json'))
+        if not below:
             raise InputError(f'{folder}: no final run of tools/search.py below it')
-        for path in paths:
-            result = json.loads(path.read_text(encoding='utf-8'))
-            cell = result.get('cell')
-            if not cell:
-                continue  # a config of the user's own, without a benchmark
-            task = Path(str(cell['task'])).name
-            of_row = found[cell['benchmark']][Row(*(cell[name] for name in Row._fields))]
-            place, results = of_row.setdefault(task, (path.parents[1], []))
-            if place != path.parents[1]:
-                raise InputError(
-                    f'{cell["name"]} was run in two places, {place} and {path.parents[1]}; name '
-                    'the folders of which a table is to be made one by one'
-                )
-            results.append(result)
+        runs.update(dict.fromkeys(path.resolve() for path in below))  # folders may overlap
+    for path in runs:
+        result = read_result(path.parent)
+        cell = result.get('cell')
+        if cell is None:
+            continue  # a config of the user's own, without a benchmark
+        row, task = _place(path, cell, result)
+        of_row = found[cell['benchmark']][row]
+        search, results = of_row.setdefault(task, (path.parents[1], []))
+        if search != path.parents[1]:
+            raise InputError(
+                f'{cell["name"]} was run in two places, {search} and {path.parents[1]}; name '
+                'the folders of which a table is to be made one by one'
+            )
+        results.append(result)
     return {
         benchmark: {
             row: {task: _entry(results) for task, (_, results) in tasks.items()}
@@ -96,6 +106,23 @@ def collect(folders: Iterable[Path]) -> Dict[str, Entries]:
         }
         for benchmark, rows in found.items()
     }
+
+
+def _place(path: Path, cell: dict, result: dict) -> Tuple[Row, str]:
+    """Row and column of a run."""
+    missing = {*Row._fields, 'benchmark', 'task', 'name'} - set(cell)
+    if missing:
+        raise InputError(f'{path}: its cell lacks {", ".join(sorted(missing))}')
+    row = Row(*(cell[name] for name in Row._fields))
+    # A random ViT is no pre-trained one, whatever the cell's name says.
+    if 'weights' in result and result['weights'] is None:
+        row = row._replace(pretraining=RANDOM)
+    task = Path(str(cell['task'])).name
+    tasks = BENCHMARKS.get(cell['benchmark'], ())
+    known = row.method in METHODS and row.pretraining in (*PRETRAININGS, RANDOM)
+    if not known or (tasks is not None and task not in tasks):
+        raise InputError(f'{path}: {cell["name"]} is a cell of none of the benchmarks')
+    return row, task
 
 
 def _entry(results: Sequence[dict]) -> Entry:
@@ -115,17 +142,22 @@ def table_of(benchmark: str, entries: Entries) -> Table:
         own = entries[row]
         cells = {task: entry.text for task, entry in own.items()}
         values = {task: mean(entry.accuracies) for task, entry in own.items()}
-        cells.update({k: f'{v:.2f}' for k, v in means(benchmark, values).items()})
+        odd = [task for task, entry in own.items() if not entry.official]
+        for name, value in means(benchmark, values).items():
+            over = tasks_of(name) if name in GROUPS else values
+            cells[name] = f'{value:.2f}' + _NOT_OFFICIAL * any(task in over for task in odd)
         title = METHODS[row.method].title
         parameters = mean(entry.trainable for entry in own.values())
+        seeds = sorted({len(entry.accuracies) for entry in own.values()})
         rows.append([
-            title, row.pretraining, row.vit, f'{parameters / 1e6:.3f}', 'ours',
-            *(cells.get(column, '-') for column in columns),
+            title, row.pretraining, row.vit, f'{parameters / 1e6:.3f}', ' to '.join(
+                map(str, dict.fromkeys((seeds[0], seeds[-1])))
+            ), 'ours', *(cells.get(column, '-') for column in columns),
         ])  # fmt: skip
         published = published_row(benchmark, row, columns)
         if published is not None:
-            rows.append([title, row.pretraining, row.vit, '-', *published])
-    header = ['method', 'pre-training', 'ViT', 'parameters (M)', 'source', *map(_title, columns)]
+            rows.append([title, row.pretraining, row.vit, '-', '-', *published])
+    header = [*LEFT, *map(_title, columns)]
     return Table(header, rows)
 
 
@@ -177,7 +209,7 @@ def published_row(benchmark: str, row: Row, columns: Sequence[str]) -> Optional[
 
 def _order(row: Row):
     return (
-        list(PRETRAININGS).index(row.pretraining), row.vit, list(METHODS).index(row.method)
+        [*PRETRAININGS, RANDOM].index(row.pretraining), row.vit, list(METHODS).index(row.method)
     )  # fmt: skip
 
 
@@ -205,7 +237,7 @@ def as_latex(table: Table) -> str:
         return ' & '.join(escaped) + r' \\'
 
     first, rest = table.header, map(line, table.rows)
-    rules = [r'\begin{tabular}{lllrl' + 'r' * (len(first) - 5) + '}', r'\toprule', line(first),
+    rules = [r'\begin{tabular}{lllrrl' + 'r' * (len(first) - len(LEFT)) + '}', r'\toprule', line(first),
              r'\midrule', *rest, r'\bottomrule', r'\end{tabular}']  # fmt: skip
     return '\n'.join(rules) + '\n'
 

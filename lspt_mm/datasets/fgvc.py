@@ -50,6 +50,8 @@ class FGVC(ListedImages):
         InputError: As :class:`ListedImages`.
     """
 
+    ANY_NUMBER = 'official_counts=False (official=False behind the name of a transfer.py)'
+
     def __init__(
         self,
         task: str,

@@ -32,6 +32,9 @@ class ListedImages(BaseDataset):
             of images, names an image twice or a label outside the range, or an image is missing.
     """
 
+    #: How to say that any number of images will do.
+    ANY_NUMBER = 'num_images=None'
+
     def __init__(
         self, ann_file: str, num_classes: int, num_images: Optional[int] = None, **kwargs
     ):
@@ -78,7 +81,7 @@ class ListedImages(BaseDataset):
         if self.num_images is not None and len(pairs) != self.num_images:
             raise InputError(
                 f'{path}: has {len(pairs)} images, expected {self.num_images}. If this is a part '
-                'of the data on purpose: num_images=None'
+                f'of the data on purpose: {self.ANY_NUMBER}'
             )
 
 

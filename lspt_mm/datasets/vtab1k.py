@@ -60,6 +60,8 @@ class VTAB1K(ListedImages):
         InputError: As :class:`ListedImages`.
     """
 
+    ANY_NUMBER = 'official_counts=False (official=False behind the name of a transfer.py)'
+
     def __init__(
         self,
         task: str,

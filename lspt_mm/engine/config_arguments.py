@@ -2,6 +2,7 @@
 
 import ast
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Tuple
 
 from lspt_mm.configs_path import config_dir
@@ -59,10 +60,10 @@ def split_arguments(config: str) -> Tuple[str, Dict[str, Any]]:
     Raises:
         InputError: For arguments of another form.
     """
-    # The arguments begin behind '.py:' or behind a name's ':', never within a path (C:\...).
-    path, colon, text = config, '', ''
-    if '=' in config.rpartition(':')[2]:
-        path, colon, text = config.rpartition(':')
+    path, colon, text = config.rpartition(':')
+    # A colon, or what looks like an argument, may also be a part of a path (C:\..., lr=0.1/).
+    if not colon or '=' not in text or Path(config).exists():
+        path, text = config, ''
     values = {}
     for part in split_list(text):
         name, equals, value = part.partition('=')

@@ -99,7 +99,11 @@ def read_config(name: str, more: Optional[dict] = None) -> Config:
     path, values = split_arguments(name)
     values.update(more or {})
     if not Path(path).is_file():
-        raise InputError(f'config file {path} does not exist')
+        hint = '' if path.endswith('.py') else (
+            '. The name of a cell is BENCHMARK/METHOD_PRETRAINING_TASK, such as '
+            'vtab1k/lspt_mae_eurosat or fgvc/vpt-deep_mocov3_cub'
+        )  # fmt: skip
+        raise InputError(f'config file {path} does not exist{hint}')
     try:
         with given(values):
             return Config.fromfile(path)

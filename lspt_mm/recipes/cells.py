@@ -10,7 +10,7 @@ from lspt_mm.datasets import fgvc, vtab1k
 from lspt_mm.engine.config_arguments import taken
 from lspt_mm.errors import InputError
 from lspt_mm.models.checks import check_arch
-from lspt_mm.recipes.methods import method_named
+from lspt_mm.recipes.methods import METHODS, method_named
 from lspt_mm.recipes.pretrainings import pretraining_named
 from lspt_mm.recipes.published_values import BPT, BPT_SHALLOW, GAPT, BPTValues, GaPTValues
 
@@ -181,6 +181,8 @@ def resolve(benchmark: str, **defaults) -> Cell:
             close = difflib.get_close_matches(name, known, n=2)
             hint = f'did you mean {" or ".join(close)}?' if close else f'known: {sorted(known)}'
             raise InputError(f'configs/{benchmark}/transfer.py takes no argument {name!r}; {hint}')
+    for name in ('task', 'pretraining', 'method'):
+        values[name] = str(values[name])  # a folder may be called 2024
     tasks = BENCHMARKS[benchmark]
     if tasks is not None and values['task'] not in tasks:
         raise InputError(f'task={values["task"]!r}: expected one of {", ".join(tasks)}')
@@ -195,21 +197,34 @@ def resolve(benchmark: str, **defaults) -> Cell:
 
 
 def _check(values: Dict[str, Any]) -> None:
+    if not isinstance(values.get('arch', ''), str):
+        raise InputError(f'arch={values["arch"]!r}: expected a name')
     if 'arch' in values:
         check_arch(values['arch'], VisionTransformer.arch_zoo)
-        if not isinstance(values['arch'], str):
-            raise InputError(f'arch={values["arch"]!r}: expected a name')
     lowest = dict(img_size=1, patch_size=1, num_tokens=1, batch_size=1, epochs=1, warmup=0, rank=1)
-    for name, least in lowest.items():
-        value = values.get(name)
-        if value is not None and (type(value) is not int or value < least):
-            raise InputError(f'{name}={value!r}: expected an integer >= {least}')
+    for name in lowest.keys() & values.keys():
+        if type(values[name]) is not int or values[name] < lowest[name]:
+            raise InputError(f'{name}={values[name]!r}: expected an integer >= {lowest[name]}')
     for name in ('lr', 'weight_decay', 'head_weight_decay', 'dropout'):
-        value = values.get(name)
-        if value is not None and (type(value) not in (int, float) or not 0 <= value < float('inf')):
+        value = values.get(name, 0)
+        if type(value) not in (int, float) or not 0 <= value < float('inf'):
             raise InputError(f'{name}={value!r}: expected a number >= 0')
     if type(values.get('official', True)) is not bool:
         raise InputError(f'official={values["official"]!r}: expected True or False')
+    sides = values.get('img_size', Cell.img_size), values.get('patch_size', Cell.patch_size)
+    if sides[0] % sides[1]:
+        raise InputError(f'img_size={sides[0]}: expected a multiple of patch_size={sides[1]}')
+    epochs = values.get('epochs', Cell.epochs)
+    if values.get('warmup', 0) >= epochs:
+        raise InputError(f'warmup={values["warmup"]}: expected less than epochs={epochs}')
+    method = values['method']
+    takers = dict(
+        gate_init=('gated',), rank=('bilinear', 'bilinear-deep', 'lspt-low-rank'),
+        dropout=[name for name, one in METHODS.items() if one.prompter is not None],
+    )  # fmt: skip
+    for name, methods in takers.items():
+        if name in values and method not in methods:
+            raise InputError(f'{name}={values[name]!r}: method={method} has none')
 
 
 def _published(benchmark: str, values: Dict[str, Any]) -> Dict[str, Any]:

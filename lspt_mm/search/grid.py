@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+from collections import Counter
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 from lspt_mm.errors import InputError
@@ -14,14 +15,22 @@ def points_of(grid: Mapping[str, Sequence[Any]]) -> List[Point]:
     """The product of the grid's values, the last name changing fastest.
 
     Raises:
-        InputError: For a name without values, or with one twice.
+        InputError: For a name without values, for two points that would have one folder, for a
+            learning rate that is no number, and for seeds, which are no matter of choice.
     """
     for name, values in grid.items():
         if not values:
             raise InputError(f'grid: {name} has no values')
-        if len({_text(v) for v in values}) != len(values):
-            raise InputError(f'grid: {name} has a value twice: {", ".join(map(_text, values))}')
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+        if name.split('.')[0] == 'randomness':
+            raise InputError(f'grid: {name}: seeds are not searched; see --seeds')
+        for value in values:
+            if is_learning_rate(name) and type(value) not in (int, float):
+                raise InputError(f'grid: {name}={value!r}: expected a number')
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    for name, count in Counter(map(name_of, points)).items():
+        if count > 1:
+            raise InputError(f'grid: {count} points are {name}; expected different ones')
+    return points
 
 
 def name_of(point: Mapping[str, Any]) -> str:
@@ -31,7 +40,7 @@ def name_of(point: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    return f'{value:g}' if isinstance(value, float) else str(value)
+    return f'{value:.12g}' if isinstance(value, float) else str(value)
 
 
 class Outcome(NamedTuple):
@@ -58,6 +67,11 @@ def best(outcomes: Sequence[Outcome]) -> Outcome:
 def learning_rate(point: Mapping[str, Any]) -> float:
     """The point's learning rate; 0 where the grid has none, so that it decides nothing."""
     for name, value in point.items():
-        if name == 'lr' or name.endswith('.lr'):
+        if is_learning_rate(name):
             return float(value)
     return 0.0
+
+
+def is_learning_rate(name: str) -> bool:
+    """Whether a name of a grid is that of the optimizer's learning rate."""
+    return name == 'lr' or name.endswith('optimizer.lr')

@@ -1,27 +1,33 @@
 """Configs of a search's runs: who may see which data."""
 
 import copy
-from typing import Any, Dict, List, Mapping
+from typing import Any, List, Mapping
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
-from lspt_mm.engine.options import merge_options
 from lspt_mm.engine.preflight import allows_random
 from lspt_mm.errors import InputError
 
 #: What a run needs to reach data.
 _OF_TEST = ('test_dataloader', 'test_cfg', 'test_evaluator')
 _OF_VAL = ('val_dataloader', 'val_cfg', 'val_evaluator')
+#: Keys of a data set that do not say which images it has.
+_HOW = ('pipeline', 'test_mode', 'metainfo', 'lazy_init', 'serialize_data')
 
 
 def selection_config(cfg: Config, seed: int) -> Config:
-    """Train on the training data, validate; the config does not even name the test data."""
+    """Train on the training data, validate; the config does not even name the test data.
+
+    Raises:
+        InputError: If the config has no validation data, or measures no top-1 accuracy on it.
+    """
     if cfg.get('val_dataloader') is None:
         raise InputError('the config has no val_dataloader to select on')
+    _check_top1(cfg, 'val_evaluator')
     cfg = copy.deepcopy(cfg)
     for key in _OF_TEST:
         cfg[key] = None
-    cfg.default_hooks.checkpoint = None  # nobody goes on from these runs
+    _hooks(cfg)['checkpoint'] = None  # nobody goes on from these runs
     return _common(cfg, seed)
 
 
@@ -32,29 +38,83 @@ def final_config(cfg: Config, seed: int, on: str = 'train+val') -> Config:
     the two data sets are concatenated, both with the training pipeline.
 
     Raises:
-        InputError: If the config has no test data.
+        InputError: If the config has no test data, if they are the validation data, or if no
+            top-1 accuracy is measured on them.
     """
     if cfg.get('test_dataloader') is None:
         raise InputError('the config has no test_dataloader')
     if on not in ('train+val', 'train'):
         raise InputError(f"on={on!r}: expected 'train+val' or 'train'")
+    _check_top1(cfg, 'test_evaluator')
+    _check_test_is_apart(cfg)
     cfg = copy.deepcopy(cfg)
     if on == 'train+val':
         if cfg.get('final'):
             cfg.merge_from_dict(cfg.final)
         else:
-            train, val = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
-            val = dict(val, pipeline=train.pipeline)
-            cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[train, val])
+            cfg.train_dataloader.dataset = _joined(
+                cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
+            )
     for key in _OF_VAL:  # what was trained on is not validated on
         cfg[key] = None
     # The last epoch is what is tested: its accuracy decides nothing any more.
-    epochs = cfg.train_cfg.get('max_epochs') or cfg.train_cfg.get('max_iters')
-    content = 'full' if allows_random(cfg) else 'prompts'  # a random ViT cannot be found again
-    cfg.default_hooks.checkpoint.update(
-        type='lspt_mm.PromptCheckpointHook', content=content, interval=epochs, save_best=None
+    epochs = cfg.train_cfg.get('max_epochs')
+    hooks = _hooks(cfg)
+    hooks['checkpoint'] = dict(
+        hooks.get('checkpoint') or {},
+        type='lspt_mm.PromptCheckpointHook',
+        content='full' if allows_random(cfg) else 'prompts',  # a random ViT cannot be found again
+        by_epoch=epochs is not None,
+        interval=epochs or cfg.train_cfg.max_iters,
+        save_best=None,
     )
     return _common(cfg, seed)
+
+
+def _joined(train: ConfigDict, val: ConfigDict) -> dict:
+    if 'pipeline' not in train:
+        raise InputError(
+            f'train_dataloader.dataset of type {train.get("type")} has no pipeline that could be '
+            'given to the validation images; say in the config what the final runs are trained '
+            'on: final = dict(train_dataloader=dict(dataset=dict(...)))'
+        )
+    return dict(type='ConcatDataset', datasets=[train, dict(val, pipeline=train.pipeline)])
+
+
+def _check_test_is_apart(cfg: Config) -> None:
+    """OpenMMLab's configs often have ``test_dataloader = val_dataloader``."""
+    if cfg.get('val_dataloader') is None:
+        return
+    val, test = (
+        {k: v for k, v in cfg[f'{name}_dataloader'].dataset.items() if k not in _HOW}
+        for name in ('val', 'test')
+    )
+    if val == test:
+        raise InputError(
+            'the test data of this config are its validation data: what is chosen and trained on '
+            'them cannot be tested on them. Give test_dataloader data of its own, or stop before '
+            'the test with --select-only'
+        )
+
+
+def _check_top1(cfg: Config, name: str) -> None:
+    evaluators = cfg.get(name)
+    evaluators = evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
+    for evaluator in evaluators:
+        kind = str((evaluator or {}).get('type')).split('.')[-1]
+        topk = (evaluator or {}).get('topk', 1)
+        if kind == 'Accuracy' and 1 in (topk if isinstance(topk, (list, tuple)) else [topk]):
+            return
+    raise InputError(
+        f'{name} of this config measures no top-1 accuracy, which a search goes by; expected '
+        "dict(type='Accuracy', topk=(1, )) of mmpretrain"
+    )
+
+
+def _hooks(cfg: Config) -> ConfigDict:
+    if cfg.get('default_hooks') is None:
+        cfg.default_hooks = ConfigDict()
+    return cfg.default_hooks
 
 
 def _common(cfg: Config, seed: int) -> Config:
@@ -68,12 +128,6 @@ def split_point(point: Mapping[str, Any]) -> tuple:
     """The point's values of a ``transfer.py`` (names), and those of any config (dotted keys)."""
     named = {name: value for name, value in point.items() if '.' not in name}
     return named, {name: value for name, value in point.items() if '.' in name}
-
-
-def with_options(cfg: Config, options: Dict[str, Any]) -> Config:
-    """``cfg`` with dotted keys set, as ``--cfg-options`` does."""
-    merge_options(cfg, options)
-    return cfg
 
 
 def seeds_checked(seeds: List[int]) -> List[int]:

@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import math
 import os
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
@@ -14,7 +16,7 @@ from mmengine.config import Config
 from lspt_mm.errors import InputError
 from lspt_mm.search.grid import Outcome, Point, best, name_of
 from lspt_mm.search.plan import final_config, selection_config
-from lspt_mm.search.worker import CONFIG, LOG, RESULT, write_json
+from lspt_mm.search.worker import CONFIG, LOG, RESULT, TEST_BEGUN, write_json
 
 #: Files of a search's folder.
 RESULTS, STATE = 'results.csv', 'search.json'
@@ -65,15 +67,13 @@ class Search:
         """Run the grid and choose by validation accuracy.
 
         Raises:
-            InputError: If runs failed, or if another grid was chosen from before.
+            InputError: If runs failed, or if the test set was used for another grid.
         """
         state = self._state()
-        names = [name_of(point) for point in self.points]
-        if state and sorted(state['grid']) != sorted(names):
+        if state is not None and self._tested() and state['grid'] != self._names():
             raise InputError(
-                f'{self.folder}: the final runs of this search are made for '
-                f'{name_of(state["chosen"])}, chosen from {len(state["grid"])} points, and the '
-                'test set has been used. For another grid take another --work-dir'
+                f'{self.folder}: the test set has been used, for {name_of(state["chosen"])}, '
+                f'chosen from {len(state["grid"])} points. For another grid take another --work-dir'
             )
         folders = {}
         for point in self.points:
@@ -81,34 +81,77 @@ class Search:
             folders[folder] = point
             self._prepare(folder, selection_config(self.config_of(point), self.selection_seed))
         self._carry_out(list(folders))
-        outcomes = [Outcome(p, _result(f)['accuracy']) for f, p in folders.items()]
-        return best(outcomes)
+        chosen = best([Outcome(p, read_result(f)['accuracy']) for f, p in folders.items()])
+        if not self._tested():
+            self._write_state(chosen)
+        return chosen
 
     def finish(self, chosen: Outcome) -> List[float]:
-        """Train the chosen point with every seed and test each once; the accuracies."""
+        """Train the chosen point with every seed and test each once.
+
+        Returns:
+            The accuracies of all final runs of the folder, by seed.
+
+        Raises:
+            InputError: If runs failed, or if the test set was used for another choice.
+        """
         state = self._state()
-        if state and (state['chosen'], state['final_on']) != (chosen.point, self.final_on):
-            raise InputError(
-                f'{self.folder}: final runs were made for {name_of(state["chosen"])} on '
-                f'{state["final_on"]}, now it would be {name_of(chosen.point)} on {self.final_on}. '
-                'The test set has been used: take another --work-dir'
-            )
-        write_json(self.folder / STATE, {
-            'chosen': chosen.point, 'validation_accuracy': chosen.accuracy,
-            'final_on': self.final_on, 'selection_seed': self.selection_seed,
-            'grid': [name_of(point) for point in self.points],
-        })  # fmt: skip
-        folders = []
-        for seed in self.seeds:
-            folders.append(self.final_folder(seed))
-            cfg = final_config(self.config_of(chosen.point), seed, self.final_on)
-            self._prepare(folders[-1], cfg)
+        if self._tested():
+            if state is None:
+                raise InputError(
+                    f'{self.folder}: has final runs, but no {STATE} that says of what. Take '
+                    'another --work-dir'
+                )
+            now = (chosen.point, self.final_on, self._names())
+            if (state['chosen'], state['final_on'], state['grid']) != now:
+                raise InputError(
+                    f'{self.folder}: the test set has been used, for {name_of(state["chosen"])} '
+                    f'trained on {state["final_on"]}; now it would be {name_of(chosen.point)} '
+                    f'trained on {self.final_on}. Take another --work-dir'
+                )
+        elif state is not None and (state['chosen'], state['final_on']) != (
+            chosen.point, self.final_on
+        ):  # fmt: skip
+            shutil.rmtree(self.folder / 'final', ignore_errors=True)  # begun, but never tested
+        folders = [self.final_folder(seed) for seed in self.seeds]
+        for seed, folder in zip(self.seeds, folders, strict=True):
+            self._prepare(folder, final_config(self.config_of(chosen.point), seed, self.final_on))
+        self._write_state(chosen)
         self._carry_out(folders)
-        return [_result(folder)['accuracy'] for folder in folders]
+        return [read_result(folder)['accuracy'] for folder in self._finals()]
+
+    # -- What is in the folder ---------------------------------------------------------------
+
+    def _names(self) -> List[str]:
+        return sorted(name_of(point) for point in self.points)
+
+    def _finals(self) -> List[Path]:
+        """Folders of the final runs that are done, by seed."""
+        folders = [
+            path for path in self.folder.glob('final/seed=*')
+            if path.name[5:].isdecimal() and (path / RESULT).is_file()
+        ]  # fmt: skip
+        return sorted(folders, key=lambda path: int(path.name[5:]))
+
+    def _tested(self) -> bool:
+        """Whether a final run has come to the test set."""
+        return any(self.folder.glob(f'final/seed=*/{TEST_BEGUN}')) or bool(self._finals())
 
     def _state(self) -> Optional[dict]:
         path = self.folder / STATE
-        return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else None
+        if not path.is_file():
+            return None
+        state = read_json(path)
+        if not isinstance(state, dict) or not {'chosen', 'final_on', 'grid'} <= set(state):
+            raise InputError(f'{path}: not as a search writes it; take another --work-dir')
+        return state
+
+    def _write_state(self, chosen: Outcome) -> None:
+        accuracy = None if math.isnan(chosen.accuracy) else chosen.accuracy
+        write_json(self.folder / STATE, {
+            'chosen': chosen.point, 'validation_accuracy': accuracy, 'final_on': self.final_on,
+            'selection_seed': self.selection_seed, 'grid': self._names(),
+        })  # fmt: skip
 
     def _prepare(self, folder: Path, cfg: Config) -> None:
         """Write the run's config, or find that it is the one that is there."""
@@ -136,7 +179,7 @@ class Search:
             nonlocal done
             done += 1
             if (folder / RESULT).is_file():
-                line = f'{folder.name}: {_result(folder)["accuracy"]:.2f}'
+                line = f'{folder.name}: {read_result(folder)["accuracy"]:.2f}'
             else:
                 failed[folder] = code
                 line = f'{folder.name}: failed'
@@ -161,9 +204,8 @@ class Search:
             folder = self.selection_folder(point)
             self._append(rows, folder, 'selection', point, self.selection_seed)
         state = self._state()
-        if state:
-            finals = sorted(self.folder.glob('final/seed=*'), key=lambda f: int(f.name[5:]))
-            for folder in finals:
+        if state is not None:
+            for folder in self._finals():
                 self._append(rows, folder, 'final', state['chosen'], int(folder.name[5:]))
         text = io.StringIO()
         grid = list(self.points[0]) if self.points else []
@@ -179,7 +221,7 @@ class Search:
     @staticmethod
     def _append(rows: list, folder: Path, phase: str, point: Point, seed: int) -> None:
         if (folder / RESULT).is_file():
-            result = _result(folder)
+            result = read_result(folder)
             trained = {k: result['trainable'][k] for k in ('prompts', 'backbone', 'head')}
             rows.append({
                 'phase': phase, **point, 'seed': seed,
@@ -194,8 +236,23 @@ def mean_and_deviation(accuracies: List[float]) -> str:
     return mean if len(accuracies) < 2 else f'{mean} ± {np.std(accuracies, ddof=1):.2f}'
 
 
-def _result(folder: Path) -> dict:
-    return json.loads((folder / RESULT).read_text(encoding='utf-8'))
+def read_result(folder: Path) -> dict:
+    """What a run came to; InputError if the file is not as a run writes it."""
+    path = folder / RESULT
+    result = read_json(path)
+    whole = isinstance(result, dict) and type(result.get('accuracy')) in (int, float)
+    counts = result.get('trainable') if whole else None
+    if not isinstance(counts, dict) or not {'prompts', 'backbone', 'head'} <= set(counts):
+        raise InputError(f'{path}: not as a run writes it; remove the file to have the run again')
+    return result
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file; InputError if it is none."""
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise InputError(f'{path}: not a JSON file ({error})') from error
 
 
 def _last_words(folder: Path, code: int) -> str:

@@ -20,11 +20,15 @@ from filelock import FileLock
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
+from mmengine.runner import EpochBasedTrainLoop
 
 from lspt_mm.engine.launch import build_runner, input_errors_as_messages, run
+from lspt_mm.engine.preflight import allows_random
 
 CONFIG, RESULT, LOG, RUN, LOCK = 'config.py', 'result.json', 'log.txt', 'run', 'lock'
 PREDICTIONS, CONFUSION = 'predictions.pkl', 'confusion.csv'
+#: Written before the first test image is read.
+TEST_BEGUN = 'test_begun'
 
 
 class Accuracies(Hook):
@@ -37,7 +41,8 @@ class Accuracies(Hook):
         self.tested = None
 
     def after_val_epoch(self, runner, metrics=None) -> None:  # noqa: D102
-        self.curve.append([runner.epoch, metrics['accuracy/top1']])
+        by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
+        self.curve.append([runner.epoch if by_epoch else runner.iter, metrics['accuracy/top1']])
 
     def after_test_epoch(self, runner, metrics=None) -> None:  # noqa: D102
         self.tested = metrics['accuracy/top1']
@@ -58,10 +63,10 @@ def _train(folder: Path) -> Dict[str, Any]:
     cfg.work_dir = str(folder / RUN)
     tests = cfg.get('test_dataloader') is not None
     if tests:
-        cfg.test_evaluator = [
-            cfg.test_evaluator,
-            {'type': 'DumpResults', 'out_file_path': str(folder / PREDICTIONS)},
-        ]
+        evaluators = cfg.test_evaluator
+        evaluators = evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
+        dump = {'type': 'DumpResults', 'out_file_path': str(folder / PREDICTIONS)}
+        cfg.test_evaluator = [*evaluators, dump]
     loaders = [k for k in ('train_dataloader', 'val_dataloader', 'test_dataloader') if cfg.get(k)]
     runner = build_runner(cfg, tuple(loaders))
     kept = Accuracies()
@@ -70,8 +75,11 @@ def _train(folder: Path) -> Dict[str, Any]:
     result: Dict[str, Any] = {
         'cell': cfg.get('cell'), 'seed': cfg.randomness.seed, 'split': 'test' if tests else 'val',
         'trainable': _trainable(runner.model), 'curve': kept.curve,
+        # None: random, on purpose.
+        'weights': None if allows_random(cfg) else cfg.model.backbone.get('pretrained'),
     }  # fmt: skip
     if tests:
+        (folder / TEST_BEGUN).touch()
         run(runner, runner.test)
         write_confusion(folder, cfg.model.head.num_classes)
     result['accuracy'] = kept.tested if tests else kept.curve[-1][1]

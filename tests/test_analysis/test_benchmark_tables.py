@@ -25,7 +25,7 @@ SIZES = {'natural': 7, 'specialized': 4, 'structured': 8}
 FGVC = ('cub', 'nabirds', 'flowers', 'dogs', 'cars')
 
 
-def write(folder, benchmark, task, method, accuracies, pretraining='mae', **cell):
+def write(folder, benchmark, task, method, accuracies, pretraining='mae', weights='x', **cell):
     """What the final runs of a search leave."""
     cell = {
         'benchmark': benchmark, 'task': task, 'method': method, 'pretraining': pretraining,
@@ -37,7 +37,9 @@ def write(folder, benchmark, task, method, accuracies, pretraining='mae', **cell
         path.parent.mkdir(parents=True, exist_ok=True)
         trainable = {'prompts': 1_000_000, 'backbone': 500_000, 'head': 9, 'all': 99}
         path.write_text(
-            json.dumps({'cell': cell, 'accuracy': accuracy, 'trainable': trainable, 'seed': seed})
+            json.dumps(
+                {'cell': cell, 'accuracy': accuracy, 'trainable': trainable, 'weights': weights}
+            )
         )
 
 
@@ -84,7 +86,7 @@ def test_no_mean_over_a_part(tmp_path):
 def test_published_figures_stand_beside_their_own_vit_only(tmp_path):
     write(tmp_path, 'fgvc', 'cub', 'vpt', [50.0], arch='deit-tiny')
     table = table_of('fgvc', collect([tmp_path])['fgvc'])
-    assert [row[4] for row in table.rows] == ['ours']
+    assert [row[5] for row in table.rows] == ['ours']
     assert table.rows[0][2] == 'deit-tiny/16, 224 px'
 
 
@@ -99,7 +101,7 @@ def test_rows_in_the_methods_order_and_folders_as_columns(tmp_path):
         for task in ('/data/shells', 'data/leaves/'):
             write(tmp_path / task.strip('/'), 'imagefolder', task, method, [1.0])
     table = table_of('imagefolder', collect([tmp_path])['imagefolder'])
-    assert table.header[5:] == ['leaves', 'shells']
+    assert table.header[6:] == ['leaves', 'shells']
     assert [row[0] for row in table.rows] == ['Linear probe', 'VPT-shallow', 'LSPT']
 
 
@@ -120,12 +122,68 @@ def test_formats():
     row = Row('mae', 'base', 16, 224, 'lspt')
     table = table_of('imagefolder', {row: {'a_b': Entry((1.0, 2.0), 10)}})
     assert as_markdown(table) == (
-        '| method | pre-training | ViT | parameters (M) | source | a_b |\n'
-        '| --- | --- | --- | --- | --- | --- |\n'
-        '| LSPT | mae | base/16, 224 px | 0.000 | ours | 1.50 ± 0.71 |\n'
+        '| method | pre-training | ViT | parameters (M) | seeds | source | a_b |\n'
+        '| --- | --- | --- | --- | --- | --- | --- |\n'
+        '| LSPT | mae | base/16, 224 px | 0.000 | 2 | ours | 1.50 ± 0.71 |\n'
     )
     latex = as_latex(table)
-    assert r'LSPT & mae & base/16, 224 px & 0.000 & ours & 1.50 $\pm$ 0.71 \\' in latex
+    assert r'LSPT & mae & base/16, 224 px & 0.000 & 2 & ours & 1.50 $\pm$ 0.71 \\' in latex
     assert r'a\_b' in latex
-    assert latex.count('l') and '{lllrlr}' in latex
+    assert latex.count('l') and '{lllrrlr}' in latex
     assert [*csv.reader(io.StringIO(as_csv(table)))][1][-1] == '1.50 ± 0.71'
+
+
+def test_folders_that_overlap_count_once(tmp_path):
+    write(tmp_path / 'a', 'fgvc', 'cub', 'vpt', [61.0, 62.0])
+    link = tmp_path / 'link'
+    link.symlink_to(tmp_path / 'a')
+    (entries,) = collect([tmp_path / 'a', tmp_path, link])['fgvc'].values()
+    assert entries['cub'].accuracies == (61.0, 62.0)
+
+
+def test_a_mean_over_data_that_are_not_official_says_so(tmp_path):
+    for task in FGVC:
+        write(tmp_path, 'fgvc', task, 'lspt', [50.0], official=task != 'dogs')
+    row = row_of(as_csv(table_of('fgvc', collect([tmp_path])['fgvc'])))
+    assert row['mean'] == '50.00 (not the official split)'
+    assert row['CUB-200-2011'] == '50.00'
+
+
+def test_a_random_vit_is_not_called_pre_trained(tmp_path):
+    write(tmp_path, 'fgvc', 'cub', 'vpt', [50.0], weights=None)
+    table = table_of('fgvc', collect([tmp_path])['fgvc'])
+    assert [row[1] for row in table.rows] == ['random']  # and no published row beside it
+
+
+def test_the_number_of_seeds_is_shown(tmp_path):
+    write(tmp_path, 'fgvc', 'cub', 'vpt', [50.0])
+    write(tmp_path, 'fgvc', 'dogs', 'vpt', [50.0, 51.0, 52.0])
+    assert row_of(as_csv(table_of('fgvc', collect([tmp_path])['fgvc'])))['seeds'] == '1 to 3'
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ('', 'not a JSON file'),
+        ('{}', 'not as a run writes it'),
+        ('[]', 'not as a run writes it'),
+        ('{"accuracy": "50", "trainable": {"prompts": 1, "backbone": 0, "head": 1}}', 'not as a'),
+        ('{"accuracy": 50, "trainable": {"prompts": 1, "backbone": 0, "head": 1}, "cell": {}}',
+         'its cell lacks arch, benchmark'),
+    ],
+)  # fmt: skip
+def test_damaged_results(text, said, tmp_path):
+    write(tmp_path, 'fgvc', 'cub', 'vpt', [50.0])
+    (tmp_path / 'vpt_cub_search/final/seed=0/result.json').write_text(text)
+    with pytest.raises(InputError, match=said):
+        collect([tmp_path])
+
+
+@pytest.mark.parametrize(
+    'cell', [{'task': 'imagenet'}, {'method': 'nosuch'}, {'pretraining': 'clip'}]
+)
+def test_cells_of_no_benchmark(cell, tmp_path):
+    cell = {'task': 'cub', 'method': 'vpt', 'pretraining': 'mae', **cell}
+    write(tmp_path, 'fgvc', accuracies=[50.0], **cell)
+    with pytest.raises(InputError, match='is a cell of none of the benchmarks'):
+        collect([tmp_path])

@@ -17,11 +17,22 @@ def test_product():
 
 @pytest.mark.parametrize(
     ('grid', 'said'),
-    [({'lr': []}, 'lr has no values'), ({'lr': [0.1, 0.1000000]}, 'lr has a value twice')],
+    [
+        ({'lr': []}, 'lr has no values'),
+        ({'lr': [0.1, 0.1000000]}, '2 points are lr=0.1; expected different ones'),
+        ({'task': ['a b', 'a/b']}, '2 points are task=a_b'),
+        ({'lr': [0.1, None]}, 'lr=None: expected a number'),
+        ({'optim_wrapper.optimizer.lr': ['abc']}, "lr='abc': expected a number"),
+        ({'randomness.seed': [1, 2]}, 'seeds are not searched'),
+    ],
 )
 def test_malformed(grid, said):
     with pytest.raises(InputError, match=said):
         points_of(grid)
+
+
+def test_values_that_are_nearly_equal_are_two_points():
+    assert len({name_of(p) for p in points_of({'lr': [0.1000001, 0.1000002]})}) == 2
 
 
 def test_names_are_folders():

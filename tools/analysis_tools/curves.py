@@ -8,7 +8,6 @@ data). Writes ``OUT.csv`` and ``OUT.png``.
 
 import argparse
 import csv
-import json
 from pathlib import Path
 from typing import Dict, List
 
@@ -16,7 +15,7 @@ import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvi
 from lspt_mm.engine.launch import input_errors_as_messages
 from lspt_mm.errors import InputError
 from lspt_mm.search.grid import name_of
-from lspt_mm.search.protocol import STATE
+from lspt_mm.search.protocol import STATE, read_json
 from lspt_mm.search.worker import RESULT
 
 Curves = Dict[str, List[List[float]]]
@@ -28,11 +27,11 @@ def curves_of(folders: List[Path]) -> Curves:
     for folder in folders:
         if not (folder / STATE).is_file():
             raise InputError(f'{folder}: no finished search (there is no {STATE})')
-        chosen = json.loads((folder / STATE).read_text(encoding='utf-8'))['chosen']
+        chosen = read_json(folder / STATE)['chosen']
         path = folder / 'selection' / name_of(chosen) / RESULT
         if not path.is_file():
             raise InputError(f'{path} does not exist; a search without a grid has no curve')
-        result = json.loads(path.read_text(encoding='utf-8'))
+        result = read_json(path)
         name = (result.get('cell') or {}).get('name', folder.name)
         if name in curves:
             raise InputError(f'{folder}: a second search of {name}')
@@ -78,6 +77,7 @@ def main() -> None:
     args = parser.parse_args()
     with input_errors_as_messages():
         curves = curves_of(args.folders)
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)
         write_csv(curves, Path(f'{args.out}.csv'))
         draw(curves, Path(f'{args.out}.png'))
     print(f'{args.out}.csv, {args.out}.png')

@@ -31,6 +31,7 @@ def main() -> None:
         ]
         text = '\n'.join(tables)
         if args.out:
+            args.out.parent.mkdir(parents=True, exist_ok=True)
             args.out.write_text(text, encoding='utf-8')
         else:
             print(text, end='')
