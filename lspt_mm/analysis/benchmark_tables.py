@@ -237,9 +237,9 @@ def as_latex(table: Table) -> str:
         return ' & '.join(escaped) + r' \\'
 
     first, rest = table.header, map(line, table.rows)
-    rules = [r'\begin{tabular}{lllrrl' + 'r' * (len(first) - len(LEFT)) + '}', r'\toprule', line(first),
-             r'\midrule', *rest, r'\bottomrule', r'\end{tabular}']  # fmt: skip
-    return '\n'.join(rules) + '\n'
+    columns = 'lllrrl' + 'r' * (len(first) - len(LEFT))
+    top = [r'\begin{tabular}{' + columns + '}', r'\toprule', line(first), r'\midrule']
+    return '\n'.join([*top, *rest, r'\bottomrule', r'\end{tabular}']) + '\n'
 
 
 def as_csv(table: Table) -> str:

@@ -109,13 +109,13 @@ class Search:
                     f'trained on {state["final_on"]}; now it would be {name_of(chosen.point)} '
                     f'trained on {self.final_on}. Take another --work-dir'
                 )
-        elif state is not None and (state['chosen'], state['final_on']) != (
-            chosen.point, self.final_on
-        ):  # fmt: skip
-            shutil.rmtree(self.folder / 'final', ignore_errors=True)  # begun, but never tested
         folders = [self.final_folder(seed) for seed in self.seeds]
         for seed, folder in zip(self.seeds, folders, strict=True):
-            self._prepare(folder, final_config(self.config_of(chosen.point), seed, self.final_on))
+            cfg = final_config(self.config_of(chosen.point), seed, self.final_on)
+            path = folder / CONFIG
+            if not self._tested() and path.is_file() and path.read_text('utf-8') != cfg.pretty_text:
+                shutil.rmtree(folder)  # begun for another choice, and never saw the test set
+            self._prepare(folder, cfg)
         self._write_state(chosen)
         self._carry_out(folders)
         return [read_result(folder)['accuracy'] for folder in self._finals()]

@@ -47,6 +47,22 @@ def test_malformed(text, said):
         split_arguments(text)
 
 
+def test_what_looks_like_arguments_in_a_path(tmp_path):
+    path = tmp_path / 'selection/lr=0.1/config.py'
+    path.parent.mkdir(parents=True)
+    assert split_arguments(str(path)) == (str(path), {})
+    odd = tmp_path / 'a:b=1.py'
+    odd.write_text('x = 1')
+    assert split_arguments(str(odd)) == (str(odd), {})
+    assert split_arguments(f'{path}:lr=1') == (str(path), {'lr': 1})
+
+
+@pytest.mark.parametrize('name', ['vtab1k/lspt_mae', 'vtab1k/lspt-mae-dtd', 'cub'])
+def test_a_name_that_is_none_is_told_the_form(name):
+    with pytest.raises(InputError, match='BENCHMARK/METHOD_PRETRAINING_TASK'):
+        read_config(name)
+
+
 def test_brackets_keep_commas():
     assert [*split_list('1,[2,3],(4,5)')] == ['1', '[2,3]', '(4,5)']
     assert [parse(part) for part in split_list('1,[2,3],x')] == [1, [2, 3], 'x']
@@ -68,6 +84,15 @@ def test_a_file_without_arguments_says_so():
         ('lr=fast', "lr='fast': expected a number >= 0"),
         ('arch=huge-and-wide', 'huge-and-wide'),
         ('official=maybe', "official='maybe': expected True or False"),
+        ('batch_size=none', 'batch_size=None: expected an integer >= 1'),
+        ('lr=none', 'lr=None: expected a number >= 0'),
+        ('epochs=none', 'epochs=None: expected an integer >= 1'),
+        ('method=[1]', r"method='\[1\]': expected one of"),
+        ('img_size=30,patch_size=8', 'img_size=30: expected a multiple of patch_size=8'),
+        ('epochs=5,warmup=5', 'warmup=5: expected less than epochs=5'),
+        ('method=lspt,rank=4', 'rank=4: method=lspt has none'),
+        ('method=vpt,gate_init=4', 'gate_init=4: method=vpt has none'),
+        ('method=linear,dropout=0.1', 'dropout=0.1: method=linear has none'),
     ],
 )
 def test_values_are_checked(arguments, said):

@@ -8,12 +8,12 @@ from mmengine.config import Config
 
 from lspt_mm.engine.launch import read_config
 from lspt_mm.errors import InputError
-from lspt_mm.search.grid import points_of
+from lspt_mm.search.grid import Outcome, points_of
 from lspt_mm.search.protocol import Search, mean_and_deviation
 from lspt_mm.search.worker import write_json
 
 #: What a run of a learning rate comes to on validation data.
-ON_VAL = {0.1: 40.0, 0.5: 70.0, 1.0: 70.0}
+ON_VAL = {0.1: 40.0, 0.25: 50.0, 0.5: 70.0, 1.0: 70.0}
 
 
 class Pretender:
@@ -165,7 +165,9 @@ def test_more_seeds_after_the_test(tmp_path):
 
 def test_final_runs_on_other_data_are_refused(tmp_path):
     run(search(tmp_path))
-    with pytest.raises(InputError, match=r'on train\+val, now it would be lr=0.5 on train\.'):
+    with pytest.raises(
+        InputError, match=r'on train\+val; now it would be lr=0.5 trained on train\.'
+    ):
         run(search(tmp_path, final_on='train'))
 
 
@@ -206,3 +208,134 @@ def test_missing_parts_of_a_config_are_named(tmp_path):
     it = Search(tmp_path / 'b', without('test_dataloader'), points, Pretender())
     with pytest.raises(InputError, match='no test_dataloader'):
         it.finish(it.select())
+
+
+def own(**changes):
+    """A config of one's own, without a benchmark's cell."""
+    cfg = config_of({})
+    for key in ('cell', 'final', 'default_hooks'):
+        cfg.pop(key)
+    cfg.merge_from_dict(changes)
+    return lambda point: cfg
+
+
+def test_test_data_that_are_the_validation_data_are_refused(tmp_path):
+    """OpenMMLab's idiom test_dataloader = val_dataloader would have the choice tested on itself."""
+    cfg = config_of({})
+    cfg.test_dataloader.dataset = cfg.val_dataloader.dataset.copy()
+    cfg.test_dataloader.dataset.pipeline = []
+    points = points_of({'lr': [0.1]})
+    it = Search(tmp_path, lambda point: cfg, points, Pretender())
+    chosen = it.select()
+    with pytest.raises(InputError, match='are its validation data.*--select-only'):
+        it.finish(chosen)
+    assert not (tmp_path / 'final').exists()
+
+
+@pytest.mark.parametrize(
+    'evaluator',
+    [
+        None,
+        {'type': 'IoUMetric'},
+        {'type': 'Accuracy', 'topk': (5,)},
+        [{'type': 'SingleLabelMetric'}],
+    ],
+)
+def test_another_metric_is_refused_before_the_first_run(evaluator, tmp_path):
+    cfg = config_of({})
+    cfg.val_evaluator = evaluator
+    launcher = Pretender()
+    with pytest.raises(InputError, match='val_evaluator of this config measures no top-1'):
+        Search(tmp_path, lambda point: cfg, points_of({'lr': [0.1]}), launcher).select()
+    assert launcher.seen == []
+
+
+def test_configs_of_ones_own(tmp_path):
+    """No default_hooks, a list of evaluators, iterations rather than epochs."""
+    accuracy = {'type': 'mmpretrain.Accuracy', 'topk': 1}
+    config = own(
+        val_evaluator=[accuracy], test_evaluator=[accuracy],
+        train_cfg={'_delete_': True, 'by_epoch': False, 'max_iters': 70},
+    )  # fmt: skip
+    run(Search(tmp_path, config, [{}], Pretender()))
+    cfg = Config.fromfile(tmp_path / 'final/seed=42/config.py')
+    hook = cfg.default_hooks.checkpoint
+    assert (hook.type, hook.by_epoch, hook.interval) == ('lspt_mm.PromptCheckpointHook', False, 70)
+    assert len(cfg.train_dataloader.dataset.datasets) == 2
+
+
+def test_a_wrapper_that_cannot_be_joined_is_told_how(tmp_path):
+    cfg = own()({})
+    train = cfg.train_dataloader.dataset
+    cfg.train_dataloader.dataset = {'type': 'RepeatDataset', 'times': 2, 'dataset': train}
+    it = Search(tmp_path, lambda point: cfg, [{}], Pretender())
+    with pytest.raises(InputError, match='RepeatDataset has no pipeline.*final = dict'):
+        it.finish(it.select())
+
+
+def test_a_final_phase_that_never_came_to_the_test_locks_nothing(tmp_path):
+    with pytest.raises(InputError, match='runs failed'):
+        run(search(tmp_path, Pretender(fail=['seed=1', 'seed=2']), lrs=(0.1,)))
+    assert (tmp_path / 'final').is_dir()
+    chosen, accuracies = run(search(tmp_path))
+    assert chosen.point == {'lr': 0.5}
+    assert accuracies == [60.01, 60.02]
+
+
+def test_a_test_that_was_begun_locks(tmp_path):
+    with pytest.raises(InputError, match='runs failed'):
+        run(search(tmp_path, Pretender(fail=['seed=1', 'seed=2']), lrs=(0.1,)))
+    (tmp_path / 'final/seed=2/test_begun').touch()
+    with pytest.raises(InputError, match='the test set has been used, for lr=0.1'):
+        run(search(tmp_path))
+
+
+def test_another_choice_after_the_test_changes_nothing(tmp_path):
+    run(search(tmp_path))
+    before = (tmp_path / 'search.json').read_bytes()
+    path = tmp_path / 'selection/lr=0.1/result.json'
+    path.write_text(path.read_text().replace('40.0', '99.0'))
+    with pytest.raises(InputError, match=r'used, for lr=0\.5 .* it would be lr=0\.1'):
+        run(search(tmp_path))
+    assert (tmp_path / 'search.json').read_bytes() == before
+    (tmp_path / 'search.json').unlink()
+    with pytest.raises(InputError, match=r'has final runs, but no search\.json'):
+        run(search(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ('file', 'text', 'said'),
+    [
+        ('search.json', '', 'search.json: not a JSON file'),
+        ('search.json', '{}', 'search.json: not as a search writes it'),
+        ('search.json', '[]', 'search.json: not as a search writes it'),
+        ('search.json', 'null', 'search.json: not as a search writes it'),
+        ('selection/lr=0.1/result.json', '{', 'result.json: not a JSON file'),
+        ('selection/lr=0.1/result.json', '{}', 'not as a run writes it; remove the file'),
+        ('selection/lr=0.1/result.json', 'null', 'not as a run writes it; remove the file'),
+    ],
+)
+def test_damaged_files(file, text, said, tmp_path):
+    run(search(tmp_path))
+    (tmp_path / file).write_text(text)
+    with pytest.raises(InputError, match=said):
+        run(search(tmp_path))
+
+
+def test_a_users_copy_of_a_run_is_left_alone(tmp_path):
+    run(search(tmp_path))
+    for name in ('seed=1.bak', 'seed=x'):
+        (tmp_path / 'final' / name).mkdir()
+    _, accuracies = run(search(tmp_path))
+    assert accuracies == [60.01, 60.02]
+
+
+def test_the_mean_is_of_all_seeds_there_are(tmp_path):
+    run(search(tmp_path))
+    _, accuracies = run(search(tmp_path, seeds=[7]))
+    assert accuracies == [60.01, 60.02, 60.07]
+
+
+def test_a_search_without_a_grid_has_no_validation_accuracy(tmp_path):
+    Search(tmp_path, config_of, [{}], Pretender()).finish(Outcome({}, float('nan')))
+    assert json.loads((tmp_path / 'search.json').read_text())['validation_accuracy'] is None

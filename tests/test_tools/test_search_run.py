@@ -39,6 +39,12 @@ def arguments(data, work, *more, method='vpt', lrs='0.01,0.1'):
     ]  # fmt: skip
 
 
+def listed(run):
+    """What a dry run prints, without the chatter of imports."""
+    assert run.code == 0, run.err
+    return [line for line in run.out.splitlines() if line.startswith('w/')]
+
+
 def results(work):
     with open(work / 'results.csv', newline='') as file:
         return list(csv.DictReader(file))
@@ -114,7 +120,7 @@ def test_final_models_are_trained_on_train_and_val(searched):
 def test_table_and_curves(searched):
     run = run_tool('analysis_tools/table.py', searched / 'work', cwd=searched)
     assert run.code == 0, run.err
-    assert '| VPT-shallow | mae | deit-tiny/8, 32 px | 0.000 | ours |' in run.out
+    assert '| VPT-shallow | random | deit-tiny/8, 32 px | 0.000 | 2 | ours |' in run.out
     run = run_tool(
         'analysis_tools/curves.py', searched / 'work', '--out', searched / 'curves', cwd=searched
     )
@@ -128,7 +134,7 @@ def test_table_and_curves(searched):
 
 def test_dry_run_lists_the_runs(searched):
     run = run_tool('search.py', *arguments(searched / 'data', 'w'), '--dry-run', cwd=searched)
-    assert run.out.split() == [
+    assert listed(run) == [
         'w/selection/lr=0.01', 'w/selection/lr=0.1', 'w/final/seed=1', 'w/final/seed=2'
     ]  # fmt: skip
     assert not (searched / 'w').exists()
@@ -143,6 +149,11 @@ def test_dry_run_lists_the_runs(searched):
         (['--grid', 'learning_rate=3'], "no argument 'learning_rate'"),
         (['--grid', 'optim_wrapper.optimizer.rate=3'], "optim_wrapper.optimizer has no 'rate'"),
         (['--seeds', '1', '1'], r'seeds \[1, 1\]: expected different integers'),
+        (['--grid', '=1'], '--grid =1: expected NAME=VALUE'),
+        (['--grid', 'lr=0.1,1e-1'], '2 points are lr=0.1'),
+        (['--grid', 'lr=0.1,abc', '--dry-run'], "lr='abc': expected a number"),
+        (['--grid', 'weight_decay=0,-1', '--dry-run'], 'weight_decay=-1: expected'),
+        (['--work-dir', __file__], 'is a file, expected a folder'),
         (['--launcher-options', 'x=1'], 'only with --launcher slurm or ray'),
         (['--pretrained', 'nowhere.pth'], 'nowhere.pth'),
     ],
@@ -155,6 +166,48 @@ def test_input_errors(searched, more, said, tmp_path):
     assert run.code == 2, run.err[-2000:]
     assert re.search(said, run.err), run.err[-2000:]
     assert 'Traceback' not in run.err
+
+
+def test_final_checkpoints_are_tested_by_the_config_beside_them(searched, tmp_path):
+    run = searched / 'work/final/seed=1/run'
+    checkpoint = run / 'epoch_1.pth'
+    done = run_tool('test.py', run / 'config.py', checkpoint, '--work-dir', tmp_path, cwd=tmp_path)
+    assert done.code == 0, done.err[-2000:]
+    (file,) = tmp_path.glob('*/*.json')
+    tested = json.loads(file.read_text())['accuracy/top1']
+    assert tested == json.loads((run.parent / 'result.json').read_text())['accuracy']
+
+
+def test_what_the_user_fixed_is_not_searched(searched):
+    config = f'{CONFIGS / "imagefolder/transfer.py"}:task={searched / "data"},method=vpt,lr=0.2'
+    run = run_tool(
+        'search.py', config, '--dry-run', '--select-only', '--work-dir', 'w', cwd=searched
+    )
+    assert listed(run) == [
+        f'w/selection/weight_decay={v}' for v in ('0', '0.0001', '0.001', '0.01')
+    ]
+
+
+def test_one_search_at_a_time(searched, tmp_path):
+    from filelock import FileLock
+
+    work = tmp_path / 'w'
+    work.mkdir()
+    with FileLock(work / 'lock'):
+        run = run_tool('search.py', *arguments(searched / 'data', work), cwd=tmp_path)
+    assert run.code == 2
+    assert 'another search is at work there' in run.err
+
+
+def test_a_config_that_tests_on_its_validation_data(searched, tmp_path):
+    config = CONFIGS / 'classification/lspt_imagefolder.py'
+    args = [config, '--grid', 'optim_wrapper.optimizer.lr=0.1', '--work-dir', tmp_path / 'w',
+            '--data-root', searched / 'images', '--random-backbone', '--cfg-options',
+            'model.head.num_classes=3']  # fmt: skip
+    run = run_tool('search.py', *args, cwd=tmp_path)
+    assert run.code == 2
+    assert 'the test data of this config are its validation data' in run.err
+    assert not (tmp_path / 'w').exists()
 
 
 def test_missing_test_data_are_found_before_the_first_run(searched, tmp_path):
