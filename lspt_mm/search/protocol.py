@@ -95,20 +95,8 @@ class Search:
         Raises:
             InputError: If runs failed, or if the test set was used for another choice.
         """
-        state = self._state()
         if self._tested():
-            if state is None:
-                raise InputError(
-                    f'{self.folder}: has final runs, but no {STATE} that says of what. Take '
-                    'another --work-dir'
-                )
-            now = (chosen.point, self.final_on, self._names())
-            if (state['chosen'], state['final_on'], state['grid']) != now:
-                raise InputError(
-                    f'{self.folder}: the test set has been used, for {name_of(state["chosen"])} '
-                    f'trained on {state["final_on"]}; now it would be {name_of(chosen.point)} '
-                    f'trained on {self.final_on}. Take another --work-dir'
-                )
+            self._check_choice(chosen)
         folders = [self.final_folder(seed) for seed in self.seeds]
         for seed, folder in zip(self.seeds, folders, strict=True):
             cfg = final_config(self.config_of(chosen.point), seed, self.final_on)
@@ -119,6 +107,22 @@ class Search:
         self._write_state(chosen)
         self._carry_out(folders)
         return [read_result(folder)['accuracy'] for folder in self._finals()]
+
+    def _check_choice(self, chosen: Outcome) -> None:
+        """Raise InputError unless the test set was used for this very choice."""
+        state = self._state()
+        if state is None:
+            raise InputError(
+                f'{self.folder}: has final runs, but no {STATE} that says of what. Take another '
+                '--work-dir'
+            )
+        now = (json.loads(json.dumps(chosen.point)), self.final_on, self._names())
+        if (state['chosen'], state['final_on'], state['grid']) != now:
+            raise InputError(
+                f'{self.folder}: the test set has been used, for {name_of(state["chosen"])} '
+                f'trained on {state["final_on"]}; now it would be {name_of(chosen.point)} '
+                f'trained on {self.final_on}. Take another --work-dir'
+            )
 
     # -- What is in the folder ---------------------------------------------------------------
 

@@ -873,3 +873,13 @@ def test_the_command(cub):
     assert f'CUB-200-2011: train 10, val 2, test 6 images of 3 classes in {dest}' in run.out
     assert 'val is ours (seed 4); NOT the official counts' in run.out
     assert read(dest / 'about.json')['official_counts'] is False
+
+
+def test_a_destination_that_is_a_file(tmp_path):
+    (tmp_path / 'file').touch()
+    run = run_tool(
+        'dataset_converters/prepare.py', 'imagefolder', '--from', tmp_path, '--to',
+        tmp_path / 'file', cwd=tmp_path,
+    )  # fmt: skip
+    assert run.code == 2
+    assert 'is a file, expected a folder' in run.err

@@ -17,6 +17,7 @@ from lspt_mm.datasets.preparing import prepare_fgvc, prepare_image_folder, prepa
 from lspt_mm.datasets.preparing.fgvc import expected_files
 from lspt_mm.datasets.preparing.where import SPLITS, WHERE
 from lspt_mm.engine.launch import input_errors_as_messages
+from lspt_mm.errors import InputError
 
 
 def parse_args() -> argparse.Namespace:
@@ -94,6 +95,8 @@ def table() -> str:
 
 def prepare(args: argparse.Namespace) -> str:
     """Prepare the data set; returns what was written."""
+    if args.to is not None and args.to.exists() and not args.to.is_dir():
+        raise InputError(f'--to {args.to}: is a file, expected a folder')
     how = {'copy': args.copy, 'verify': args.verify}
     if args.name == 'imagefolder':
         return prepare_image_folder(
