@@ -220,6 +220,16 @@ def _title(column: str) -> str:
     return column.capitalize() if column in GROUPS else column
 
 
+def compact(table: Table) -> Table:
+    """The table without the columns in which nothing of ours stands."""
+    ours = [row for row in table.rows if row[len(LEFT) - 1] == 'ours']
+    kept = [
+        i for i in range(len(table.header)) if i < len(LEFT) or any(row[i] != '-' for row in ours)
+    ]
+    header, *rows = ([line[i] for i in kept] for line in (table.header, *table.rows))
+    return Table(header, rows)
+
+
 # ---- Formats ------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from lspt_mm.analysis.benchmark_tables import (
     as_latex,
     as_markdown,
     collect,
+    compact,
     means,
     table_of,
 )
@@ -187,3 +188,11 @@ def test_cells_of_no_benchmark(cell, tmp_path):
     write(tmp_path, 'fgvc', accuracies=[50.0], **cell)
     with pytest.raises(InputError, match='is a cell of none of the benchmarks'):
         collect([tmp_path])
+
+
+def test_compact_tables_leave_out_what_was_not_run(tmp_path):
+    write(tmp_path, 'fgvc', 'dogs', 'gated', [50.0])
+    table = compact(table_of('fgvc', collect([tmp_path])['fgvc']))
+    assert table.header[6:] == ['Stanford Dogs']
+    # The published figure beside it stays.
+    assert [row[6:] for row in table.rows] == [['50.00'], ['78.90']]

@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.analysis.benchmark_tables import FORMATS, collect, table_of
+from lspt_mm.analysis.benchmark_tables import FORMATS, collect, compact, table_of
 from lspt_mm.engine.launch import input_errors_as_messages
 
 
@@ -22,14 +22,16 @@ def main() -> None:
     )
     parser.add_argument('folders', nargs='+', type=Path, help='work dirs of tools/search.py')
     parser.add_argument('--format', choices=FORMATS, default='md')
+    parser.add_argument(
+        '--compact', action='store_true', help='leave out the columns of what was not run'
+    )
     parser.add_argument('--out', type=Path, help='file to write instead of printing')
     args = parser.parse_args()
     with input_errors_as_messages():
-        tables = [
-            FORMATS[args.format](table_of(benchmark, entries))
-            for benchmark, entries in sorted(collect(args.folders).items())
-        ]
-        text = '\n'.join(tables)
+        tables = [table_of(*found) for found in sorted(collect(args.folders).items())]
+        if args.compact:
+            tables = [compact(table) for table in tables]
+        text = '\n'.join(map(FORMATS[args.format], tables))
         if args.out:
             args.out.parent.mkdir(parents=True, exist_ok=True)
             args.out.write_text(text, encoding='utf-8')
