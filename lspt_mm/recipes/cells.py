@@ -25,7 +25,7 @@ BENCHMARKS: Dict[str, Optional[tuple]] = {
 _GAPT_OTHERWISE = {'mae': GaPTValues(64, 100, 0.25, 5), 'mocov3': GaPTValues(64, 100, 1, 5)}
 _BPT_OTHERWISE = BPTValues(5e-2, 5e-3, 0.1)
 #: Full fine-tuning (ours).
-_FULL = dict(batch_size=64, lr=1e-4, weight_decay=0.05)
+_FULL = dict(batch_size=64, optimizer='AdamW', lr=1e-4, weight_decay=0.05)
 
 
 @dataclass
@@ -37,6 +37,7 @@ class Cell:
             that ``prepare.py imagefolder`` wrote.
         arch, img_size, patch_size: The ViT and the side of its images in pixels.
         num_tokens: P; None without prompts.
+        optimizer: 'SGD' (with momentum 0.9) or 'AdamW'.
         batch_size, lr, weight_decay, epochs: Of the optimizer.
         head_weight_decay: None is the rest's.
         warmup: Epochs.
@@ -54,6 +55,7 @@ class Cell:
     patch_size: int = 16
     num_tokens: Optional[int] = None
     batch_size: int = 64
+    optimizer: str = 'SGD'
     lr: float = 0.1
     weight_decay: float = 0.0
     head_weight_decay: Optional[float] = None
@@ -103,9 +105,9 @@ class Cell:
     @property
     def optim_wrapper(self) -> dict:
         """Optimizer with a weight decay of its own for the head."""
-        optimizer = dict(type='SGD', momentum=0.9)
-        if method_named(self.method).recipe != 'gapt':
-            optimizer = dict(type='AdamW')
+        optimizer = dict(type=self.optimizer)
+        if self.optimizer == 'SGD':
+            optimizer['momentum'] = 0.9
         decay, keys = self.weight_decay, {}
         if self.head_weight_decay is not None:
             # MMEngine multiplies one common weight decay.
@@ -209,6 +211,8 @@ def _check(values: Dict[str, Any]) -> None:
         value = values.get(name, 0)
         if type(value) not in (int, float) or not 0 <= value < float('inf'):
             raise InputError(f'{name}={value!r}: expected a number >= 0')
+    if values.get('optimizer', 'SGD') not in ('SGD', 'AdamW'):
+        raise InputError(f'optimizer={values["optimizer"]!r}: expected SGD or AdamW')
     if type(values.get('official', True)) is not bool:
         raise InputError(f'official={values["official"]!r}: expected True or False')
     sides = values.get('img_size', Cell.img_size), values.get('patch_size', Cell.patch_size)
@@ -242,7 +246,8 @@ def _published(benchmark: str, values: Dict[str, Any]) -> Dict[str, Any]:
         width = VisionTransformer.arch_zoo[values.get('arch', 'base')]['embed_dims']
         # The paper's p: 75 of 100 (shallow), 50 of 50 (deep).
         rank = min(tokens if deep else max(1, 3 * tokens // 4), width)
-        return dict(batch_size=32, num_tokens=method.num_tokens, rank=rank, **found)
+        common = dict(batch_size=32, optimizer='AdamW', num_tokens=method.num_tokens)
+        return {**common, 'rank': rank, **found}
     known = 'mae' if pretraining == 'mae' else 'mocov3'  # no published table for supervised ViTs
     row = GAPT.get(task, {}).get(known) or _GAPT_OTHERWISE[known]
     found = row._asdict()

@@ -107,6 +107,13 @@ def test_what_a_method_trains():
     assert (no_gspc.gspc, no_gspc.num_tokens) == (False, 1)
 
 
+def test_another_optimizer():
+    adamw = cell('vtab1k', 'dtd', 'mae', 'lspt', ':optimizer=AdamW,lr=0.001').optim_wrapper
+    assert adamw.optimizer == dict(type='AdamW', lr=0.001, weight_decay=0)
+    sgd = cell('fgvc', 'cub', 'mae', 'full', ':optimizer=SGD').optim_wrapper.optimizer
+    assert (sgd.type, sgd.momentum) == ('SGD', 0.9)
+
+
 def test_normalisation_goes_with_the_checkpoint():
     assert cell('fgvc', 'cub', 'mocov3', 'lspt').data_preprocessor.mean == [123.675, 116.28, 103.53]
     supervised = cell('fgvc', 'cub', 'supervised', 'lspt')

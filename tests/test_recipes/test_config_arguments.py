@@ -84,6 +84,7 @@ def test_a_file_without_arguments_says_so():
         ('lr=fast', "lr='fast': expected a number >= 0"),
         ('arch=huge-and-wide', 'huge-and-wide'),
         ('official=maybe', "official='maybe': expected True or False"),
+        ('optimizer=Lion', "optimizer='Lion': expected SGD or AdamW"),
         ('batch_size=none', 'batch_size=None: expected an integer >= 1'),
         ('lr=none', 'lr=None: expected a number >= 0'),
         ('epochs=none', 'epochs=None: expected an integer >= 1'),
