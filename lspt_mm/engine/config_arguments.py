@@ -1,8 +1,8 @@
 """Arguments of a config file: ``configs/vtab1k/transfer.py:task=dtd,method=gated``."""
 
 import ast
+import os
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Tuple
 
 from lspt_mm.configs_path import config_dir
@@ -62,7 +62,7 @@ def split_arguments(config: str) -> Tuple[str, Dict[str, Any]]:
     """
     path, colon, text = config.rpartition(':')
     # A colon, or what looks like an argument, may also be a part of a path (C:\..., lr=0.1/).
-    if not colon or '=' not in text or Path(config).exists():
+    if not colon or '=' not in text or os.path.exists(config):
         path, text = config, ''
     values = {}
     for part in split_list(text):

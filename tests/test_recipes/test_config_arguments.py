@@ -55,6 +55,8 @@ def test_what_looks_like_arguments_in_a_path(tmp_path):
     odd.write_text('x = 1')
     assert split_arguments(str(odd)) == (str(odd), {})
     assert split_arguments(f'{path}:lr=1') == (str(path), {'lr': 1})
+    # Longer than a file's name may be.
+    assert split_arguments(f'{path}:x={"y" * 300}') == (str(path), {'x': 'y' * 300})
 
 
 @pytest.mark.parametrize('name', ['vtab1k/lspt_mae', 'vtab1k/lspt-mae-dtd', 'cub'])
