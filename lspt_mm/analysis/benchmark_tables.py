@@ -4,14 +4,14 @@ import csv
 import io
 from collections import defaultdict
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from lspt_mm.datasets import fgvc, vtab1k
 from lspt_mm.errors import InputError
 from lspt_mm.recipes import BENCHMARKS, METHODS, PRETRAININGS, published_results
 from lspt_mm.recipes.published_results import GROUPS
-from lspt_mm.search.protocol import read_result
+from lspt_mm.search.protocol import mean_and_deviation, read_result
 
 #: The two means that papers call "the mean" of VTAB-1K.
 OF_TASKS, OF_GROUPS = 'mean of 19 tasks', 'mean of 3 groups'
@@ -50,15 +50,11 @@ class Entry(NamedTuple):
     @property
     def text(self) -> str:
         """Mean, and sample standard deviation over seeds where there are two or more."""
-        value = f'{mean(self.accuracies):.2f}'
-        if len(self.accuracies) > 1:
-            value += f' ± {stdev(self.accuracies):.2f}'
-        return value if self.official else value + _NOT_OFFICIAL
+        return mean_and_deviation(self.accuracies) + _NOT_OFFICIAL * (not self.official)
 
 
 #: Row to data set to entry.
 Entries = Dict[Row, Dict[str, Entry]]
-
 
 #: The columns before the data sets'. Parameters are the trainable ones without the head, in
 #: millions, and the mean where data sets have different ones.

@@ -3,6 +3,7 @@
 from typing import Dict, NamedTuple
 
 from lspt_mm.datasets.listed_images import ListedImages
+from lspt_mm.models.checks import check_choice
 from lspt_mm.registry import DATASETS
 
 
@@ -70,10 +71,8 @@ class VTAB1K(ListedImages):
         official_counts: bool = True,
         **kwargs,
     ):
-        if task not in TASKS:
-            raise ValueError(f'task={task!r}: expected one of {", ".join(TASKS)}')
-        if split not in SPLITS:
-            raise ValueError(f'split={split!r}: expected one of {", ".join(SPLITS)}')
+        check_choice('task', task, TASKS)
+        check_choice('split', split, SPLITS)
         facts = TASKS[task]
         count = SPLITS[split] or facts.num_test
         super().__init__(

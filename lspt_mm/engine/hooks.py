@@ -83,8 +83,8 @@ class TrainableReportHook(Hook):
         runner.logger.info('Trainable parameters:\n' + trainable_table(model))
 
 
-def trainable_table(model: nn.Module) -> str:
-    """Parameters, trainable and all, of each part of ``model``; a prompter is a part by itself."""
+def count_parameters(model: nn.Module) -> Dict[str, List[int]]:
+    """Trainable and all parameters of each part of ``model``; a prompter is a part by itself."""
     parts: Dict[str, List[int]] = {}
     for name, parameter in model.named_parameters():
         part = name.split('.')[0]
@@ -93,6 +93,12 @@ def trainable_table(model: nn.Module) -> str:
         counts = parts.setdefault(part, [0, 0])
         counts[0] += parameter.numel() * parameter.requires_grad
         counts[1] += parameter.numel()
+    return parts
+
+
+def trainable_table(model: nn.Module) -> str:
+    """What :func:`count_parameters` counts, as text."""
+    parts = count_parameters(model)
     parts['all'] = [sum(c[k] for c in parts.values()) for k in (0, 1)]
     width = max(map(len, parts))
     rows = [f'{"part":<{width}}  {"trainable":>13}  {"all":>13}  share']

@@ -1,5 +1,6 @@
 """Checks of arguments: a bad value is named at construction, with what was expected."""
 
+import math
 from typing import List, Optional
 
 import torch
@@ -13,12 +14,14 @@ def check_int(name: str, value, least: int, most: Optional[int] = None) -> None:
         raise ValueError(f'{name}={value!r}: expected an integer {span}')
 
 
-def check_number(name: str, value) -> None:
-    """Raise ValueError unless ``value`` is a finite number."""
+def check_number(name: str, value, least: float = -math.inf) -> None:
+    """Raise ValueError unless ``value`` is a finite number of at least ``least``."""
     ok = isinstance(value, (int, float)) and not isinstance(value, bool)
     # What is beyond float32 is infinite in a parameter (and NaN compares as False).
     if not (ok and abs(value) <= torch.finfo(torch.float32).max):
         raise ValueError(f'{name}={value!r}: expected a finite number (of float32)')
+    if value < least:
+        raise ValueError(f'{name}={value!r}: expected a number of at least {least}')
 
 
 def check_size(name: str, value) -> None:

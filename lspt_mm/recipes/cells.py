@@ -9,8 +9,8 @@ from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from lspt_mm.datasets import fgvc, vtab1k
 from lspt_mm.engine.config_arguments import taken
 from lspt_mm.errors import InputError
-from lspt_mm.models.checks import check_arch
-from lspt_mm.recipes.methods import METHODS, method_named
+from lspt_mm.models.checks import check_choice, check_int, check_number
+from lspt_mm.recipes.methods import method_named
 from lspt_mm.recipes.pretrainings import pretraining_named
 from lspt_mm.recipes.published_values import BPT, BPT_SHALLOW, GAPT, BPTValues, GaPTValues
 
@@ -185,12 +185,10 @@ def resolve(benchmark: str, **defaults) -> Cell:
             raise InputError(f'configs/{benchmark}/transfer.py takes no argument {name!r}; {hint}')
     for name in ('task', 'pretraining', 'method'):
         values[name] = str(values[name])  # a folder may be called 2024
-    tasks = BENCHMARKS[benchmark]
-    if tasks is not None and values['task'] not in tasks:
-        raise InputError(f'task={values["task"]!r}: expected one of {", ".join(tasks)}')
-    pretraining_named(values['pretraining'])
-    method_named(values['method'])
-    _check(values)
+    try:
+        _check(values, BENCHMARKS[benchmark])
+    except ValueError as error:
+        raise InputError(str(error)) from error
     values = {**_published(benchmark, values), **values}
     if method_named(values['method']).prompter is None:
         values.pop('num_tokens', None)  # the same command line serves methods without prompts
@@ -198,37 +196,33 @@ def resolve(benchmark: str, **defaults) -> Cell:
     return Cell(benchmark=benchmark, **values)
 
 
-def _check(values: Dict[str, Any]) -> None:
-    if not isinstance(values.get('arch', ''), str):
-        raise InputError(f'arch={values["arch"]!r}: expected a name')
-    if 'arch' in values:
-        check_arch(values['arch'], VisionTransformer.arch_zoo)
+def _check(values: Dict[str, Any], tasks: Optional[tuple]) -> None:
+    """Raise ValueError for a value that is none."""
+    if tasks is not None:
+        check_choice('task', values['task'], tasks)
+    pretraining_named(values['pretraining'])
+    method = method_named(values['method'])
+    choices = dict(
+        arch=VisionTransformer.arch_zoo, optimizer=('SGD', 'AdamW'), official=(True, False)
+    )
+    for name in choices.keys() & values.keys():
+        check_choice(name, values[name], choices[name])
     lowest = dict(img_size=1, patch_size=1, num_tokens=1, batch_size=1, epochs=1, warmup=0, rank=1)
     for name in lowest.keys() & values.keys():
-        if type(values[name]) is not int or values[name] < lowest[name]:
-            raise InputError(f'{name}={values[name]!r}: expected an integer >= {lowest[name]}')
-    for name in ('lr', 'weight_decay', 'head_weight_decay', 'dropout'):
-        value = values.get(name, 0)
-        if type(value) not in (int, float) or not 0 <= value < float('inf'):
-            raise InputError(f'{name}={value!r}: expected a number >= 0')
-    if values.get('optimizer', 'SGD') not in ('SGD', 'AdamW'):
-        raise InputError(f'optimizer={values["optimizer"]!r}: expected SGD or AdamW')
-    if type(values.get('official', True)) is not bool:
-        raise InputError(f'official={values["official"]!r}: expected True or False')
+        check_int(name, values[name], lowest[name])
+    for name in {'lr', 'weight_decay', 'head_weight_decay', 'dropout'} & values.keys():
+        check_number(name, values[name], 0)
     sides = values.get('img_size', Cell.img_size), values.get('patch_size', Cell.patch_size)
     if sides[0] % sides[1]:
-        raise InputError(f'img_size={sides[0]}: expected a multiple of patch_size={sides[1]}')
+        raise ValueError(f'img_size={sides[0]}: expected a multiple of patch_size={sides[1]}')
     epochs = values.get('epochs', Cell.epochs)
     if values.get('warmup', 0) >= epochs:
-        raise InputError(f'warmup={values["warmup"]}: expected less than epochs={epochs}')
-    method = values['method']
-    takers = dict(
-        gate_init=('gated',), rank=('bilinear', 'bilinear-deep', 'lspt-low-rank'),
-        dropout=[name for name, one in METHODS.items() if one.prompter is not None],
-    )  # fmt: skip
-    for name, methods in takers.items():
-        if name in values and method not in methods:
-            raise InputError(f'{name}={values[name]!r}: method={method} has none')
+        raise ValueError(f'warmup={values["warmup"]}: expected less than epochs={epochs}')
+    taken_by_some = {'gate_init', 'rank'} - set(method.takes)
+    if method.prompter is None:
+        taken_by_some.add('dropout')
+    for name in taken_by_some & values.keys():
+        raise ValueError(f'{name}={values[name]!r}: method={values["method"]} has none')
 
 
 def _published(benchmark: str, values: Dict[str, Any]) -> Dict[str, Any]:
@@ -238,11 +232,11 @@ def _published(benchmark: str, values: Dict[str, Any]) -> Dict[str, Any]:
     if method.recipe == 'full':
         return dict(_FULL)
     if method.recipe == 'bpt':
-        table = BPT_SHALLOW if values['method'] == 'bilinear' else {}
+        deep = method.prompter.get('deep', False)
+        table = {} if deep else BPT_SHALLOW
         found = table.get((task, pretraining)) or BPT.get(task, {}).get(pretraining)
         found = (found or _BPT_OTHERWISE)._asdict()
         tokens = values.get('num_tokens', method.num_tokens)
-        deep = method.prompter.get('deep', False)
         width = VisionTransformer.arch_zoo[values.get('arch', 'base')]['embed_dims']
         # The paper's p: 75 of 100 (shallow), 50 of 50 (deep).
         rank = min(tokens if deep else max(1, 3 * tokens // 4), width)
@@ -251,7 +245,7 @@ def _published(benchmark: str, values: Dict[str, Any]) -> Dict[str, Any]:
     known = 'mae' if pretraining == 'mae' else 'mocov3'  # no published table for supervised ViTs
     row = GAPT.get(task, {}).get(known) or _GAPT_OTHERWISE[known]
     found = row._asdict()
-    if values['method'] != 'gated':
+    if 'gate_init' not in method.takes:
         del found['gate_init']
     if method.num_tokens is not None:
         found['num_tokens'] = method.num_tokens

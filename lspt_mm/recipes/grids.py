@@ -15,15 +15,15 @@ def grid_of(cell: Cell) -> Dict[str, Tuple[float, ...]]:
     - BPT: the learning rates and weight decays that occur in its text.
     - Full fine-tuning: ours.
     """
-    recipe = method_named(cell.method).recipe
-    if recipe == 'full':
+    method = method_named(cell.method)
+    if method.recipe == 'full':
         return dict(lr=(5e-5, 1e-4, 5e-4, 1e-3), weight_decay=(0.01, 0.05))
-    if recipe == 'bpt':
+    if method.recipe == 'bpt':
         rows = [row for of_task in BPT.values() for row in of_task.values()]
         return dict(
             lr=_values(row.lr for row in rows), weight_decay=_values(r.weight_decay for r in rows)
         )
-    if cell.method == 'gated':
+    if 'gate_init' in method.takes:
         rows = [row for of_task in GAPT.values() for row in of_task.values()]
         return dict(lr=_values(r.lr for r in rows), gate_init=_values(r.gate_init for r in rows))
     return dict(

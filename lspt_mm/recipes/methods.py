@@ -1,8 +1,8 @@
 """The methods of the classification benchmarks: what they put into the ViT, what they train."""
 
-from typing import Dict, Mapping, NamedTuple, Optional
+from typing import Dict, Mapping, NamedTuple, Optional, Tuple
 
-from lspt_mm.errors import InputError
+from lspt_mm.models.checks import check_choice
 
 
 class Method(NamedTuple):
@@ -14,6 +14,8 @@ class Method(NamedTuple):
     recipe: str = 'gapt'
     #: Number of prompts per block where the recipe's table does not say.
     num_tokens: Optional[int] = None
+    #: Arguments of a cell that only some methods have.
+    takes: Tuple[str, ...] = ()
     title: str = ''
 
 
@@ -27,20 +29,23 @@ METHODS: Dict[str, Method] = {
     'vpt-deep': Method(
         dict(type='VPT', deep=True, dropout=0.1), num_tokens=10, title='VPT-deep'
     ),
-    'gated': Method(dict(type='GatedPrompt', dropout=0.1), title='GaPT'),
+    'gated': Method(
+        dict(type='GatedPrompt', dropout=0.1), takes=('gate_init',), title='GaPT'
+    ),
     'bilinear': Method(
         dict(type='BilinearPrompt', start='whiten'), recipe='bpt', num_tokens=100,
-        title='BPT-shallow',
+        takes=('rank',), title='BPT-shallow',
     ),
     'bilinear-deep': Method(
         dict(type='BilinearPrompt', deep=True, start='whiten'), recipe='bpt', num_tokens=50,
-        title='BPT-deep',
+        takes=('rank',), title='BPT-deep',
     ),
     'spt': Method(dict(type='SelfPrompt'), title='SPT'),
     'vfpt': Method(dict(type='FourierPrompt', dropout=0.1), num_tokens=10, title='VFPT'),
     'lspt': Method(dict(type='LSPT', dropout=0.1), title='LSPT'),
     'lspt-low-rank': Method(
-        dict(type='LSPT', cell='low-rank', rank=16, dropout=0.1), title='LSPT, low-rank cell'
+        dict(type='LSPT', cell='low-rank', rank=16, dropout=0.1), takes=('rank',),
+        title='LSPT, low-rank cell',
     ),
     'lspt-diagonal': Method(
         dict(type='LSPT', cell='diagonal', dropout=0.1), title='LSPT, diagonal cell'
@@ -51,7 +56,6 @@ METHODS: Dict[str, Method] = {
 
 
 def method_named(name: str) -> Method:
-    """The method, or InputError naming those there are."""
-    if name not in METHODS:
-        raise InputError(f'method={name!r}: expected one of {", ".join(METHODS)}')
+    """The method, or ValueError naming those there are."""
+    check_choice('method', name, METHODS)
     return METHODS[name]

@@ -2,7 +2,7 @@
 
 from typing import Dict, NamedTuple, Tuple
 
-from lspt_mm.errors import InputError
+from lspt_mm.models.checks import check_choice
 
 _IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 
@@ -43,7 +43,6 @@ PRETRAININGS: Dict[str, Pretraining] = {
 
 
 def pretraining_named(name: str) -> Pretraining:
-    """The pre-training, or InputError naming those there are."""
-    if name not in PRETRAININGS:
-        raise InputError(f'pretraining={name!r}: expected one of {", ".join(PRETRAININGS)}')
+    """The pre-training, or ValueError naming those there are."""
+    check_choice('pretraining', name, PRETRAININGS)
     return PRETRAININGS[name]

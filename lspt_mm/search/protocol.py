@@ -4,11 +4,10 @@ import csv
 import io
 import json
 import math
-import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 from mmengine.config import Config
@@ -16,7 +15,7 @@ from mmengine.config import Config
 from lspt_mm.errors import InputError
 from lspt_mm.search.grid import Outcome, Point, best, name_of
 from lspt_mm.search.plan import final_config, selection_config
-from lspt_mm.search.worker import CONFIG, LOG, RESULT, TEST_BEGUN, write_json
+from lspt_mm.search.worker import CONFIG, LOG, RESULT, TEST_BEGUN, write_json, write_text
 
 #: Files of a search's folder.
 RESULTS, STATE = 'results.csv', 'search.json'
@@ -163,9 +162,7 @@ class Search:
         path = folder / CONFIG
         if not path.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix('.tmp')
-            unfinished.write_text(text, encoding='utf-8')
-            os.replace(unfinished, path)
+            write_text(path, text)
         elif path.read_text(encoding='utf-8') != text:
             raise InputError(
                 f'{folder} holds a run with other settings than now ({CONFIG} differs). Take '
@@ -218,9 +215,7 @@ class Search:
         writer.writeheader()
         writer.writerows(rows)
         self.folder.mkdir(parents=True, exist_ok=True)
-        unfinished = self.folder / f'{RESULTS}.tmp'
-        unfinished.write_text(text.getvalue(), encoding='utf-8')
-        os.replace(unfinished, self.folder / RESULTS)
+        write_text(self.folder / RESULTS, text.getvalue())
 
     @staticmethod
     def _append(rows: list, folder: Path, phase: str, point: Point, seed: int) -> None:
@@ -234,7 +229,7 @@ class Search:
             })  # fmt: skip
 
 
-def mean_and_deviation(accuracies: List[float]) -> str:
+def mean_and_deviation(accuracies: Sequence[float]) -> str:
     """Such as ``71.23 ± 0.45`` (sample standard deviation); the mean alone for one value."""
     mean = f'{np.mean(accuracies):.2f}'
     return mean if len(accuracies) < 2 else f'{mean} ± {np.std(accuracies, ddof=1):.2f}'

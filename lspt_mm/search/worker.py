@@ -22,6 +22,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import EpochBasedTrainLoop
 
+from lspt_mm.engine.hooks import count_parameters
 from lspt_mm.engine.launch import build_runner, input_errors_as_messages, run
 from lspt_mm.engine.preflight import allows_random
 
@@ -89,13 +90,12 @@ def _train(folder: Path) -> Dict[str, Any]:
 
 def _trainable(model: torch.nn.Module) -> Dict[str, int]:
     """Trainable parameters of the prompter, the rest of the backbone, and the head; and all."""
-    counts = {'prompts': 0, 'backbone': 0, 'head': 0, 'all': 0}
-    for name, parameter in model.named_parameters():
-        counts['all'] += parameter.numel()
-        if parameter.requires_grad:
-            part = 'prompts' if '.prompter.' in name else name.split('.')[0]
-            counts[part] = counts.get(part, 0) + parameter.numel()
-    return counts
+    parts = count_parameters(model)
+    counts = {
+        'prompts': sum(n for part, (n, _) in parts.items() if part.endswith('prompter')),
+        'all': sum(total for _, total in parts.values()),
+    }
+    return {**counts, **{part: parts.get(part, (0, 0))[0] for part in ('backbone', 'head')}}
 
 
 def write_confusion(folder: Path, num_classes: int) -> None:
@@ -110,11 +110,16 @@ def write_confusion(folder: Path, num_classes: int) -> None:
     np.savetxt(folder / CONFUSION, matrix.numpy(), fmt='%d', delimiter=',')
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write ``content`` so that the file is there wholly or not at all."""
-    unfinished = path.with_suffix('.tmp')
-    unfinished.write_text(json.dumps(content, indent=1) + '\n', encoding='utf-8')
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is there wholly or not at all."""
+    unfinished = path.with_name(path.name + '.tmp')
+    unfinished.write_text(text, encoding='utf-8')
     os.replace(unfinished, path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """:func:`write_text` of ``content`` as JSON."""
+    write_text(path, json.dumps(content, indent=1) + '\n')
 
 
 def main() -> None:
