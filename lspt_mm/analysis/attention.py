@@ -5,8 +5,9 @@ from typing import List, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from lspt_mm.models.block import insert_prompts, split_heads
+from lspt_mm.models.block import project
 from lspt_mm.models.prompted_vit import BlockStep, PromptedViT
+from lspt_mm.models.tokens import Tokens
 
 
 class BlockAttention(NamedTuple):
@@ -41,11 +42,9 @@ def attention_maps(vit: PromptedViT, img: Tensor) -> List[BlockAttention]:
 
 def _look(vit: PromptedViT, step: BlockStep) -> BlockAttention:
     layer, extra = vit.layers[step.number - 1], vit.num_prefix_tokens
-    tokens, num_prompts = step.x_in, 0
-    if step.prompts_in is not None:
-        num_prompts = step.prompts_in.size(1)
-        tokens = insert_prompts(tokens, step.prompts_in, extra)
-    q, k, _ = split_heads(layer.attn, layer.attn.qkv(layer.ln1(tokens)), 3)  # (B, H, T, d)
+    tokens = Tokens(step.x_in, extra).with_prompts(step.prompts_in)
+    num_prompts = tokens.num_prompts
+    q, k = project(layer.attn, layer.ln1(tokens.row), 0, 2)  # (B, H, T, d)
     q = q[:, :, : extra + num_prompts]
     scale = q.size(-1) ** -0.5
     if num_prompts:

@@ -1,6 +1,6 @@
 """One transformer block with prompts in it, on the parameters of mmpretrain's encoder layer.
 
-Shapes: B images, E extra tokens (class token), P prompts, N patches, D width, H heads.
+Shapes: B images, T tokens, P prompts that are only read, D width, H heads of width d.
 """
 
 from typing import Optional, Tuple
@@ -11,88 +11,83 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def insert_prompts(x: Tensor, prompts: Tensor, num_extra: int) -> Tensor:
-    """``[extra | patches]`` (B, E+N, D), prompts (1|B, P, D) to ``[extra | prompts | patches]``."""
-    prompts = prompts.to(x.dtype).expand(x.size(0), -1, -1)
-    # Split, not sliced: a slice's gradient is a tensor of zeros as large as x.
-    extra, patches = x.split((num_extra, x.size(1) - num_extra), dim=1)
-    return torch.cat((extra, prompts, patches), dim=1)  # (B, E+P+N, D)
-
-
-def take_out_prompts(tokens: Tensor, num_prompts: int, num_extra: int) -> Tuple[Tensor, Tensor]:
-    """The inverse of :func:`insert_prompts`: returns ``x`` (B, E+N, D), ``prompts`` (B, P, D)."""
-    extra, prompts, patches = tokens.split(
-        (num_extra, num_prompts, tokens.size(1) - num_extra - num_prompts), dim=1
-    )
-    return torch.cat((extra, patches), dim=1), prompts
-
-
 def run_block(
     layer: TransformerEncoderLayer,
-    x: Tensor,
-    prompts: Optional[Tensor] = None,
-    num_extra: int = 1,
+    tokens: Tensor,
+    read_only: Optional[Tensor] = None,
     temperature: Optional[Tensor] = None,
-    prompts_out: bool = True,
-) -> Tuple[Tensor, Optional[Tensor]]:
-    """Run one encoder layer over ``[extra | prompts | patches]``.
+    asked: Optional[Tuple[int, int]] = None,
+) -> Tensor:
+    """Run one encoder layer.
 
     Args:
         layer: mmpretrain's encoder layer; its parameters are used as they are.
-        x: Extra and patch tokens, (B, E+N, D).
-        prompts: (1 or B, P, D), or None for the plain layer.
-        num_extra: E, the number of leading tokens of ``x`` that stay before the prompts.
+        tokens: (B, T, D), prompts among them if any is to come out again.
+        read_only: Prompts whose outputs nobody reads, (1 or B, P, D): they are keys and values
+            only, need no query, no output projection and no MLP, and those of (1, P, D) are
+            normalised and projected once for the batch. The other tokens come out the same, as
+            nothing else reads a prompt's output.
         temperature: What divides the queries (attention shaping, GaPT), or None: a scalar, or one
             for each image (B, 1, 1, 1).
-        prompts_out: Whether the caller reads what the layer makes of its prompts. If not, the
-            prompts are keys and values only: they need no query, no output projection and no
-            MLP, and prompts of one image (1, P, D) are normalised and projected once for the
-            batch. The other tokens come out the same, as nothing else reads a prompt's output.
+        asked: The tokens ``asked[0] .. asked[1] - 1`` alone are to come out, for the last block
+            of a model of which a part is used; None is all. The others are keys and values only.
 
     Returns:
-        tuple: ``x`` (B, E+N, D), and the prompts as the layer leaves them (B, P, D), or None
-        where there are none or ``prompts_out`` is False.
+        Tensor: (B, T, D), or (B, asked[1] - asked[0], D).
     """
-    if prompts is None:
-        return _run(layer, x, temperature), None
-    if not prompts_out:
-        return _run(layer, x, temperature, prompts.to(x.dtype)), None
-    tokens = _run(layer, insert_prompts(x, prompts, num_extra), temperature)
-    return take_out_prompts(tokens, prompts.size(1), num_extra)
-
-
-def _run(layer, tokens, temperature=None, read_only=None) -> Tensor:
-    """The layer's forward pass, with a temperature and key/value-only tokens if any."""
+    normed = layer.ln1(tokens)
     if read_only is not None:
-        read_only = layer.ln1(read_only)
-    tokens = tokens + attend(layer.attn, layer.ln1(tokens), temperature, read_only)
+        read_only = layer.ln1(read_only.to(tokens.dtype))
+    out = attend(layer.attn, normed, temperature, read_only, asked)
+    if asked is not None:
+        tokens = tokens[:, asked[0] : asked[1]]
+    tokens = tokens + out
     return layer.ffn(layer.ln2(tokens), identity=tokens)
 
 
-def attend(attn, tokens: Tensor, temperature=None, read_only: Optional[Tensor] = None) -> Tensor:
+def attend(
+    attn,
+    tokens: Tensor,
+    temperature: Optional[Tensor] = None,
+    read_only: Optional[Tensor] = None,
+    asked: Optional[Tuple[int, int]] = None,
+) -> Tensor:
     """softmax(q k^T / sqrt(d_head) / temperature) v, projected; on normalised tokens.
 
     Args:
         attn: mmpretrain's ``MultiheadAttention``.
-        tokens: (B, T, D), the tokens that ask, and are read.
+        tokens: (B, T, D), the tokens that are read, and ask.
         temperature: Scalar, (B, 1, 1, 1), or None (1).
         read_only: (1 or B, P, D), tokens that are only read, or None.
+        asked: First and last but one of the tokens that ask; None is all.
+
+    Returns:
+        Tensor: (B, T, D), or (B, asked[1] - asked[0], D).
     """
-    batch, length, width = tokens.shape
-    q, k, v = split_heads(attn, attn.qkv(tokens), 3)  # each (B, H, T, d)
+    if asked is None:
+        q, k, v = split_heads(attn, attn.qkv(tokens), 3)  # each (B, H, T, d)
+    else:
+        (q,) = project(attn, tokens[:, asked[0] : asked[1]], 0, 1)
+        k, v = project(attn, tokens, 1, 3)
     if read_only is not None:
-        # The rows of the packed projection are W_q, W_k, W_v.
-        bias = None if attn.qkv.bias is None else attn.qkv.bias[width:]
-        kv = F.linear(read_only, attn.qkv.weight[width:], bias)  # (1 or B, P, 2D)
-        k_prompts, v_prompts = split_heads(attn, kv, 2)
+        batch = tokens.size(0)
+        k_prompts, v_prompts = project(attn, read_only, 1, 3)
         k = torch.cat((k_prompts.expand(batch, -1, -1, -1), k), dim=2)  # (B, H, P+T, d)
         v = torch.cat((v_prompts.expand(batch, -1, -1, -1), v), dim=2)
     if temperature is not None:
         q = q / temperature.to(q.dtype)
     dropout = attn.attn_drop if attn.training else 0.0
     out = attn.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-    out = attn.proj(out.transpose(1, 2).reshape(batch, length, width))
+    out = attn.proj(out.transpose(1, 2).flatten(2))
     return attn.out_drop(attn.gamma1(attn.proj_drop(out)))
+
+
+def project(attn, tokens: Tensor, first: int, end: int) -> Tuple[Tensor, ...]:
+    """Parts ``first .. end - 1`` of queries (0), keys (1), values (2) of tokens (B, T, D)."""
+    # The rows of the packed projection are W_q, W_k, W_v.
+    rows = slice(first * attn.embed_dims, end * attn.embed_dims)
+    bias = None if attn.qkv.bias is None else attn.qkv.bias[rows]
+    return split_heads(attn, F.linear(tokens, attn.qkv.weight[rows], bias), end - first)
 
 
 def split_heads(attn, packed: Tensor, parts: int) -> Tuple[Tensor, ...]:

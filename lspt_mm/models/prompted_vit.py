@@ -15,6 +15,7 @@ from lspt_mm.models.block import run_block
 from lspt_mm.models.checks import check_arch, check_bool, check_int, check_out_indices, check_size
 from lspt_mm.models.prompters.base import Prompter
 from lspt_mm.models.short_attention import attention
+from lspt_mm.models.tokens import Tokens
 from lspt_mm.models.tuning import apply_tune, check_tune, train_tuned_only
 from lspt_mm.registry import MODELS, PROMPTERS
 
@@ -255,12 +256,13 @@ class PromptedViT(VisionTransformer):
     def forward_with(self, img: Tensor, prompter: Optional[Prompter]) -> Tuple[Tensor, ...]:
         """:meth:`forward` with another prompter than the model's own, or none."""
         outs = []
+        last = max(self.out_indices) + 1
 
-        def collect(step: BlockStep) -> None:
-            if step.number - 1 in self.out_indices:
-                outs.append(self._output(step))
+        def collect(number, before, prompts, after, hw) -> None:
+            if number - 1 in self.out_indices:
+                outs.append(self._output(number, after, hw, cut=number == last))
 
-        self._unroll(img, collect, prompter)
+        self._unroll(img, collect, prompter, last)
         return tuple(outs)
 
     def unroll(
@@ -274,45 +276,65 @@ class PromptedViT(VisionTransformer):
             InputError: In eval mode, if the ViT is random although ``pretrained`` names weights,
                 or a checkpoint was loaded that lacks them.
         """
-        self._unroll(img, visit, self.prompter if prompted else None)
 
-    def _unroll(self, img: Tensor, visit, prompter: Optional[Prompter]) -> None:
-        if self.weights_from is None and not self.training:
-            if self._weights_lacking:
-                raise InputError(
-                    'the checkpoint that was loaded lacks the weights of the ViT, which is random: '
-                    'load its weights first (pretrained= and init_weights()), or a checkpoint that '
-                    'holds or names them'
-                )
-            if self.pretrained is not None:
-                raise InputError(
-                    f'pretrained={self.pretrained!r} has not been read, the ViT is random: call '
-                    'init_weights(), or load a checkpoint (to run on a random ViT on purpose: '
-                    'pretrained=None)'
-                )
+        def show(number, before, prompts, after, hw) -> None:
+            visit(BlockStep(number, before.plain, prompts, after.plain, after.prompts, hw))
+
+        self._unroll(img, show, self.prompter if prompted else None)
+
+    def _unroll(
+        self, img: Tensor, visit, prompter: Optional[Prompter], last: Optional[int] = None
+    ) -> None:
+        """Run the blocks, calling ``visit(number, before, prompts, after, hw)`` after each.
+
+        ``before`` and ``after`` are :class:`Tokens`. ``last`` is the block to stop after, from
+        which only what ``out_type`` reads comes out; None is all of all blocks.
+        """
+        self._check_weights()
         x, hw = self._embed(img)
+        tokens = Tokens(x, self.num_prefix_tokens)
         start = self.num_layers + 1 if prompter is None else prompter.start_block
         prompts, state, temperature = None, None, None
-        for number, layer in enumerate(self.layers, 1):
+        for number, layer in enumerate(self.layers[:last], 1):
             if number == start:
-                prompts, state = prompter.first(x[:, self.num_prefix_tokens :])
+                prompts, state = prompter.first(tokens.patches)
             if number >= start:
                 temperature = prompter.temperature(number)
-            x_in = x
-            read = self._read_out(number, prompter)
-            x, prompts_out = self._block(layer, x_in, prompts, temperature, read)
-            visit(BlockStep(number, x_in, prompts, x, prompts_out, hw))
-            if start <= number < self.num_layers:
-                patches = x[:, self.num_prefix_tokens :]
-                prompts, state = prompter.next(number, prompts, prompts_out, patches, state)
+            carried = self._reads_prompts(number, prompter)
+            before = tokens.with_prompts(prompts if carried else None)
+            asked = self._asked(number, before) if number == last else None
+            read_only = None if carried else prompts
+            row = self._block(layer, before.row, read_only, temperature, asked)
+            tokens = Tokens(row, before.num_extra, before.num_prompts)
+            visit(number, before, prompts, tokens, hw)
+            if start <= number < (last or self.num_layers):
+                prompts, state = prompter.next(
+                    number, prompts, tokens.prompts, tokens.patches, state
+                )
 
-    def _block(self, layer, x, prompts, temperature, prompts_out):
-        args = (layer, x, prompts, self.num_prefix_tokens, temperature, prompts_out)
+    def _check_weights(self) -> None:
+        """Raise InputError in eval mode, if the ViT is random without being meant to be."""
+        if self.weights_from is not None or self.training:
+            return
+        if self._weights_lacking:
+            raise InputError(
+                'the checkpoint that was loaded lacks the weights of the ViT, which is random: '
+                'load its weights first (pretrained= and init_weights()), or a checkpoint that '
+                'holds or names them'
+            )
+        if self.pretrained is not None:
+            raise InputError(
+                f'pretrained={self.pretrained!r} has not been read, the ViT is random: call '
+                'init_weights(), or load a checkpoint (to run on a random ViT on purpose: '
+                'pretrained=None)'
+            )
+
+    def _block(self, *args):
         if self.with_cp and self.training:
             return checkpoint(run_block, *args, use_reentrant=False)
         return run_block(*args)
 
-    def _read_out(self, number: int, prompter: Optional[Prompter]) -> bool:
+    def _reads_prompts(self, number: int, prompter: Optional[Prompter]) -> bool:
         """Whether anyone reads what block ``number`` makes of its prompts."""
         if prompter is None:
             return False
@@ -338,25 +360,45 @@ class PromptedViT(VisionTransformer):
             x = cat((cls, registers, patches), dim=1)
         return self.pre_norm(self.drop_after_pos(x)), hw
 
-    def _output(self, step: BlockStep) -> Tensor:
-        final = self.final_norm and step.number == self.num_layers
-        if self.out_type not in self.POOLED:
-            x = step.x_out
-            if self.num_registers:
-                patches = x[:, self.num_prefix_tokens :]
-                x = cat((x[:, : self.num_extra_tokens], patches), dim=1)
-            return self._format_output(self.ln1(x) if final else x, step.hw)
-        tokens, prompts = step.x_out[:, self.num_prefix_tokens :], step.prompts_out
+    def _asked(self, number: int, tokens: Tokens) -> Optional[Tuple[int, int]]:
+        """First and last but one of block ``number``'s tokens that are read; None is all."""
+        patches = tokens.num_extra + tokens.num_prompts
+        if self.out_type == 'raw':
+            return None
+        if self.out_type == 'cls_token':
+            return 0, 1
         if self.out_type == 'avg_prompts':
-            if prompts is None:
+            if not tokens.num_prompts:
                 raise InputError(
-                    f"out_type='avg_prompts': block {step.number} has no prompts (they enter at "
-                    f'block {self.prompter.start_block}, and a method may end them again); take '
-                    'the block out of out_indices or choose another out_type'
+                    f"out_type='avg_prompts': block {number} has no prompts (they enter at block "
+                    f'{self.prompter.start_block}, and a method may end them again); take the '
+                    'block out of out_indices or choose another out_type'
                 )
-            tokens = prompts
-        elif self.out_type == 'avg_tokens' and prompts is not None:
+            return tokens.num_extra, patches
+        if self.out_type == 'avg_tokens':
             # Before prompts enter, and without any, the mean is that of the patches.
-            tokens = cat((prompts, tokens), dim=1)
-        pooled = tokens.mean(dim=1)  # (B, D)
-        return self.ln1(pooled) if final else pooled
+            return tokens.num_extra, tokens.row.size(1)
+        return patches, tokens.row.size(1)
+
+    def _output(self, number: int, tokens: Tokens, hw: Tuple[int, int], cut: bool) -> Tensor:
+        """``out_type`` of a block's tokens; ``cut``: those of them that are read, alone."""
+        if self.out_type == 'raw':
+            x = tokens.plain
+            if self.num_registers:
+                x = cat((x[:, : self.num_extra_tokens], tokens.patches), dim=1)
+        elif cut:
+            x = tokens.row
+        else:
+            first, end = self._asked(number, tokens)
+            x = tokens.row[:, first:end]
+        norm = self.ln1 if self.final_norm and number == self.num_layers else nn.Identity()
+        if self.out_type in self.POOLED:
+            return norm(x.mean(dim=1))  # (B, D)
+        x = norm(x)
+        if self.out_type == 'cls_token':
+            return x[:, 0]
+        if self.out_type == 'featmap':
+            return x.transpose(1, 2).unflatten(2, hw)  # (B, D, h, w)
+        if self.out_type == 'avg_featmap':
+            return self.ln2(x.mean(dim=1))
+        return x

@@ -5,7 +5,8 @@ import torch
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from vit_oracles import block, randomize
 
-from lspt_mm.models.block import insert_prompts, run_block, take_out_prompts
+from lspt_mm.models.block import run_block
+from lspt_mm.models.tokens import Tokens
 
 B, P, N, D, H = 2, 3, 5, 16, 4
 LAYERS = {
@@ -33,6 +34,15 @@ def scalar(value):
     return None if value is None else torch.tensor(value, dtype=torch.float64, requires_grad=True)
 
 
+def run(module, x, prompts, extra, temperature, prompts_out, asked=None):
+    """x (B, extra + N, D) and the prompts as they leave the block, or None."""
+    if prompts is None or not prompts_out:
+        return run_block(module, x, prompts, temperature, asked), None
+    row = Tokens(x, extra).with_prompts(prompts).row
+    out = Tokens(run_block(module, row, None, temperature), extra, prompts.size(1))
+    return out.plain, out.prompts
+
+
 @pytest.mark.parametrize('temperature', TEMPERATURES)
 @pytest.mark.parametrize('extra', [0, 1, 3])
 @pytest.mark.parametrize('images', [1, B])
@@ -40,7 +50,7 @@ def scalar(value):
 def test_equals_literal_block(name, images, extra, temperature):
     module = layer(**LAYERS[name])
     x, prompts = tokens(B, extra + N, D), tokens(images, P, D, seed=1)
-    got, got_prompts = run_block(module, x, prompts, extra, scalar(temperature))
+    got, got_prompts = run(module, x, prompts, extra, scalar(temperature), True)
     all_tokens = torch.cat((x[:, :extra], prompts.expand(B, -1, -1), x[:, extra:]), 1)
     want = block(dict(module.named_parameters()), '', all_tokens, H, temperature or 1.0)
     want_x = torch.cat((want[:, :extra], want[:, extra + P :]), 1)
@@ -59,7 +69,7 @@ def test_read_only_prompts_change_nothing_for_x(name, images, extra, temperature
         x = tokens(B, extra + N, D).requires_grad_()
         prompts = tokens(images, P, D, seed=1).requires_grad_()
         tau = scalar(temperature)
-        out, left = run_block(module, x, prompts, extra, tau, prompts_out)
+        out, left = run(module, x, prompts, extra, tau, prompts_out)
         assert (left is None) == (not prompts_out)
         leaves = [x, prompts, *module.parameters()] + ([] if tau is None else [tau])
         results.append([out, *torch.autograd.grad((out * out.detach().cos()).sum(), leaves)])
@@ -70,8 +80,7 @@ def test_read_only_prompts_change_nothing_for_x(name, images, extra, temperature
 @pytest.mark.parametrize('temperature', TEMPERATURES)
 def test_no_prompts(temperature):
     module, x = layer(), tokens(B, 1 + N, D)
-    out, left = run_block(module, x, temperature=scalar(temperature))
-    assert left is None
+    out = run_block(module, x, temperature=scalar(temperature))
     want = block(dict(module.named_parameters()), '', x, H, temperature or 1.0)
     torch.testing.assert_close(out, want, rtol=1e-10, atol=1e-10)
 
@@ -82,13 +91,52 @@ def test_noise_of_a_block_in_training_is_applied(prompts_out):
     for kwargs in ({'drop_path_rate': 0.5}, {'drop_rate': 0.5}, {'attn_drop_rate': 0.5}):
         module = layer(**kwargs).train()
         x, prompts = tokens(8, 1 + N, D), tokens(1, P, D)
-        a, b = (run_block(module, x, prompts, 1, None, prompts_out)[0] for _ in range(2))
+        a, b = (run(module, x, prompts, 1, None, prompts_out)[0] for _ in range(2))
         assert not torch.equal(a, b), kwargs
 
 
+@pytest.mark.parametrize('asked', [(0, 1), (1, 1 + N), (2, 4), (0, 1 + N), (3, 3)], ids=str)
+@pytest.mark.parametrize('prompts', [None, 1, B])
+@pytest.mark.parametrize('name', LAYERS)
+def test_what_is_asked_for_is_what_all_of_it_has_there(name, prompts, asked):
+    results = []
+    for cut in (False, True):
+        module = layer(**LAYERS[name])
+        x, tau = tokens(B, 1 + N, D).requires_grad_(), scalar(0.7)
+        read_only = None if prompts is None else tokens(prompts, P, D, seed=1).requires_grad_()
+        out = run_block(module, x, read_only, tau, asked if cut else None)
+        out = out if cut else out[:, asked[0] : asked[1]]
+        leaves = [x, tau, *module.parameters()] + ([] if read_only is None else [read_only])
+        results.append([out, *torch.autograd.grad((out * out.detach().cos()).sum(), leaves)])
+    for whole, part in zip(*results, strict=True):
+        torch.testing.assert_close(part, whole, rtol=1e-10, atol=1e-10)
+
+
+# ---- tokens -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('images', [1, B])
 @pytest.mark.parametrize('extra', [0, 1, 4])
-def test_insert_and_take_out_are_inverse(extra):
-    x, prompts = tokens(B, extra + N, D), tokens(1, P, D)
-    got, got_prompts = take_out_prompts(insert_prompts(x, prompts, extra), P, extra)
-    assert torch.equal(got, x)
-    assert torch.equal(got_prompts, prompts.expand(B, -1, -1))
+def test_prompts_are_put_in_behind_the_leading_tokens_and_taken_out_again(extra, images):
+    x, prompts, others = tokens(B, extra + N, D), tokens(images, P, D), tokens(B, 2, D, seed=1)
+    plain = Tokens(x, extra)
+    assert plain.prompts is None and plain.plain is x and plain.num_prompts == 0
+    inside = plain.with_prompts(prompts)
+    want = torch.cat((x[:, :extra], prompts.expand(B, -1, -1), x[:, extra:]), 1)
+    assert torch.equal(inside.row, want)
+    for one in (inside, Tokens(want, extra, P)):
+        assert torch.equal(one.prompts, prompts.expand(B, -1, -1))
+        assert torch.equal(one.extra, x[:, :extra])
+        assert torch.equal(one.patches, x[:, extra:])
+        assert torch.equal(one.plain, x)
+        replaced = one.with_prompts(others)
+        assert torch.equal(replaced.prompts, others) and torch.equal(replaced.plain, x)
+        assert torch.equal(one.with_prompts(None).row, x)
+        assert one.with_prompts(None).num_prompts == 0
+
+
+def test_the_same_prompts_put_in_again_copy_nothing():
+    one = Tokens(tokens(B, 1 + P + N, D), 1, P)
+    assert one.with_prompts(one.prompts) is one
+    none = Tokens(tokens(B, 1 + N, D), 1)
+    assert none.with_prompts(None) is none
