@@ -3,20 +3,26 @@
 Shapes: B images, T tokens, P prompts that are only read, D width, H heads of width d.
 """
 
-from typing import Optional, Tuple
+import functools
+from typing import Optional, Tuple, Union
 
 import torch
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+#: Prompts that are only read, (1 or B, P, D); or what :func:`keys_and_values` made of them.
+ReadOnly = Union[Tensor, Tuple[Tensor, Tensor], None]
 
 
 def run_block(
     layer: TransformerEncoderLayer,
     tokens: Tensor,
-    read_only: Optional[Tensor] = None,
+    read_only: ReadOnly = None,
     temperature: Optional[Tensor] = None,
     asked: Optional[Tuple[int, int]] = None,
+    keep_attention: bool = False,
 ) -> Tensor:
     """Run one encoder layer.
 
@@ -31,55 +37,100 @@ def run_block(
             for each image (B, 1, 1, 1).
         asked: The tokens ``asked[0] .. asked[1] - 1`` alone are to come out, for the last block
             of a model of which a part is used; None is all. The others are keys and values only.
+        keep_attention: Keep queries, keys, values and the heads' outputs for the backward pass,
+            and compute all behind them there again (5 D numbers a token instead of 10 D, for a
+            fifth of the products of a frozen layer's step).
 
     Returns:
         Tensor: (B, T, D), or (B, asked[1] - asked[0], D).
     """
-    normed = layer.ln1(tokens)
-    if read_only is not None:
-        read_only = layer.ln1(read_only.to(tokens.dtype))
-    out = attend(layer.attn, normed, temperature, read_only, asked)
+    heads = attend(layer.attn, layer.ln1, tokens, read_only, temperature, asked)
     if asked is not None:
         tokens = tokens[:, asked[0] : asked[1]]
-    tokens = tokens + out
+    if keep_attention:
+        return checkpoint(behind_attention, layer, tokens, heads, use_reentrant=False)
+    return behind_attention(layer, tokens, heads)
+
+
+@functools.cache
+def compiled_block():
+    """:func:`run_block` by ``torch.compile``, one for all models of the process."""
+    return torch.compile(run_block)
+
+
+def behind_attention(layer: TransformerEncoderLayer, tokens: Tensor, heads: Tensor) -> Tensor:
+    """The layer from the heads' outputs (B, T, D) on: projection, residual, MLP."""
+    attn = layer.attn
+    tokens = tokens + attn.out_drop(attn.gamma1(attn.proj_drop(attn.proj(heads))))
     return layer.ffn(layer.ln2(tokens), identity=tokens)
 
 
 def attend(
     attn,
+    norm: nn.Module,
     tokens: Tensor,
+    read_only: ReadOnly = None,
     temperature: Optional[Tensor] = None,
-    read_only: Optional[Tensor] = None,
     asked: Optional[Tuple[int, int]] = None,
 ) -> Tensor:
-    """softmax(q k^T / sqrt(d_head) / temperature) v, projected; on normalised tokens.
+    """softmax(q k^T / sqrt(d) / temperature) v of all heads, side by side and not yet projected.
 
     Args:
         attn: mmpretrain's ``MultiheadAttention``.
+        norm: What all tokens pass first.
         tokens: (B, T, D), the tokens that are read, and ask.
-        temperature: Scalar, (B, 1, 1, 1), or None (1).
-        read_only: (1 or B, P, D), tokens that are only read, or None.
-        asked: First and last but one of the tokens that ask; None is all.
+        read_only, temperature, asked: As for :func:`run_block`.
 
     Returns:
         Tensor: (B, T, D), or (B, asked[1] - asked[0], D).
     """
-    if asked is None:
-        q, k, v = split_heads(attn, attn.qkv(tokens), 3)  # each (B, H, T, d)
+    normed = norm(tokens)
+    if asked is None and temperature is None:
+        q, k, v = split_heads(attn, attn.qkv(normed), 3)  # each (B, H, T, d)
     else:
-        (q,) = project(attn, tokens[:, asked[0] : asked[1]], 0, 1)
-        k, v = project(attn, tokens, 1, 3)
+        # Apart, so that keys and values do not keep the undivided queries in memory.
+        asking = normed if asked is None else normed[:, asked[0] : asked[1]]
+        (q,) = project(attn, asking, 0, 1)
+        k, v = project(attn, normed, 1, 3)
     if read_only is not None:
+        if isinstance(read_only, Tensor):
+            read_only = keys_and_values(attn, norm, read_only.to(tokens.dtype))
         batch = tokens.size(0)
-        k_prompts, v_prompts = project(attn, read_only, 1, 3)
-        k = torch.cat((k_prompts.expand(batch, -1, -1, -1), k), dim=2)  # (B, H, P+T, d)
-        v = torch.cat((v_prompts.expand(batch, -1, -1, -1), v), dim=2)
+        k, v = (
+            torch.cat((of_prompts.expand(batch, -1, -1, -1), own), dim=2)  # (B, H, P+T, d)
+            for of_prompts, own in zip(read_only, (k, v), strict=True)
+        )
     if temperature is not None:
-        q = q / temperature.to(q.dtype)
+        q = Divide.apply(q, temperature)
     dropout = attn.attn_drop if attn.training else 0.0
     out = attn.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-    out = attn.proj(out.transpose(1, 2).flatten(2))
-    return attn.out_drop(attn.gamma1(attn.proj_drop(out)))
+    return out.transpose(1, 2).flatten(2)
+
+
+def keys_and_values(attn, norm: nn.Module, prompts: Tensor) -> Tuple[Tensor, ...]:
+    """Keys and values (1 or B, H, P, d) of prompts (1 or B, P, D)."""
+    return project(attn, norm(prompts), 1, 3)
+
+
+class Divide(torch.autograd.Function):
+    """Queries by a temperature, a scalar or (B, 1, 1, 1); keeps the quotient alone for backward.
+
+    Attention keeps that anyway; the gradient of the temperature does not need the queries again.
+    """
+
+    @staticmethod
+    def forward(ctx, q: Tensor, temperature: Tensor) -> Tensor:  # noqa: D102
+        out = q / temperature.to(q.dtype)
+        ctx.save_for_backward(out, temperature)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: D102
+        out, temperature = ctx.saved_tensors
+        grad_q = grad / temperature.to(grad.dtype)
+        # d(q / t) / dt = -q / t^2 = -out / t, summed in the temperature's own precision.
+        whole = (grad_q * out).to(temperature.dtype)
+        return grad_q, -whole.sum_to_size(temperature.shape)
 
 
 def project(attn, tokens: Tensor, first: int, end: int) -> Tuple[Tensor, ...]:

@@ -4,15 +4,16 @@ from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
-from torch import Tensor, cat, equal, nn, zeros
+from torch import Tensor, cat, equal, get_autocast_dtype, is_autocast_enabled, nn, zeros
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from lspt_mm.checkpoints import load_backbone
 from lspt_mm.checkpoints.prompts import UNKNOWN, bring_in_base
 from lspt_mm.errors import InputError
-from lspt_mm.models.block import run_block
+from lspt_mm.models.block import ReadOnly, compiled_block, keys_and_values, run_block
 from lspt_mm.models.checks import check_arch, check_bool, check_int, check_out_indices, check_size
+from lspt_mm.models.key_value_cache import KeyValueCache
 from lspt_mm.models.prompters.base import Prompter
 from lspt_mm.models.short_attention import attention
 from lspt_mm.models.tokens import Tokens
@@ -54,7 +55,11 @@ class PromptedViT(VisionTransformer):
             timm, mmpretrain, JAX), with ``#sha256=...`` behind it if it is to be checked, or
             ``timm:NAME``; read by ``init_weights()``. Position embeddings are resized to the grid
             of ``img_size``. ``init_cfg=dict(type='Pretrained', checkpoint=...)`` means the same.
-        with_cp (bool): Recompute each block in the backward pass (activation checkpointing).
+        with_cp (bool | str): Activation checkpointing: ``True`` keeps what enters a block and runs
+            the block again in the backward pass; ``'selective'`` keeps queries, keys, values and
+            attention as well, and runs projection and MLP again.
+        compile_blocks (bool): Run the blocks by ``torch.compile``: one graph for all blocks of the
+            same shapes. The first steps take minutes.
         tune (str): What is trained: 'prompts' (with ``prompter=None``: nothing), 'nothing',
             'bias', 'prompts+bias', 'partial-K' (the last K blocks) or 'full'. Whatever has
             nothing to train stays in eval mode.
@@ -100,7 +105,8 @@ class PromptedViT(VisionTransformer):
         *,
         prompter: Optional[dict] = None,
         pretrained: Optional[str] = None,
-        with_cp: bool = False,
+        with_cp: Union[bool, str] = False,
+        compile_blocks: bool = False,
         tune: str = 'prompts',
         out_indices: Union[int, Sequence[int]] = -1,
         out_type: str = 'cls_token',
@@ -114,8 +120,10 @@ class PromptedViT(VisionTransformer):
         if 'frozen_stages' in kwargs:
             raise ValueError("frozen_stages: not used here; say tune='nothing' or tune='partial-K'")
         check_int('num_registers', num_registers, 0)
-        for name, value in dict(with_cp=with_cp, final_norm=final_norm).items():
+        for name, value in dict(final_norm=final_norm, compile_blocks=compile_blocks).items():
             check_bool(name, value)
+        if with_cp != 'selective' and not isinstance(with_cp, bool):
+            raise ValueError(f"with_cp={with_cp!r}: expected True, False or 'selective'")
         if 'with_cls_token' in kwargs:
             check_bool('with_cls_token', kwargs['with_cls_token'])
         for name in ('img_size', 'patch_size'):
@@ -145,6 +153,8 @@ class PromptedViT(VisionTransformer):
         self.prompts_loaded = False
         self._weights_lacking = False
         self.with_cp = with_cp
+        self.compile_blocks = compile_blocks
+        self._keys_values = KeyValueCache()
         self.prompter = None if prompter is None else self.build_prompter(prompter)
         self.prompter_cfg = prompter and {**prompter, 'type': type(self.prompter).__name__}
         trained = tune if prompter is None else 'a prompter'
@@ -161,6 +171,10 @@ class PromptedViT(VisionTransformer):
                 'none before'
             )
         for layer in self.layers:
+            for drop in (layer.attn.out_drop, layer.ffn.dropout_layer):
+                if hasattr(drop, 'drop_prob'):
+                    # NumPy's numbers, as mmpretrain has them, break graphs of torch.compile.
+                    drop.drop_prob = float(drop.drop_prob)
             if layer.attn.scaled_dot_product_attention is F.scaled_dot_product_attention:
                 layer.attn.scaled_dot_product_attention = attention
         self.tune = tune
@@ -212,6 +226,7 @@ class PromptedViT(VisionTransformer):
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         # Called for every way of loading, mmengine's own included.
+        self._keys_values.clear()
         base = bring_in_base(self, state_dict, prefix)
         unchanged = self.weights_from is not None and self._is_frozen_part_of(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
@@ -227,6 +242,10 @@ class PromptedViT(VisionTransformer):
             self.weights_from, self.altered = base
         self._weights_lacking = self.weights_from is None
 
+    def _apply(self, *args, **kwargs):
+        self._keys_values.clear()
+        return super()._apply(*args, **kwargs)
+
     def _is_frozen_part_of(self, state_dict, prefix: str) -> bool:
         """Whether a state dict has this very ViT, as far as it is frozen."""
         trained = {name for name, p in self.named_parameters() if p.requires_grad}
@@ -241,6 +260,7 @@ class PromptedViT(VisionTransformer):
     def train(self, mode: bool = True) -> 'PromptedViT':
         """Train mode for what is tuned; frozen parts stay in eval mode."""
         super().train(mode)
+        self._keys_values.clear()
         if mode:
             for child in self.children():
                 # Dropout beside the blocks belongs to the ViT, not to the prompter.
@@ -303,7 +323,7 @@ class PromptedViT(VisionTransformer):
             carried = self._reads_prompts(number, prompter)
             before = tokens.with_prompts(prompts if carried else None)
             asked = self._asked(number, before) if number == last else None
-            read_only = None if carried else prompts
+            read_only = None if carried else self._read_only(number, layer, prompts, prompter)
             row = self._block(layer, before.row, read_only, temperature, asked)
             tokens = Tokens(row, before.num_extra, before.num_prompts)
             visit(number, before, prompts, tokens, hw)
@@ -329,10 +349,29 @@ class PromptedViT(VisionTransformer):
                 'pretrained=None)'
             )
 
-    def _block(self, *args):
-        if self.with_cp and self.training:
-            return checkpoint(run_block, *args, use_reentrant=False)
-        return run_block(*args)
+    def _block(self, *args) -> Tensor:
+        run = compiled_block() if self.compile_blocks else run_block
+        if not (self.with_cp and self.training):
+            return run(*args)
+        if self.with_cp == 'selective':
+            return run(*args, keep_attention=True)
+        return checkpoint(run, *args, use_reentrant=False)
+
+    def _read_only(self, number: int, layer, prompts: Optional[Tensor], prompter) -> ReadOnly:
+        """Prompts of a block that only reads them; their keys and values where these are known."""
+        if prompts is None or not prompter.fixed(number) or not self._keys_values.usable(self):
+            return prompts
+        sources = [*prompter.parameters(), *prompter.buffers()]
+        sources += [*layer.ln1.parameters(), *layer.attn.qkv.parameters()]
+        device = prompts.device.type
+        precision = (prompts.dtype, is_autocast_enabled(device), get_autocast_dtype(device))
+        return self._keys_values.get(
+            prompter,
+            number,
+            sources,
+            precision,
+            lambda: keys_and_values(layer.attn, layer.ln1, prompts),
+        )
 
     def _reads_prompts(self, number: int, prompter: Optional[Prompter]) -> bool:
         """Whether anyone reads what block ``number`` makes of its prompts."""

@@ -24,7 +24,12 @@ def attention(
     if attn_mask is not None or dropout_p or not short:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, dropout_p=dropout_p)
     dtype = torch.promote_types(q.dtype, torch.float32)
-    q, k, wide_v = q.to(dtype), k.to(dtype), v.to(dtype)
+    scale = q.size(-1) ** -0.5
+    heads = q.shape[:2]
+    # The heads' strided views become whole in the same pass.
+    whole = {'dtype': dtype, 'memory_format': torch.contiguous_format}
+    wide_q, wide_k, wide_v = (x.to(**whole).flatten(0, 1) for x in (q, k, v))  # (B*H, T|S, d)
+    nothing = wide_q.new_zeros(1).expand(wide_q.size(0), wide_q.size(1), wide_k.size(1))
     with torch.autocast('cpu', enabled=False):
-        weights = (q * q.size(-1) ** -0.5) @ k.transpose(-2, -1)  # (B, H, T, S)
-        return (weights.softmax(dim=-1) @ wide_v).to(v.dtype)
+        logits = torch.baddbmm(nothing, wide_q, wide_k.transpose(1, 2), beta=0, alpha=scale)
+        return (logits.softmax(dim=-1) @ wide_v).unflatten(0, heads).to(v.dtype)

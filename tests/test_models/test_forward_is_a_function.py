@@ -73,15 +73,16 @@ def test_arguments_are_not_changed():
 # ---- activation checkpointing -----------------------------------------------------------------
 
 
+@pytest.mark.parametrize('with_cp', [True, 'selective'])
 @pytest.mark.parametrize('tune', ['prompts', 'full'])
 @pytest.mark.parametrize('out_type', ['featmap', 'avg_tokens'])
 @pytest.mark.parametrize('name', WITH_NONE)
-def test_checkpointing_changes_nothing(name, out_type, tune):
+def test_checkpointing_changes_nothing(name, out_type, tune, with_cp):
     cfg = WITH_NONE[name] and dict(WITH_NONE[name], dropout=0.2)
     kwargs = {'out_type': out_type, 'out_indices': ALL_BLOCKS, 'tune': tune, 'drop_path_rate': 0.3}
     results = [
-        gradients(build(cfg, with_cp=with_cp, **kwargs).train(), images(3))
-        for with_cp in (False, True)
+        gradients(build(cfg, with_cp=choice, **kwargs).train(), images(3))
+        for choice in (False, with_cp)
     ]
     (outs, grad_img, grads), (cp_outs, cp_grad_img, cp_grads) = results
     assert all(torch.equal(a, b) for a, b in zip(outs, cp_outs, strict=True))
@@ -137,7 +138,7 @@ def test_state_dict_round_trip(name):
 # ---- low precision ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('with_cp', [False, True])
+@pytest.mark.parametrize('with_cp', [False, True, 'selective'])
 @pytest.mark.parametrize('out_type', ['featmap', 'avg_tokens'])
 @pytest.mark.parametrize('name', WITH_NONE)
 def test_bf16_autocast(name, out_type, with_cp):

@@ -101,6 +101,14 @@ class Prompter(nn.Module):
         """
         return True
 
+    def fixed(self, l: int) -> bool:
+        """Whether, in eval mode, the prompts entering block l are the same for all images.
+
+        Where they are and block l is the last to read them (``reads_output(l)`` is False), the
+        backbone keeps their keys and values from call to call.
+        """
+        return False
+
     def drop(self, prompts: Tensor) -> Tensor:
         """Dropout on inserted prompts; one mask for the batch where they are (1, P, D)."""
         return F.dropout(prompts, self.dropout, self.training)

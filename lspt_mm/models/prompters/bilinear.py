@@ -152,6 +152,10 @@ class BilinearPrompt(Prompter):
         """Shallow prompts are carried on, deep ones discarded."""
         return not self.deep
 
+    def fixed(self, l: int) -> bool:
+        """Deep blocks have prompts of their own."""
+        return self.deep or l == self.start_block
+
     def next(
         self, l: int, prompts_in: Tensor, prompts_out: Optional[Tensor], patches: Tensor, state
     ) -> Tuple[Tensor, Tensor]:

@@ -91,6 +91,10 @@ class VPT(Prompter):
         step = l - self.start_block + 1
         return self.afterwards == 'carry' and step >= self.deep_blocks
 
+    def fixed(self, l: int) -> bool:
+        """Deep blocks have prompts of their own."""
+        return l - self.start_block < self.deep_blocks
+
     def inserted(self) -> Tensor:
         """The prompts of all deep blocks as they are inserted but for dropout, (K, P, D)."""
         return self.prompts if self.projection is None else self.projection(self.prompts)

@@ -1,0 +1,97 @@
+"""Keys and values of prompts that are the same for every image, kept between calls in eval mode."""
+
+from typing import Callable, Dict, List, MutableMapping, NamedTuple, Tuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+KeysValues = Tuple[Tensor, ...]
+
+
+class _Source(NamedTuple):
+    """A tensor that went in, as it was: held, so that no other one takes its place in memory."""
+
+    tensor: Tensor
+    address: int
+    version: int
+
+    def unchanged(self, tensor: Tensor) -> bool:
+        return (
+            tensor is self.tensor
+            and tensor.data_ptr() == self.address
+            and tensor._version == self.version
+        )
+
+
+#: The sources, what else the result depends on, and the result.
+_Entry = Tuple[List[_Source], object, KeysValues]
+
+
+class KeyValueCache:
+    """Keys and values by prompter and block, and the tensors they were computed from.
+
+    An entry holds as long as the tensors are the same ones and nobody has written to them. What
+    PyTorch does not count is a write through ``tensor.data``: whoever does that (MMEngine's EMA
+    does, before it calls ``eval()``) has to :meth:`clear`; the model does so in ``train()``,
+    ``eval()``, ``to()`` and when a state dict is loaded. Copies and files of the model start empty.
+    """
+
+    def __init__(self):
+        # A prompter that is gone takes its entries with it.
+        self._entries: MutableMapping[nn.Module, Dict[int, _Entry]] = WeakKeyDictionary()
+
+    def __deepcopy__(self, memo) -> 'KeyValueCache':
+        return KeyValueCache()
+
+    def __reduce__(self):
+        return KeyValueCache, ()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._entries.clear()
+
+    @staticmethod
+    def usable(model: nn.Module) -> bool:
+        """Whether results may be kept: in eval mode, without a graph, and not while tracing."""
+        return not (
+            model.training
+            or torch.is_grad_enabled()
+            or torch.compiler.is_compiling()
+            or torch.jit.is_tracing()
+        )
+
+    def get(
+        self,
+        prompter: nn.Module,
+        block: int,
+        sources: List[Tensor],
+        precision: object,
+        make: Callable[[], KeysValues],
+    ) -> KeysValues:
+        """The entry of a prompter's block if it still holds, or what ``make`` gives now.
+
+        Args:
+            prompter: Whose prompts they are.
+            block: The block's number.
+            sources: All tensors that the result follows from.
+            precision: What else it depends on (types, autocast); compared by ``==``.
+            make: Computes the result.
+        """
+        if any(tensor.is_inference() for tensor in sources):  # these do not count their versions
+            return make()
+        # Looked up once: another thread may replace the entry meanwhile.
+        known = self._entries.get(prompter, {}).get(block)
+        if known is not None:
+            held, known_precision, result = known
+            if (
+                known_precision == precision
+                and len(held) == len(sources)
+                and all(one.unchanged(t) for one, t in zip(held, sources, strict=True))
+            ):
+                return result
+        # Before the result is made: what is written meanwhile must not count as known.
+        held = [_Source(t, t.data_ptr(), t._version) for t in sources]
+        result = make()
+        self._entries.setdefault(prompter, {})[block] = (held, precision, result)
+        return result
