@@ -11,6 +11,7 @@ from mmengine.runner import find_latest_checkpoint
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.engine.amp import turn_on_amp
+from lspt_mm.engine.faster import turn_on_channels_last, turn_on_compile
 from lspt_mm.engine.launch import (
     add_common_arguments,
     build_runner,
@@ -35,6 +36,14 @@ def parse_args() -> argparse.Namespace:
         help='mixed precision: bfloat16 on CPUs and GPUs that have it, else float16',
     )  # fmt: skip
     parser.add_argument(
+        '--compile', action='store_true',
+        help="compile the ViT's blocks; the first steps take minutes",
+    )  # fmt: skip
+    parser.add_argument(
+        '--channels-last', action='store_true',
+        help="lay out the head's convolutions with channels last",
+    )  # fmt: skip
+    parser.add_argument(
         '--checkpoint', choices=('full', 'prompts'),
         help="what checkpoints hold: everything, or all but the frozen ViT (the config's content)",
     )  # fmt: skip
@@ -52,6 +61,10 @@ def apply_options(cfg, args: argparse.Namespace) -> None:
     """Write the options of training into the config."""
     if args.amp:
         turn_on_amp(cfg)
+    if args.compile:
+        turn_on_compile(cfg)
+    if args.channels_last:
+        turn_on_channels_last(cfg)
     if args.checkpoint:
         hook = cfg.setdefault('default_hooks', {}).setdefault('checkpoint', {})
         hook.update(type='lspt_mm.PromptCheckpointHook', content=args.checkpoint)

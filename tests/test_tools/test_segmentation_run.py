@@ -268,6 +268,23 @@ def test_data_root_pretrained_amp_and_seed_from_the_command_line(mini, tmp_path)
     assert state['decode_head.conv_seg.weight'].dtype == torch.float32
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which('g++') is None, reason='no C++ compiler')
+def test_compile_and_channels_last_change_no_result(mini, tmp_path):
+    options = ['--cfg-options', 'train_cfg.max_iters=2', 'model.decode_head.dropout_ratio=0']
+    weights = []
+    for name, faster in (('plain', []), ('faster', ['--compile', '--channels-last'])):
+        run = run_tool(
+            'train.py', mini / 'mini_seg.py', '--work-dir', name, '--seed', 3, *faster, *options,
+            cwd=tmp_path,
+        )  # fmt: skip
+        ok(run)
+        weights.append(load(tmp_path / name / 'iter_2.pth')['state_dict'])
+    plain, faster = weights
+    for key, value in plain.items():
+        torch.testing.assert_close(faster[key], value, rtol=1e-3, atol=1e-3, msg=key)
+
+
 def test_random_backbone_runs_and_says_so(mini, tmp_path):
     run = run_tool(
         'train.py', mini / 'mini_seg.py', '--random-backbone', '--work-dir', 'w', '--cfg-options',
