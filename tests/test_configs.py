@@ -3,10 +3,13 @@
 import json
 
 import pytest
+import torch
 from miniatures import CONFIGS, once, run_tool
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 
 import lspt_mm.models  # noqa: F401  (registers the methods)
+from lspt_mm.analysis.costs import count_flops
 from lspt_mm.registry import PROMPTERS
 
 NAMES = sorted(
@@ -136,6 +139,7 @@ TUNED_VITS = {
 FAMILIES = {
     'ade20k/{}_upernet_ade20k': PAPER,
     'ade20k/{}_setr-pup_ade20k': 'ade20k/lspt_setr-pup_ade20k',
+    'ade20k/{}_segformer_ade20k': 'ade20k/lspt_segformer_ade20k',
     'camvid/{}_upernet_camvid': 'camvid/lspt_upernet_camvid',
     'demo/{}_upernet_scenes': 'demo/lspt_upernet_scenes',
 }
@@ -157,7 +161,7 @@ def test_every_method_has_its_configs():
     assert {p.type for p in prompters if p} == set(PROMPTERS.module_dict)
 
 
-@pytest.mark.parametrize('head', ['upernet', 'setr-pup'])
+@pytest.mark.parametrize('head', ['upernet', 'setr-pup', 'segformer'])
 @pytest.mark.parametrize('method', METHODS)
 def test_trainable_parameters_of_the_methods(method, head, reports):
     counts = reports[f'ade20k/{method}_{head}_ade20k']['counts']
@@ -184,6 +188,34 @@ def test_facts_of_setr_pup():
         100, 10.0, 16
     )  # fmt: skip
     assert cfg.optim_wrapper.optimizer.lr == 1e-3
+
+
+def head_flops(name):
+    """Products of neck and heads for one image of 512 pixels; on no device."""
+    from mmseg.registry import MODELS
+
+    model = json.loads(json.dumps(load(name).model.to_dict()).replace('SyncBN', 'BN'))
+    with torch.device('meta'), DefaultScope.overwrite_default_scope('mmseg'):
+        neck, *heads = (
+            MODELS.build(model[k]).eval() for k in ('neck', 'decode_head', 'auxiliary_head')
+        )
+        maps = [torch.empty(1, 768, 32, 32) for _ in range(4)]
+
+    def run():
+        pyramid = neck(maps)
+        return [head(pyramid) for head in heads]
+
+    return sum(count_flops(run).values())
+
+
+def test_the_light_head_is_a_fraction_of_upernet():
+    upernet, light = head_flops(PAPER), head_flops('ade20k/lspt_segformer_ade20k')
+    # 1x1 to 256 and 3x3 at four scales; 1x1 at four scales, joined, classified; auxiliary head.
+    lateral, scales = 4 * 768 * 256 * 32**2, [128**2, 64**2, 32**2, 16**2]
+    joined = (4 * 256 * 256 + 256 * 150) * 128**2
+    auxiliary = (9 * 256 * 256 + 256 * 150) * 32**2
+    assert light == 2 * (lateral + (9 + 1) * 256 * 256 * sum(scales) + joined + auxiliary)
+    assert light < 0.12 * upernet
 
 
 @pytest.mark.parametrize('name', [n for n in NAMES if 'mae_' not in n and n not in TUNED_VITS])
