@@ -127,10 +127,10 @@ class Divide(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tuple[Tensor, Tensor]:  # noqa: D102
         out, temperature = ctx.saved_tensors
-        grad_q = grad / temperature.to(grad.dtype)
-        # d(q / t) / dt = -q / t^2 = -out / t, summed in the temperature's own precision.
-        whole = (grad_q * out).to(temperature.dtype)
-        return grad_q, -whole.sum_to_size(temperature.shape)
+        # d(q / t) / dt = -q / t^2 = -out / t, and a sum over all that one temperature divided.
+        rows = torch.linalg.vecdot(grad, out).to(temperature.dtype).unsqueeze(-1)  # (B, H, T, 1)
+        of_temperature = -(rows / temperature).sum_to_size(temperature.shape)
+        return grad / temperature.to(grad.dtype), of_temperature
 
 
 def project(attn, tokens: Tensor, first: int, end: int) -> Tuple[Tensor, ...]:

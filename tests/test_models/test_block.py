@@ -5,7 +5,7 @@ import torch
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from vit_oracles import block, randomize
 
-from lspt_mm.models.block import run_block
+from lspt_mm.models.block import Divide, run_block
 from lspt_mm.models.tokens import Tokens
 
 B, P, N, D, H = 2, 3, 5, 16, 4
@@ -140,3 +140,11 @@ def test_the_same_prompts_put_in_again_copy_nothing():
     assert one.with_prompts(one.prompts) is one
     none = Tokens(tokens(B, 1 + N, D), 1)
     assert none.with_prompts(None) is none
+
+
+@pytest.mark.parametrize('shape', [(), (1,), (B, 1, 1, 1)], ids=str)
+def test_division_by_a_temperature_by_finite_differences(shape):
+    q = tokens(B, H, N, D // H).requires_grad_()
+    temperature = (0.5 + torch.rand(shape, dtype=torch.float64)).requires_grad_()
+    assert torch.autograd.gradcheck(Divide.apply, (q, temperature))
+    assert torch.equal(Divide.apply(q, temperature), q / temperature)

@@ -214,3 +214,19 @@ def test_other_switches_add_no_parameter(switch):
     plain = LSPT(4, embed_dims=16, num_layers=3)
     other = LSPT(4, embed_dims=16, num_layers=3, **switch)
     assert count(plain) == count(other) == 3 * 4 * 16 + 8 * 16**2 + 8 * 16
+
+
+@pytest.mark.parametrize('state', ['none', 'whole', 'for-all-images'])
+@pytest.mark.parametrize('used', ['hidden', 'cell', 'both'])
+def test_gradient_in_one_piece_by_finite_differences(used, state):
+    cell = randomize(DiagonalCell(D).double())
+    _, hidden, whole = inputs()
+    gates = torch.randn(P, 4 * D, dtype=torch.float64)
+    c = {'none': None, 'whole': whole, 'for-all-images': whole[0]}[state]
+    leaves = [t.requires_grad_() for t in (gates, hidden, c) if t is not None]
+
+    def step(gates, hidden, c=None):
+        h, after = cell(gates, hidden, c)
+        return {'hidden': h, 'cell': after, 'both': (h, after)}[used]
+
+    assert torch.autograd.gradcheck(step, leaves)

@@ -76,8 +76,8 @@ class GatedPrompt(Prompter):
         self, l: int, prompts_in: Tensor, prompts_out: Tensor, patches: Tensor, state: Tensor
     ) -> Tuple[Tensor, Tensor]:
         """P_l = g_l * (block output) + (1 - g_l) * P_{l-1}."""
-        gate = state[l - self.start_block]
-        return gate * prompts_out + (1 - gate) * prompts_in, state
+        gate = state[l - self.start_block].to(prompts_out.dtype)
+        return torch.lerp(prompts_in.to(prompts_out.dtype), prompts_out, gate), state
 
     def gates(self) -> Optional[Tensor]:
         """g of the blocks start_block .. L-1, (L'-1,)."""

@@ -1,0 +1,145 @@
+"""Time, memory and counted work of benchmark cases, and the machine's own rate beside them."""
+
+import multiprocessing
+import resource
+import statistics
+import time
+from typing import Dict, List
+
+import torch
+
+from lspt_mm.analysis.benchmark_cases import PLAIN, Case, Step
+from lspt_mm.analysis.costs import count_flops
+
+
+class MatrixRate:
+    """The machine's rate in a matrix product of a ViT's MLP, (B T, D) by (D, 4 D).
+
+    Args:
+        case: Gives B, the image size, precision and device; T is taken for patches of 16.
+        width: D.
+    """
+
+    def __init__(self, case: Case, width: int = 768):
+        rows = case.batch * (case.img_size // 16) ** 2
+        dtype = torch.bfloat16 if case.dtype == 'bf16' else torch.float32
+        self.a = torch.randn(rows, width, dtype=dtype, device=case.device)
+        self.b = torch.randn(4 * width, width, dtype=dtype, device=case.device)
+        self.flops = 2 * rows * width * 4 * width
+        self.device = case.device
+
+    def __call__(self) -> float:
+        """FLOPs per second, over about a fifth of a second."""
+        repeats, elapsed = 1, 0.0
+        while elapsed < 0.2:
+            repeats *= 2
+            start = _now(self.device)
+            for _ in range(repeats):
+                torch.nn.functional.linear(self.a, self.b)
+            elapsed = _now(self.device) - start
+        return repeats * self.flops / elapsed
+
+
+def _now(device: str) -> float:
+    if device == 'cuda':
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def measure_times(cases: List[Case], rounds: int = 5, warm_up: int = 2) -> List[Dict[str, float]]:
+    """Seconds of a step of every case, and counted FLOPs.
+
+    All cases run in turn, round by round, so that a machine that slows down slows all of them.
+
+    Returns:
+        list: for every case ``seconds`` (the median of the rounds), ``fastest``, ``slowest``,
+        ``gflops`` of a step, ``rate`` (GFLOP/s of the matrix product, median of the same rounds)
+        and ``fraction`` of it reached.
+    """
+    steps: List[Step] = [case.build() for case in cases]
+    products = [(case.batch, case.img_size, case.dtype) for case in cases]
+    rates = {p: MatrixRate(case) for p, case in zip(products, cases, strict=True)}
+    for step in steps:
+        for _ in range(warm_up):
+            step()
+    # Compiled blocks cannot be counted; the same case without does the same work.
+    flops = [_flops_of(case, step) for case, step in zip(cases, steps, strict=True)]
+    seconds: List[List[float]] = [[] for _ in cases]
+    measured: Dict[tuple, List[float]] = {p: [] for p in rates}
+    for _ in range(rounds):
+        for product, rate in rates.items():
+            measured[product].append(rate())
+        for step, times in zip(steps, seconds, strict=True):
+            start = _now(step.case.device)
+            step()
+            times.append(_now(step.case.device) - start)
+    rows = []
+    for times, work, product in zip(seconds, flops, products, strict=True):
+        middle, rate = statistics.median(times), statistics.median(measured[product])
+        rows.append(
+            {
+                'seconds': middle,
+                'fastest': min(times),
+                'slowest': max(times),
+                'gflops': work / 1e9,
+                'rate': rate / 1e9,
+                'fraction': work / middle / rate,
+            }
+        )
+    return rows
+
+
+def _flops_of(case: Case, step: Step) -> int:
+    if case.compile_blocks:
+        step = Case(**{**case.settings(), 'compile_blocks': False, 'config': case.config}).build()
+        step()
+    return sum(count_flops(step).values())
+
+
+def measure_memory(case: Case, steps: int = 2) -> Dict[str, float]:
+    """Peak memory of a case's steps in bytes, in a process of its own.
+
+    Returns:
+        dict: ``peak``, and ``before`` the first step, with the model in memory. On a CPU that is
+        the whole process, Python and libraries included; on a GPU what tensors take.
+    """
+    context = multiprocessing.get_context('spawn')
+    with context.Pool(1) as pool:
+        return pool.apply(_memory, (case, steps, torch.get_num_threads()))
+
+
+def _memory(case: Case, steps: int, threads: int) -> Dict[str, float]:
+    torch.set_num_threads(threads)
+    step = case.build()
+    if case.device == 'cuda':
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    else:
+        before = resident()
+    for _ in range(steps):
+        step()
+    peak = torch.cuda.max_memory_allocated() if case.device == 'cuda' else peak_resident()
+    return {'peak': float(peak), 'before': float(before)}
+
+
+def resident() -> int:
+    """Bytes of this process in memory (Linux)."""
+    with open('/proc/self/statm') as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def peak_resident() -> int:
+    """The most bytes this process has had in memory so far (Linux)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def relative_to_plain(rows: List[dict]) -> None:
+    """Add ``times``: a row's seconds in units of the plain ViT's on the same images, if it ran."""
+    same = ('training', 'batch', 'img_size', 'arch', 'dtype', 'device')
+
+    def images(row):
+        return [row[name] for name in same]
+
+    for row in rows:
+        base = [r['seconds'] for r in rows if r['name'] == PLAIN and images(r) == images(row)]
+        row['times'] = row['seconds'] / base[0] if base else float('nan')

@@ -1,0 +1,48 @@
+"""The benchmark's reference computes what the fast paths compute."""
+
+import pytest
+import torch
+from torch import nn
+
+from lspt_mm.analysis.costs import count_flops
+from lspt_mm.analysis.textbook import textbook_forward
+from lspt_mm.models import PromptedViT
+
+ARCH = {'embed_dims': 16, 'num_layers': 4, 'num_heads': 4, 'feedforward_channels': 32}
+METHODS = {
+    'none': None,
+    'vpt': {'type': 'VPT', 'num_tokens': 3},
+    'vpt-deep': {'type': 'VPT', 'num_tokens': 3, 'deep': True},
+    'vpt-ends': {'type': 'VPT', 'num_tokens': 3, 'deep': True, 'deep_blocks': 2,
+                 'afterwards': 'drop'},
+    'gated': {'type': 'GatedPrompt', 'num_tokens': 3, 'gate_init': 0.5},
+    'bilinear-deep': {'type': 'BilinearPrompt', 'num_tokens': 3, 'rank': 4, 'deep': True},
+    'lspt': {'type': 'LSPT', 'num_tokens': 3},
+    'lspt-late': {'type': 'LSPT', 'num_tokens': 3, 'start_block': 2, 'cell_state': 'learned',
+                  'hidden_norm': True, 'residual': True},
+    'lspt-low-rank': {'type': 'LSPT', 'num_tokens': 3, 'cell': 'low-rank', 'rank': 2},
+    'lspt-no-lpc': {'type': 'LSPT', 'num_tokens': 3, 'lpc': False},
+    'lspt-no-gspc': {'type': 'LSPT', 'num_tokens': 3, 'gspc': False},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_equal_in_value_and_gradient_and_more_work(name):
+    torch.manual_seed(0)
+    vit = PromptedViT(arch=ARCH, img_size=32, patch_size=8, prompter=METHODS[name]).double()
+    for parameter in vit.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    vit.train()
+    img = torch.randn(2, 3, 32, 32, dtype=torch.float64, requires_grad=True)
+    leaves = [img, *(p for p in vit.parameters() if p.requires_grad)]
+    found = []
+    for forward in (lambda: vit(img)[0], lambda: textbook_forward(vit, img)):
+        out = forward()
+        found.append([out, *torch.autograd.grad((out * out.detach().cos()).sum(), leaves)])
+    for fast, plain in zip(*found, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-9, atol=1e-9)
+    fast, plain = (
+        sum(count_flops(lambda f=f: f(img)).values())
+        for f in (vit, lambda x: textbook_forward(vit, x))
+    )
+    assert fast < plain
