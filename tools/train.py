@@ -12,6 +12,7 @@ import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvi
 from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.engine.amp import turn_on_amp
 from lspt_mm.engine.faster import turn_on_channels_last, turn_on_compile
+from lspt_mm.engine.freed_memory import keep_freed_memory
 from lspt_mm.engine.launch import (
     add_common_arguments,
     build_runner,
@@ -102,6 +103,7 @@ def main() -> None:
         validates = cfg.get('val_cfg') is not None
         loaders = ('train_dataloader', 'val_dataloader') if validates else ('train_dataloader',)
         runner = build_runner(cfg, loaders)
+        keep_freed_memory()
         run(runner, runner.train)
 
 

@@ -22,6 +22,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import EpochBasedTrainLoop
 
+from lspt_mm.engine.freed_memory import keep_freed_memory
 from lspt_mm.engine.hooks import count_parameters
 from lspt_mm.engine.launch import build_runner, input_errors_as_messages, run
 from lspt_mm.engine.preflight import allows_random
@@ -72,6 +73,7 @@ def _train(folder: Path) -> Dict[str, Any]:
     runner = build_runner(cfg, tuple(loaders))
     kept = Accuracies()
     runner.register_hook(kept)
+    keep_freed_memory()
     run(runner, runner.train)
     result: Dict[str, Any] = {
         'cell': cfg.get('cell'), 'seed': cfg.randomness.seed, 'split': 'test' if tests else 'val',

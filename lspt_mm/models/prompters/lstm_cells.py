@@ -101,6 +101,8 @@ class _Pointwise(torch.autograd.Function):
         of_gates = torch.empty_like(active)
         to_i, to_f, to_g, to_o = of_gates.chunk(4, dim=-1)
         sigmoid_backward, tanh_backward = _aten.sigmoid_backward, _aten.tanh_backward
+        if of_hidden is None and of_after is None:
+            return None, None
         if of_hidden is None:
             to_o.zero_()
             total = of_after
