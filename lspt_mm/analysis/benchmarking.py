@@ -1,7 +1,7 @@
 """Time, memory and counted work of benchmark cases, and the machine's own rate beside them."""
 
 import multiprocessing
-import resource
+import os
 import statistics
 import time
 from typing import Dict, List
@@ -130,12 +130,17 @@ def _memory(case: Case, steps: int, threads: int) -> Dict[str, float]:
 def resident() -> int:
     """Bytes of this process in memory (Linux)."""
     with open('/proc/self/statm') as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
+        return int(file.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
 
 
 def peak_resident() -> int:
-    """The most bytes this process has had in memory so far (Linux)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """The most bytes this program has had in memory so far (Linux).
+
+    Not ``ru_maxrss``, which begins with what the parent process had.
+    """
+    with open('/proc/self/status') as file:
+        (line,) = (line for line in file if line.startswith('VmHWM:'))
+    return int(line.split()[1]) * 1024
 
 
 def relative_to_plain(rows: List[dict]) -> None:

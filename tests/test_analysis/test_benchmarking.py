@@ -1,0 +1,130 @@
+"""The benchmark's rows: which cases, whose memory, whose work. No times are looked at."""
+
+import csv
+import subprocess
+import sys
+
+import pytest
+import torch
+from miniatures import CONFIGS
+
+from lspt_mm.analysis.benchmark_cases import Case
+from lspt_mm.analysis.benchmarking import (
+    measure_memory,
+    measure_times,
+    peak_resident,
+    relative_to_plain,
+)
+from lspt_mm.analysis.costs import count_flops
+
+TINY = {'embed_dims': 16, 'num_layers': 3, 'num_heads': 4, 'feedforward_channels': 32}
+SMALL = {'arch': TINY, 'img_size': 32, 'batch': 2, 'num_tokens': 5}
+TOOL = CONFIGS.parent / 'tools/analysis_tools/benchmark.py'
+
+
+def tool(*args, cwd=None):
+    return subprocess.run(
+        [sys.executable, str(TOOL), *map(str, args)], capture_output=True, text=True, cwd=cwd
+    )
+
+
+@pytest.mark.parametrize('training', [True, False])
+def test_work_is_that_of_one_step(training):
+    cases = [Case(name, training=training, **SMALL) for name in ('plain', 'vpt-deep', 'lspt')]
+    rows = measure_times(cases, rounds=1, warm_up=1)
+    for case, row in zip(cases, rows, strict=True):
+        assert row['gflops'] == sum(count_flops(case.build()).values()) / 1e9 or not training
+        assert row['fraction'] == pytest.approx(row['gflops'] / row['seconds'] / row['rate'])
+    plain, deep, lspt = (row['gflops'] for row in rows)
+    assert lspt > deep > 0
+    assert (plain > 0) and torch.isfinite(torch.tensor([r['seconds'] for r in rows])).all()
+
+
+def test_plain_pays_for_the_gradient_of_its_tokens_and_for_no_weight():
+    step = Case('plain', **SMALL).build()
+    step()
+    assert all(p.grad is None for p in step.model.parameters())
+    counts = count_flops(step)
+    forward = count_flops(Case('plain', training=False, **SMALL).build())
+    # One product behind every one of the blocks' linear layers; none behind the patch embedding.
+    assert counts['mm'] == counts['addmm'] == forward['addmm']
+
+
+def test_units_are_those_of_the_plain_vit_on_the_same_images():
+    same = {'training': True, 'img_size': 32, 'arch': 'base', 'dtype': 'fp32', 'device': 'cpu'}
+    rows = [
+        {'name': name, 'batch': batch, 'seconds': seconds, **same}
+        for name, batch, seconds in [('plain', 1, 2.0), ('lspt', 1, 3.0), ('plain', 8, 10.0),
+                                     ('lspt', 8, 20.0), ('lspt', 9, 1.0)]
+    ]  # fmt: skip
+    relative_to_plain(rows)
+    assert [row['times'] for row in rows[:4]] == [1.0, 1.5, 1.0, 2.0]
+    assert rows[4]['times'] != rows[4]['times']
+
+
+def test_memory_is_that_of_the_case_and_not_of_this_process():
+    ballast = torch.ones(1 << 29)  # 2 GiB, here
+    assert peak_resident() > 2 << 30
+    found = measure_memory(Case('vpt', **SMALL), steps=1)
+    assert found['before'] <= found['peak'] < 1.5 * 2**30
+    assert ballast.sum() > 0
+    larger = measure_memory(Case('vpt', **{**SMALL, 'img_size': 256, 'batch': 64}), steps=1)
+    # Ten numbers a token, block and channel are kept; 4 bytes each.
+    kept = 10 * 64 * 256 * 3 * 16 * 4
+    assert larger['peak'] - found['peak'] > kept
+
+
+def test_the_tool_writes_table_figures_and_plot(tmp_path):
+    run = tool(
+        '--arch', 'deit-tiny', '--img-size', 32, '--batch', 1, '--num-tokens', 2, 4, '--rounds', 1,
+        '--methods', 'vpt-deep', 'lspt', '--textbook', 'lspt', '--no-memory', '--threads', 1,
+        '--out', 'bench/small', cwd=tmp_path,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    with open(tmp_path / 'bench/small.csv') as file:
+        rows = list(csv.DictReader(file))
+    names = [(row['name'], row['num_tokens']) for row in rows]
+    assert names == [
+        ('plain', '0'), ('vpt-deep', '2'), ('lspt', '2'), ('lspt (textbook)', '2'),
+        ('vpt-deep', '4'), ('lspt', '4'), ('lspt (textbook)', '4'),
+    ]  # fmt: skip
+    text = (tmp_path / 'bench/small.md').read_text()
+    assert text in run.stdout.replace('\r', '') + '\n' or text.strip() in run.stdout
+    assert '| lspt (textbook) | 4 |' in text and 'peak' not in text
+    assert (tmp_path / 'bench/small.png').stat().st_size > 1000
+
+
+def test_the_tool_refuses_what_it_cannot_run():
+    for args, words in {
+        ('--batch', '0'): '--batch 0: expected at least 1',
+        ('--configs', 'nowhere.py'): 'config file nowhere.py does not exist',
+        ('--configs', str(CONFIGS / 'pretrain/mae_vit_tiny_64px.py')): 'not a segmentation config',
+    }.items():
+        run = tool(*args)
+        assert run.returncode == 2 and words in run.stderr, run.stderr
+    if not torch.cuda.is_available():
+        assert 'this machine has no GPU' in tool('--device', 'cuda').stderr
+
+
+def test_a_segmentation_config_runs_with_its_optimizer():
+    from lspt_mm.engine.launch import read_config
+
+    found = {}
+    for name in ('lspt_upernet_ade20k', 'ade20k/full_upernet_ade20k'):
+        model = read_config(str(CONFIGS / f'{name}.py')).model.to_dict()
+        model['backbone']['arch'] = dict(TINY, num_layers=12)
+        model['neck'].update(embed_dim=16)
+        model['decode_head'].update(in_channels=[16] * 4, channels=8)
+        model['auxiliary_head'].update(in_channels=16, channels=8)
+        step = Case(name, batch=2, img_size=64, config=model).build()
+        before = [p.clone() for p in step.model.parameters()]
+        step()
+        moved = [
+            n
+            for (n, p), old in zip(step.model.named_parameters(), before, strict=True)
+            if not torch.equal(p, old)
+        ]
+        found[name] = {n.split('.')[0] for n in moved if 'prompter' not in n}
+    heads = {'neck', 'decode_head', 'auxiliary_head'}
+    assert found == {'lspt_upernet_ade20k': heads,
+                     'ade20k/full_upernet_ade20k': heads | {'backbone'}}  # fmt: skip
