@@ -1,7 +1,7 @@
 """What a benchmark runs: one step of a ViT with a class-token head, or of a config's model."""
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Optional
 
 import torch
 from mmengine.config import Config
@@ -9,23 +9,12 @@ from mmengine.registry import init_default_scope
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from lspt_mm import recipes
 from lspt_mm.analysis.textbook import textbook_forward
 from lspt_mm.models import PromptedViT
 
-#: Name to prompter; P is filled in.
-METHODS: Dict[str, dict] = {
-    'vpt': {'type': 'VPT'},
-    'vpt-deep': {'type': 'VPT', 'deep': True},
-    'gated': {'type': 'GatedPrompt'},
-    'bilinear': {'type': 'BilinearPrompt', 'rank': 75},
-    'bilinear-deep': {'type': 'BilinearPrompt', 'rank': 50, 'deep': True},
-    'lspt': {'type': 'LSPT'},
-    'lspt-low-rank': {'type': 'LSPT', 'cell': 'low-rank', 'rank': 16},
-    'lspt-diagonal': {'type': 'LSPT', 'cell': 'diagonal'},
-    'lspt-no-lpc': {'type': 'LSPT', 'lpc': False},
-    'spt': {'type': 'SelfPrompt'},
-    'vfpt': {'type': 'FourierPrompt'},
-}
+#: Names of the methods with prompts.
+METHODS = tuple(n for n, m in recipes.METHODS.items() if m.prompter and m.tune == 'prompts')
 #: mmpretrain's ViT with a gradient with respect to its tokens: what an input-side prompt pays.
 PLAIN = 'plain'
 #: Behind a method's name: as papers write it down.
@@ -37,12 +26,12 @@ class Case:
     """One row of a benchmark.
 
     Args:
-        name: ``'plain'``, a key of :data:`METHODS`, one with ``' (textbook)'`` behind it; or
+        name: ``'plain'``, one of :data:`METHODS`, one with ``' (textbook)'`` behind it; or
             where ``config`` is given, any name.
         training: Forward and backward pass (and with ``config`` the optimizer's step); otherwise
             the forward pass in eval mode.
         batch, img_size: Images (batch, 3, img_size, img_size), of random numbers.
-        arch, num_tokens: Of the ViT and its prompts, where there is no ``config``.
+        arch, num_tokens: Of the ViT and its prompts; with ``config``, which says it, None and 0.
         dtype: 'fp32', or 'bf16' for autocast.
         device: 'cpu' or 'cuda'.
         with_cp, compile_blocks: As the backbone has them.
@@ -112,7 +101,12 @@ class _ViTStep(Step):
             if case.training:
                 self.model.patch_embed.register_forward_hook(_ask_for_gradient)
         else:
-            prompter = dict(METHODS[name], num_tokens=case.num_tokens)
+            method = recipes.METHODS[name]
+            prompter = dict(method.prompter, num_tokens=case.num_tokens)
+            if 'rank' in method.takes:
+                arch = case.arch
+                arch = VisionTransformer.arch_zoo[arch] if isinstance(arch, str) else arch
+                prompter.setdefault('rank', method.rank_of(case.num_tokens, arch['embed_dims']))
             faster = {'with_cp': case.with_cp, 'compile_blocks': case.compile_blocks}
             self.model = PromptedViT(prompter=prompter, **shape, **faster)
         self.model.to(case.device).train(case.training)

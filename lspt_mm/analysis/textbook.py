@@ -25,7 +25,7 @@ def textbook_forward(vit: PromptedViT, img: Tensor) -> Tensor:
         img: Images.
     """
     x, _ = vit._embed(img)
-    prompter, number_of_prompts = vit.prompter, 0
+    prompter = vit.prompter
     prompts = state = None
     for number, layer in enumerate(vit.layers, 1):
         temperature = None

@@ -13,7 +13,7 @@ def keep_freed_memory() -> bool:
     """Have the C library keep what is freed instead of giving it back to the system.
 
     On a CPU a step's activations are otherwise unmapped and mapped again, page by page, in every
-    step: 4 to 10 % of an LSPT step of ViT-B (docs/performance.md). The process stays as large as
+    step: 7 to 10 % of an LSPT step of ViT-B (docs/performance.md). The process stays as large as
     its largest step, which is why this is for training, where all steps are alike.
 
     Returns:

@@ -238,10 +238,8 @@ def _published(benchmark: str, values: Dict[str, Any]) -> Dict[str, Any]:
         found = (found or _BPT_OTHERWISE)._asdict()
         tokens = values.get('num_tokens', method.num_tokens)
         width = VisionTransformer.arch_zoo[values.get('arch', 'base')]['embed_dims']
-        # The paper's p: 75 of 100 (shallow), 50 of 50 (deep).
-        rank = min(tokens if deep else max(1, 3 * tokens // 4), width)
         common = dict(batch_size=32, optimizer='AdamW', num_tokens=method.num_tokens)
-        return {**common, 'rank': rank, **found}
+        return {**common, 'rank': method.rank_of(tokens, width), **found}
     known = 'mae' if pretraining == 'mae' else 'mocov3'  # no published table for supervised ViTs
     row = GAPT.get(task, {}).get(known) or _GAPT_OTHERWISE[known]
     found = row._asdict()

@@ -18,6 +18,11 @@ class Method(NamedTuple):
     takes: Tuple[str, ...] = ()
     title: str = ''
 
+    def rank_of(self, num_tokens: int, width: int) -> int:
+        """BPT's p for so many prompts: 75 of 100 (shallow), 50 of 50 (deep), as in its paper."""
+        deep = self.prompter.get('deep', False)
+        return min(num_tokens if deep else max(1, 3 * num_tokens // 4), width)
+
 
 METHODS: Dict[str, Method] = {
     'linear': Method(None, title='Linear probe'),

@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        '--methods', nargs='+', choices=METHODS, default=list(METHODS), help='default: all'
+        '--methods', nargs='+', choices=METHODS, default=METHODS, help='default: all'
     )
     parser.add_argument(
         '--textbook', nargs='*', choices=METHODS, default=['vpt-deep', 'gated', 'lspt'],
@@ -65,18 +65,24 @@ def parse_args() -> argparse.Namespace:
 def cases_of(args: argparse.Namespace) -> List[Case]:
     """All combinations of the options, the plain ViT first in each."""
     if args.configs:
-        names = [(Path(path).stem, _model_of(path)) for path in args.configs]
+        names = [(path, _model_of(path)) for path in args.configs]
         batches, sizes = args.batch or [2], args.img_size or [512]
+        archs, numbers = [None], [0]  # the configs' own
     else:
         names = [(PLAIN, None), *((name, None) for name in args.methods)]
         names += [(name + TEXTBOOK, None) for name in args.methods if name in args.textbook]
         batches, sizes = args.batch or [8], args.img_size or [224]
-    for name, values in dict(batch=batches, img_size=sizes, num_tokens=args.num_tokens).items():
+        archs, numbers = args.arch, args.num_tokens
+    given = dict(
+        batch=batches, img_size=sizes, num_tokens=args.num_tokens, rounds=[args.rounds],
+        threads=[args.threads or 1],
+    )  # fmt: skip
+    for name, values in given.items():
         if min(values) < 1:
             raise InputError(f'--{name.replace("_", "-")} {min(values)}: expected at least 1')
     cases = []
     for arch, batch, size, tokens, dtype, with_cp in itertools.product(
-        args.arch, batches, sizes, args.num_tokens, args.dtype, args.with_cp
+        archs, batches, sizes, numbers, args.dtype, args.with_cp
     ):
         for name, config in names:
             # What a reference does not depend on makes no second row of it.
@@ -166,9 +172,9 @@ def main() -> None:
     with input_errors_as_messages(args.debug):
         if args.device == 'cuda' and not torch.cuda.is_available():
             raise InputError('--device cuda: this machine has no GPU')
+        cases = cases_of(args)
         if args.threads:
             torch.set_num_threads(args.threads)
-        cases = cases_of(args)
         rows = [
             {**case.settings(), **found}
             for case, found in zip(cases, measure_times(cases, args.rounds), strict=True)
