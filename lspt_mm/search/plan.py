@@ -63,12 +63,18 @@ def final_config(cfg: Config, seed: int, on: str = 'train+val') -> Config:
     hooks['checkpoint'] = dict(
         hooks.get('checkpoint') or {},
         type='lspt_mm.PromptCheckpointHook',
-        content='full' if allows_random(cfg) else 'prompts',  # a random ViT cannot be found again
+        content='prompts' if _frozen_and_found_again(cfg) else 'full',
         by_epoch=epochs is not None,
         interval=epochs or cfg.train_cfg.max_iters,
         save_best=None,
     )
     return _common(cfg, seed)
+
+
+def _frozen_and_found_again(cfg: Config) -> bool:
+    """Whether a checkpoint may leave out the ViT: not a random one, nor one that is trained."""
+    backbone = (cfg.get('model') or {}).get('backbone') or {}
+    return not allows_random(cfg) and backbone.get('tune', 'prompts') != 'full'
 
 
 def _joined(train: ConfigDict, val: ConfigDict) -> dict:

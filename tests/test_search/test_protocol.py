@@ -9,6 +9,7 @@ from mmengine.config import Config
 from lspt_mm.engine.launch import read_config
 from lspt_mm.errors import InputError
 from lspt_mm.search.grid import Outcome, points_of
+from lspt_mm.search.plan import final_config
 from lspt_mm.search.protocol import Search, mean_and_deviation
 from lspt_mm.search.worker import write_json
 
@@ -113,6 +114,15 @@ def test_without_a_list_of_both_the_data_sets_are_joined(tmp_path):
         assert [p.split for p in parts] == ['train', 'val'][:count]
         assert all(p.pipeline == parts[0].pipeline for p in parts)
         assert 'RandomCrop' in {t.type for t in parts[-1].pipeline}
+
+
+@pytest.mark.parametrize(
+    'method, content', [('lspt', 'prompts'), ('linear', 'prompts'), ('full', 'full')]
+)
+def test_final_checkpoints_leave_out_what_can_be_found_again(method, content):
+    cell = f'vtab1k/{method}_mae_dtd:arch=deit-tiny,img_size=32'
+    cfg = final_config(read_config(cell), seed=1)
+    assert cfg.default_hooks.checkpoint.content == content
 
 
 def test_going_on_repeats_nothing_and_ends_with_the_same_file(tmp_path):

@@ -10,6 +10,8 @@ import sys
 import time
 
 import pytest
+import timm
+import torch
 from miniatures import CONFIGS, TOOLS, once, run_tool, write_image_folder
 
 TINY = 'arch=deit-tiny,img_size=32,patch_size=8,num_tokens=2,epochs=1,batch_size=6'
@@ -268,5 +270,15 @@ def test_interrupted_search_leaves_nothing_running(searched, tmp_path):
 def test_methods_that_start_from_data(searched, tmp_path):
     args = arguments(searched / 'data', tmp_path / 'w', method='bilinear-deep', lrs='0.01')
     args[args.index('--seeds') + 2] = '--random-backbone'
+    run = run_tool('search.py', *args, cwd=tmp_path)
+    assert run.code == 0, run.err[-3000:]
+
+
+@pytest.mark.slow
+def test_full_fine_tuning_of_a_pretrained_vit(searched, tmp_path):
+    vit = timm.create_model('deit_tiny_patch16_224', img_size=32, patch_size=8)
+    torch.save({'model': vit.state_dict()}, tmp_path / 'vit.pth')
+    args = arguments(searched / 'data', tmp_path / 'w', method='full', lrs='0.001')
+    args[args.index('--random-backbone')] = f'--pretrained={tmp_path / "vit.pth"}'
     run = run_tool('search.py', *args, cwd=tmp_path)
     assert run.code == 0, run.err[-3000:]
