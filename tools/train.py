@@ -4,12 +4,8 @@ python tools/train.py configs/lspt_upernet_ade20k.py --work-dir work_dirs/ade --
 """
 
 import argparse
-from pathlib import Path
-
-from mmengine.runner import find_latest_checkpoint
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.engine.amp import turn_on_amp
 from lspt_mm.engine.faster import turn_on_channels_last, turn_on_compile
 from lspt_mm.engine.freed_memory import keep_freed_memory
@@ -21,7 +17,7 @@ from lspt_mm.engine.launch import (
     load_config,
     run,
 )
-from lspt_mm.errors import InputError
+from lspt_mm.engine.whole_checkpoints import latest_whole_checkpoint, whole_checkpoint
 
 
 def parse_args() -> argparse.Namespace:
@@ -73,24 +69,16 @@ def apply_options(cfg, args: argparse.Namespace) -> None:
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=args.seed)
     choose_weights(cfg, args.pretrained, args.random_backbone)
     if args.resume:
-        cfg.resume = True
-        if args.resume != 'auto':
-            if not Path(args.resume).is_file():
-                raise InputError(f'--resume {args.resume}: no such checkpoint file')
-            check_resumable(args.resume)
-            cfg.load_from = args.resume
-        elif (latest := find_latest_checkpoint(cfg.work_dir)) is not None:
-            check_resumable(latest)
-
-
-def check_resumable(path: str) -> None:
-    """Refuse here what MMEngine would fail on."""
-    meta = read_checkpoint(path).get('meta')
-    if not isinstance(meta, dict) or not {'iter', 'epoch'} <= set(meta):
-        raise InputError(
-            f'--resume {path}: holds no state of a training run (a published file?); to start a '
-            f'new run from it: --cfg-options load_from={path}'
-        )
+        if args.resume == 'auto':
+            found = latest_whole_checkpoint(cfg.work_dir)
+        else:
+            found = args.resume
+            whole_checkpoint(found)
+        cfg.resume = found is not None
+        if found is None:
+            print(f'--resume: no checkpoint in {cfg.work_dir} yet, the run begins', flush=True)
+        else:
+            cfg.load_from = found
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """What every classification run has: 100 epochs counted as such, logs by epoch, top-1."""
 _base_ = './default_runtime.py'
 default_scope = 'mmpretrain'
-train_cfg = dict(by_epoch=True, max_epochs=100, val_interval=5)
+train_cfg = dict(type='lspt_mm.ResumableEpochBasedTrainLoop', max_epochs=100, val_interval=5)
 val_cfg = dict()
 test_cfg = dict()
 val_evaluator = dict(type='Accuracy', topk=(1, ))
@@ -11,4 +11,4 @@ default_hooks = dict(
     logger=dict(log_metric_by_epoch=True),
     checkpoint=dict(by_epoch=True, interval=10),
     visualization=dict(type='VisualizationHook', enable=False))
-visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='lspt_mm.PatientLocalVisBackend')])

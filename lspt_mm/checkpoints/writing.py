@@ -1,7 +1,6 @@
 """Writing checkpoint files of plain tensors and plain values, whole or not at all."""
 
 import json
-import os
 from pathlib import Path
 from typing import Dict
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lspt_mm.errors import InputError
+from lspt_mm.whole_files import written_whole
 
 
 def write_checkpoint(path: Path, tensors: Dict[str, Tensor], meta: dict) -> None:
@@ -23,14 +23,10 @@ def write_checkpoint(path: Path, tensors: Dict[str, Tensor], meta: dict) -> None
     path = Path(path)
     if path.suffix not in ('.pth', '.pt', '.safetensors'):
         raise InputError(f'{path}: expected a name that ends with .pth or .safetensors')
-    torn = path.with_name(path.name + '.part')
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            _write(torn, path.suffix, tensors, meta)
-            os.replace(torn, path)
-        finally:
-            torn.unlink(missing_ok=True)
+        with written_whole(path) as unfinished:
+            _write(unfinished, path.suffix, tensors, meta)
     except OSError as error:
         raise InputError(f'{path} cannot be written: {error}') from error
 

@@ -4,7 +4,6 @@ import json
 import logging
 from typing import Dict, List, Optional
 
-from mmengine.hooks import CheckpointHook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -25,6 +24,7 @@ from lspt_mm.checkpoints.prompts import (
     without_base,
 )
 from lspt_mm.engine.hooks import prompted_vits
+from lspt_mm.engine.whole_checkpoints import WholeCheckpointHook
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
 from lspt_mm.registry import HOOKS
@@ -34,8 +34,8 @@ META = 'lspt_mm'
 
 
 @HOOKS.register_module()
-class PromptCheckpointHook(CheckpointHook):
-    """MMEngine's ``CheckpointHook`` for prompt-tuned models.
+class PromptCheckpointHook(WholeCheckpointHook):
+    """Checkpoints of prompt-tuned models, written whole or not at all.
 
     Every checkpoint says which ViT its prompts belong to, and can be written without it. A
     checkpoint that does not fit the model is refused when a run goes on from it or is tested with
@@ -44,7 +44,7 @@ class PromptCheckpointHook(CheckpointHook):
     Args:
         content (str): 'full', or 'prompts' for all but the frozen ViT (a
             :mod:`~lspt_mm.checkpoints.prompts` checkpoint; the optimizer's state is kept).
-        **kwargs: Arguments of MMEngine's hook (interval, by_epoch, max_keep_ckpts, ...).
+        **kwargs: Arguments of MMEngine's ``CheckpointHook`` (interval, by_epoch, ...).
 
     Raises:
         InputError: Before the first iteration if content='prompts' and it is not known where the

@@ -4,6 +4,7 @@ import argparse
 import atexit
 import os
 import sys
+import tempfile
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
@@ -121,6 +122,7 @@ def build_runner(cfg: Config, loaders: Tuple[str, ...]) -> Runner:
             the config refuses.
     """
     check_inputs(cfg, loaders)
+    check_work_dir(cfg.work_dir)
     if not torch.cuda.is_available():
         prepare_for_cpu(cfg)
     try:
@@ -129,6 +131,18 @@ def build_runner(cfg: Config, loaders: Tuple[str, ...]) -> Runner:
         raise InputError(f'the config cannot be built: {_told(error)}') from error
     check_prepared_somewhere(runner)
     return runner
+
+
+def check_work_dir(path: str) -> None:
+    """Raise InputError if nothing can be written to the work dir, which is made."""
+    try:
+        os.makedirs(path, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise InputError(
+            f'the work dir {path} cannot be written: {error}; name another: --work-dir FOLDER'
+        ) from error
 
 
 def run(runner: Runner, start: Callable) -> None:

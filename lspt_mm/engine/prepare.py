@@ -1,10 +1,7 @@
 """Prompts that start from the loaded ViT and from training data."""
 
-import random
-from contextlib import contextmanager
 from typing import Iterator, List, Optional, Tuple
 
-import numpy as np
 import torch
 from mmengine.dist import broadcast, is_main_process
 from mmengine.hooks import Hook
@@ -13,6 +10,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from lspt_mm.engine.hooks import prompted_vits
+from lspt_mm.engine.randomness import own_random_state
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
 from lspt_mm.registry import HOOKS
@@ -111,19 +109,3 @@ def unprepared(runner: Runner) -> Iterator[Tuple[str, PromptedViT]]:
     for name, vit in prompted_vits(runner):
         if vit.prompter is not None and vit.prompter.needs_preparation:
             yield name, vit
-
-
-@contextmanager
-def own_random_state(seed: int) -> Iterator[None]:
-    """Seed all generators inside and restore them: what follows is as if nothing was drawn."""
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices):
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
-        try:
-            yield
-        finally:
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)

@@ -15,7 +15,8 @@ from mmengine.config import Config
 from lspt_mm.errors import InputError
 from lspt_mm.search.grid import Outcome, Point, best, name_of
 from lspt_mm.search.plan import final_config, selection_config
-from lspt_mm.search.worker import CONFIG, LOG, RESULT, TEST_BEGUN, write_json, write_text
+from lspt_mm.search.worker import CONFIG, LOG, RESULT, TEST_BEGUN, write_json
+from lspt_mm.whole_files import write_text
 
 #: Files of a search's folder.
 RESULTS, STATE = 'results.csv', 'search.json'

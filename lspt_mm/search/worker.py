@@ -6,7 +6,6 @@ outcome is that of a run nobody interrupted.
 """
 
 import json
-import os
 import pickle
 import shutil
 import sys
@@ -26,6 +25,7 @@ from lspt_mm.engine.freed_memory import keep_freed_memory
 from lspt_mm.engine.hooks import count_parameters
 from lspt_mm.engine.launch import build_runner, input_errors_as_messages, run
 from lspt_mm.engine.preflight import allows_random
+from lspt_mm.whole_files import write_text
 
 CONFIG, RESULT, LOG, RUN, LOCK = 'config.py', 'result.json', 'log.txt', 'run', 'lock'
 PREDICTIONS, CONFUSION = 'predictions.pkl', 'confusion.csv'
@@ -110,13 +110,6 @@ def write_confusion(folder: Path, num_classes: int) -> None:
     true = torch.cat([torch.as_tensor(s['gt_label']).reshape(-1) for s in samples])
     matrix = ConfusionMatrix.calculate(predicted, true, num_classes=num_classes)
     np.savetxt(folder / CONFUSION, matrix.numpy(), fmt='%d', delimiter=',')
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is there wholly or not at all."""
-    unfinished = path.with_name(path.name + '.tmp')
-    unfinished.write_text(text, encoding='utf-8')
-    os.replace(unfinished, path)
 
 
 def write_json(path: Path, content: Any) -> None:

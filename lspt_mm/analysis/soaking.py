@@ -1,0 +1,112 @@
+"""Killing a training run again and again, and looking whether it ends as if nobody had."""
+
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Callable, Dict, NamedTuple
+
+from lspt_mm.analysis.digests import checkpoint_digest, log_digest
+from lspt_mm.engine.run_log import read_log
+from lspt_mm.engine.stopping import EXIT_STOPPED
+from lspt_mm.engine.whole_checkpoints import latest_whole_checkpoint
+
+KILL, TERM, INT = (int(s) for s in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
+#: A process that does nothing for so many seconds has hung.
+PATIENCE = 600
+
+
+class Ended(NamedTuple):
+    """What a run has ended with."""
+
+    checkpoint: str
+    weights: str
+    log: str
+
+
+def ended(work_dir: Path) -> Ended:
+    """Name of the last checkpoint of a finished run, and digests of it and of the log."""
+    path = latest_whole_checkpoint(str(work_dir))
+    if path is None:
+        return Ended('', '', log_digest(work_dir))
+    return Ended(Path(path).name, checkpoint_digest(path), log_digest(work_dir))
+
+
+def soak(
+    start: Callable, work_dir: Path, iterations: int, kills: int, rng: random.Random,
+    told: Callable[[str], None] = print,
+) -> Dict[str, int]:
+    """Run to the end, killed and told to stop ``kills`` times on the way.
+
+    Half of the attempts are ended at a random moment after they have begun to train, some while
+    they are starting; three in four by SIGKILL, the others by SIGTERM or SIGINT.
+
+    Args:
+        start: Starts the run, going on where there is something to go on from; gives an object
+            with ``pid``, ``poll()`` (None while it runs) and ``send_signal(number)``.
+        work_dir: Folder of the run; iterations are read off its log.
+        iterations: How many the run has.
+        kills: How often to end it before it is left alone.
+        rng: Where the moments come from.
+        told: Gets a line for every attempt.
+
+    Returns:
+        dict: 'kills' (by SIGKILL), 'stops' (by another signal, exit code 75), 'attempts',
+        'finished_early' (attempts that had ended by themselves), 'iterations_done' (those repeated
+        included).
+
+    Raises:
+        RuntimeError: If an attempt ends by itself with an error, or hangs.
+    """
+    counts = dict(kills=0, stops=0, attempts=0, finished_early=0, iterations_done=0)
+    while True:
+        ending = counts['kills'] + counts['stops'] < kills
+        before = done_iterations(work_dir)
+        process = start()
+        counts['attempts'] += 1
+        if ending:
+            # Aims at the next iterations, so that the run outlives all attempts.
+            left = kills - counts['kills'] - counts['stops']
+            wanted = before + rng.randint(-2, max(1, (iterations - before) // left))
+            _wait(process, work_dir, max(wanted, 0), rng.uniform(0, 0.05))
+        number = rng.choice((KILL, KILL, KILL, TERM, INT)) if ending else None
+        alive = process.poll() is None
+        if ending and alive:
+            process.send_signal(number)
+        code = _join(process)
+        counts['iterations_done'] += max(0, done_iterations(work_dir) - min(before, iterations))
+        told(f'attempt {counts["attempts"]}: signal {number if alive else None}, exit code {code}')
+        if code == 0:
+            counts['finished_early'] += ending
+            return counts
+        if ending and alive and code == -KILL:
+            counts['kills'] += 1
+        elif ending and alive and number != KILL and code in (EXIT_STOPPED, -TERM, -INT, 130):
+            counts['stops'] += 1
+        else:
+            raise RuntimeError(f'attempt {counts["attempts"]} ended with code {code}')
+
+
+def done_iterations(work_dir: Path) -> int:
+    """Iterations that a run's log says are done."""
+    return max((line['iter'] for line in read_log(work_dir)), default=0)
+
+
+def _wait(process, work_dir: Path, wanted: int, more: float) -> None:
+    begun = time.monotonic()
+    while process.poll() is None and done_iterations(work_dir) < wanted:
+        if time.monotonic() - begun > PATIENCE:
+            process.send_signal(KILL)
+            raise RuntimeError(f'no progress to iteration {wanted} in {PATIENCE} seconds')
+        time.sleep(0.01)
+    time.sleep(more)
+
+
+def _join(process) -> int:
+    begun = time.monotonic()
+    while process.poll() is None:
+        if time.monotonic() - begun > PATIENCE:
+            process.send_signal(KILL)
+            raise RuntimeError(f'has not ended in {PATIENCE} seconds')
+        time.sleep(0.02)
+    return process.poll()

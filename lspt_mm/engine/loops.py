@@ -1,0 +1,180 @@
+"""Training loops whose runs can be taken up at any iteration and end as if never interrupted."""
+
+from typing import List, Optional, Tuple
+
+from mmengine.dist import get_rank
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
+from mmengine.runner.base_loop import BaseLoop
+from mmengine.runner.utils import calc_dynamic_intervals
+
+from lspt_mm.engine.data_order import endless_batches, resumable
+from lspt_mm.engine.randomness import seed_iteration
+from lspt_mm.errors import InputError
+from lspt_mm.registry import LOOPS
+
+#: Key in the message hub: the last validation that is written down (``RunLogHook``), as the number
+#: of iterations before it.
+VALIDATED = 'last_validation'
+
+
+class _Resumable:
+    """What the two loops have in common."""
+
+    def _build_loader(self, runner, dataloader, skip_bad: int):
+        if not isinstance(skip_bad, int) or isinstance(skip_bad, bool) or skip_bad < 0:
+            raise InputError(f'train_cfg.skip_bad={skip_bad!r}: expected an integer >= 0')
+        per_rank = runner._randomness_cfg.get('diff_rank_seed', False)
+        if per_rank:
+            raise InputError(
+                'randomness.diff_rank_seed=True: the order of the data would be drawn anew in '
+                'every resumed run. Leave it out: processes get random numbers of their own anyway'
+            )
+        loader = runner.build_dataloader(dataloader, seed=runner.seed)
+        return resumable(loader, runner.seed, skip_bad)
+
+    def _follow_seed(self) -> None:
+        """Take the seed of the run that is gone on with, known only when its checkpoint is."""
+        sampler = self.dataloader.batch_sampler.sampler
+        if hasattr(sampler, 'seed'):
+            sampler.seed = self.runner.seed
+        self.dataloader.dataset.seed = self.runner.seed
+
+    def _make_up_for_validation(self) -> None:
+        """Validate if the run was interrupted between its checkpoint and that validation."""
+        if self._iter > 0 and self.runner.message_hub.runtime_info.get(VALIDATED) != self._iter:
+            self._validate_if_due()
+
+    def _validate_if_due(self) -> None:
+        raise NotImplementedError
+
+    def run_iter(self, *args) -> None:
+        """One iteration, its random numbers following from the seed and its number alone."""
+        seed_iteration(self.runner.seed, self._iter, get_rank())
+        super().run_iter(*args)
+
+
+@LOOPS.register_module()
+class ResumableIterBasedTrainLoop(_Resumable, IterBasedTrainLoop):
+    """MMEngine's ``IterBasedTrainLoop`` that can be taken up exactly.
+
+    Resumed from a checkpoint of any iteration, a run sees the images in the same order with the
+    same augmentation, and draws the same random numbers, as one that was never interrupted: with
+    any number of loader workers, and on one machine with the same number of processes to the bit.
+
+    Args:
+        runner, dataloader, max_iters, val_begin, val_interval, dynamic_intervals: As MMEngine's.
+        skip_bad (int): How many training files that cannot be read are passed over with a warning
+            before the run ends with an error; 0 ends it at the first.
+
+    Raises:
+        InputError: For values that cannot be; for a loader without batches or indices.
+    """
+
+    def __init__(
+        self, runner, dataloader, max_iters: int, val_begin: int = 1, val_interval: int = 1000,
+        dynamic_intervals: Optional[List[Tuple[int, int]]] = None, skip_bad: int = 0,
+    ):  # fmt: skip
+        # MMEngine's constructor may begin to read the data, before it is known from where on.
+        BaseLoop.__init__(self, runner, self._build_loader(runner, dataloader, skip_bad))
+        if int(max_iters) != max_iters or max_iters < 0:
+            raise InputError(f'train_cfg.max_iters={max_iters}: expected an integer >= 0')
+        self._max_iters, self._max_epochs = int(max_iters), 1
+        self._iter = self._epoch = 0
+        self.val_begin, self.val_interval = val_begin, val_interval
+        self.stop_training = False
+        self.dynamic_milestones, self.dynamic_intervals = calc_dynamic_intervals(
+            val_interval, dynamic_intervals
+        )
+        metainfo = getattr(self.dataloader.dataset, 'metainfo', None)
+        if metainfo is not None:
+            runner.visualizer.dataset_meta = metainfo
+
+    def run(self):
+        """Train."""
+        self.runner.call_hook('before_train')
+        self.runner.call_hook('before_train_epoch')
+        self._follow_seed()
+        self._make_up_for_validation()
+        batches = endless_batches(self.dataloader, self._iter)
+        while self._iter < self._max_iters and not self.stop_training:
+            self.runner.model.train()
+            self.run_iter(next(batches))
+            self._decide_current_val_interval()
+            self._validate_if_due()
+        self.runner.call_hook('after_train_epoch')
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def _validate_if_due(self) -> None:
+        last = self._iter == self._max_iters
+        due = self._iter >= self.val_begin and (self._iter % self.val_interval == 0 or last)
+        if self.runner.val_loop is not None and due:
+            self.runner.val_loop.run()
+
+
+@LOOPS.register_module()
+class ResumableEpochBasedTrainLoop(_Resumable, EpochBasedTrainLoop):
+    """MMEngine's ``EpochBasedTrainLoop`` that can be taken up exactly, also within an epoch.
+
+    Args:
+        runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals: As MMEngine's.
+        skip_bad (int): As of :class:`ResumableIterBasedTrainLoop`.
+
+    Raises:
+        InputError: As of :class:`ResumableIterBasedTrainLoop`; also when a run is taken up whose
+            epochs had another number of iterations.
+    """
+
+    def __init__(
+        self, runner, dataloader, max_epochs: int, val_begin: int = 1, val_interval: int = 1,
+        dynamic_intervals: Optional[List[Tuple[int, int]]] = None, skip_bad: int = 0,
+    ):  # fmt: skip
+        if int(max_epochs) != max_epochs or max_epochs < 0:
+            raise InputError(f'train_cfg.max_epochs={max_epochs}: expected an integer >= 0')
+        loader = self._build_loader(runner, dataloader, skip_bad)
+        if len(loader) == 0:
+            raise InputError(
+                f'train_dataloader: {len(loader.dataset)} images are fewer than one batch, and '
+                'drop_last is set'
+            )
+        super().__init__(runner, loader, max_epochs, val_begin, val_interval, dynamic_intervals)
+
+    def run(self):
+        """Train."""
+        self.runner.call_hook('before_train')
+        done = self._iter - self._epoch * len(self.dataloader)
+        if not 0 <= done <= len(self.dataloader):
+            raise InputError(
+                f'the checkpoint, of iteration {self._iter} in epoch {self._epoch}, is of a run '
+                f'with another number of iterations an epoch than {len(self.dataloader)}: resume '
+                'with its batch size, data and number of processes'
+            )
+        self._follow_seed()
+        if done == 0:
+            self._make_up_for_validation()
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self._run_epoch_from(done)
+            done = 0
+            self._decide_current_val_interval()
+            self._validate_if_due()
+        self.runner.call_hook('after_train')
+        return self.runner.model
+
+    def run_epoch(self) -> None:
+        """A whole epoch."""
+        self._run_epoch_from(0)
+
+    def _run_epoch_from(self, done: int) -> None:
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        self.dataloader.batch_sampler.start_at(self._epoch, done)
+        for number, batch in enumerate(self.dataloader, done):
+            self.run_iter(number, batch)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def _validate_if_due(self) -> None:
+        last = self._epoch == self._max_epochs
+        due = self._epoch >= self.val_begin and (self._epoch % self.val_interval == 0 or last)
+        if self.runner.val_loop is not None and due:
+            self.runner.val_loop.run()
