@@ -130,6 +130,25 @@ def repair_resume() -> None:
         torch.serialization.add_safe_globals(mmengine_checkpoint_globals())
 
 
+def refuse_executable_checkpoints() -> None:
+    """Have mmengine, in this process, read checkpoints without executing anything in them.
+
+    onedl-mmengine tries ``weights_only=True`` and, where a file holds more than that allows, logs a
+    warning and executes it. The tools call this; importing the package changes nothing.
+    """
+    from mmengine.runner import checkpoint
+
+    if hasattr(checkpoint, '_safe_torch_load'):
+        checkpoint._safe_torch_load = _load_plain_values
+
+
+def _load_plain_values(file, map_location=None, weights_only=None):
+    import torch
+
+    with mmengine_checkpoints_allowed():
+        return torch.load(file, map_location=map_location, weights_only=True)
+
+
 @contextmanager
 def mmengine_checkpoints_allowed(others: Sequence[type] = ()) -> Iterator[None]:
     """Inside, ``torch.load(..., weights_only=True)`` takes mmengine's training checkpoints.

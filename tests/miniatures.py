@@ -8,6 +8,7 @@ import fcntl
 import multiprocessing
 import os
 import runpy
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -258,6 +259,13 @@ def run_command(*command, cwd=None, **env) -> Run:
     env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable, **env}
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=cwd, env=env)
     return Run(done.returncode, done.stdout, done.stderr)
+
+
+def free_port() -> str:
+    """A port that nobody listens on, for processes of one run to meet at."""
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return str(s.getsockname()[1])
 
 
 def once(tmp_path_factory, name: str, make: Callable[[Path], None]) -> Path:

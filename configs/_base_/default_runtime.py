@@ -8,6 +8,7 @@ default_hooks = dict(
         type='lspt_mm.PromptCheckpointHook', content='full', by_epoch=False, interval=16000,
         max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
+    finite=dict(type='lspt_mm.FiniteLossHook'),
     # One log of the run over all its interruptions; SIGTERM and SIGINT stop it so that --resume
     # goes on exactly.
     run_log=dict(type='lspt_mm.RunLogHook', interval=50),

@@ -4,7 +4,7 @@ import random
 import signal
 import time
 from pathlib import Path
-from typing import Callable, Dict, NamedTuple
+from typing import Callable, Dict, NamedTuple, Tuple
 
 from lspt_mm.analysis.digests import checkpoint_digest, log_digest
 from lspt_mm.engine.run_log import read_log
@@ -52,13 +52,13 @@ def soak(
 
     Returns:
         dict: 'kills' (by SIGKILL), 'stops' (by another signal, exit code 75), 'attempts',
-        'finished_early' (attempts that had ended by themselves), 'iterations_done' (those repeated
-        included).
+        'finished_early' (1 if the run was done before it had been ended so often), 'bytes_written'
+        (to anything, by the main processes; 0 where /proc does not say).
 
     Raises:
         RuntimeError: If an attempt ends by itself with an error, or hangs.
     """
-    counts = dict(kills=0, stops=0, attempts=0, finished_early=0, iterations_done=0)
+    counts = dict(kills=0, stops=0, attempts=0, finished_early=0, bytes_written=0)
     while True:
         ending = counts['kills'] + counts['stops'] < kills
         before = done_iterations(work_dir)
@@ -71,10 +71,11 @@ def soak(
             _wait(process, work_dir, max(wanted, 0), rng.uniform(0, 0.05))
         number = rng.choice((KILL, KILL, KILL, TERM, INT)) if ending else None
         alive = process.poll() is None
+        before_signal = _bytes_written(process.pid)
         if ending and alive:
             process.send_signal(number)
-        code = _join(process)
-        counts['iterations_done'] += max(0, done_iterations(work_dir) - min(before, iterations))
+        code, written = _join(process)
+        counts['bytes_written'] += max(written, before_signal)
         told(f'attempt {counts["attempts"]}: signal {number if alive else None}, exit code {code}')
         if code == 0:
             counts['finished_early'] += ending
@@ -102,11 +103,21 @@ def _wait(process, work_dir: Path, wanted: int, more: float) -> None:
     time.sleep(more)
 
 
-def _join(process) -> int:
-    begun = time.monotonic()
+def _join(process) -> Tuple[int, int]:
+    """Exit code and bytes written."""
+    begun, written = time.monotonic(), 0
     while process.poll() is None:
+        written = max(written, _bytes_written(process.pid))
         if time.monotonic() - begun > PATIENCE:
             process.send_signal(KILL)
             raise RuntimeError(f'has not ended in {PATIENCE} seconds')
         time.sleep(0.02)
-    return process.poll()
+    return process.poll(), written
+
+
+def _bytes_written(pid: int) -> int:
+    try:
+        lines = Path(f'/proc/{pid}/io').read_text().splitlines()
+    except OSError:
+        return 0
+    return int(dict(line.split(': ') for line in lines).get('wchar', 0))

@@ -3,6 +3,7 @@
 from lspt_mm.engine.amp import Bf16OptimWrapper
 from lspt_mm.engine.checkpoints import PromptCheckpointHook
 from lspt_mm.engine.faster import ChannelsLastHook
+from lspt_mm.engine.finite import FiniteLossHook
 from lspt_mm.engine.hooks import BackboneWeightsHook, TrainableReportHook
 from lspt_mm.engine.loops import ResumableEpochBasedTrainLoop, ResumableIterBasedTrainLoop
 from lspt_mm.engine.optim_constructor import TrainableOptimWrapperConstructor
@@ -14,6 +15,7 @@ __all__ = [
     'BackboneWeightsHook',
     'Bf16OptimWrapper',
     'ChannelsLastHook',
+    'FiniteLossHook',
     'PatientLocalVisBackend',
     'PreparePromptsHook',
     'PromptCheckpointHook',

@@ -16,6 +16,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
+from lspt_mm._compat import refuse_executable_checkpoints
 from lspt_mm.engine.config_arguments import given, split_arguments
 from lspt_mm.engine.options import merge_options
 from lspt_mm.engine.preflight import check_inputs, datasets_of
@@ -121,6 +122,7 @@ def build_runner(cfg: Config, loaders: Tuple[str, ...]) -> Runner:
         InputError: For everything that is missing, all at once; and for a value that a class of
             the config refuses.
     """
+    refuse_executable_checkpoints()
     check_inputs(cfg, loaders)
     check_work_dir(cfg.work_dir)
     if not torch.cuda.is_available():
@@ -223,7 +225,10 @@ def _replace_type(node, old: str, new: str) -> None:
 
 @contextmanager
 def input_errors_as_messages(debug: bool = False) -> Iterator[None]:
-    """End the program with code 2 and the message alone when the input is at fault."""
+    """End the program with code 2 and the message alone when the input is at fault.
+
+    Of several processes the first to fail tells it, whichever that is.
+    """
     try:
         yield
     except InputError as error:
@@ -231,6 +236,20 @@ def input_errors_as_messages(debug: bool = False) -> Iterator[None]:
             traceback.print_exc()
         # From a loader's worker process the message comes wrapped in its traceback.
         message = str(error).split(f'{InputError.__name__}: ')[-1].strip()
-        if int(os.environ.get('RANK', 0)) == 0 or debug:
-            print(f'error: {message}', file=sys.stderr, flush=True)
+        rank = int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0)))
+        if debug or _is_first_to_fail():
+            who = f' (process {rank})' if rank else ''
+            print(f'error{who}: {message}', file=sys.stderr, flush=True)
         sys.exit(EXIT_INPUT)
+
+
+def _is_first_to_fail() -> bool:
+    """Whether no other process of this run has told of an error."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        try:
+            store = torch.distributed.distributed_c10d._get_default_store()
+            return store.add('lspt_mm/failed', 1) == 1
+        except RuntimeError:  # the process that kept it is gone
+            return True
+    # What fails before processes know each other fails alike on a machine.
+    return int(os.environ.get('LOCAL_RANK', 0)) == 0

@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS
 
 from lspt_mm.checkpoints.download import is_url, split_sha256
+from lspt_mm.checkpoints.files import read_checkpoint
 from lspt_mm.checkpoints.sources import TIMM
 from lspt_mm.errors import InputError
 
@@ -33,6 +34,8 @@ def check_inputs(cfg: Config, loaders: Tuple[str, ...]) -> None:
     load_from = cfg.get('load_from')
     if load_from and not is_url(load_from) and not Path(load_from).expanduser().is_file():
         problems.append(f'file {load_from}, the checkpoint of load_from, does not exist')
+    elif load_from and not is_url(load_from):
+        read_checkpoint(load_from)  # or an InputError that says why it cannot be
     missing_weights = _missing_weights(cfg)
     if missing_weights:
         problems += missing_weights

@@ -3,9 +3,10 @@
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import Iterator, List
+from typing import Dict, Iterator, List
 
-from mmengine.dist import master_only
+import torch
+from mmengine.dist import all_reduce, get_comm_device, get_world_size, master_only
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmengine.visualization import LocalVisBackend
@@ -28,7 +29,7 @@ class RunLogHook(Hook):
     checkpoint and the interruption stand a second time. Here a resumed run first takes back the
     lines behind its checkpoint. Lines are JSON objects: ``mode`` ('train' or 'val'), ``iter`` (the
     iterations behind it), ``epoch``, and what was measured: losses as means over the iterations
-    since the line before, the learning rate, the metrics of a validation.
+    since the line before and over all processes, the learning rate, the metrics of a validation.
 
     Args:
         interval (int): Iterations between two lines.
@@ -61,8 +62,10 @@ class RunLogHook(Hook):
             mode, _, name = key.partition('/')
             if mode == 'train' and name not in _NOT_OF_THE_RUN:
                 rate = name.endswith(('lr', 'momentum'))
-                values[name] = history.current() if rate else history.mean(window)
-        self._append(runner, {'mode': 'train', 'iter': done, 'epoch': runner.epoch, **values})
+                values[name] = float(history.current() if rate else history.mean(window))
+        place = {'mode': 'train', 'iter': done, 'epoch': runner.epoch}
+        # Each process has the losses of its own images.
+        self._append(runner, {**place, **_mean_of_all(values)})
 
     def after_val_epoch(self, runner: Runner, metrics=None) -> None:  # noqa: D102
         if isinstance(runner._train_loop, dict) or runner._train_loop is None:
@@ -112,6 +115,16 @@ class PatientLocalVisBackend(LocalVisBackend):
     def _dump(self, value_dict: dict, file_path: str, file_format: str) -> None:
         with suppress(OSError):  # RunLogHook says so
             super()._dump(value_dict, file_path, file_format)
+
+
+def _mean_of_all(values: Dict[str, float]) -> Dict[str, float]:
+    """Means over the processes of a run."""
+    if get_world_size() == 1:
+        return values
+    device = get_comm_device()
+    tensor = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
+    all_reduce(tensor, 'mean')
+    return dict(zip(values, tensor.tolist(), strict=True))
 
 
 def read_log(folder) -> Iterator[dict]:

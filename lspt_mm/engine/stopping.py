@@ -104,7 +104,7 @@ class StopOnSignalHook(Hook):
             )
         if self._group is not None:
             self._wait_for_the_first()
-        if runner.rank == 0 and os.environ.get(STOPPED_FILE):
+        if os.environ.get(STOPPED_FILE) and int(os.environ.get('LOCAL_RANK', 0)) == 0:
             Path(os.environ[STOPPED_FILE]).touch()
         sys.exit(EXIT_STOPPED)
 

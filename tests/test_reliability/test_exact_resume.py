@@ -167,6 +167,6 @@ def test_soak(kind, tmp_path):
     )  # fmt: skip
     assert run.code == 0, run.out[-2000:] + run.err[-3000:]
     report = json.loads((tmp_path / 'soak/soak.json').read_text())
-    assert report['differences'] == [] and report['kills'] + report['stops'] == 20
-    assert report['kills'] >= 8 and report['attempts'] == 21
-    assert report['iterations'] == 240 <= report['iterations_done']
+    assert report['differences'] == [] and report['kills'] + report['stops'] == 20, run.out
+    assert report['kills'] >= 8 and report['attempts'] == 21, run.out
+    assert report['iterations'] == 240 and report['bytes_written'] > 0

@@ -2,21 +2,14 @@
 
 import re
 import shutil
-import socket
 
 import pytest
-from miniatures import FROM_DATA, TOOLS, once, run_command, write_segmentation
+from miniatures import FROM_DATA, TOOLS, free_port, once, run_command, write_segmentation
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which('bash') is None, reason='shell scripts'),
 ]
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return str(s.getsockname()[1])
 
 
 #: Methods to train on two processes; the second one starts from data that rank 0 reads.

@@ -95,7 +95,6 @@ def main() -> None:
         different = differences(ended(whole), ended(killed))
         report = {
             **counts, 'iterations': iterations, 'seconds': round(time.time() - begun),
-            'bytes_written': sum(p.stat().st_size for p in killed.rglob('*') if p.is_file()),
             'differences': different,
         }  # fmt: skip
     (args.out / 'soak.json').write_text(json.dumps(report, indent=1) + '\n')

@@ -1,0 +1,176 @@
+"""Several processes do what one does; they stop together, and the first to fail says why."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from exact_runs import write_run
+from miniatures import FROM_DATA, TOOLS, free_port, once, run_command
+
+from lspt_mm.analysis.soaking import done_iterations, ended
+from lspt_mm.engine.run_log import read_log
+from lspt_mm.engine.stopping import EXIT_STOPPED
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which('bash') is None, reason='shell scripts'),
+]
+
+#: A linear head without batch statistics or dropout; random augmentation as in the other runs.
+PLAIN = """
+model['neck'] = None
+model['auxiliary_head'] = None
+model['backbone'].update(drop_path_rate=0., prompter={prompter!r})
+model['decode_head'] = dict(
+    _delete_=True, type='FCNHead', num_convs=0, concat_input=False, in_channels=16, channels=16,
+    in_index=3, dropout_ratio=0., num_classes=150, norm_cfg=None, align_corners=False,
+    loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0))
+train_dataloader['batch_size'] = {batch}
+optim_wrapper = dict(optimizer=dict(lr=0.01))
+custom_hooks = [dict(type='lspt_mm.BackboneWeightsHook'), dict(type='lspt_mm.PreparePromptsHook')]
+"""
+SPT = {'_delete_': True, 'type': 'SelfPrompt', 'num_tokens': 3, 'deep': True}
+PROMPTERS = {'lspt': {'num_tokens': 3, 'dropout': 0.0}, 'bpt': FROM_DATA, 'spt': SPT}
+
+
+def config_for(folder, method, processes):
+    config = write_run(folder, 'segmentation', iterations=6)
+    more = PLAIN.format(prompter=PROMPTERS[method], batch=4 // processes)
+    config.write_text(config.read_text() + more)
+    return config
+
+
+def run_on(folder, method, processes):
+    folder.mkdir()
+    config = config_for(folder, method, processes)
+    if processes == 1:
+        command = [sys.executable, TOOLS / 'train.py', config]
+    else:
+        command = ['bash', TOOLS / 'dist_train.sh', config, processes]
+    run = run_command(
+        *command, '--work-dir', folder / 'work', cwd=folder, MASTER_PORT=free_port()
+    )
+    assert run.code == 0, run.err[-4000:]
+    lines = [line for line in read_log(folder / 'work') if line['mode'] == 'train']
+    last = torch.load(folder / 'work/iter_6.pth', weights_only=False)
+    return [line['loss'] for line in lines], last['state_dict'], last['optimizer']['state']
+
+
+@pytest.mark.parametrize('method', PROMPTERS)
+def test_several_processes_equal_one(method, tmp_path):
+    losses, state, moments = run_on(tmp_path / '1', method, 1)
+    assert len(losses) == 6 and losses[0] - losses[-1] > 0.01  # something is learned
+    for processes in (2, 4):
+        others, other_state, other_moments = run_on(
+            tmp_path / str(processes), method, processes
+        )
+        assert others == pytest.approx(losses, rel=1e-5)
+        for name, tensor in state.items():
+            torch.testing.assert_close(other_state[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+        # Adam's first moments are means of gradients.
+        for key, values in moments.items():
+            torch.testing.assert_close(
+                other_moments[key]['exp_avg'], values['exp_avg'], rtol=1e-3, atol=1e-5
+            )
+
+
+def start(config, work, output, processes=2):
+    return subprocess.Popen(
+        ['bash', TOOLS / 'dist_train.sh', config, str(processes), '--work-dir', work, '--resume'],
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable,
+             'MASTER_PORT': free_port()},
+        cwd=config.parent, stdout=output.open('a'), stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def two(tmp_path_factory):
+    """A run on two processes, with all that is random, left alone."""
+
+    def make(folder):
+        config = write_run(folder, 'segmentation', workers=2, iterations=60)
+        config.write_text(config.read_text() + "model['decode_head']['norm_cfg'] = None\n")
+        assert start(config, folder / 'whole', folder / 'whole.txt').wait() == 0
+
+    return once(tmp_path_factory, 'dist_two', make)
+
+
+def wait_for(process, work, iteration):
+    begun = time.monotonic()
+    while process.poll() is None and done_iterations(work) < iteration:
+        assert time.monotonic() - begun < 300
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize('told', ['launcher', 'one process'])
+def test_all_stop_together_and_go_on(two, tmp_path, told):
+    work, output, config = tmp_path / 'work', tmp_path / 'out.txt', two / 'mini_seg.py'
+    process = start(config, work, output)
+    wait_for(process, work, 10)
+    if told == 'launcher':
+        process.send_signal(signal.SIGTERM)
+    else:
+        pids = subprocess.run(
+            ['pgrep', '-f', f'train.py {config} .*{work}'], capture_output=True, text=True
+        ).stdout.split()
+        (second,) = [int(pid) for pid in pids if is_main(pid) and '\0RANK=1\0' in of(pid, 'environ')]
+        os.kill(second, signal.SIGTERM)
+    assert process.wait() == EXIT_STOPPED, output.read_text()[-4000:]
+    said = output.read_text()
+    (iteration,) = set(re.findall(r'behind iteration (\d+)', said))
+    assert done_iterations(work) == int(iteration) < 60
+    assert start(config, work, output).wait() == 0, output.read_text()[-4000:]
+    assert ended(work) == ended(two / 'whole')
+
+
+def of(pid, what):
+    return Path(f'/proc/{pid}/{what}').read_text()
+
+
+def is_main(pid):
+    """Not a loader's worker: the parent is the launcher."""
+    parent = of(pid, 'stat').rsplit(')', 1)[1].split()[1]
+    return 'torch.distributed.run' in of(parent, 'cmdline')
+
+
+def test_killed_and_taken_up(two, tmp_path):
+    work, output, config = tmp_path / 'work', tmp_path / 'out.txt', two / 'mini_seg.py'
+    process = start(config, work, output)
+    wait_for(process, work, 10)
+    pids = subprocess.run(
+        ['pgrep', '-f', str(work)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    for pid in pids:
+        os.kill(int(pid), signal.SIGKILL)
+    process.wait()
+    assert start(config, work, output).wait() == 0, output.read_text()[-4000:]
+    assert ended(work) == ended(two / 'whole')
+
+
+def test_the_process_that_fails_says_so_and_ends_the_job(tmp_path):
+    config = write_run(tmp_path, 'segmentation', iterations=60)
+    bad = tmp_path / 'ADEChallengeData2016/images/training/training_2.jpg'
+    bad.write_bytes(b'not an image')
+    output = tmp_path / 'out.txt'
+    assert start(config, tmp_path / 'work', output).wait() not in (0, EXIT_STOPPED)
+    messages = re.findall(r'^error.*$', output.read_text(), re.MULTILINE)
+    assert len(messages) == 1 and str(bad) in messages[0], messages
+
+
+def test_uneven_last_batches_are_counted_once(tmp_path):
+    """Three validation images on two processes: one is read twice and counted once."""
+    found = []
+    for processes in (1, 2):
+        _ = run_on(tmp_path / str(processes), 'lspt', processes)
+        (line,) = [
+            line for line in read_log(tmp_path / str(processes) / 'work') if line['mode'] == 'val'
+        ]
+        found.append({key: line[key] for key in ('aAcc', 'mIoU', 'mAcc')})
+    assert found[0] == pytest.approx(found[1], abs=0.02)
