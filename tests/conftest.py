@@ -1,1 +1,8 @@
+import os
+import tempfile
+
 import lspt_mm  # noqa: F401  (its repairs must come before any test's import of torchvision)
+
+# Tools that tests run remember what data they have checked; not in the user's cache.
+_cache = tempfile.TemporaryDirectory()
+os.environ['LSPT_MM_CACHE'] = _cache.name

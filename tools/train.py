@@ -7,6 +7,7 @@ import argparse
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.engine.amp import turn_on_amp
+from lspt_mm.engine.data_check import check_data
 from lspt_mm.engine.faster import turn_on_channels_last, turn_on_compile
 from lspt_mm.engine.freed_memory import keep_freed_memory
 from lspt_mm.engine.launch import (
@@ -43,6 +44,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--checkpoint', choices=('full', 'prompts'),
         help="what checkpoints hold: everything, or all but the frozen ViT (the config's content)",
+    )  # fmt: skip
+    parser.add_argument(
+        '--no-check', action='store_true',
+        help='begin without reading every file of the data first (done once for unchanged files)',
     )  # fmt: skip
     parser.add_argument('--seed', type=int, help="random seed, instead of the config's")
     weights = parser.add_mutually_exclusive_group()
@@ -91,6 +96,8 @@ def main() -> None:
         validates = cfg.get('val_cfg') is not None
         loaders = ('train_dataloader', 'val_dataloader') if validates else ('train_dataloader',)
         runner = build_runner(cfg, loaders)
+        if not args.no_check and runner.rank == 0:
+            check_data(cfg, loaders)
         keep_freed_memory()
         run(runner, runner.train)
 

@@ -12,7 +12,7 @@ from typing import Any, Iterator, List, NamedTuple
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_dist_info
 from mmengine.logging import print_log
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 from lspt_mm.engine.randomness import restored_generators, seed_sample
 from lspt_mm.errors import InputError
@@ -136,7 +136,7 @@ def resumable(loader: DataLoader, seed: int, skip_bad: int = 0) -> DataLoader:
     Raises:
         InputError: If the loader does not make batches, so that nothing has a place.
     """
-    if loader.batch_sampler is None:
+    if loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
         raise InputError(
             'train_dataloader: batch_size=None, or a data set without indices, cannot be resumed '
             "in the middle; use MMEngine's own training loop for it"

@@ -117,17 +117,20 @@ def test_all_stop_together_and_go_on(two, tmp_path, told):
     if told == 'launcher':
         process.send_signal(signal.SIGTERM)
     else:
-        pids = subprocess.run(
-            ['pgrep', '-f', f'train.py {config} .*{work}'], capture_output=True, text=True
-        ).stdout.split()
-        (second,) = [int(pid) for pid in pids if is_main(pid) and '\0RANK=1\0' in of(pid, 'environ')]
-        os.kill(second, signal.SIGTERM)
+        mains = [pid for pid in processes_of(work) if is_main(pid)]
+        (second,) = [pid for pid in mains if '\0RANK=1\0' in of(pid, 'environ')]
+        os.kill(int(second), signal.SIGTERM)
     assert process.wait() == EXIT_STOPPED, output.read_text()[-4000:]
     said = output.read_text()
     (iteration,) = set(re.findall(r'behind iteration (\d+)', said))
     assert done_iterations(work) == int(iteration) < 60
     assert start(config, work, output).wait() == 0, output.read_text()[-4000:]
     assert ended(work) == ended(two / 'whole')
+
+
+def processes_of(work):
+    run = subprocess.run(['pgrep', '-f', str(work)], capture_output=True, text=True)
+    return run.stdout.split()
 
 
 def of(pid, what):
@@ -144,10 +147,7 @@ def test_killed_and_taken_up(two, tmp_path):
     work, output, config = tmp_path / 'work', tmp_path / 'out.txt', two / 'mini_seg.py'
     process = start(config, work, output)
     wait_for(process, work, 10)
-    pids = subprocess.run(
-        ['pgrep', '-f', str(work)], capture_output=True, text=True, check=True
-    ).stdout.split()
-    for pid in pids:
+    for pid in processes_of(work):
         os.kill(int(pid), signal.SIGKILL)
     process.wait()
     assert start(config, work, output).wait() == 0, output.read_text()[-4000:]

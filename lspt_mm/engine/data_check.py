@@ -1,0 +1,78 @@
+"""The check of all files of a run's data before its first iteration."""
+
+from typing import Iterable, Optional, Tuple
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS, TRANSFORMS
+
+from lspt_mm.datasets.checking import (
+    Findings,
+    check_data_set,
+    known,
+    listed,
+    remember,
+    state_of,
+)
+from lspt_mm.engine.preflight import datasets_of
+from lspt_mm.errors import InputError
+
+
+def check_data(cfg: Config, loaders: Tuple[str, ...]) -> Findings:
+    """Read every file of the data sets of ``loaders``, unless they were found good before.
+
+    Remarks are printed.
+
+    Raises:
+        InputError: Naming all files with something wrong in them, more of them than
+            ``train_cfg.skip_bad`` lets pass.
+    """
+    errors, remarks = [], []
+    for loader in loaders:
+        for dataset in datasets_of(cfg, (loader,)):
+            found = _check(dataset, _classes_of(cfg))
+            errors += [line for line in found.errors if line not in errors]
+            remarks += [line for line in found.remarks if line not in remarks]
+    if remarks:
+        print(f'Remarks on the data:\n{listed(remarks)}', flush=True)
+    skipped = (cfg.get('train_cfg') or {}).get('skip_bad', 0)
+    if len(errors) > skipped:
+        raise InputError(
+            f'{len(errors)} problems in the data; to train all the same: --no-check, and '
+            f'train_cfg.skip_bad=N for files that cannot be read\n{listed(errors)}'
+        )
+    return Findings(errors, remarks)
+
+
+def _check(cfg: dict, classes: Optional[int]) -> Findings:
+    dataset = DATASETS.build(dict(cfg, pipeline=[]))
+    dataset.full_init()
+    samples = [dataset.get_data_info(i) for i in range(len(dataset))]
+    if not samples or 'img_path' not in samples[0]:
+        return Findings([], [])  # of a kind that nothing is known about
+    label = _label_transform(cfg)
+    settings = {'label': repr(label), 'classes': classes}
+    state = state_of(samples, settings)
+    found = known(state)
+    if found is None:
+        load = TRANSFORMS.build(label) if label else None
+        found = check_data_set(samples, load, classes, _with_progress)
+        remember(state, found)
+    return found
+
+
+def _label_transform(cfg: dict) -> Optional[dict]:
+    """The pipeline's own step for label images, if it is one that checks them."""
+    for step in cfg.get('pipeline') or []:
+        if isinstance(step, dict) and str(step.get('type')).endswith('LoadSegLabels'):
+            return dict(step)
+    return None
+
+
+def _classes_of(cfg: Config) -> Optional[int]:
+    return ((cfg.get('model') or {}).get('head') or {}).get('num_classes')
+
+
+def _with_progress(items: Iterable, count: int) -> Iterable:
+    from rich.progress import track
+
+    return track(items, 'checking the data', total=count, transient=True)
