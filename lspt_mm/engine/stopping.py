@@ -42,6 +42,7 @@ class StopOnSignalHook(Hook):
     def __init__(self):
         self._told = False
         self._group = None
+        self._asked = 0
 
     def before_train(self, runner: Runner) -> None:  # noqa: D102
         if runner.world_size > 1:
@@ -76,14 +77,15 @@ class StopOnSignalHook(Hook):
             self._stop(runner, done)
 
     def before_val(self, runner: Runner) -> None:  # noqa: D102
-        self._stop_validating(runner)
+        # Processes may have different numbers of batches; they are asked while all have some.
+        self._asked = len(runner.val_dataloader)
+        if self._group is not None:
+            count = torch.tensor(self._asked)
+            torch.distributed.all_reduce(count, torch.distributed.ReduceOp.MIN, group=self._group)
+            self._asked = int(count)
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # noqa: D102
-        self._stop_validating(runner)
-
-    def _stop_validating(self, runner: Runner) -> None:
-        # Processes have different numbers of images to validate: each goes by its own signal.
-        if self._told:
+        if batch_idx < self._asked and self._anyone_told():
             self._stop(runner, runner.iter)
 
     def _anyone_told(self) -> bool:
@@ -110,7 +112,7 @@ class StopOnSignalHook(Hook):
 
     def _wait_for_the_first(self) -> None:
         """Launchers end all processes as soon as one is gone: none is, before the file is there."""
-        with suppress(RuntimeError):  # where another process has not been told, or is gone
+        with suppress(RuntimeError):  # where another process is gone
             torch.distributed.barrier(group=self._group, async_op=True).wait(_PATIENCE)
 
 

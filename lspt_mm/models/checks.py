@@ -24,6 +24,13 @@ def check_number(name: str, value, least: float = -math.inf) -> None:
         raise ValueError(f'{name}={value!r}: expected a number of at least {least}')
 
 
+def check_share(name: str, value) -> None:
+    """Raise ValueError unless ``value`` is a number from 0 to below 1."""
+    ok = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (ok and 0 <= value < 1):
+        raise ValueError(f'{name}={value!r}: expected a number from 0 to below 1')
+
+
 def check_size(name: str, value) -> None:
     """Raise ValueError unless ``value`` is an integer of at least 1, or a pair of them."""
     pair = value if isinstance(value, (list, tuple)) and len(value) == 2 else (value, value)
@@ -52,7 +59,7 @@ def check_arch(arch, zoo: dict) -> int:
         return zoo[arch.lower()]['num_layers']
     keys = ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')
     if not isinstance(arch, dict) or not all(
-        isinstance(arch.get(k), int) and arch[k] > 0 for k in keys
+        type(arch.get(k)) is int and arch[k] > 0 for k in keys
     ):
         raise ValueError(f'arch={arch!r}: expected a name or a dict of integers {keys}')
     if arch['embed_dims'] % arch['num_heads']:
@@ -63,6 +70,24 @@ def check_arch(arch, zoo: dict) -> int:
     return arch['num_layers']
 
 
+def check_vit_arguments(given: dict) -> None:
+    """Raise ValueError for values of further ViT arguments that mmpretrain would fail on later."""
+    for name in ('qkv_bias', 'with_cls_token', 'pre_norm'):
+        if name in given:
+            check_bool(name, given[name])
+    if 'drop_rate' in given:
+        check_share('drop_rate', given['drop_rate'])
+    if 'drop_path_rate' in given:
+        check_share('drop_path_rate', given['drop_path_rate'])
+    if 'layer_scale_init_value' in given:
+        check_number('layer_scale_init_value', given['layer_scale_init_value'], 0)
+    if 'interpolate_mode' in given:
+        modes = ('nearest', 'bilinear', 'bicubic', 'area', 'nearest-exact')
+        check_choice('interpolate_mode', given['interpolate_mode'], modes)
+    for name in ('img_size', 'patch_size'):
+        check_size(name, given.get(name, 16))
+
+
 def check_out_indices(out_indices, num_layers: int) -> List[int]:
     """``out_indices`` as a list of indices from 0."""
     indices = [out_indices] if isinstance(out_indices, int) else out_indices
@@ -71,7 +96,7 @@ def check_out_indices(out_indices, num_layers: int) -> List[int]:
     if not indices:
         raise ValueError('out_indices is empty: expected at least one block, such as -1')
     for index in indices:
-        if not isinstance(index, int) or not -num_layers <= index < num_layers:
+        if type(index) is not int or not -num_layers <= index < num_layers:
             raise ValueError(
                 f'out_indices={out_indices!r}: blocks are counted from 0 to {num_layers - 1} '
                 f'here (or from -1 backwards), {index} is none'

@@ -1,5 +1,6 @@
 """A frozen Vision Transformer with prompts: the loop over blocks, freezing, what comes out."""
 
+from contextlib import suppress
 from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
@@ -12,7 +13,13 @@ from lspt_mm.checkpoints import load_backbone
 from lspt_mm.checkpoints.prompts import UNKNOWN, bring_in_base
 from lspt_mm.errors import InputError
 from lspt_mm.models.block import ReadOnly, compiled_block, keys_and_values, run_block
-from lspt_mm.models.checks import check_arch, check_bool, check_int, check_out_indices, check_size
+from lspt_mm.models.checks import (
+    check_arch,
+    check_bool,
+    check_int,
+    check_out_indices,
+    check_vit_arguments,
+)
 from lspt_mm.models.key_value_cache import KeyValueCache
 from lspt_mm.models.prompters.base import Prompter
 from lspt_mm.models.short_attention import attention
@@ -124,10 +131,7 @@ class PromptedViT(VisionTransformer):
             check_bool(name, value)
         if with_cp != 'selective' and not isinstance(with_cp, bool):
             raise ValueError(f"with_cp={with_cp!r}: expected True, False or 'selective'")
-        if 'with_cls_token' in kwargs:
-            check_bool('with_cls_token', kwargs['with_cls_token'])
-        for name in ('img_size', 'patch_size'):
-            check_size(name, kwargs.get(name, 16))
+        check_vit_arguments(kwargs)
         if not isinstance(out_type, str) or out_type not in self.OUT_TYPES:
             raise ValueError(f'out_type={out_type!r}: expected one of {sorted(self.OUT_TYPES)}')
         if out_type == 'avg_prompts' and prompter is None:
@@ -191,7 +195,8 @@ class PromptedViT(VisionTransformer):
             raise ValueError(f"prompter={cfg!r}: expected None or dict(type='LSPT', ...)")
         method = cfg['type']
         if isinstance(method, str):
-            method = PROMPTERS.get(method)
+            with suppress(RuntimeError, ValueError):  # what MMEngine makes of '' and '.'
+                method = PROMPTERS.get(method)
         if not (isinstance(method, type) and issubclass(method, Prompter)):
             known = ', '.join(sorted(PROMPTERS.module_dict))
             raise ValueError(f'prompter type={cfg["type"]!r}: expected one of {known}')

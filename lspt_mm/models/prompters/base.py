@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lspt_mm.models.checks import check_int, check_number
+from lspt_mm.models.checks import check_int, check_share
 from lspt_mm.signatures import constructor_arguments, constructor_defaults
 
 
@@ -52,9 +52,7 @@ class Prompter(nn.Module):
         super().__init__()
         check_int('num_tokens', num_tokens, 1)
         check_int('start_block', start_block, 1, num_layers)
-        check_number('dropout', dropout)
-        if not 0 <= dropout < 1:
-            raise ValueError(f'dropout={dropout!r}: expected a probability in [0, 1)')
+        check_share('dropout', dropout)
         self.num_tokens = num_tokens
         self.dropout = dropout
         self.start_block = start_block
