@@ -48,8 +48,10 @@ def read_checkpoint(source: str) -> dict:
             f'({reason}). If you trust where it comes from, write its weights alone with '
             "torch.save(torch.load(FILE, weights_only=False)['model'], NEW_FILE) first"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f'{path}: not a whole checkpoint file ({error})') from error
+    # Readers raise what they like for damaged files: KeyError, IndexError, AssertionError, ...
+    except Exception as error:
+        told = str(error) or type(error).__name__
+        raise InputError(f'{path}: not a whole checkpoint file ({told})') from error
     if not isinstance(content, dict):
         raise InputError(f'{path}: holds a {type(content).__name__}, expected a dict of tensors')
     return content

@@ -91,10 +91,17 @@ def is_inside(name: str) -> bool:
     return not path.is_absolute() and '..' not in path.parts
 
 
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding='utf-8')
+    except UnicodeDecodeError as error:
+        raise InputError(f'{path}: not a text file in UTF-8 ({error})') from error
+
+
 def read_lines(path: Path) -> List[Tuple[str, int]]:
     """Pairs of image and label of a ``.txt`` split file; InputError for another form."""
     pairs = []
-    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
+    for number, line in enumerate(_text_of(path).splitlines(), 1):
         if not line.strip():
             continue
         name, _, label = line.strip().rpartition(' ')  # names may have spaces
@@ -113,8 +120,10 @@ def read_json(path: Path) -> List[Tuple[str, int]]:
         return [tuple(item) for item in items]  # an image named twice is not lost, but found
 
     try:
-        pairs = json.loads(path.read_text(encoding='utf-8'), object_pairs_hook=pairs_of)
-    except ValueError as error:
+        pairs = json.loads(_text_of(path), object_pairs_hook=pairs_of)
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise InputError(f'{path}: not a JSON file ({error})') from error
     if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
         raise InputError(f'{path}: expected {{"relative/path": label, ...}}')

@@ -214,8 +214,10 @@ def whole_checkpoint(path) -> dict:
                 damaged = archive.testzip()
             if damaged:
                 raise InputError(f'{path}: damaged, the checksum of {damaged} is another')
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f'{path}: cannot be read ({error})') from error
+    except InputError:
+        raise
+    except Exception as error:  # zipfile raises what it likes for damaged files
+        raise InputError(f'{path}: not a whole checkpoint file ({error})') from error
     content = read_checkpoint(str(path))
     meta = content.get('meta')
     if not isinstance(meta, dict) or not {'iter', 'epoch'} <= set(meta):
