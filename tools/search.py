@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.engine.amp import turn_on_amp
 from lspt_mm.engine.config_arguments import parse, split_arguments, split_list
+from lspt_mm.engine.data_check import check_data
 from lspt_mm.engine.launch import (
     KeyValueAction,
     apply_common_options,
@@ -59,6 +60,10 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument('--select-only', action='store_true', help='stop before the test')
     parser.add_argument('--dry-run', action='store_true', help='list the runs and stop')
+    parser.add_argument(
+        '--no-check', action='store_true',
+        help='begin without reading every file first (of training and validation data)',
+    )  # fmt: skip
     parser.add_argument('--data-root', help="folder of the data, instead of the config's")
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument('--pretrained', help="the ViT's weights, instead of the config's")
@@ -171,14 +176,19 @@ def check_configs(search: Search, grid: dict, select_only: bool) -> None:
             final_config(cfg, 0, search.final_on)
 
 
-def check_data(search: Search, grid: dict, select_only: bool) -> None:
+def check_files(search: Search, grid: dict, select_only: bool, read_all: bool) -> None:
     """Look for data and weights before the first run; of the test data only that they exist."""
     first = search.config_of(search.points[0])
-    if grid:
-        check_inputs(selection_config(first, 0), ('train_dataloader', 'val_dataloader'))
     if not select_only:
         final = final_config(first, 0, search.final_on)
         check_inputs(final, ('train_dataloader', 'test_dataloader'))
+        if read_all and not grid:
+            check_data(final, ('train_dataloader',))
+    if grid:
+        selection = selection_config(first, 0)
+        check_inputs(selection, ('train_dataloader', 'val_dataloader'))
+        if read_all:
+            check_data(selection, ('train_dataloader', 'val_dataloader'))
 
 
 @contextmanager
@@ -241,7 +251,7 @@ def main() -> None:
         check_configs(search, grid, args.select_only)
         if args.dry_run:
             return list_runs(search, grid, args.select_only)
-        check_data(search, grid, args.select_only)
+        check_files(search, grid, args.select_only, not args.no_check)
         with alone_in(folder):
             search.launcher = launcher_from(args, folder)
             carry_out(search, grid, args.select_only)

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -41,6 +42,7 @@ class StopOnSignalHook(Hook):
 
     def __init__(self):
         self._told = False
+        self._former = {}
         self._group = None
         self._asked = 0
 
@@ -48,8 +50,11 @@ class StopOnSignalHook(Hook):
         if runner.world_size > 1:
             # Asked on CPUs, so that no GPU has to be waited for.
             self._group = torch.distributed.new_group(backend='gloo')
+        if threading.current_thread() is not threading.main_thread():
+            runner.logger.warning('not in the main thread: signals do not stop this run in time')
+            return
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._tell)
+            self._former[number] = signal.signal(number, self._tell)
         leaving = multiprocessing.RawValue('b', False)
         # Before multiprocessing ends the workers and waits for them.
         Finalize(None, _leave, args=(leaving,), exitpriority=1)
@@ -59,10 +64,8 @@ class StopOnSignalHook(Hook):
                 loader.worker_init_fn = partial(_begin_worker, leaving, loader.worker_init_fn)
 
     def after_train(self, runner: Runner) -> None:  # noqa: D102
-        for number in (signal.SIGTERM, signal.SIGINT):
-            if signal.getsignal(number) == self._tell:
-                default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-                signal.signal(number, default)
+        while self._former:
+            signal.signal(*self._former.popitem())
 
     def _tell(self, number: int, frame) -> None:
         if self._told and number == signal.SIGINT:

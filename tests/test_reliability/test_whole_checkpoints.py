@@ -4,11 +4,14 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
+import threading
 
 import pytest
 import torch
 from exact_runs import Tool, write_run
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
@@ -16,6 +19,7 @@ from torch.utils.data import DataLoader
 from lspt_mm.analysis.soaking import ended
 from lspt_mm.engine.checkpoints import PromptCheckpointHook
 from lspt_mm.engine.run_log import PatientLocalVisBackend, RunLogHook, read_log
+from lspt_mm.engine.stopping import EXIT_STOPPED, StopOnSignalHook
 from lspt_mm.engine.whole_checkpoints import latest_whole_checkpoint, whole_checkpoint
 from lspt_mm.errors import InputError
 from lspt_mm.whole_files import write_text, written_whole
@@ -30,14 +34,15 @@ class Toy(BaseModel):
         return {'loss': (self.weight * inputs.mean()).sum()}
 
 
-def train(folder, iterations=6, hooks=(), model=None, **checkpoint):
+def train(folder, iterations=6, hooks=(), model=None, accumulative_counts=1, **checkpoint):
     """Iterations of a toy, a checkpoint after each second one."""
     checkpoint = {'interval': 2, 'by_epoch': False, **checkpoint}
     runner = Runner(
         model or Toy(), str(folder),
         DataLoader([{'inputs': torch.rand(2)} for _ in range(4)], batch_size=2),
         train_cfg={'by_epoch': False, 'max_iters': iterations}, log_level='ERROR',
-        optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.1}},
+        optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.1},
+                       'accumulative_counts': accumulative_counts},
         default_hooks={'checkpoint': PromptCheckpointHook(**checkpoint)},
         custom_hooks=list(hooks), experiment_name=f'{folder}{iterations}{checkpoint}',
     )  # fmt: skip
@@ -311,3 +316,53 @@ def test_a_work_dir_that_cannot_be_written(tmp_path):
     )
     assert tool.wait() == 2
     assert f'error: the work dir {tmp_path / "file/work"} cannot be written' in output.read_text()
+
+
+# ---- signals in one process -------------------------------------------------------------------
+
+
+def test_handlers_are_put_back(tmp_path):
+    before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    train(tmp_path, 2, hooks=[StopOnSignalHook()])
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_another_thread_cannot_be_told(tmp_path):
+    thread = threading.Thread(target=train, args=(tmp_path, 2, [StopOnSignalHook()]))
+    thread.start()
+    thread.join()
+    assert names(tmp_path) == ['iter_2.pth']
+
+
+class Telling(Hook):
+    """Sends this process a signal behind an iteration."""
+
+    def __init__(self, number, iteration):
+        self.number, self.iteration = number, iteration
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.iteration:
+            signal.raise_signal(self.number)
+
+
+def test_stopped_behind_an_optimizers_step(tmp_path):
+    hooks = [Telling(signal.SIGTERM, 4), StopOnSignalHook()]
+    with pytest.raises(SystemExit) as stopped:
+        train(tmp_path, 12, hooks, accumulative_counts=3, interval=100)
+    assert stopped.value.code == EXIT_STOPPED
+    assert whole_checkpoint(tmp_path / 'interrupted.pth')['meta']['iter'] == 6
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_the_second_interrupt_ends_it(tmp_path):
+    hook = StopOnSignalHook()
+    hook._tell(signal.SIGINT, None)
+    hook._tell(signal.SIGTERM, None)
+    with pytest.raises(KeyboardInterrupt):
+        hook._tell(signal.SIGINT, None)
+
+
+def test_told_in_the_last_iteration(tmp_path):
+    train(tmp_path, 4, [Telling(signal.SIGTERM, 4), StopOnSignalHook()])
+    assert names(tmp_path) == ['iter_2.pth', 'iter_4.pth']
