@@ -252,4 +252,4 @@ def _is_first_to_fail() -> bool:
         except RuntimeError:  # the process that kept it is gone
             return True
     # What fails before processes know each other fails alike on a machine.
-    return int(os.environ.get('LOCAL_RANK', 0)) == 0
+    return all(int(os.environ.get(name, 0)) == 0 for name in ('LOCAL_RANK', 'SLURM_LOCALID'))

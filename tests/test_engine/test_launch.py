@@ -4,7 +4,8 @@ import argparse
 import copy
 
 import pytest
-from miniatures import CONFIGS
+import torch
+from miniatures import CONFIGS, free_port
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DefaultScope
 
@@ -93,11 +94,30 @@ def test_other_errors_keep_their_traceback():
         raise ZeroDivisionError
 
 
-def test_only_the_first_process_speaks(monkeypatch, capsys):
-    monkeypatch.setenv('RANK', '1')
+@pytest.mark.parametrize(
+    ('rank', 'of_machine', 'said'),
+    [(0, 0, 'error: x\n'), (1, 1, ''), (8, 0, 'error (process 8): x\n')],
+)
+def test_the_first_process_of_each_machine_speaks(rank, of_machine, said, monkeypatch, capsys):
+    monkeypatch.setenv('RANK', str(rank))
+    monkeypatch.setenv('LOCAL_RANK', str(of_machine))
     with pytest.raises(SystemExit) as end, input_errors_as_messages():
         raise InputError('x')
-    assert end.value.code == 2 and capsys.readouterr().err == ''
+    assert end.value.code == 2 and capsys.readouterr().err == said
+
+
+def test_of_processes_that_know_each_other_the_first_to_fail_speaks(monkeypatch, capsys):
+    torch.distributed.init_process_group('gloo', init_method=f'tcp://127.0.0.1:{free_port()}',
+                                         rank=0, world_size=1)  # fmt: skip
+    try:
+        for said in ('error (process 3): x\n', ''):
+            monkeypatch.setenv('RANK', '3')
+            monkeypatch.setenv('LOCAL_RANK', '3')
+            with pytest.raises(SystemExit), input_errors_as_messages():
+                raise InputError('x')
+            assert capsys.readouterr().err == said
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def config(*arguments):
