@@ -100,5 +100,6 @@ def parse(text: str) -> Any:
     """A Python literal, or the text itself."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    # TypeError for {[]: 1}, and the last two for very deep nests.
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return {'true': True, 'false': False, 'none': None}.get(text.lower(), text)

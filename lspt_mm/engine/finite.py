@@ -42,7 +42,7 @@ class FiniteLossHook(Hook):
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # noqa: D102
         # MMEngine has fetched the losses from the device already, for the log.
-        losses = {k: float(v) for k, v in (outputs or {}).items() if _is_number(v)}
+        losses = {k: _value(v) for k, v in (outputs or {}).items() if _is_number(v)}
         if math.isfinite(losses.get('loss', 0.0)):
             self._in_a_row = 0
             return
@@ -96,6 +96,10 @@ def files_of(batch: Any) -> List[str]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) or getattr(value, 'numel', lambda: 0)() == 1
+
+
+def _value(number: Any) -> float:
+    return float(number.detach() if isinstance(number, torch.Tensor) else number)
 
 
 def _state_of(model: torch.nn.Module) -> Dict[str, dict]:

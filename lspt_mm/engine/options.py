@@ -50,13 +50,20 @@ def merge_options(cfg: Config, options: Optional[dict]) -> None:
         return
     trial = copy.deepcopy(cfg)
     # A type first: what else is set beside it are arguments of the new class.
-    for key in sorted(options, key=lambda k: not k.endswith('.type')):
+    keys = sorted(options, key=lambda k: not k.endswith('.type'))
+    for key in keys:
         _check_key(trial, key)
         _open_none(trial, key)
-        trial.merge_from_dict({key: options[key]})
-    for key in options:
+        try:
+            trial.merge_from_dict({key: options[key]})
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f'--cfg-options {key}={options[key]!r}: does not fit what the config has there '
+                f'({error})'
+            ) from error
+    for key in keys:
         _open_none(cfg, key)
-    cfg.merge_from_dict(options)
+        cfg.merge_from_dict({key: options[key]})
 
 
 def _open_none(cfg: Config, key: str) -> None:
