@@ -103,7 +103,8 @@ class WholeCheckpointHook(CheckpointHook):
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         with self._all_or_nothing(runner, f'checkpoint {self.filename_tmpl.format(step)}'):
             super()._save_checkpoint_with_step(runner, step, meta)
-            self.file_backend.remove(self._path(INTERRUPTED))
+            if runner.rank == 0:
+                self.file_backend.remove(self._path(INTERRUPTED))
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         with self._all_or_nothing(runner, 'best checkpoint'):
