@@ -5,10 +5,13 @@ from typing import List, Optional
 
 import torch
 
+#: No number of tokens, channels or blocks is larger; beyond 64 bits PyTorch raises a TypeError.
+LARGEST = 2**31 - 1
+
 
 def check_int(name: str, value, least: int, most: Optional[int] = None) -> None:
     """Raise ValueError unless ``value`` is an integer from ``least`` to ``most``."""
-    ok = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    ok = isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST
     if not ok or (most is not None and value > most):
         span = f'of at least {least}' if most is None else f'from {least} to {most}'
         raise ValueError(f'{name}={value!r}: expected an integer {span}')
@@ -35,7 +38,7 @@ def check_size(name: str, value) -> None:
     """Raise ValueError unless ``value`` is an integer of at least 1, or a pair of them."""
     pair = value if isinstance(value, (list, tuple)) and len(value) == 2 else (value, value)
     for side in pair:
-        if not isinstance(side, int) or isinstance(side, bool) or side < 1:
+        if not isinstance(side, int) or isinstance(side, bool) or not 1 <= side <= LARGEST:
             raise ValueError(f'{name}={value!r}: expected an integer of at least 1 or a pair')
 
 
@@ -59,7 +62,7 @@ def check_arch(arch, zoo: dict) -> int:
         return zoo[arch.lower()]['num_layers']
     keys = ('embed_dims', 'num_layers', 'num_heads', 'feedforward_channels')
     if not isinstance(arch, dict) or not all(
-        type(arch.get(k)) is int and arch[k] > 0 for k in keys
+        type(arch.get(k)) is int and 0 < arch[k] <= LARGEST for k in keys
     ):
         raise ValueError(f'arch={arch!r}: expected a name or a dict of integers {keys}')
     if arch['embed_dims'] % arch['num_heads']:

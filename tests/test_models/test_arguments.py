@@ -18,6 +18,7 @@ BAD_FOR_ALL = [
     ('num_tokens', True),
     ('num_tokens', 'a'),
     ('num_tokens', None),
+    ('num_tokens', 10**30),
     ('dropout', 1.0),
     ('dropout', -0.1),
     ('dropout', math.nan),
@@ -87,7 +88,10 @@ VPT_BAD = [
     ('afterwards', 'x'),
     ('dropout_mask', 'batch'),
 ]
-PROJECTED_BAD = [('project', 0), ('project', 1.5), ('project', True), ('shared', 'yes')]
+PROJECTED_BAD = [
+    *(('project', value) for value in (0, 1.5, True, 10**30)),
+    ('shared', 'yes'),
+]
 BAD['VPT'] = VPT_BAD + PROJECTED_BAD
 BAD['FourierPrompt'] = BAD['VPT'] + [
     ('share', -0.1),
