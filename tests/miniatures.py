@@ -122,8 +122,8 @@ model = dict(
         arch=dict(_delete_=True, **{arch!r}), img_size=crop, patch_size=8, out_indices=(0, 1, 2, 3),
         pretrained={vit!r}, prompter=dict(num_tokens=3, dropout=0.)),
     neck=dict(embed_dim=16),
-    # No dropout and no random augmentation: the state of the random generators is not in a
-    # checkpoint, and a resumed run is to be compared with an uninterrupted one.
+    # No dropout and no random augmentation: what a run learns can be followed by hand. Runs with
+    # everything random are in exact_runs.py.
     decode_head=dict(in_channels=[16] * 4, channels=8, dropout_ratio=0.),
     auxiliary_head=dict(in_channels=16, channels=8, dropout_ratio=0.),
     test_cfg=dict(crop_size=crop, stride=(21, 21)))

@@ -38,8 +38,9 @@ def soak(
 ) -> Dict[str, int]:
     """Run to the end, killed and told to stop ``kills`` times on the way.
 
-    Half of the attempts are ended at a random moment after they have begun to train, some while
-    they are starting; three in four by SIGKILL, the others by SIGTERM or SIGINT.
+    Every attempt is ended at a random moment: behind an iteration it still has to do, or, where
+    that one is done already, while it starts. Three in five by SIGKILL, the others by SIGTERM or
+    SIGINT.
 
     Args:
         start: Starts the run, going on where there is something to go on from; gives an object
@@ -51,7 +52,7 @@ def soak(
         told: Gets a line for every attempt.
 
     Returns:
-        dict: 'kills' (by SIGKILL), 'stops' (by another signal, exit code 75), 'attempts',
+        dict: 'kills' (by SIGKILL), 'stops' (by another signal), 'attempts',
         'finished_early' (1 if the run was done before it had been ended so often), 'bytes_written'
         (to anything, by the main processes; 0 where /proc does not say).
 

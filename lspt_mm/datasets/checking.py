@@ -17,7 +17,7 @@ from lspt_mm.errors import InputError
 from lspt_mm.version import __version__
 from lspt_mm.whole_files import write_text
 
-#: How many problems of one kind are named.
+#: How many remarks are shown.
 SHOWN = 20
 #: Environment variable: folder to remember checks in, instead of the user's cache.
 CACHE = 'LSPT_MM_CACHE'
@@ -51,9 +51,9 @@ def check_data_set(
         told: Passes on an iterable of so many items, showing progress.
 
     Returns:
-        Findings: Unreadable and truncated files, images without label and labels without image,
-        labels of another size or with values outside the classes; as remarks, labels that are
-        ignored altogether and classes without an image.
+        Findings: Unreadable and truncated files, images without label, labels of another size or
+        with values outside the classes; as remarks, labels that are ignored altogether and
+        classes without an image.
     """
     samples = list(data)
 
@@ -66,7 +66,6 @@ def check_data_set(
         for bad, odd in told(pool.map(look, samples), len(samples)):
             errors += bad
             remarks += odd
-    errors += _labels_without_image(samples)
     if classes:
         counts = Counter(s['gt_label'] for s in samples if isinstance(s.get('gt_label'), int))
         empty = [str(c) for c in range(classes) if not counts[c]]
@@ -121,7 +120,7 @@ def read_through(path: str) -> Tuple[int, int]:
     return (height, width) if turned else (width, height)
 
 
-def _labels_without_image(samples: List[dict]) -> List[str]:
+def labels_without_image(samples: List[dict]) -> List[str]:
     """Label images in the folders of the labels that belong to no sample."""
     known = {os.path.normpath(s['seg_map_path']) for s in samples if s.get('seg_map_path')}
     suffixes = {Path(path).suffix for path in known}

@@ -9,6 +9,7 @@ from lspt_mm.datasets.checking import (
     Findings,
     check_data_set,
     known,
+    labels_without_image,
     listed,
     remember,
     state_of,
@@ -26,21 +27,22 @@ def check_data(cfg: Config, loaders: Tuple[str, ...]) -> Findings:
         InputError: Naming all files with something wrong in them, more of them than
             ``train_cfg.skip_bad`` lets pass.
     """
-    errors, remarks = [], []
+    errors, remarks = {}, {}  # in order, none twice
     for loader in loaders:
         for dataset in datasets_of(cfg, (loader,)):
             found = _check(dataset, _classes_of(cfg))
-            errors += [line for line in found.errors if line not in errors]
-            remarks += [line for line in found.remarks if line not in remarks]
+            errors.update(dict.fromkeys(found.errors))
+            remarks.update(dict.fromkeys(found.remarks))
     if remarks:
-        print(f'Remarks on the data:\n{listed(remarks)}', flush=True)
+        print(f'Remarks on the data:\n{listed(list(remarks))}', flush=True)
     skipped = (cfg.get('train_cfg') or {}).get('skip_bad', 0)
     if len(errors) > skipped:
         raise InputError(
             f'{len(errors)} problems in the data; to train all the same: --no-check, and '
-            f'train_cfg.skip_bad=N for files that cannot be read\n{listed(errors)}'
+            f'train_cfg.skip_bad=N for files that cannot be read\n'
+            + '\n'.join(f'  {line}' for line in errors)
         )
-    return Findings(errors, remarks)
+    return Findings(list(errors), list(remarks))
 
 
 def _check(cfg: dict, classes: Optional[int]) -> Findings:
@@ -57,7 +59,8 @@ def _check(cfg: dict, classes: Optional[int]) -> Findings:
         load = TRANSFORMS.build(label) if label else None
         found = check_data_set(samples, load, classes, _with_progress)
         remember(state, found)
-    return found
+    # Cheap, and nothing about them is in the state.
+    return found._replace(errors=found.errors + labels_without_image(samples))
 
 
 def _label_transform(cfg: dict) -> Optional[dict]:

@@ -34,7 +34,7 @@ def check_inputs(cfg: Config, loaders: Tuple[str, ...]) -> None:
     load_from = cfg.get('load_from')
     if load_from and not is_url(load_from) and not Path(load_from).expanduser().is_file():
         problems.append(f'file {load_from}, the checkpoint of load_from, does not exist')
-    elif load_from and not is_url(load_from):
+    elif load_from and not is_url(load_from) and not cfg.get('resume'):  # read already
         read_checkpoint(load_from)  # or an InputError that says why it cannot be
     missing_weights = _missing_weights(cfg)
     if missing_weights:

@@ -109,9 +109,6 @@ class PatientLocalVisBackend(LocalVisBackend):
         **kwargs: Arguments of MMEngine's.
     """
 
-    def __init__(self, save_dir: str, **kwargs):
-        super().__init__(save_dir, **kwargs)
-
     def _dump(self, value_dict: dict, file_path: str, file_format: str) -> None:
         with suppress(OSError):  # RunLogHook says so
             super()._dump(value_dict, file_path, file_format)

@@ -121,6 +121,25 @@ def test_unchanged_files_are_not_read_twice(tmp_path, monkeypatch):
             check_data(cfg, ('train_dataloader',))
 
 
+def test_a_label_that_lost_its_image_after_a_check(tmp_path):
+    root, cfg = ade(tmp_path)
+    assert check_data(cfg, ('train_dataloader',)).errors == []
+    save_label(root / 'annotations/training/stray.png', np.zeros((40, 48)))
+    with pytest.raises(InputError, match='stray.png: a label without an image'):
+        check_data(cfg, ('train_dataloader',))
+
+
+def test_every_bad_file_is_named(tmp_path):
+    root, cfg = ade(tmp_path)
+    write_ade20k(root, training=3 * checking.SHOWN)
+    for path in (root / 'images/training').iterdir():
+        path.write_bytes(b'nothing')
+    with pytest.raises(InputError) as error:
+        check_data(cfg, ('train_dataloader',))
+    for i in range(3 * checking.SHOWN):
+        assert f'training_{i}.jpg: ' in str(error.value)
+
+
 def test_a_damaged_cache_is_no_cache(tmp_path):
     _, cfg = ade(tmp_path)
     check_data(cfg, ('train_dataloader',))

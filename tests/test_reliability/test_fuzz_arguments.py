@@ -2,11 +2,11 @@
 
 import inspect
 import math
-import os
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from fuzzing import many
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lspt_mm.models import PromptedViT
@@ -83,17 +83,6 @@ def try_out(arguments, img_size=16):
     if trained and total.requires_grad:
         total.backward()
         assert all(torch.isfinite(p.grad).all() for p in trained if p.grad is not None)
-
-
-#: For a longer search: LSPT_MM_FUZZ=50 pytest ...
-TIMES = int(os.environ.get('LSPT_MM_FUZZ', 1))
-
-
-def many(examples):
-    return settings(
-        max_examples=TIMES * examples, deadline=None, derandomize=True, database=None,
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
 
 
 def methods():

@@ -1,8 +1,8 @@
 """Whatever stands behind a config's name or ``--cfg-options`` works or is one InputError."""
 
-import os
 
-from hypothesis import HealthCheck, given, settings
+from fuzzing import many
+from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -13,15 +13,7 @@ from lspt_mm.engine.options import merge_options
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
 
-TIMES = int(os.environ.get('LSPT_MM_FUZZ', 1))
 CELL = 'vtab1k/lspt_mae_dtd'
-
-
-def many(examples):
-    return settings(
-        max_examples=TIMES * examples, deadline=None, derandomize=True, database=None,
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
 
 
 WORDS = st.one_of(

@@ -2,14 +2,14 @@
 
 import io
 import json
-import os
 import signal
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from fuzzing import many
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save as save_safetensors
@@ -22,15 +22,7 @@ from lspt_mm.engine.run_log import LOG, read_log
 from lspt_mm.engine.whole_checkpoints import whole_checkpoint
 from lspt_mm.errors import InputError
 
-TIMES = int(os.environ.get('LSPT_MM_FUZZ', 1))
 SECONDS = 20
-
-
-def many(examples):
-    return settings(
-        max_examples=TIMES * examples, deadline=None, derandomize=True, database=None,
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
 
 
 @st.composite
