@@ -32,6 +32,7 @@ class Case:
             the forward pass in eval mode.
         batch, img_size: Images (batch, 3, img_size, img_size), of random numbers.
         arch, num_tokens: Of the ViT and its prompts; with ``config``, which says it, None and 0.
+        num_layers: Blocks; None is as many as ``arch`` has.
         dtype: 'fp32', or 'bf16' for autocast.
         device: 'cpu' or 'cuda'.
         with_cp, compile_blocks: As the backbone has them.
@@ -43,6 +44,7 @@ class Case:
     batch: int = 8
     img_size: int = 224
     arch: Any = 'base'
+    num_layers: Optional[int] = None
     num_tokens: int = 100
     dtype: str = 'fp32'
     device: str = 'cpu'
@@ -94,7 +96,10 @@ class _ViTStep(Step):
     def __init__(self, case: Case):
         super().__init__(case)
         name = case.name.removesuffix(TEXTBOOK)
-        shape = {'arch': case.arch, 'img_size': case.img_size}
+        arch = VisionTransformer.arch_zoo[case.arch] if isinstance(case.arch, str) else case.arch
+        if case.num_layers is not None:
+            arch = {**arch, 'num_layers': case.num_layers}
+        shape = {'arch': arch, 'img_size': case.img_size}
         if name == PLAIN:
             self.model = VisionTransformer(**shape)
             self.model.requires_grad_(False)
@@ -104,8 +109,6 @@ class _ViTStep(Step):
             method = recipes.METHODS[name]
             prompter = dict(method.prompter, num_tokens=case.num_tokens)
             if 'rank' in method.takes:
-                arch = case.arch
-                arch = VisionTransformer.arch_zoo[arch] if isinstance(arch, str) else arch
                 prompter.setdefault('rank', method.rank_of(case.num_tokens, arch['embed_dims']))
             faster = {'with_cp': case.with_cp, 'compile_blocks': case.compile_blocks}
             self.model = PromptedViT(prompter=prompter, **shape, **faster)

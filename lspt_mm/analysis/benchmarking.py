@@ -1,12 +1,14 @@
 """Time, memory and counted work of benchmark cases, and the machine's own rate beside them."""
 
+import itertools
 import multiprocessing
 import os
 import statistics
 import time
-from typing import Dict, List
+from typing import Callable, Dict, List
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from lspt_mm.analysis.benchmark_cases import PLAIN, Case, Step
 from lspt_mm.analysis.costs import count_flops
@@ -104,8 +106,10 @@ def measure_memory(case: Case, steps: int = 2) -> Dict[str, float]:
     """Peak memory of a case's steps in bytes, in a process of its own.
 
     Returns:
-        dict: ``peak``, and ``before`` the first step, with the model in memory. On a CPU that is
-        the whole process, Python and libraries included; on a GPU what tensors take.
+        dict: ``peak``, and ``before`` the first step, with the model in memory; on a CPU of the
+        whole process, Python, libraries and what the C library cannot use again included. And
+        ``tensors``, the most that a step's tensors take beside those that were there before; on a
+        GPU that is all there is, and ``peak`` is ``before`` and that.
     """
     context = multiprocessing.get_context('spawn')
     with context.Pool(1) as pool:
@@ -123,8 +127,22 @@ def _memory(case: Case, steps: int, threads: int) -> Dict[str, float]:
         before = resident()
     for _ in range(steps):
         step()
-    peak = torch.cuda.max_memory_allocated() if case.device == 'cuda' else peak_resident()
-    return {'peak': float(peak), 'before': float(before)}
+    if case.device == 'cuda':
+        peak = torch.cuda.max_memory_allocated()
+        tensors = peak - before
+    else:
+        peak, tensors = peak_resident(), peak_of_tensors(step)
+    return {'peak': float(peak), 'before': float(before), 'tensors': float(tensors)}
+
+
+def peak_of_tensors(step: Callable[[], object]) -> int:
+    """The most bytes that tensors which ``step`` makes on the CPU take at a time."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    # The averages that the profiler shows know sums alone; its events know the order.
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == '[memory]']
+    events.sort(key=lambda event: event.start_ns())
+    return max(itertools.accumulate((event.nbytes() for event in events), initial=0))
 
 
 def resident() -> int:
@@ -145,7 +163,7 @@ def peak_resident() -> int:
 
 def relative_to_plain(rows: List[dict]) -> None:
     """Add ``times``: a row's seconds in units of the plain ViT's on the same images, if it ran."""
-    same = ('training', 'batch', 'img_size', 'arch', 'dtype', 'device')
+    same = ('training', 'batch', 'img_size', 'arch', 'num_layers', 'dtype', 'device')
 
     def images(row):
         return [row[name] for name in same]

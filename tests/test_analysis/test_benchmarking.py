@@ -13,6 +13,7 @@ from lspt_mm.analysis.benchmark_cases import METHODS, Case
 from lspt_mm.analysis.benchmarking import (
     measure_memory,
     measure_times,
+    peak_of_tensors,
     peak_resident,
     relative_to_plain,
 )
@@ -72,7 +73,8 @@ def test_configs_say_themselves_what_vit_they_have():
 
 
 def test_units_are_those_of_the_plain_vit_on_the_same_images():
-    same = {'training': True, 'img_size': 32, 'arch': 'base', 'dtype': 'fp32', 'device': 'cpu'}
+    same = {'training': True, 'img_size': 32, 'arch': 'base', 'num_layers': None}
+    same |= {'dtype': 'fp32', 'device': 'cpu'}
     rows = [
         {'name': name, 'batch': batch, 'seconds': seconds, **same}
         for name, batch, seconds in [('plain', 1, 2.0), ('lspt', 1, 3.0), ('plain', 8, 10.0),
@@ -90,9 +92,29 @@ def test_memory_is_that_of_the_case_and_not_of_this_process():
     assert found['before'] <= found['peak'] < 1.5 * 2**30
     assert ballast.sum() > 0
     larger = measure_memory(Case('vpt', **{**SMALL, 'img_size': 256, 'batch': 64}), steps=1)
-    # Ten numbers a token, block and channel are kept; 4 bytes each.
-    kept = 10 * 64 * 256 * 3 * 16 * 4
+    # Ten numbers a token, block and channel are kept, of the last block fewer; 4 bytes each.
+    kept = 10 * 64 * 256 * 2 * 16 * 4
     assert larger['peak'] - found['peak'] > kept
+    assert found['tensors'] < kept < larger['tensors'] < larger['peak'] - larger['before']
+
+
+def test_the_peak_of_tensors_is_that_of_what_is_there_at_a_time():
+    def step():
+        first = torch.ones(1 << 20)  # 4 MiB
+        second = first * 2
+        del first
+        third = torch.ones(1 << 18)  # 1 MiB
+        return second.sum() + third.sum()
+
+    held = torch.ones(1 << 20)  # from before, not the step's
+    assert (8 << 20) <= peak_of_tensors(step) < (8 << 20) + 4096
+    assert held.sum() > 0
+
+
+def test_a_vit_of_another_depth():
+    step = Case('lspt', **{**SMALL, 'num_layers': 2}).build()
+    assert len(step.model.layers) == 2 and step.model.embed_dims == 16
+    step()
 
 
 def test_the_tool_writes_table_figures_and_plot(tmp_path):

@@ -4,6 +4,7 @@ python tools/analysis_tools/benchmark.py --out work_dirs/benchmark/train
 python tools/analysis_tools/benchmark.py --inference --batch 1 8
 python tools/analysis_tools/benchmark.py --methods gated --with-cp off on selective
 python tools/analysis_tools/benchmark.py --methods vpt-deep lspt --num-tokens 10 50 100 200
+python tools/analysis_tools/benchmark.py --methods vpt-deep lspt --num-layers 3 6 12 24
 python tools/analysis_tools/benchmark.py --configs configs/ade20k/full_upernet_ade20k.py \\
     configs/lspt_upernet_ade20k.py configs/ade20k/lspt_segformer_ade20k.py
 
@@ -49,6 +50,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--arch', nargs='+', default=['base'], help="of mmpretrain's ViTs")
     parser.add_argument('--batch', nargs='+', type=int, help='default: 8, with --configs 2')
     parser.add_argument('--img-size', nargs='+', type=int, help='default: 224, with --configs 512')
+    parser.add_argument('--num-layers', nargs='+', type=int, help="blocks; default: the arch's")
     parser.add_argument('--num-tokens', nargs='+', type=int, default=[100])
     parser.add_argument('--dtype', nargs='+', choices=('fp32', 'bf16'), default=['fp32'])
     parser.add_argument('--with-cp', nargs='+', choices=CHECKPOINTING, default=['off'])
@@ -67,30 +69,30 @@ def cases_of(args: argparse.Namespace) -> List[Case]:
     if args.configs:
         names = [(path, _model_of(path)) for path in args.configs]
         batches, sizes = args.batch or [2], args.img_size or [512]
-        archs, numbers = [None], [0]  # the configs' own
+        archs, depths, numbers = [None], [None], [0]  # the configs' own
     else:
         names = [(PLAIN, None), *((name, None) for name in args.methods)]
         names += [(name + TEXTBOOK, None) for name in args.methods if name in args.textbook]
         batches, sizes = args.batch or [8], args.img_size or [224]
-        archs, numbers = args.arch, args.num_tokens
+        archs, depths, numbers = args.arch, args.num_layers or [None], args.num_tokens
     given = dict(
         batch=batches, img_size=sizes, num_tokens=args.num_tokens, rounds=[args.rounds],
-        threads=[args.threads or 1],
+        threads=[args.threads or 1], num_layers=args.num_layers or [1],
     )  # fmt: skip
     for name, values in given.items():
         if min(values) < 1:
             raise InputError(f'--{name.replace("_", "-")} {min(values)}: expected at least 1')
     cases = []
-    for arch, batch, size, tokens, dtype, with_cp in itertools.product(
-        archs, batches, sizes, numbers, args.dtype, args.with_cp
+    for arch, depth, batch, size, tokens, dtype, with_cp in itertools.product(
+        archs, depths, batches, sizes, numbers, args.dtype, args.with_cp
     ):
         for name, config in names:
             # What a reference does not depend on makes no second row of it.
             fixed = name == PLAIN or name.endswith(TEXTBOOK)
             case = Case(
                 name=name, training=not args.inference, batch=batch, img_size=size, arch=arch,
-                num_tokens=0 if name == PLAIN else tokens, dtype=dtype, device=args.device,
-                with_cp=False if fixed else CHECKPOINTING[with_cp],
+                num_layers=depth, num_tokens=0 if name == PLAIN else tokens, dtype=dtype,
+                device=args.device, with_cp=False if fixed else CHECKPOINTING[with_cp],
                 compile_blocks=args.compile and not fixed, config=config,
             )  # fmt: skip
             if case not in cases:
@@ -113,6 +115,7 @@ COLUMNS = [
     ('fraction', 'of the matrix rate', '{:.2f}'),
     ('peak', 'peak, GB', '{:.2f}'),
     ('before', 'before the step, GB', '{:.2f}'),
+    ('tensors', "step's tensors, GB", '{:.2f}'),
 ]
 
 
@@ -136,7 +139,7 @@ def plot(rows: List[dict], differing: List[str], path: Path) -> None:
     matplotlib.use('Agg')
     import matplotlib.pyplot as plt
 
-    over = [name for name in differing if name in ('batch', 'img_size', 'num_tokens')]
+    over = [name for name in differing if name in ('batch', 'img_size', 'num_layers', 'num_tokens')]
     figure, axes = plt.subplots(figsize=(8, 5), layout='constrained')
     if len(over) == 1 and len(differing) == 1:
         for name in dict.fromkeys(row['name'] for row in rows):
