@@ -182,7 +182,7 @@ def test_facts_of_setr_pup():
     assert tuple(model.backbone.out_indices) == (4, 8, 11) and model.get('neck') is None
     heads = [model.decode_head, *model.auxiliary_head]
     assert [h.in_index for h in heads] == [2, 0, 1]
-    assert all((h.type, h.num_classes) == ('SETRUPHead', 150) for h in heads)
+    assert all((h.type, h.num_classes) == ('lspt_mm.SETRUPHead', 150) for h in heads)
     prompter = model.backbone.prompter
     assert (prompter.num_tokens, prompter.gate_init, cfg.train_dataloader.batch_size) == (
         100, 10.0, 16
@@ -272,7 +272,8 @@ def test_facts_of_the_main_job():
     assert vit.pretrained.endswith('mae_pretrain_vit_base.pth')
     assert (vit.prompter.type, vit.prompter.num_tokens) == ('LSPT', 100)
     assert model.neck.type == 'Feature2Pyramid' and model.neck.rescales == [4, 2, 1, 0.5]
-    assert model.decode_head.type == 'UPerHead' and model.auxiliary_head.type == 'FCNHead'
+    heads = [model.decode_head.type, model.auxiliary_head.type]
+    assert heads == ['lspt_mm.UPerHead', 'lspt_mm.FCNHead']
     assert model.decode_head.num_classes == 150
     assert cfg.train_cfg.max_iters == 160000
     assert cfg.param_scheduler[-1].end == 160000 and not cfg.param_scheduler[-1].by_epoch

@@ -1,10 +1,15 @@
 """Prompt-tuned backbones and the prompt methods."""
 
+from importlib.util import find_spec
+
 from lspt_mm.checkpoints import mmengine_loader
 from lspt_mm.models import prompters
 from lspt_mm.models.prompt_sets import PromptSets
 from lspt_mm.models.prompted_vit import PromptedViT
 from lspt_mm.models.prompters import *  # noqa: F403
+
+if find_spec('mmseg') is not None:  # classification needs none of it
+    from lspt_mm.models import heads  # noqa: F401
 
 __all__ = ['PromptSets', 'PromptedViT', *prompters.__all__]
 

@@ -161,9 +161,10 @@ def test_other_epochs_are_refused(whole, tmp_path):
 def test_soak(kind, tmp_path):
     """Killed and stopped at twenty random moments, in processes as users start them."""
     config = write_run(tmp_path, kind, workers=2, iterations=240)
+    # With SIGINT ignored, as scripts start what runs in the background; runs must not inherit it.
     run = run_command(
-        sys.executable, TOOLS / 'misc/soak.py', config, '--kills', 20, '--out', tmp_path / 'soak',
-        cwd=tmp_path,
+        'bash', '-c', 'trap "" INT; exec "$@"', 'bash', sys.executable, TOOLS / 'misc/soak.py',
+        config, '--kills', 20, '--out', tmp_path / 'soak', cwd=tmp_path,
     )  # fmt: skip
     assert run.code == 0, run.out[-2000:] + run.err[-3000:]
     report = json.loads((tmp_path / 'soak/soak.json').read_text())

@@ -11,6 +11,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -70,6 +71,8 @@ def differences(left: tuple, right: tuple) -> List[str]:
 def main() -> None:
     """Run, kill, compare."""
     args = parse_args()
+    # Shells start what runs in the background with SIGINT ignored, and so would the runs be.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with input_errors_as_messages():
         if args.kills < 1:
             raise InputError(f'--kills {args.kills}: expected at least 1')

@@ -6,7 +6,7 @@ final norm is left out.
 _base_ = './lspt_upernet.py'
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 head = dict(
-    type='SETRUPHead',
+    type='lspt_mm.SETRUPHead',
     in_channels=768,
     channels=256,
     num_classes=150,

@@ -1,0 +1,78 @@
+"""mmseg's heads with a loss that does not enlarge all logits at once.
+
+The same parameters, names in checkpoints, predictions and losses as mmseg's heads of the same
+name: ``type='lspt_mm.UPerHead'`` and ``type='UPerHead'`` can take each other's place. What another
+loss than plain cross-entropy is asked for, or a sampler of pixels, runs as in mmseg.
+"""
+
+from typing import Dict, List
+
+import torch
+from mmseg.models import decode_heads
+from mmseg.models.losses import CrossEntropyLoss
+from mmseg.utils import SampleList
+from torch import Tensor, nn
+
+from lspt_mm.models.strip_loss import upsampled_cross_entropy
+from lspt_mm.registry import MODELS
+
+
+class StripLoss:
+    """A mixin for heads of mmseg (``BaseDecodeHead``), to stand before them."""
+
+    def loss_by_feat(
+        self, seg_logits: Tensor, batch_data_samples: SampleList
+    ) -> Dict[str, Tensor]:
+        """Losses of logits (B, K, h, w) under mmseg's names, and ``acc_seg`` in percent, (1,)."""
+        several = isinstance(self.loss_decode, nn.ModuleList)
+        losses: List[nn.Module] = [*self.loss_decode] if several else [self.loss_decode]
+        if self.sampler is not None or not all(_is_plain(loss) for loss in losses):
+            return super().loss_by_feat(seg_logits, batch_data_samples)
+        labels = self._stack_batch_gt(batch_data_samples).squeeze(1)  # (B, H, W)
+        found: Dict[str, Tensor] = {}
+        for loss in losses:
+            weight = loss.class_weight
+            if weight is not None:
+                weight = torch.as_tensor(weight, dtype=torch.float32, device=seg_logits.device)
+            sums = upsampled_cross_entropy(
+                seg_logits, labels, self.ignore_index, self.align_corners, weight
+            )
+            if weight is not None:
+                number = sums.weight
+            else:
+                # mmseg's default is the mean over all pixels, those that count for nothing too.
+                number = sums.pixels if loss.avg_non_ignore else labels.numel()
+            eps = torch.finfo(torch.float32).eps  # as mmseg has it: nothing counts, no loss
+            value = loss.loss_weight * sums.loss / (number + eps)
+            found[loss.loss_name] = found.get(loss.loss_name, 0) + value
+        found['acc_seg'] = ((sums.correct + eps) * (100 / (sums.pixels + eps))).reshape(1)
+        return found
+
+
+def _is_plain(loss: nn.Module) -> bool:
+    """Whether this is softmax cross-entropy, averaged."""
+    return (
+        type(loss) is CrossEntropyLoss
+        and not (loss.use_sigmoid or loss.use_mask)
+        and loss.reduction == 'mean'
+    )
+
+
+@MODELS.register_module()
+class UPerHead(StripLoss, decode_heads.UPerHead):
+    """mmseg's UPerNet head (arXiv 1807.10221) with :class:`StripLoss`."""
+
+
+@MODELS.register_module()
+class FCNHead(StripLoss, decode_heads.FCNHead):
+    """mmseg's FCN head (arXiv 1411.4038) with :class:`StripLoss`."""
+
+
+@MODELS.register_module()
+class SegformerHead(StripLoss, decode_heads.SegformerHead):
+    """mmseg's SegFormer head (arXiv 2105.15203) with :class:`StripLoss`."""
+
+
+@MODELS.register_module()
+class SETRUPHead(StripLoss, decode_heads.SETRUPHead):
+    """mmseg's SETR head (arXiv 2012.15840) with :class:`StripLoss`."""
