@@ -72,6 +72,18 @@ def test_configs_say_themselves_what_vit_they_have():
     ]
 
 
+def test_the_plain_vits_lack_of_prompts_is_no_difference():
+    module = runpy.run_path(str(TOOL))
+    rows = [
+        {'name': name, 'img_size': size, 'num_tokens': tokens, 'batch': 2}
+        for size in (224, 448) for name, tokens in [('plain', 0), ('lspt', 100), ('vpt', 100)]
+    ]  # fmt: skip
+    names = ['img_size', 'num_tokens', 'batch']
+    assert module['settings_that_differ'](rows, names) == ['img_size']
+    rows[1]['num_tokens'] = 10
+    assert module['settings_that_differ'](rows, names) == ['img_size', 'num_tokens']
+
+
 def test_units_are_those_of_the_plain_vit_on_the_same_images():
     same = {'training': True, 'img_size': 32, 'arch': 'base', 'num_layers': None}
     same |= {'dtype': 'fp32', 'device': 'cpu'}

@@ -119,6 +119,13 @@ COLUMNS = [
 ]
 
 
+def settings_that_differ(rows: List[dict], settings: List[str]) -> List[str]:
+    """Those of ``settings`` that are not the same in all rows with prompts."""
+    # The plain ViT has none; that makes their number none of what differs.
+    prompted = [row for row in rows if row['name'] != PLAIN]
+    return [name for name in settings if len({str(row[name]) for row in prompted}) > 1]
+
+
 def markdown(rows: List[dict], differing: List[str]) -> str:
     """The table; ``differing`` are settings that are not the same in all rows."""
     # NaN is not equal to itself.
@@ -187,11 +194,10 @@ def main() -> None:
                 found = measure_memory(case)
                 row.update({key: value / 1e9 for key, value in found.items()})
     settings = list(cases[0].settings())[1:]
-    shared = {n: rows[0][n] for n in settings if len({str(row[n]) for row in rows[1:]}) <= 1}
-    differing = [name for name in settings if name not in shared]
+    differing = settings_that_differ(rows, settings)
     relative_to_plain(rows)
     table = markdown(rows, differing)
-    said = ', '.join(f'{name} {rows[-1][name]}' for name in shared)
+    said = ', '.join(f'{name} {rows[-1][name]}' for name in settings if name not in differing)
     rates = ', '.join(f'{rate:,.0f}' for rate in dict.fromkeys(row['rate'] for row in rows))
     text = f'{machine(args)}; {rates} GFLOP/s in a matrix product; {said}\n\n{table}\n'
     print(text)
