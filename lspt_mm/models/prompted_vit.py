@@ -5,7 +5,7 @@ from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
-from torch import Tensor, cat, equal, get_autocast_dtype, is_autocast_enabled, nn, zeros
+from torch import Tensor, cat, equal, nn, zeros
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -20,7 +20,7 @@ from lspt_mm.models.checks import (
     check_out_indices,
     check_vit_arguments,
 )
-from lspt_mm.models.key_value_cache import KeyValueCache
+from lspt_mm.models.kept_results import KeptResults
 from lspt_mm.models.prompters.base import Prompter
 from lspt_mm.models.short_attention import attention
 from lspt_mm.models.tokens import Tokens
@@ -158,7 +158,7 @@ class PromptedViT(VisionTransformer):
         self._weights_lacking = False
         self.with_cp = with_cp
         self.compile_blocks = compile_blocks
-        self._keys_values = KeyValueCache()
+        self._keys_values = KeptResults()
         self.prompter = None if prompter is None else self.build_prompter(prompter)
         self.prompter_cfg = prompter and {**prompter, 'type': type(self.prompter).__name__}
         trained = tune if prompter is None else 'a prompter'
@@ -368,13 +368,11 @@ class PromptedViT(VisionTransformer):
             return prompts
         sources = [*prompter.parameters(), *prompter.buffers()]
         sources += [*layer.ln1.parameters(), *layer.attn.qkv.parameters()]
-        device = prompts.device.type
-        precision = (prompts.dtype, is_autocast_enabled(device), get_autocast_dtype(device))
         return self._keys_values.get(
             prompter,
             number,
             sources,
-            precision,
+            prompts.dtype,
             lambda: keys_and_values(layer.attn, layer.ln1, prompts),
         )
 

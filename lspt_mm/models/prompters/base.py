@@ -1,13 +1,14 @@
 """The contract of a prompt method: a cell unrolled over the depth of the ViT."""
 
 import math
-from typing import Any, Dict, Iterable, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, Optional, Set, Tuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lspt_mm.models.checks import check_int, check_share
+from lspt_mm.models.kept_results import KeptResults
 from lspt_mm.signatures import constructor_arguments, constructor_defaults
 
 
@@ -59,6 +60,31 @@ class Prompter(nn.Module):
         self.embed_dims = embed_dims
         self.num_layers = num_layers
         self.patch_size = patch_size
+        self._kept = KeptResults()
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What ``make`` gives; in eval mode and without a graph, what it gave before.
+
+        For what follows from this prompter's parameters and buffers alone and takes time. It is
+        made anew when one of them has changed.
+        """
+        sources = [*self.parameters(), *self.buffers()]
+        if not sources or not self._kept.usable(self):
+            return make()
+        return self._kept.get(self, name, sources, sources[0].dtype, make)
+
+    def train(self, mode: bool = True) -> 'Prompter':
+        """As of any module; forgets what :meth:`once` kept."""
+        self._kept.clear()
+        return super().train(mode)
+
+    def _apply(self, *args, **kwargs):
+        self._kept.clear()
+        return super()._apply(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        self._kept.clear()
+        super()._load_from_state_dict(*args, **kwargs)
 
     @classmethod
     def argument_names(cls) -> Set[str]:

@@ -123,10 +123,12 @@ class LSPT(Prompter):
         return DiagonalCell(self.embed_dims, forget_bias)
 
     def first(self, patches: Tensor) -> Tuple[Tensor, State]:
-        """P^0 (or P^1), and the input half of all gates, computed once for the batch."""
+        """P^0 (or P^1), and the input half of all gates, which is the same for all images."""
         prompts = self.drop(self.prompts)  # (K, P, D)
         inputs = prompts[1:] if self.inserted == 'first' else prompts
-        gates = None if self.lstm is None else self.lstm.input_gates(inputs)  # (L'-1, P, 4D)
+        gates = None
+        if self.lstm is not None:
+            gates = self.once('gates', lambda: self.lstm.input_gates(inputs))  # (L'-1, P, 4D)
         return prompts[:1], (self.initial_cell, gates, inputs)
 
     def next(

@@ -1,12 +1,10 @@
-"""Keys and values of prompts that are the same for every image, kept between calls in eval mode."""
+"""What follows from weights alone, kept between calls in eval mode: keys and values, gates."""
 
-from typing import Callable, Dict, List, MutableMapping, NamedTuple, Tuple
+from typing import Any, Callable, Dict, Hashable, List, MutableMapping, NamedTuple, Tuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-
-KeysValues = Tuple[Tensor, ...]
 
 
 class _Source(NamedTuple):
@@ -25,27 +23,28 @@ class _Source(NamedTuple):
 
 
 #: The sources, what else the result depends on, and the result.
-_Entry = Tuple[List[_Source], object, KeysValues]
+_Entry = Tuple[List[_Source], object, Any]
 
 
-class KeyValueCache:
-    """Keys and values by prompter and block, and the tensors they were computed from.
+class KeptResults:
+    """Results by prompter and name, and the tensors they were computed from.
 
     An entry holds as long as the tensors are the same ones and nobody has written to them. What
     PyTorch does not count is a write through ``tensor.data``: whoever does that (MMEngine's EMA
-    does, before it calls ``eval()``) has to :meth:`clear`; the model does so in ``train()``,
-    ``eval()``, ``to()`` and when a state dict is loaded. Copies and files of the model start empty.
+    does, before it calls ``eval()``) has to :meth:`clear`; models and prompters do so in
+    ``train()``, ``eval()``, ``to()`` and when a state dict is loaded. Copies and files of the model
+    start empty.
     """
 
     def __init__(self):
         # A prompter that is gone takes its entries with it.
-        self._entries: MutableMapping[nn.Module, Dict[int, _Entry]] = WeakKeyDictionary()
+        self._entries: MutableMapping[nn.Module, Dict[Hashable, _Entry]] = WeakKeyDictionary()
 
-    def __deepcopy__(self, memo) -> 'KeyValueCache':
-        return KeyValueCache()
+    def __deepcopy__(self, memo) -> 'KeptResults':
+        return KeptResults()
 
     def __reduce__(self):
-        return KeyValueCache, ()
+        return KeptResults, ()
 
     def clear(self) -> None:
         """Forget everything."""
@@ -64,24 +63,26 @@ class KeyValueCache:
     def get(
         self,
         prompter: nn.Module,
-        block: int,
+        name: Hashable,
         sources: List[Tensor],
-        precision: object,
-        make: Callable[[], KeysValues],
-    ) -> KeysValues:
-        """The entry of a prompter's block if it still holds, or what ``make`` gives now.
+        dtype: torch.dtype,
+        make: Callable[[], Any],
+    ) -> Any:
+        """The entry of this name if it still holds, or what ``make`` gives now.
 
         Args:
-            prompter: Whose prompts they are.
-            block: The block's number.
+            prompter: Whose prompts it follows from.
+            name: Of the result among the prompter's, a block's number for one.
             sources: All tensors that the result follows from.
-            precision: What else it depends on (types, autocast); compared by ``==``.
+            dtype: Of what goes in; autocast is seen to here.
             make: Computes the result.
         """
         if any(tensor.is_inference() for tensor in sources):  # these do not count their versions
             return make()
+        device = sources[0].device.type
+        precision = (dtype, torch.is_autocast_enabled(device), torch.get_autocast_dtype(device))
         # Looked up once: another thread may replace the entry meanwhile.
-        known = self._entries.get(prompter, {}).get(block)
+        known = self._entries.get(prompter, {}).get(name)
         if known is not None:
             held, known_precision, result = known
             if (
@@ -93,5 +94,5 @@ class KeyValueCache:
         # Before the result is made: what is written meanwhile must not count as known.
         held = [_Source(t, t.data_ptr(), t._version) for t in sources]
         result = make()
-        self._entries.setdefault(prompter, {})[block] = (held, precision, result)
+        self._entries.setdefault(prompter, {})[name] = (held, precision, result)
         return result

@@ -1,4 +1,4 @@
-"""Keys and values kept in eval mode: never another result than without them."""
+"""What is kept in eval mode, keys and values, gates: never another result than without."""
 
 import copy
 import pickle
@@ -11,6 +11,8 @@ from vit_oracles import build, images, randomize
 from lspt_mm.analysis.costs import count_flops
 
 FIXED = ['vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt']
+#: Whose cell has products that do not depend on the image.
+GATES = ['lspt', 'lspt-low-rank', 'lspt-late']
 
 
 def fresh(model):
@@ -40,10 +42,10 @@ def test_the_second_call_gives_what_the_first_gave(name, batch, grad):
 
 
 @pytest.mark.parametrize('name', METHODS)
-def test_fixed_prompts_are_projected_once(name):
+def test_what_is_the_same_for_all_images_is_computed_once(name):
     model = build(METHODS[name]).eval()
     first, second = products(model), products(model)
-    assert (second < first) == (name in FIXED or name == 'vpt-deep-2-projected')
+    assert (second < first) == (name in [*FIXED, *GATES, 'vpt-deep-2-projected'])
     assert products(model) == second
     model.train()
     assert products(model) == first
@@ -74,7 +76,15 @@ def replace_parameter(model):
 
 
 def load_other(model):
-    model.load_state_dict(build(METHODS['vpt-deep'], seed=7).state_dict())
+    other = copy.deepcopy(model)
+    randomize(other, 7)
+    model.load_state_dict(other.state_dict())
+
+
+def load_other_prompter(model):
+    other = copy.deepcopy(model.prompter)
+    randomize(other, 7)
+    model.prompter.load_state_dict(other.state_dict())
 
 
 def swap_as_ema_does(model):
@@ -96,12 +106,14 @@ def to_single(model):
         replace_data,
         replace_parameter,
         load_other,
+        load_other_prompter,
         swap_as_ema_does,
         to_single,
     ],
 )
-def test_whatever_is_changed_counts_at_the_next_call(change):
-    model = build(METHODS['vpt-deep'], out_type='featmap').eval()
+@pytest.mark.parametrize('name', ['vpt-deep', 'lspt', 'lspt-diagonal-own'])
+def test_whatever_is_changed_counts_at_the_next_call(name, change):
+    model = build(METHODS[name], out_type='featmap').eval()
     with torch.no_grad():
         before = model(images())[0]
         change(model)
@@ -110,9 +122,10 @@ def test_whatever_is_changed_counts_at_the_next_call(change):
     assert not torch.equal(after, before)
 
 
+@pytest.mark.parametrize('name', ['vpt-deep', 'lspt'])
 @pytest.mark.parametrize('copier', [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
-def test_copies_start_empty(copier):
-    model = build(METHODS['vpt-deep']).eval()
+def test_copies_start_empty(name, copier):
+    model = build(METHODS[name]).eval()
     first = products(model)
     other = copier(model)
     assert products(other) == first
@@ -122,8 +135,9 @@ def test_copies_start_empty(copier):
         assert torch.equal(other(images())[0], fresh(other))
 
 
-def test_precision_is_told_apart():
-    model = build(METHODS['vpt-deep'], dtype=torch.float32, out_type='featmap').eval()
+@pytest.mark.parametrize('name', ['vpt-deep', 'lspt'])
+def test_precision_is_told_apart(name):
+    model = build(METHODS[name], dtype=torch.float32, out_type='featmap').eval()
     img = images(dtype=torch.float32)
     with torch.no_grad():
         exact = model(img)[0]
@@ -134,8 +148,9 @@ def test_precision_is_told_apart():
     assert not torch.equal(coarse[0].float(), exact)
 
 
-def test_a_graph_is_never_kept():
-    model = build(METHODS['vpt-deep']).eval()
+@pytest.mark.parametrize('name', ['vpt-deep', 'lspt'])
+def test_a_graph_is_never_kept(name):
+    model = build(METHODS[name]).eval()
     with torch.no_grad():
         model(images())
     for _ in range(2):
@@ -144,8 +159,9 @@ def test_a_graph_is_never_kept():
         assert model.prompter.prompts.grad.abs().sum() > 0
 
 
-def test_inference_mode_before_and_after_no_grad():
-    model = build(METHODS['vpt-deep']).eval()
+@pytest.mark.parametrize('name', ['vpt-deep', 'lspt'])
+def test_inference_mode_before_and_after_no_grad(name):
+    model = build(METHODS[name]).eval()
     with torch.inference_mode():
         first = model(images())[0].clone()
     with torch.no_grad():
