@@ -73,6 +73,8 @@ setup(
     ],
     extras_require={
         'onedl': pins('requirements.txt', r'onedl-'),
+        # What tools/deployment/export.py writes and checks ONNX files with.
+        'onnx': ['onnx', 'onnxruntime>=1.17', 'onnxscript'],
         # Launchers of tools/search.py for several machines.
         'slurm': ['submitit'],
         'ray': ['ray'],

@@ -81,12 +81,22 @@ def soak(
         if code == 0:
             counts['finished_early'] += ending
             return counts
+        starting = done_iterations(work_dir) == before
         if ending and alive and code == -KILL:
             counts['kills'] += 1
-        elif ending and alive and number != KILL and code in (EXIT_STOPPED, -TERM, -INT, 130):
+        elif ending and alive and code in stopped_codes(number, starting):
             counts['stops'] += 1
         else:
             raise RuntimeError(f'attempt {counts["attempts"]} ended with code {code}')
+
+
+def stopped_codes(number: int, starting: bool) -> Tuple[int, ...]:
+    """With what a run may end that got signal ``number``, while it was still starting or not."""
+    if number == KILL:
+        return ()
+    # Imports of C extensions make an ImportError of a KeyboardInterrupt.
+    interrupted_import = (1,) if number == INT and starting else ()
+    return (EXIT_STOPPED, -TERM, -INT, 130, *interrupted_import)
 
 
 def done_iterations(work_dir: Path) -> int:

@@ -50,6 +50,10 @@ class KeptResults:
         """Forget everything."""
         self._entries.clear()
 
+    def results_of(self, prompter: nn.Module) -> Dict[Hashable, Any]:
+        """All that is kept of a prompter, by name."""
+        return {name: entry[-1] for name, entry in self._entries.get(prompter, {}).items()}
+
     @staticmethod
     def usable(model: nn.Module) -> bool:
         """Whether results may be kept: in eval mode, without a graph, and not while tracing."""

@@ -6,6 +6,7 @@ from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, cat, equal, nn, zeros
+from torch.compiler import is_exporting
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -159,6 +160,7 @@ class PromptedViT(VisionTransformer):
         self.with_cp = with_cp
         self.compile_blocks = compile_blocks
         self._keys_values = KeptResults()
+        self._folded: Dict[int, ReadOnly] = {}
         self.prompter = None if prompter is None else self.build_prompter(prompter)
         self.prompter_cfg = prompter and {**prompter, 'type': type(self.prompter).__name__}
         trained = tune if prompter is None else 'a prompter'
@@ -362,8 +364,19 @@ class PromptedViT(VisionTransformer):
             return run(*args, keep_attention=True)
         return checkpoint(run, *args, use_reentrant=False)
 
+    def fold(self) -> None:
+        """Take what the last call in eval mode kept for good, as for an export.
+
+        From then on nothing that is written to the weights it follows from has an effect.
+        """
+        if self.prompter is not None:
+            self._folded = self._keys_values.results_of(self.prompter)
+            self.prompter.fold()
+
     def _read_only(self, number: int, layer, prompts: Optional[Tensor], prompter) -> ReadOnly:
         """Prompts of a block that only reads them; their keys and values where these are known."""
+        if number in self._folded and prompter is self.prompter:
+            return self._folded[number]
         if prompts is None or not prompter.fixed(number) or not self._keys_values.usable(self):
             return prompts
         sources = [*prompter.parameters(), *prompter.buffers()]
@@ -389,18 +402,28 @@ class PromptedViT(VisionTransformer):
         x, hw = self.patch_embed(img)
         if self.cls_token is not None:
             x = cat((self.cls_token.expand(x.size(0), -1, -1), x), dim=1)
-        x = x + resize_pos_embed(
-            self.pos_embed,
-            self.patch_resolution,
-            hw,
-            mode=self.interpolate_mode,
-            num_extra_tokens=self.num_extra_tokens,
-        )
+        x = x + self._positions(hw)
         if self.num_registers:  # they have no position
             registers = self.register_tokens.expand(x.size(0), -1, -1)
             cls, patches = x[:, : self.num_extra_tokens], x[:, self.num_extra_tokens :]
             x = cat((cls, registers, patches), dim=1)
         return self.pre_norm(self.drop_after_pos(x)), hw
+
+    def _positions(self, hw: Tuple[int, int]) -> Tensor:
+        """Position embeddings of the class token and of a grid of patches ``hw``, (1, 1+N, D)."""
+        if not is_exporting():
+            return resize_pos_embed(
+                self.pos_embed,
+                self.patch_resolution,
+                hw,
+                mode=self.interpolate_mode,
+                num_extra_tokens=self.num_extra_tokens,
+            )
+        # Without a look at the size, which may be any; a grid of its own size comes out as it is.
+        extra, grid = self.pos_embed.tensor_split((self.num_extra_tokens,), dim=1)
+        grid = grid.transpose(1, 2).unflatten(2, self.patch_resolution)  # (1, D, h, w)
+        grid = F.interpolate(grid, hw, mode=self.interpolate_mode, align_corners=False)
+        return cat((extra, grid.flatten(2).transpose(1, 2)), dim=1)
 
     def _asked(self, number: int, tokens: Tokens) -> Optional[Tuple[int, int]]:
         """First and last but one of block ``number``'s tokens that are read; None is all."""

@@ -20,7 +20,8 @@ def attention(
     PyTorch's ``scaled_dot_product_attention``, but for short sequences on a CPU: those are computed
     as written, 16-bit numbers in float32. Whether gradients are asked for makes no difference.
     """
-    short = k.size(-2) <= FEW and q.device.type == 'cpu'
+    exporting = torch.compiler.is_exporting()
+    short = not exporting and k.size(-2) <= FEW and q.device.type == 'cpu'
     if attn_mask is not None or dropout_p or not short:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, dropout_p=dropout_p)
     dtype = torch.promote_types(q.dtype, torch.float32)

@@ -11,8 +11,8 @@ from vit_oracles import build, images, randomize
 from lspt_mm.analysis.costs import count_flops
 
 FIXED = ['vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt']
-#: Whose cell has products that do not depend on the image.
-GATES = ['lspt', 'lspt-low-rank', 'lspt-late']
+#: Methods with other products that do not depend on the image: of prompts, of gates.
+OTHERS = ['vpt-deep-2-projected', 'bilinear', 'fwhiten', 'lspt', 'lspt-low-rank', 'lspt-late']
 
 
 def fresh(model):
@@ -45,7 +45,7 @@ def test_the_second_call_gives_what_the_first_gave(name, batch, grad):
 def test_what_is_the_same_for_all_images_is_computed_once(name):
     model = build(METHODS[name]).eval()
     first, second = products(model), products(model)
-    assert (second < first) == (name in [*FIXED, *GATES, 'vpt-deep-2-projected'])
+    assert (second < first) == (name in FIXED + OTHERS)
     assert products(model) == second
     model.train()
     assert products(model) == first

@@ -145,7 +145,8 @@ class BilinearPrompt(Prompter):
 
     def first(self, patches: Tensor) -> Tuple[Tensor, Tensor]:
         """P' = left @ right^T of all blocks, computed once for the batch."""
-        prompts = self.drop(self.left @ self.right.transpose(1, 2))  # (K, P, D)
+        prompts = self.once('prompts', lambda: self.left @ self.right.transpose(1, 2))
+        prompts = self.drop(prompts)  # (K, P, D)
         return prompts[:1], prompts
 
     def reads_output(self, l: int) -> bool:

@@ -101,7 +101,7 @@ class VPT(Prompter):
 
     def first(self, patches: Tensor) -> Tuple[Tensor, Tensor]:
         """P_0, and the prompts of the deep blocks."""
-        prompts = self.inserted()  # (K, P, D)
+        prompts = self.once('prompts', self.inserted)  # (K, P, D)
         if self.dropout_mask == 'image' and self.dropout and self.training:
             prompts = prompts.unsqueeze(1).expand(-1, patches.size(0), -1, -1)  # (K, B, P, D)
         else:

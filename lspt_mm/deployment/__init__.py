@@ -1,0 +1,6 @@
+"""Tuned models as files that run without this library."""
+
+from lspt_mm.deployment.exportable import Exportable
+from lspt_mm.deployment.exporting import export_onnx, export_program, largest_difference, run_onnx
+
+__all__ = ['Exportable', 'export_onnx', 'export_program', 'largest_difference', 'run_onnx']

@@ -1,0 +1,139 @@
+"""A tuned model as one function from images to logits, fit to be traced.
+
+Shapes: B images, K classes, H and W pixels.
+"""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lspt_mm.errors import InputError
+from lspt_mm.models import PromptedViT
+
+
+class Exportable(nn.Module):
+    """A copy of a model in eval mode: images in, logits out.
+
+    The images' mean and deviation are part of it, as are the keys and values of prompts that are
+    the same for every image (VPT-deep, BPT-deep, SPT, VFPT): these cost what a plain ViT does, and
+    their share of attention. What tracing cannot do for images of any size is replaced by parts
+    that give the same.
+
+    Args:
+        model: mmseg's ``EncoderDecoder`` or mmpretrain's ``ImageClassifier`` with a
+            :class:`PromptedViT`, or a model with the same parts. It stays as it is.
+        preprocess: Whether the images are RGB values of 0 to 255; otherwise they are what the
+            model's data preprocessor makes of them.
+
+    Attributes:
+        patch_size (int): Height and width of images are multiples of it.
+        least_size (int): What height and width are at least.
+        segments (bool): Whether logits are (B, K, H, W), or else (B, K).
+
+    Raises:
+        InputError: If the model is of another kind.
+    """
+
+    def __init__(self, model: nn.Module, preprocess: bool = True):
+        super().__init__()
+        vit = getattr(model, 'backbone', None)
+        head = getattr(model, 'decode_head', getattr(model, 'head', None))
+        if not isinstance(vit, PromptedViT) or not isinstance(head, nn.Module):
+            raise InputError(
+                f'{type(model).__name__} cannot be exported: expected a segmentor or classifier '
+                'with a head and a lspt_mm.PromptedViT as its backbone'
+            )
+        self.segments = hasattr(model, 'decode_head')
+        if isinstance(head, nn.ModuleList):
+            raise InputError(f'{type(model).__name__}: models of several stages are not exported')
+        self.patch_size = vit.patch_embed.projection.kernel_size[0]
+        # Maps of one row are a case of their own to a tracer, and pyramids halve the patches' map.
+        self.least_size = (4 if self.segments else 2) * self.patch_size
+        model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.preprocess = preprocess
+        self._take_normalization(model.data_preprocessor)
+        model.data_preprocessor = None
+        self.model = _for_any_size(model)
+        self._fold(self.model.backbone)
+
+    def _take_normalization(self, preprocessor: nn.Module) -> None:
+        mean = getattr(preprocessor, 'mean', torch.zeros(3))
+        std = getattr(preprocessor, 'std', torch.ones(3))
+        self.register_buffer('mean', mean.reshape(1, -1, 1, 1).clone())
+        self.register_buffer('std', std.reshape(1, -1, 1, 1).clone())
+        # Three names of "the reader's BGR becomes RGB": mmpretrain's, mmseg's and mmengine's.
+        names = ('to_rgb', 'channel_conversion', '_channel_conversion')
+        self.takes_rgb = any(getattr(preprocessor, name, False) for name in names)
+
+    def _fold(self, vit: PromptedViT) -> None:
+        """Keep keys and values of fixed prompts as they are now, for all calls to come."""
+        with torch.no_grad():
+            vit(self.mean.new_zeros(1, 3, self.least_size, self.least_size))
+        vit.fold()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) to logits: (B, K, H, W) of a segmentor, (B, K) of a classifier."""
+        if self.preprocess:
+            if not self.takes_rgb:
+                images = images.flip(1)
+            images = (images - self.mean) / self.std
+        features = self.model.extract_feat(images)
+        if not self.segments:
+            return self.model.head(features)
+        logits = self.model.decode_head(features)
+        align = self.model.align_corners
+        return F.interpolate(logits, images.shape[2:], mode='bilinear', align_corners=align)
+
+
+def _for_any_size(module: nn.Module) -> nn.Module:
+    """Replace what looks at sizes while it is traced; returns ``module`` or what replaces it."""
+    if isinstance(module, nn.AdaptiveAvgPool2d):
+        return _AveragePool(module.output_size)
+    # mmseg's, by name: classification needs no mmsegmentation.
+    of_mmseg = type(module).__module__.startswith('mmseg.') and type(module).__name__ == 'Upsample'
+    if of_mmseg and not module.size and module.scale_factor == int(module.scale_factor):
+        return _Enlarge(int(module.scale_factor), module.mode, module.align_corners)
+    for name, child in module.named_children():
+        setattr(module, name, _for_any_size(child))
+    return module
+
+
+class _AveragePool(nn.Module):
+    """``nn.AdaptiveAvgPool2d`` as two products with matrices made from the size.
+
+    ONNX has no such pooling for maps of any size.
+    """
+
+    def __init__(self, output_size):
+        super().__init__()
+        self.output_size = nn.modules.utils._pair(output_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = self.output_size
+        rows = _means(height or x.shape[2], x.shape[2], x)
+        columns = _means(width or x.shape[3], x.shape[3], x)
+        return rows @ x @ columns.transpose(0, 1)
+
+
+def _means(bins: int, size: int, like: Tensor) -> Tensor:
+    """(bins, size): row i has the mean of the positions floor(i s / b) .. ceil((i + 1) s / b)."""
+    number = torch.arange(bins, device=like.device)[:, None]
+    position = torch.arange(size, device=like.device)[None]
+    first = number * size // bins
+    end = ((number + 1) * size + bins - 1) // bins
+    inside = ((position >= first) & (position < end)).to(like.dtype)
+    return inside / (end - first).to(like.dtype)
+
+
+class _Enlarge(nn.Module):
+    """mmseg's ``Upsample`` by a whole number: without its way through floating-point sizes."""
+
+    def __init__(self, factor: int, mode: str, align_corners):
+        super().__init__()
+        self.factor, self.mode, self.align_corners = factor, mode, align_corners
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = (x.shape[2] * self.factor, x.shape[3] * self.factor)
+        return F.interpolate(x, size, mode=self.mode, align_corners=self.align_corners)

@@ -1,0 +1,124 @@
+"""Files of exported models: torch.export, ONNX, and whether they give what the model gives."""
+
+import contextlib
+import logging
+import warnings
+from pathlib import Path
+from typing import Callable, Iterable, Tuple
+
+import torch
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+
+from lspt_mm.deployment.exportable import Exportable
+from lspt_mm.errors import InputError
+
+#: Of the operators in ONNX files; onnxruntime 1.17 (2024) and later run it.
+OPSET = 20
+
+
+def export_program(
+    model: Exportable, size: Tuple[int, int] = (224, 224), dynamic: bool = True
+) -> ExportedProgram:
+    """``torch.export`` of a model.
+
+    Args:
+        model: What to export.
+        size: Height and width of the images it is traced with, multiples of the patch size; all
+            there is unless ``dynamic``.
+        dynamic: Whether batch, height and width may be any (height and width multiples of the
+            patch size, and at least the model's ``least_size``).
+
+    Raises:
+        InputError: For a size that is no such multiple.
+    """
+    patch, least = model.patch_size, model.least_size
+    if any(side % patch or side < least for side in size):
+        raise InputError(
+            f'size {tuple(size)}: expected multiples of {patch}, the size of a patch, '
+            f'and at least {least}'
+        )
+    # A batch of one, and an image as high as wide, would be taken for rules.
+    images = torch.zeros(2 if dynamic else 1, 3, size[0], size[1] + patch * dynamic)
+    shapes = None
+    if dynamic:
+        height, width = (Dim(name, min=least // patch) for name in ('height', 'width'))
+        shapes = {'images': {0: Dim('batch', min=1), 2: patch * height, 3: patch * width}}
+    with torch.no_grad(), _quiet():
+        return torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False)
+
+
+def export_onnx(program: ExportedProgram, path: Path) -> None:
+    """Write an exported program as ONNX: input ``images``, output ``logits``.
+
+    Raises:
+        InputError: If the packages for it are not installed.
+    """
+    _need('onnx', 'onnxscript')
+    with _quiet():
+        written = torch.onnx.export(
+            program, dynamo=True, opset_version=OPSET, input_names=['images'],
+            output_names=['logits'], verbose=False,
+        )  # fmt: skip
+        written.save(str(path))
+
+
+def run_onnx(path: Path) -> Callable[[Tensor], Tensor]:
+    """A function that runs an ONNX file on the CPU, by onnxruntime.
+
+    Raises:
+        InputError: If onnxruntime is not installed.
+    """
+    _need('onnxruntime')
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    return lambda images: torch.from_numpy(session.run(None, {'images': images.numpy()})[0])
+
+
+def largest_difference(
+    model: Exportable, run: Callable[[Tensor], Tensor], sizes: Iterable[Tuple[int, int, int]]
+) -> float:
+    """The largest difference of two runs' logits, in units of the largest logit.
+
+    Args:
+        model: As it is in PyTorch.
+        run: The exported one.
+        sizes: Number, height and width of images, of random numbers, to try.
+    """
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    with torch.no_grad():
+        for batch, height, width in sizes:
+            images = torch.rand(batch, 3, height, width, generator=generator)
+            images = images * 255 if model.preprocess else images * 4 - 2
+            wanted = model(images)
+            found.append(float((run(images) - wanted).abs().max() / wanted.abs().max()))
+    return max(found)
+
+
+def _need(*packages: str) -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f'ONNX needs {" and ".join(missing)}, which is not installed: pip install '
+            f'{" ".join(missing)} (or lspt_mm[onnx])'
+        )
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Without what the exporters remark on every operator."""
+    loggers = [logging.getLogger(name) for name in ('onnxscript', 'onnx_ir', 'torch.onnx')]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

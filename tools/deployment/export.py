@@ -1,0 +1,107 @@
+"""Write a tuned model as a file that runs without this library: ONNX or torch.export.
+
+python tools/deployment/export.py CONFIG CHECKPOINT model.onnx
+python tools/deployment/export.py CONFIG CHECKPOINT model.pt2 --size 512 512
+
+Input `images` (B, 3, H, W), RGB values of 0 to 255; output `logits`, (B, K, H, W) of a segmentor at
+the images' size, (B, K) of a classifier. Batch, height and width may be any, height and width
+multiples of the patch size (at least two of a classifier's, four of a segmentor's patches);
+--fixed-size takes one image of the given size only. A segmentor takes the image as a whole: what
+the config tests in sliding windows, cut into windows of --size.
+
+The file is run before this ends, for several sizes, and compared with PyTorch.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.deployment import (
+    Exportable,
+    export_onnx,
+    export_program,
+    largest_difference,
+    run_onnx,
+)
+from lspt_mm.engine.launch import input_errors_as_messages, read_config
+from lspt_mm.errors import InputError
+
+#: Of the largest logit; what is beyond is a fault of the file.
+CLOSE = 1e-4
+
+
+def parse_args() -> argparse.Namespace:
+    """Options of the export."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help="the run's config")
+    parser.add_argument('checkpoint', help='its checkpoint, full or prompt-only')
+    parser.add_argument('out', type=Path, help='file to write, .onnx or .pt2')
+    parser.add_argument(
+        '--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'),
+        help="of the images it is traced with; default: the backbone's img_size",
+    )  # fmt: skip
+    parser.add_argument('--fixed-size', action='store_true', help='one image of this size only')
+    parser.add_argument(
+        '--no-preprocess', action='store_true', help='images are normalised by whoever calls'
+    )
+    parser.add_argument('--pretrained', help="file of the ViT's weights, instead of the config's")
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
+    return parser.parse_args()
+
+
+def load(args: argparse.Namespace) -> torch.nn.Module:
+    """The model of config and checkpoint, on the CPU."""
+    cfg = read_config(args.config)
+    if args.pretrained:
+        cfg.model.backbone.pretrained = args.pretrained
+    if cfg.get('default_scope') == 'mmpretrain':
+        from mmpretrain.apis import get_model
+
+        return get_model(cfg, pretrained=args.checkpoint, device='cpu')
+    from mmseg.apis import init_model
+
+    return init_model(cfg, args.checkpoint, device='cpu')
+
+
+def main() -> None:
+    """Export, write, compare."""
+    args = parse_args()
+    with input_errors_as_messages(args.debug):
+        if args.out.suffix not in ('.onnx', '.pt2'):
+            raise InputError(f'{args.out}: expected a name that ends in .onnx or .pt2')
+        if not Path(args.checkpoint).is_file():
+            raise InputError(f'checkpoint {args.checkpoint} does not exist')
+        model = Exportable(load(args), preprocess=not args.no_preprocess)
+        size = tuple(args.size or model.model.backbone.img_size)
+        program = export_program(model, size, dynamic=not args.fixed_size)
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        if args.out.suffix == '.onnx':
+            export_onnx(program, args.out)
+            run = run_onnx(args.out)
+        else:
+            torch.export.save(program, str(args.out))
+            run = torch.export.load(str(args.out)).module()
+        height, width = size
+        sizes = [(1, height, width)]
+        if not args.fixed_size:
+            least = model.least_size
+            sizes += [(3, height, width), (2, height + least, width), (1, least, width + least)]
+        difference = largest_difference(model, run, sizes)
+        if difference > CLOSE:
+            args.out.unlink()
+            raise InputError(
+                f'what was exported differs from PyTorch by {difference:.1e} of the largest logit '
+                f'(at most {CLOSE} is expected) and was removed'
+            )
+    print(
+        f'{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, differs from PyTorch by at most '
+        f'{difference:.1e} of the largest logit, over {len(sizes)} sizes'
+    )
+
+
+if __name__ == '__main__':
+    main()
