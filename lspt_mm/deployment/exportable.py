@@ -16,10 +16,8 @@ from lspt_mm.models import PromptedViT
 class Exportable(nn.Module):
     """A copy of a model in eval mode: images in, logits out.
 
-    The images' mean and deviation are part of it, as are the keys and values of prompts that are
-    the same for every image (VPT-deep, BPT-deep, SPT, VFPT): these cost what a plain ViT does, and
-    their share of attention. What tracing cannot do for images of any size is replaced by parts
-    that give the same.
+    The images' mean and deviation are part of it. What tracing cannot do for images of any size is
+    replaced by parts that give the same.
 
     Args:
         model: mmseg's ``EncoderDecoder`` or mmpretrain's ``ImageClassifier`` with a
@@ -56,7 +54,6 @@ class Exportable(nn.Module):
         self._take_normalization(model.data_preprocessor)
         model.data_preprocessor = None
         self.model = _for_any_size(model)
-        self._fold(self.model.backbone)
 
     def _take_normalization(self, preprocessor: nn.Module) -> None:
         mean = getattr(preprocessor, 'mean', torch.zeros(3))
@@ -67,11 +64,14 @@ class Exportable(nn.Module):
         names = ('to_rgb', 'channel_conversion', '_channel_conversion')
         self.takes_rgb = any(getattr(preprocessor, name, False) for name in names)
 
-    def _fold(self, vit: PromptedViT) -> None:
-        """Keep keys and values of fixed prompts as they are now, for all calls to come."""
+    def fold(self) -> None:
+        """Make constants of what is the same for every image, until the model is moved.
+
+        Keys and values of fixed prompts, and what else follows from weights alone.
+        """
         with torch.no_grad():
-            vit(self.mean.new_zeros(1, 3, self.least_size, self.least_size))
-        vit.fold()
+            self.model.backbone(self.mean.new_zeros(1, 3, self.least_size, self.least_size))
+        self.model.backbone.fold()
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) to logits: (B, K, H, W) of a segmentor, (B, K) of a classifier."""

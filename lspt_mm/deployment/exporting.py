@@ -20,7 +20,10 @@ OPSET = 20
 def export_program(
     model: Exportable, size: Tuple[int, int] = (224, 224), dynamic: bool = True
 ) -> ExportedProgram:
-    """``torch.export`` of a model.
+    """``torch.export`` of a model, on the device it is on.
+
+    What is the same for every image is a constant of the outcome: prompts that are keys and values
+    only cost what a plain ViT does, and their share of attention.
 
     Args:
         model: What to export.
@@ -39,11 +42,12 @@ def export_program(
             f'and at least {least}'
         )
     # A batch of one, and an image as high as wide, would be taken for rules.
-    images = torch.zeros(2 if dynamic else 1, 3, size[0], size[1] + patch * dynamic)
+    images = model.mean.new_zeros(2 if dynamic else 1, 3, size[0], size[1] + patch * dynamic)
     shapes = None
     if dynamic:
         height, width = (Dim(name, min=least // patch) for name in ('height', 'width'))
         shapes = {'images': {0: Dim('batch', min=1), 2: patch * height, 3: patch * width}}
+    model.fold()
     with torch.no_grad(), _quiet():
         return torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False)
 

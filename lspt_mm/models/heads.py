@@ -16,6 +16,9 @@ from torch import Tensor, nn
 from lspt_mm.models.strip_loss import upsampled_cross_entropy
 from lspt_mm.registry import MODELS
 
+#: As in mmseg's means: where no pixel counts, the loss is 0.
+EPS = torch.finfo(torch.float32).eps
+
 
 class StripLoss:
     """A mixin for heads of mmseg (``BaseDecodeHead``), to stand before them."""
@@ -42,10 +45,9 @@ class StripLoss:
             else:
                 # mmseg's default is the mean over all pixels, those that count for nothing too.
                 number = sums.pixels if loss.avg_non_ignore else labels.numel()
-            eps = torch.finfo(torch.float32).eps  # as mmseg has it: nothing counts, no loss
-            value = loss.loss_weight * sums.loss / (number + eps)
+            value = loss.loss_weight * sums.loss / (number + EPS)
             found[loss.loss_name] = found.get(loss.loss_name, 0) + value
-        found['acc_seg'] = ((sums.correct + eps) * (100 / (sums.pixels + eps))).reshape(1)
+        found['acc_seg'] = ((sums.correct + EPS) * (100 / (sums.pixels + EPS))).reshape(1)
         return found
 
 

@@ -37,6 +37,7 @@ class KeptResults:
     """
 
     def __init__(self):
+        self._held = False
         # A prompter that is gone takes its entries with it.
         self._entries: MutableMapping[nn.Module, Dict[Hashable, _Entry]] = WeakKeyDictionary()
 
@@ -48,16 +49,16 @@ class KeptResults:
 
     def clear(self) -> None:
         """Forget everything."""
+        self._held = False
         self._entries.clear()
 
-    def results_of(self, prompter: nn.Module) -> Dict[Hashable, Any]:
-        """All that is kept of a prompter, by name."""
-        return {name: entry[-1] for name, entry in self._entries.get(prompter, {}).items()}
+    def hold(self) -> None:
+        """Take what is kept as it is until :meth:`clear`, for a model that is traced."""
+        self._held = True
 
-    @staticmethod
-    def usable(model: nn.Module) -> bool:
+    def usable(self, model: nn.Module) -> bool:
         """Whether results may be kept: in eval mode, without a graph, and not while tracing."""
-        return not (
+        return self._held or not (
             model.training
             or torch.is_grad_enabled()
             or torch.compiler.is_compiling()
@@ -81,6 +82,9 @@ class KeptResults:
             dtype: Of what goes in; autocast is seen to here.
             make: Computes the result.
         """
+        if self._held:
+            known = self._entries.get(prompter, {}).get(name)
+            return make() if known is None else known[-1]
         if any(tensor.is_inference() for tensor in sources):  # these do not count their versions
             return make()
         device = sources[0].device.type

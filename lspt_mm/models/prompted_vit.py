@@ -160,7 +160,6 @@ class PromptedViT(VisionTransformer):
         self.with_cp = with_cp
         self.compile_blocks = compile_blocks
         self._keys_values = KeptResults()
-        self._folded: Dict[int, ReadOnly] = {}
         self.prompter = None if prompter is None else self.build_prompter(prompter)
         self.prompter_cfg = prompter and {**prompter, 'type': type(self.prompter).__name__}
         trained = tune if prompter is None else 'a prompter'
@@ -365,18 +364,17 @@ class PromptedViT(VisionTransformer):
         return checkpoint(run, *args, use_reentrant=False)
 
     def fold(self) -> None:
-        """Take what the last call in eval mode kept for good, as for an export.
+        """Hold what the last call in eval mode kept, for tracing: as constants of what is traced.
 
-        From then on nothing that is written to the weights it follows from has an effect.
+        Until ``train()``, ``eval()`` or ``to()`` nothing that is written to the weights it follows
+        from has an effect.
         """
+        self._keys_values.hold()
         if self.prompter is not None:
-            self._folded = self._keys_values.results_of(self.prompter)
             self.prompter.fold()
 
     def _read_only(self, number: int, layer, prompts: Optional[Tensor], prompter) -> ReadOnly:
         """Prompts of a block that only reads them; their keys and values where these are known."""
-        if number in self._folded and prompter is self.prompter:
-            return self._folded[number]
         if prompts is None or not prompter.fixed(number) or not self._keys_values.usable(self):
             return prompts
         sources = [*prompter.parameters(), *prompter.buffers()]

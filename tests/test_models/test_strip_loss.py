@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.registry import init_default_scope
 from mmengine.structures import PixelData
 from mmseg.models import decode_heads
 from mmseg.registry import MODELS
@@ -104,6 +105,7 @@ def head(kind, name, loss=None, **more):
     )  # fmt: skip
     if name == 'UPerHead':
         cfg['pool_scales'] = (1, 2)
+    init_default_scope('mmseg')  # other tests of this process have left theirs
     torch.manual_seed(0)
     return MODELS.build(cfg).train()
 

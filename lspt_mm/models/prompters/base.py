@@ -61,7 +61,6 @@ class Prompter(nn.Module):
         self.num_layers = num_layers
         self.patch_size = patch_size
         self._kept = KeptResults()
-        self._folded: Dict[str, Any] = {}
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
         """What ``make`` gives; in eval mode and without a graph, what it gave before.
@@ -69,16 +68,14 @@ class Prompter(nn.Module):
         For what follows from this prompter's parameters and buffers alone and takes time. It is
         made anew when one of them has changed.
         """
-        if name in self._folded:
-            return self._folded[name]
         sources = [*self.parameters(), *self.buffers()]
         if not sources or not self._kept.usable(self):
             return make()
         return self._kept.get(self, name, sources, sources[0].dtype, make)
 
     def fold(self) -> None:
-        """Take what :meth:`once` has kept for good; see the backbone's ``fold()``."""
-        self._folded = self._kept.results_of(self)
+        """Hold what :meth:`once` has kept; see the backbone's ``fold()``."""
+        self._kept.hold()
 
     def train(self, mode: bool = True) -> 'Prompter':
         """As of any module; forgets what :meth:`once` kept."""
