@@ -32,15 +32,13 @@ def attention_maps(vit: PromptedViT, img: Tensor) -> List[BlockAttention]:
     itself runs them there as keys and values only.
     """
     maps: List[BlockAttention] = []
-
-    def look(step: BlockStep) -> None:
-        maps.append(_look(vit, step))
-
-    vit.unroll(img, look)
+    vit.unroll(img, lambda step: maps.append(attention_of(vit, step)))
     return maps
 
 
-def _look(vit: PromptedViT, step: BlockStep) -> BlockAttention:
+@torch.no_grad()
+def attention_of(vit: PromptedViT, step: BlockStep) -> BlockAttention:
+    """Attention in the block of one step that ``vit.unroll`` shows."""
     layer, extra = vit.layers[step.number - 1], vit.num_prefix_tokens
     tokens = Tokens(step.x_in, extra).with_prompts(step.prompts_in)
     num_prompts = tokens.num_prompts

@@ -4,6 +4,7 @@ import os
 import queue
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -49,14 +50,19 @@ class LocalLauncher:
     def __call__(self, folders: Iterable[Path], on_done: OnDone) -> None:
         """Carry out all runs; returns when the last one has ended."""
         places, children = queue.SimpleQueue(), []
+        starting, stopped = threading.Lock(), threading.Event()
         for job in range(self.jobs):
             places.put(self.environment(job))
 
         def one(folder: Path) -> int:
             env = places.get()
             try:
-                children.append(start_worker(folder, env))
-                return children[-1].wait()
+                with starting:
+                    if stopped.is_set():
+                        return LOST
+                    child = start_worker(folder, env)
+                    children.append(child)
+                return child.wait()
             finally:
                 places.put(env)
 
@@ -71,8 +77,10 @@ class LocalLauncher:
         except BaseException:  # an interrupted search leaves nothing running
             for future in pending:
                 future.cancel()
-            for process in children:
-                process.terminate()
+            stopped.set()
+            with starting:  # whoever was about to start a process has done so, or never will
+                for process in children:
+                    process.terminate()
             raise
         finally:
             pool.shutdown()

@@ -1,0 +1,109 @@
+"""Do prompts forget: what of a block's prompts is still in those of later blocks.
+
+Shapes: B images, P prompts, D width; blocks are counted from 1.
+"""
+
+import math
+from typing import Callable, Dict, List, NamedTuple, Optional
+
+import torch
+from torch import Tensor
+
+from lspt_mm.analysis.similarity import linear_cka, mean_cosine
+from lspt_mm.models.prompted_vit import BlockStep
+
+#: Rows that a kernel alignment is taken over at most: its cost grows with their square.
+MOST_ROWS = 1500
+
+
+class Forgetting(NamedTuple):
+    """Similarities of prompts over depth; NaN where one is not defined.
+
+    ``blocks``: the blocks that prompts enter, l. ``cka``, ``cosine``: [i][j] between the prompts
+    that enter ``blocks[i]`` and ``blocks[j]``. ``passed_on``: for each of ``blocks`` but the last,
+    the cosine between what the block made of its prompts and what enters the next one; NaN where
+    nobody reads what it made (deep prompts). ``kept``: the cosine between what entered a block and
+    what it made of it. ``spread``: share of the prompts' variance within an image, between its P
+    prompts, in all of their variance over images and prompts: near 0, an image's prompts are one
+    and the same.
+    """
+
+    blocks: List[int]
+    cka: List[List[float]]
+    cosine: List[List[float]]
+    passed_on: List[float]
+    kept: List[float]
+    spread: List[float]
+
+
+class PromptTrace:
+    """Collects the prompts of every block, image by image; :meth:`result` compares them.
+
+    Give :meth:`add` to ``PromptedViT.unroll``.
+    """
+
+    def __init__(self):
+        self._entering: Dict[int, List[Tensor]] = {}
+        self._made: Dict[int, List[Tensor]] = {}
+
+    def add(self, step: BlockStep) -> None:
+        """Keep the prompts of a step, with what the block made of them."""
+        if step.prompts_in is None:
+            return
+        batch = step.x_in.size(0)
+        # Kept as they are where they are the same for all images: (1, P, D).
+        self._entering.setdefault(step.number, []).append(step.prompts_in.detach().float().cpu())
+        if step.prompts_out is not None:
+            made = step.prompts_out.detach().float().cpu()
+            self._made.setdefault(step.number, []).append(made.expand(batch, -1, -1))
+
+    def result(self) -> Optional[Forgetting]:
+        """All similarities; None if no prompts were seen."""
+        blocks = sorted(self._entering)
+        if not blocks:
+            return None
+        entering = {l: _all_images(self._entering[l]) for l in blocks}
+        made = {l: torch.cat(parts) for l, parts in self._made.items()}
+
+        def table(measure: Callable[[Tensor, Tensor], float]) -> List[List[float]]:
+            found = {(a, b): measure(entering[a], entering[b])
+                     for a in blocks for b in blocks if a <= b}  # fmt: skip
+            return [[found[min(a, b), max(a, b)] for b in blocks] for a in blocks]
+
+        return Forgetting(
+            blocks=blocks,
+            cka=table(_cka),
+            cosine=table(mean_cosine),
+            passed_on=[_between(made.get(l), entering.get(l + 1)) for l in blocks[:-1]],
+            kept=[_between(entering[l], made.get(l)) for l in blocks],
+            spread=[_spread(entering[l]) for l in blocks],
+        )
+
+
+def _all_images(parts: List[Tensor]) -> Tensor:
+    """(B, P, D) of all batches; (1, P, D) if the prompts are the same for all images."""
+    if all(part.size(0) == 1 and torch.equal(part, parts[0]) for part in parts):
+        return parts[0]
+    return torch.cat(parts)
+
+
+def _cka(x: Tensor, y: Tensor) -> float:
+    """Over prompts of all images as rows, or the P prompts where both are the same for all."""
+    images = max(x.size(0), y.size(0))
+    x, y = (t.expand(images, -1, -1).flatten(0, 1) for t in (x, y))
+    if x.size(0) > MOST_ROWS:
+        rows = torch.randperm(x.size(0), generator=torch.Generator().manual_seed(0))[:MOST_ROWS]
+        x, y = x[rows], y[rows]
+    return linear_cka(x, y)
+
+
+def _between(x: Optional[Tensor], y: Optional[Tensor]) -> float:
+    return math.nan if x is None or y is None else mean_cosine(x, y)
+
+
+def _spread(prompts: Tensor) -> float:
+    """Variance between the prompts of an image, as a share of that of all, 0 to 1."""
+    prompts = prompts.double()
+    within = (prompts - prompts.mean(1, keepdim=True)).square().sum()
+    total = (prompts - prompts.mean((0, 1))).square().sum()
+    return float(within / total) if total > 0 else math.nan

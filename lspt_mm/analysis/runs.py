@@ -1,0 +1,209 @@
+"""Finished runs, as their work dirs hold them: config, checkpoint, log, results of tests."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from lspt_mm.engine.launch import apply_common_options, read_config
+from lspt_mm.engine.run_log import read_log
+from lspt_mm.errors import InputError
+
+#: Keys of configs that say where and how a run was made, not what it is.
+_NOT_OF_THE_RUN = (
+    'work_dir', 'launcher', 'resume', 'load_from', 'log_level', 'env_cfg', 'visualizer',
+    'vis_backends', 'data_help', 'pretrained_help', 'log_processor',
+)  # fmt: skip
+_STAMP = re.compile(r'\d{8}_\d{6}$')
+
+
+class FinishedRun(NamedTuple):
+    """A work dir.
+
+    ``name`` is unique in a report; ``log`` are the lines of log.jsonl; ``tests`` is the folder of a
+    test, relative to the work dir, to its metrics.
+    """
+
+    name: str
+    folder: Path
+    cfg: Config
+    checkpoint: Path
+    log: List[dict]
+    tests: Dict[str, Dict[str, float]]
+
+    @property
+    def segments(self) -> bool:
+        """Whether it is a segmentation, or else a classification."""
+        return self.cfg.get('default_scope') != 'mmpretrain'
+
+    def curve(self, mode: str, key: str) -> List[List[float]]:
+        """Pairs of iteration and value from the log, for mode 'train' or 'val'."""
+        return [
+            [line['iter'], line[key]]
+            for line in self.log
+            if line['mode'] == mode and isinstance(line.get(key), (int, float))
+        ]
+
+    @property
+    def iterations(self) -> int:
+        """The last iteration in the log, 0 without one."""
+        return max((line['iter'] for line in self.log), default=0)
+
+
+def find_run(
+    folder: Path, name: Optional[str] = None, data_root: Optional[str] = None
+) -> FinishedRun:
+    """What the work dir of a run holds.
+
+    Args:
+        folder: Work dir of ``tools/train.py``.
+        name: For the report; the folder's name otherwise.
+        data_root: Folder of the data, instead of the config's.
+
+    Raises:
+        InputError: If there is no config or no checkpoint in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f'{folder}: no such folder; expected the work dir of tools/train.py')
+    configs = sorted(folder.glob('*.py'), key=lambda path: path.stat().st_mtime)
+    if not configs:
+        raise InputError(
+            f'{folder}: there is no config in it (a .py file, which tools/train.py leaves in its '
+            'work dir); expected the work dir of one run'
+        )
+    cfg = read_config(str(configs[-1]))
+    apply_common_options(cfg, None, data_root)
+    return FinishedRun(
+        name=name or folder.name,
+        folder=folder,
+        cfg=cfg,
+        checkpoint=_checkpoint(folder),
+        log=list(read_log(folder)),
+        tests=dict(_tests(folder)),
+    )
+
+
+def find_runs(given: List[str], data_root: Optional[str] = None) -> List[FinishedRun]:
+    """Runs of ``FOLDER`` or ``NAME=FOLDER``, their names made unique.
+
+    Raises:
+        InputError: If one is no run, or two names are given alike.
+    """
+    pairs = [(text.split('=', 1) if '=' in text else (None, text)) for text in given]
+    named = [name for name, _ in pairs if name is not None]
+    for name in named:
+        if not name or named.count(name) > 1:
+            raise InputError(f'the name {name!r} is given twice, or empty: expected NAME=FOLDER')
+    runs = [find_run(Path(folder), name, data_root) for name, folder in pairs]
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):  # such as a/lspt and b/lspt
+        named = _paths_apart([run.folder for run in runs])
+        runs = [r._replace(name=r.name if names.count(r.name) == 1 else n)
+                for r, n in zip(runs, named, strict=True)]  # fmt: skip
+    if len({run.folder.resolve() for run in runs}) < len(runs):
+        raise InputError('a run is given twice')
+    return runs
+
+
+def _paths_apart(folders: List[Path]) -> List[str]:
+    """Paths below what the folders have in common."""
+    parts = [folder.resolve().parts for folder in folders]
+    common = 0
+    while len({part[: common + 1] for part in parts}) == 1 and common < min(map(len, parts)) - 1:
+        common += 1
+    return ['/'.join(part[common:]) for part in parts]
+
+
+def _checkpoint(folder: Path) -> Path:
+    """The checkpoint written last. A work dir may have been moved since."""
+    try:
+        last = folder / Path((folder / 'last_checkpoint').read_text().strip()).name
+        if last.is_file():
+            return last
+    except OSError:
+        pass
+    found = [path for path in folder.glob('*.pth') if re.fullmatch(r'(iter|epoch)_\d+', path.stem)]
+    if not found:
+        raise InputError(f'{folder}: there is no checkpoint (iter_N.pth or epoch_N.pth) in it')
+    return max(found, key=lambda path: int(path.stem.split('_')[1]))
+
+
+def _tests(folder: Path) -> Iterator:
+    """Results of tools/test.py in the work dir or a folder of it, by that folder, the newest."""
+    for path in sorted(folder.glob('**/*.json')):
+        if _STAMP.search(path.stem) and path.stem == path.parent.name:
+            try:
+                metrics = json.loads(path.read_text())
+            except ValueError:
+                continue
+            where = path.parent.parent.relative_to(folder).as_posix()
+            if isinstance(metrics, dict):
+                yield 'test' if where == '.' else where, metrics
+
+
+def load_tuned(cfg: Config, checkpoint: Path, pretrained: Optional[str] = None, device='cpu'):
+    """The model of a config with a checkpoint, in eval mode: by mmseg's or mmpretrain's function.
+
+    Args:
+        cfg: The run's config; it stays as it is.
+        checkpoint: Full or prompt-only.
+        pretrained: File of the ViT's weights, instead of the config's.
+        device: Where the model is to be.
+
+    Raises:
+        InputError: If the checkpoint does not exist, or its ViT cannot be found.
+    """
+    if not Path(checkpoint).is_file():
+        raise InputError(f'checkpoint {checkpoint} does not exist')
+    cfg = Config(cfg.to_dict())
+    init_default_scope(cfg.get('default_scope') or 'mmseg')
+    if pretrained:
+        cfg.model.backbone.pretrained = pretrained
+    if cfg.get('default_scope') == 'mmpretrain':
+        from mmpretrain.apis import get_model
+
+        return get_model(cfg, pretrained=str(checkpoint), device=device).eval()
+    from mmseg.apis import init_model
+
+    return init_model(cfg, str(checkpoint), device=device).eval()
+
+
+def differences(runs: List[FinishedRun]) -> Dict[str, List[Any]]:
+    """Dotted keys of the configs that are not the same in all runs, to the runs' values.
+
+    Keys that say where a run was made are left out; None stands for a key that a config lacks.
+    """
+    flat = [dict(_flat(_of_the_run(run.cfg))) for run in runs]
+    keys = sorted({key for one in flat for key in one})
+    values = {key: [one.get(key) for one in flat] for key in keys}
+    return {key: found for key, found in values.items() if any(v != found[0] for v in found)}
+
+
+def alike(run: FinishedRun, without: Tuple[str, ...] = ()) -> str:
+    """A text that is equal for runs whose configs are, dotted keys ``without`` apart.
+
+    As in :func:`differences`, a key with None is as one that is not there.
+    """
+    values = dict(_flat(_of_the_run(run.cfg)))
+    kept = {k: repr(v) for k, v in values.items() if v is not None and k not in without}
+    return repr(sorted(kept.items()))
+
+
+def _of_the_run(cfg: Config) -> dict:
+    return {k: v for k, v in cfg.to_dict().items() if k not in _NOT_OF_THE_RUN}
+
+
+def _flat(node: Any, prefix: str = '') -> Iterator:
+    """Dotted keys to values; lists of plain values are one value."""
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from _flat(value, f'{prefix}.{key}' if prefix else str(key))
+    elif isinstance(node, (list, tuple)) and any(isinstance(v, (dict, list, tuple)) for v in node):
+        for index, value in enumerate(node):
+            yield from _flat(value, f'{prefix}.{index}')
+    else:
+        yield prefix, list(node) if isinstance(node, tuple) else node

@@ -1,0 +1,55 @@
+"""How alike two sets of tokens are: centred kernel alignment, and cosines token by token."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def linear_cka(x: Tensor, y: Tensor) -> float:
+    r"""Linear centred kernel alignment (Kornblith et al., arXiv 1905.00414) without bias.
+
+    :math:`\mathrm{HSIC}(K, L) / \sqrt{\mathrm{HSIC}(K, K) \, \mathrm{HSIC}(L, L)}` with
+    :math:`K = X X^T` and the estimator of HSIC whose mean does not depend on the number of rows
+    (Song et al., JMLR 2012): for independent rows it is 0 in the mean, where the usual one is near
+    1 as soon as there are fewer rows than columns. It can be slightly negative.
+
+    Args:
+        x: (n, D), n at least 4.
+        y: (n, E), the same rows seen otherwise.
+
+    Returns:
+        float: At most 1; 1 for tensors that differ by a rotation, a scale and a shift. NaN for
+        fewer than 4 rows, and where one of the two has rows that are all alike.
+    """
+    n = x.size(0)
+    if n < 4:
+        return math.nan
+    k, l = _kernel(x), _kernel(y)
+    total = _hsic(k, k) * _hsic(l, l)
+    return _hsic(k, l) / math.sqrt(total) if total > 0 else math.nan
+
+
+def _kernel(x: Tensor) -> Tensor:
+    """X X^T of centred rows of unit mean square, its diagonal 0, in float64."""
+    x = x.detach().double()
+    x = x - x.mean(0)
+    size = x.square().sum().sqrt()
+    # What is left of rows that are all alike is rounding.
+    alike = size <= 1e-6 * math.sqrt(x.size(0))
+    x = torch.zeros_like(x) if alike else x * (math.sqrt(x.size(0)) / size)
+    return (x @ x.T).fill_diagonal_(0)
+
+
+def _hsic(k: Tensor, l: Tensor) -> float:
+    """The estimator without bias, times n (n - 3), of kernels with zeros on the diagonal."""
+    n = k.size(0)
+    row_k, row_l = k.sum(0), l.sum(0)
+    both = row_k.sum() * row_l.sum() / ((n - 1) * (n - 2))
+    return float((k * l).sum() + both - 2 / (n - 2) * (row_k @ row_l))
+
+
+def mean_cosine(x: Tensor, y: Tensor) -> float:
+    """Mean over tokens of the cosine between x (..., D) and y (..., D), -1 to 1."""
+    return float(F.cosine_similarity(x.detach().double(), y.detach().double(), dim=-1).mean())

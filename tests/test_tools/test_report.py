@@ -1,0 +1,222 @@
+"""tools/report.py on runs that took seconds: one page, and what it says."""
+
+import base64
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from miniatures import once, run_tool, write_classification, write_segmentation
+from PIL import Image
+
+from lspt_mm.analysis.runs import alike, differences, find_run, find_runs
+from lspt_mm.errors import InputError
+
+METHODS = {
+    'lspt': {},
+    'gated': {'type': 'GatedPrompt', 'num_tokens': 3, '_delete_': True},
+    'deep': {'type': 'VPT', 'num_tokens': 4, 'deep': True, '_delete_': True},
+}
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    """Runs of three methods and none, and one of a classification."""
+
+    def make(folder):
+        (folder / 'cls').mkdir()
+        mini = write_segmentation(folder)
+        text = mini.config.read_text()
+        for name in (*METHODS, 'none'):
+            child = folder / f'{name}.py'
+            prompter = METHODS.get(name)
+            more = f"model['backbone'].update(prompter={prompter!r})\n" if prompter != {} else ''
+            child.write_text(text + more)
+            run_ok('train.py', child, '--work-dir', folder / 'runs' / name, cwd=folder)
+        run_ok('test.py', folder / 'lspt.py', folder / 'runs/lspt/iter_4.pth', '--work-dir',
+               folder / 'runs/lspt/test', cwd=folder)  # fmt: skip
+        mini = write_classification(folder / 'cls')
+        run_ok('train.py', mini.config, '--work-dir', folder / 'runs/cls', cwd=folder)
+
+    return once(tmp_path_factory, 'report_runs', make) / 'runs'
+
+
+def run_ok(*arguments, **options):
+    run = run_tool(*arguments, **options)
+    assert run.code == 0, run.out[-2000:] + run.err[-3000:]
+    return run
+
+
+def refused(run, *words):
+    assert run.code == 2, run.out[-2000:] + run.err[-2000:]
+    assert 'Traceback' not in run.err
+    assert all(word in run.err for word in words), run.err
+
+
+def data_of(page):
+    (text,) = re.findall(r'id="viewer-data">(.*?)</script>', page, re.DOTALL)
+    return json.loads(text)
+
+
+# ---- finding runs -----------------------------------------------------------------------------
+
+
+def test_a_run_and_what_it_holds(runs):
+    run = find_run(runs / 'lspt')
+    assert run.name == 'lspt' and run.segments and run.iterations == 4
+    assert run.checkpoint == runs / 'lspt/iter_4.pth'
+    assert [x for x, _ in run.curve('train', 'loss')] == [4]
+    ((where, metrics),) = run.tests.items()
+    assert where == 'test' and metrics['mIoU'] >= 0
+    assert not find_run(runs / 'cls').segments
+
+
+def test_a_run_that_was_moved(runs, tmp_path):
+    moved = tmp_path / 'elsewhere'
+    shutil.copytree(runs / 'deep', moved)
+    (moved / 'last_checkpoint').write_text('/gone/iter_4.pth')
+    assert find_run(moved).checkpoint == moved / 'iter_4.pth'
+    (moved / 'last_checkpoint').unlink()
+    shutil.copy(moved / 'iter_4.pth', moved / 'iter_10.pth')
+    assert find_run(moved).checkpoint == moved / 'iter_10.pth'
+
+
+@pytest.mark.parametrize(
+    ('gone', 'word'), [('*.py', 'no config'), ('*.pth', 'no checkpoint'), ('', 'no such folder')]
+)
+def test_folders_that_are_no_runs(gone, word, runs, tmp_path):
+    broken = tmp_path / 'broken'
+    if gone:
+        shutil.copytree(runs / 'deep', broken)
+        for path in broken.glob(gone):
+            path.unlink()
+        (broken / 'last_checkpoint').unlink()
+    with pytest.raises(InputError, match=word):
+        find_run(broken)
+
+
+def test_names(runs, tmp_path):
+    shutil.copytree(runs / 'deep', tmp_path / 'deep')
+    found = find_runs([f'A={runs / "lspt"}', str(runs / 'deep'), str(tmp_path / 'deep')])
+    assert found[0].name == 'A' and len({run.name for run in found}) == 3
+    assert all(run.name.endswith('deep') for run in found[1:])
+    for wrong in (['A={0}', 'A={1}'], ['={0}'], ['{0}', '{0}']):
+        with pytest.raises(InputError, match='twice'):
+            find_runs([text.format(runs / 'lspt', runs / 'deep') for text in wrong])
+
+
+def test_differences_are_of_the_method_alone(runs):
+    found = find_runs([str(runs / name) for name in ('lspt', 'deep', 'none')])
+    different = differences(found)
+    assert different['model.backbone.prompter.type'] == ['LSPT', 'VPT', None]
+    assert different['model.backbone.prompter.num_tokens'] == [3, 4, None]
+    assert all(key.startswith('model.backbone.prompter') for key in different)
+    keys = tuple(different)
+    assert len({alike(run, keys) for run in found}) == 1 and len({alike(run) for run in found}) == 3
+
+
+# ---- the page ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='module')
+def page(runs, tmp_path_factory):
+    def make(folder):
+        run_ok('report.py', *(f'{name.upper()}={runs / name}' for name in (*METHODS, 'none')),
+               '--images', 3, '--pictures', 2, '--out', folder / 'deep/er/page.html',
+               cwd=folder)  # fmt: skip
+
+    folder = once(tmp_path_factory, 'report_page', make)
+    return (folder / 'deep/er/page.html').read_text()
+
+
+def test_the_page_needs_no_other_file(page):
+    assert not re.findall(r'<(?:script|link|img|iframe)[^>]+(?:src|href)\s*=', page)
+    assert not re.findall(r'url\((?!#)', page)
+    assert 'http' not in re.sub(r'http://(www\.w3\.org|purl\.org|creativecommons\.org)', '', page)
+
+
+def test_all_runs_are_in_it(page):
+    for name in (*METHODS, 'none'):
+        assert name.upper() in page
+    for figure in ('curves', 'attention', 'persistence_cls', 'persistence_prompts', 'cosine', 'cka',
+                   'forgetting', 'gates', 'selection', 'memory', 'confusion'):  # fmt: skip
+        assert f'id="figure-{figure}"' in page, figure
+    assert 'id="burstiness"' in page and 'id="figure-entry"' not in page
+
+
+def test_trainable_parameters_are_in_the_table(page):
+    # VPT-deep with 4 tokens, width 16, 4 blocks; GaPT with 3 tokens: P D + L-1 + L.
+    assert f'<td>{4 * 16 * 4}</td>' in page and f'<td>{3 * 16 + 3 + 4}</td>' in page
+
+
+def test_identifiers_are_unique(page):
+    identifiers = re.findall(r'\bid="([^"]+)"', page)
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_the_pictures_hold_attention_of_every_block_and_head(page):
+    data = data_of(page)
+    assert data['runs'] == ['LSPT', 'GATED', 'DEEP', 'NONE']
+    assert (data['blocks'], data['heads'], len(data['images'])) == (4, 2, 2)
+    for image in data['images']:
+        assert image['pixels'].startswith('data:image/jpeg;base64,')
+        assert image['truth']['picture'].startswith('data:image/png;base64,')
+        for name, run in zip(data['runs'], image['runs'], strict=True):
+            for who in ('cls', 'prompts'):
+                assert len(run[who]) == 4
+                for one in run[who]:
+                    if name == 'NONE' and who == 'prompts':
+                        assert one is None
+                        continue
+                    assert (one['h'], one['w']) == (5, 6)  # 40 x 48 pixels in patches of 8
+                    maps = np.frombuffer(base64.b64decode(one['maps']), np.uint8)
+                    assert maps.reshape(3, 30).max(1).tolist() == [255] * 3
+                    assert len(one['peak']) == 3 and min(one['peak']) >= 1
+
+
+def test_a_classification(runs, tmp_path):
+    run_ok('report.py', runs / 'cls', '--out', tmp_path / 'x.html', '--images', 4, '--split',
+           'train', cwd=tmp_path)  # fmt: skip
+    page = (tmp_path / 'x.html').read_text()
+    data = data_of(page)
+    assert data['images'][0]['truth']['text'] in ('ant', 'bee', 'cat')
+    predicted = data['images'][0]['runs'][0]['predicted']['text']
+    assert re.fullmatch(r'(ant|bee|cat) \(\d+ %\)', predicted)
+    assert 'Share found' in page
+
+
+def test_attention_as_pictures(runs, tmp_path):
+    run_ok('visualization/attention.py', runs / 'lspt', runs / 'none', '--images', 2, '--head',
+           'all', '--out', tmp_path / 'x', cwd=tmp_path)  # fmt: skip
+    found = sorted((tmp_path / 'x').iterdir())
+    assert len(found) == 2 * 2  # images, heads
+    with Image.open(found[0]) as file:
+        pixels = np.array(file.convert('RGB'))
+    # Three rows (class token and prompts, class token) of an image and four blocks, all different.
+    assert pixels.shape[1] > 600 and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 1000
+    refused(run_tool('visualization/attention.py', runs / 'lspt', '--head', '3', cwd=tmp_path),
+            '--head 3', '2')  # fmt: skip
+
+
+def test_names_that_look_like_markup(runs, tmp_path):
+    name = '</script><b>&"x'
+    run_ok('report.py', f'{name}={runs / "deep"}', '--out', tmp_path / 'x.html', '--images', 2,
+           '--pictures', 1, cwd=tmp_path)  # fmt: skip
+    page = (tmp_path / 'x.html').read_text()
+    assert '</script><b>' not in page and data_of(page)['runs'] == [name]
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (['nowhere'], ['nowhere', 'no such folder']),
+        (['{runs}/lspt', '--images', '0'], ['--images']),
+        (['{runs}/lspt', '--data-root', 'gone'], ['gone', '--data-root']),
+        (['{runs}/lspt', '--pretrained', 'gone.pth'], ['gone.pth']),
+    ],
+)
+def test_bad_input(arguments, words, runs, tmp_path):
+    arguments = [text.format(runs=runs) for text in arguments]
+    refused(run_tool('report.py', *arguments, cwd=tmp_path), *words)
+    assert not (tmp_path / 'report.html').exists()

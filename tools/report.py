@@ -1,0 +1,64 @@
+"""One page that compares runs: settings, curves, tables, pictures, and what the prompts do.
+
+python tools/report.py work_dirs/lspt work_dirs/gated work_dirs/none --out report.html
+python tools/report.py LSPT=work_dirs/a GaPT=work_dirs/b --split test --images 100
+
+Takes work dirs of tools/train.py. The page is one HTML file that needs no other and no network:
+attention of class token and prompts per block and head, side by side; forgetting over depth; gates;
+burstiness; t-SNE of features; classes and confusion. docs/looking.md says how each is computed.
+"""
+
+import argparse
+import functools
+import shlex
+import sys
+from pathlib import Path
+
+from rich.progress import track
+
+import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.analysis.report import measure, write_page
+from lspt_mm.analysis.runs import find_runs
+from lspt_mm.engine.launch import input_errors_as_messages
+from lspt_mm.errors import InputError
+
+
+def parse_args() -> argparse.Namespace:
+    """Options of the report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('runs', nargs='+', metavar='[NAME=]WORK_DIR', help='runs to compare')
+    parser.add_argument('--out', type=Path, default=Path('report.html'), help='file to write')
+    parser.add_argument(
+        '--split', choices=('train', 'val', 'test'), default='val', help='data to look at'
+    )
+    parser.add_argument('--images', type=int, default=64, help='images that numbers are taken over')
+    parser.add_argument('--pictures', type=int, default=8, help='how many of them are shown')
+    parser.add_argument('--pretrained', help="file of the ViT's weights, instead of the configs'")
+    parser.add_argument('--data-root', help="folder of the data, instead of the configs'")
+    parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1, ...')
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure every run and write the page."""
+    args = parse_args()
+    with input_errors_as_messages(args.debug):
+        if args.images < 1 or args.pictures < 0:
+            raise InputError('--images and --pictures: expected numbers of at least 1 and 0')
+        measured = []
+        for run in find_runs(args.runs, args.data_root):
+            progress = functools.partial(track, description=run.name)
+            measured.append(
+                measure(run, args.split, args.images, args.pictures, args.pretrained, args.device,
+                        progress)  # fmt: skip
+            )
+        command = shlex.join(['python', 'tools/report.py', *sys.argv[1:]])
+        write_page(measured, args.out, args.split, command)
+    print(f'{args.out}: {args.out.stat().st_size / 1e6:.1f} MB')
+
+
+if __name__ == '__main__':
+    main()

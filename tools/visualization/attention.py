@@ -1,0 +1,96 @@
+"""Attention of class token and prompts over images, block by block, runs under one another.
+
+python tools/visualization/attention.py work_dirs/lspt work_dirs/gated --out attention
+python tools/visualization/attention.py LSPT=work_dirs/a VPT=work_dirs/b --images 3 --head all
+
+Takes work dirs of tools/train.py and images of their data; writes a PNG for each image, with a row
+for each run and asker and a column for each block (and a PNG for each head, with --head all). The
+same maps to flip through, with numbers: tools/report.py.
+"""
+
+import argparse
+from pathlib import Path
+
+import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.analysis.pictures import draw_attention
+from lspt_mm.analysis.report import Picture, looked_at
+from lspt_mm.analysis.runs import find_runs
+from lspt_mm.engine.launch import input_errors_as_messages
+from lspt_mm.errors import InputError
+
+
+def parse_args() -> argparse.Namespace:
+    """Options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('runs', nargs='+', metavar='[NAME=]WORK_DIR', help='runs to compare')
+    parser.add_argument('--out', type=Path, default=Path('attention'), help='folder for the PNGs')
+    parser.add_argument(
+        '--split', choices=('train', 'val', 'test'), default='val', help='data to look at'
+    )
+    parser.add_argument('--images', type=int, default=4, help='how many, evenly spaced')
+    parser.add_argument('--head', default='mean', help="'mean', the number of a head, or 'all'")
+    parser.add_argument('--pretrained', help="file of the ViT's weights, instead of the configs'")
+    parser.add_argument('--data-root', help="folder of the data, instead of the configs'")
+    parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1, ...')
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
+    return parser.parse_args()
+
+
+def heads_of(text: str, available: int) -> list:
+    """Numbers of heads from 1; None is the mean over them."""
+    if text == 'mean':
+        return [None]
+    if text == 'all':
+        return list(range(1, available + 1))
+    if text.isdecimal() and 1 <= int(text) <= available:
+        return [int(text)]
+    raise InputError(f"--head {text}: expected 'mean', 'all' or a number from 1 to {available}")
+
+
+def rows_of(name: str, picture: Picture, head) -> dict:
+    """Title to the maps of all blocks, for class token and prompts where there are any."""
+    rows = {}
+    for who, blocks in (('class token', picture.cls), ('prompts', picture.prompts)):
+        if any(heads is not None for heads in blocks):
+            rows[f'{name}\n{who}'] = [
+                None if heads is None else heads.mean(0) if head is None else heads[head - 1]
+                for heads in blocks
+            ]
+    return rows
+
+
+def main() -> None:
+    """Draw all images."""
+    args = parse_args()
+    with input_errors_as_messages(args.debug):
+        if args.images < 1:
+            raise InputError(f'--images {args.images}: expected a number of at least 1')
+        found = {
+            run.name: looked_at(run, args.split, args.images, args.pretrained, args.device)
+            for run in find_runs(args.runs, args.data_root)
+        }
+        first = next(iter(found.values()))
+        available = min(
+            heads.shape[0]
+            for pictures in found.values()
+            for heads in pictures[0].cls + pictures[0].prompts
+            if heads is not None
+        )
+        args.out.mkdir(parents=True, exist_ok=True)
+        for head in heads_of(args.head, available):
+            for shown in first:
+                rows = {}
+                for name, pictures in found.items():
+                    same = [picture for picture in pictures if picture.name == shown.name]
+                    if same:
+                        rows.update(rows_of(name, same[0], head))
+                suffix = '' if head is None else f'_head{head}'
+                path = args.out / f'{Path(shown.name).stem}{suffix}.png'
+                draw_attention(path, shown.pixels, rows)
+                print(path)
+
+
+if __name__ == '__main__':
+    main()
