@@ -65,11 +65,12 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['lspt_mm', 'lspt_mm.*']),
+    package_data={'lspt_mm.analysis.report': ['page.html', 'page.css', 'viewer.js']},
     # No mm* package here: the maintained and the original distributions share their import
     # names, either serves, and both in one environment break each other. The extras choose.
     install_requires=[
         'torch>=2.6', 'torchvision', 'timm>=1.0', 'numpy', 'scipy', 'pillow', 'pooch>=1.8',
-        'safetensors', 'filelock', 'rich', 'matplotlib',
+        'safetensors', 'filelock', 'rich', 'matplotlib', 'jinja2', 'scikit-learn',
     ],
     extras_require={
         'onedl': pins('requirements.txt', r'onedl-'),

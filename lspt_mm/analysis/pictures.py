@@ -71,7 +71,7 @@ def draw_attention(
             on; None where there is none. Each map is drawn from 0 to its own peak.
     """
     columns = max(map(len, rows.values()))
-    height = 1.15 * image.shape[0] / image.shape[1] + 0.18
+    height = 1.15 * image.shape[0] / image.shape[1] + 0.05
     figure, axes = plt.subplots(
         len(rows), columns + 1, figsize=(1.15 * (columns + 1), height * len(rows) + 0.2),
         squeeze=False, layout='constrained',

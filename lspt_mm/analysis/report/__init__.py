@@ -1,6 +1,7 @@
 """One page that compares runs: what was set, how it went, what the prompts do."""
 
-from lspt_mm.analysis.report.measure import Measured, Picture, looked_at, measure
+from lspt_mm.analysis.report.measure import looked_at, measure
+from lspt_mm.analysis.report.measured import Measured, Picture
 from lspt_mm.analysis.report.page import write_page
 
 __all__ = ['Measured', 'Picture', 'looked_at', 'measure', 'write_page']

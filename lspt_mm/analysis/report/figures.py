@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from typing import Dict, List, Optional, Sequence
 
 import matplotlib
@@ -9,7 +10,7 @@ import numpy as np
 
 from lspt_mm.analysis.burstiness import EDGES, Burstiness
 from lspt_mm.analysis.memory_gates import GATES
-from lspt_mm.analysis.report.measure import Measured
+from lspt_mm.analysis.report.measured import Measured
 
 matplotlib.use('Agg')  # files only, on machines without a screen
 
@@ -44,12 +45,18 @@ def style_of(position: int) -> dict:
 
 
 def _svg(figure) -> str:
-    """The figure's SVG without a prolog."""
+    """The figure's SVG, fit to stand in a page beside others.
+
+    Without a prolog, without metadata, and without the identifiers that nothing refers to, which
+    are the same in every figure.
+    """
     buffer = io.StringIO()
-    figure.savefig(buffer, format='svg', metadata={'Date': None})
+    figure.savefig(buffer, format='svg')
     plt.close(figure)
     text = buffer.getvalue()
-    return text[text.index('<svg') :]
+    text = re.sub(r'<metadata>.*?</metadata>', '', text[text.index('<svg') :], flags=re.DOTALL)
+    referred = set(re.findall(r'(?:url\(|href=")#([^")]+)', text))
+    return re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in referred else '', text)
 
 
 def _panels(count: int, width: float = 3.6, height: float = 2.7, columns: int = 3):

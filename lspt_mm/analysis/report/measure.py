@@ -1,79 +1,15 @@
-"""What a report says of one run, measured on images of its own data."""
+"""Measuring what a report says of one run, on images of its own data."""
 
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
-import numpy as np
-import torch
-from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, init_default_scope
-from torch import Tensor, nn
 
-from lspt_mm.analysis.attention import BlockAttention, attention_of
-from lspt_mm.analysis.burstiness import Burstiness, burstiness
-from lspt_mm.analysis.forgetting import Forgetting, PromptTrace
-from lspt_mm.analysis.localization import (
-    IGNORED,
-    Localization,
-    classes_of_patches,
-    localization,
-)
-from lspt_mm.analysis.memory_gates import GateTrace, StepGates
-from lspt_mm.analysis.persistence import Persistence, PersistenceTrace
+from lspt_mm.analysis.report.look import Look
+from lspt_mm.analysis.report.measured import Measured, Picture
 from lspt_mm.analysis.runs import FinishedRun, load_tuned
-from lspt_mm.analysis.scores import confusion
-from lspt_mm.engine.hooks import count_parameters
-from lspt_mm.engine.preflight import check_inputs
+from lspt_mm.engine.preflight import check_inputs, check_vit_file
 from lspt_mm.errors import InputError
-from lspt_mm.models import LSPT, GatedPrompt, PromptedViT
-
-#: Prompts are kept of so many images at most: (images, P, D) for every block, twice.
-TRACED_IMAGES = 32
-#: Images that whitening is computed from, and others that burstiness is judged on.
-BURSTINESS_IMAGES = 32
-
-
-@dataclass
-class Picture:
-    """One image: ``pixels`` (H, W, 3) uint8 RGB; ``truth``, ``predicted`` (H, W) or class numbers.
-
-    ``scores``: of a classifier, a probability for each class. ``cls``, ``prompts``: for every
-    block (H, h, w), attention of each head, of prompts averaged over them; None without.
-    """
-
-    name: str
-    pixels: np.ndarray
-    truth: Optional[np.ndarray]
-    predicted: np.ndarray
-    scores: Optional[np.ndarray]
-    cls: List[Optional[np.ndarray]]
-    prompts: List[Optional[np.ndarray]]
-
-
-@dataclass
-class Measured:
-    """All that a report says of one run; None or empty where a method has no such thing."""
-
-    run: FinishedRun
-    classes: List[str]
-    palette: List[List[int]]
-    parameters: Dict[str, List[int]]
-    method: Optional[str]
-    start_block: Optional[int]
-    images: int
-    confusion: np.ndarray
-    forgetting: Optional[Forgetting]
-    persistence: Dict[str, Persistence]
-    localization: Dict[str, Dict[int, Localization]]
-    gates: Optional[List[float]]
-    temperatures: Optional[List[float]]
-    selection_ratio: Optional[List[float]]
-    memory_gates: List[StepGates]
-    burstiness: List[Burstiness]
-    features: np.ndarray
-    feature_classes: np.ndarray
-    pictures: List[Picture] = field(default_factory=list)
+from lspt_mm.models import PromptedViT
 
 
 def measure(
@@ -119,11 +55,13 @@ def looked_at(
     return look.pictures
 
 
-def _prepared(run, split, images, pictures, pretrained, device) -> Tuple['_Look', List[int]]:
+def _prepared(run, split, images, pictures, pretrained, device) -> Tuple[Look, List[int]]:
     """What looks at images, and the images to look at."""
     loader = f'{split}_dataloader'
     if run.cfg.get(loader) is None:
         raise InputError(f'{run.folder}: its config has no {loader}')
+    if pretrained:
+        check_vit_file(pretrained)
     check_inputs(_needs_of(run, pretrained), (loader,))
     model = load_tuned(run.cfg, run.checkpoint, pretrained, device)
     if not isinstance(getattr(model, 'backbone', None), PromptedViT):
@@ -132,7 +70,7 @@ def _prepared(run, split, images, pictures, pretrained, device) -> Tuple['_Look'
     dataset = DATASETS.build(_without_flips(run, loader))
     chosen = evenly_spaced(len(dataset), images)
     shown = [chosen[position] for position in evenly_spaced(len(chosen), pictures)]
-    return _Look(model, run, dataset, shown), chosen
+    return Look(model, run, dataset, shown), chosen
 
 
 def evenly_spaced(available: int, wanted: int) -> List[int]:
@@ -163,229 +101,3 @@ def _without_flips(run: FinishedRun, loader: str) -> dict:
             )
         dataset['pipeline'] = tested.dataset.pipeline
     return dataset
-
-
-class _Look:
-    """Goes over images one by one, keeping sums."""
-
-    def __init__(self, model: nn.Module, run: FinishedRun, dataset, shown: List[int]):
-        self.model, self.run, self.dataset = model, run, dataset
-        self.vit: PromptedViT = model.backbone
-        self.classes = [str(name) for name in _classes_of(model, dataset)]
-        self.shown = shown
-        self.counts = np.zeros((len(self.classes),) * 2, np.int64)
-        self.trace = PromptTrace()
-        self.gates = None
-        prompter = self.vit.prompter
-        if isinstance(prompter, LSPT) and prompter.lstm is not None:
-            self.gates = GateTrace(prompter)
-        self.persistence = {'cls': PersistenceTrace(), 'prompts': PersistenceTrace()}
-        self.placed: Dict[str, Dict[int, List[Localization]]] = {'cls': {}, 'prompts': {}}
-        self.before: List[BlockAttention] = []  # of the image before
-        self.features: List[np.ndarray] = []
-        self.feature_classes: List[int] = []
-        self.inputs: List[Tensor] = []
-        self.pictures: List[Picture] = []
-        self.seen = 0
-
-    @torch.no_grad()
-    def at(self, index: int) -> None:
-        """Look at one image."""
-        item = self.dataset[index]
-        data = self.model.data_preprocessor(pseudo_collate([item]), False)
-        img, sample = data['inputs'], data['data_samples'][0]
-        truth = self._truth(sample)
-        outcome = self.model.predict(img, [sample])[0]
-        predicted, scores = self._prediction(outcome)
-        if truth is not None:
-            self.counts += confusion(truth, predicted, len(self.classes))
-        if len(self.inputs) < 2 * BURSTINESS_IMAGES:
-            self.inputs.append(img)
-        blocks = self._unroll(img)
-        patches = self._patches(truth, img, blocks[0])
-        for block in blocks:
-            for who, by_block in self.placed.items():
-                weights = getattr(block, who)
-                if weights is not None:
-                    others = getattr(self.before[block.number - 1], who) if self.before else None
-                    found = localization(weights, patches, others)
-                    by_block.setdefault(block.number, []).append(found)
-        for who, trace in self.persistence.items():
-            trace.add([_of_one_image(block, who) for block in blocks])
-        self.before = blocks
-        self._take_features(img, truth, patches)
-        if index in self.shown:
-            self.pictures.append(self._picture(item, truth, predicted, scores, blocks, index))
-        self.seen += 1
-
-    def _unroll(self, img: Tensor) -> List[BlockAttention]:
-        """Attention of all blocks; prompts and gates are traced by the way."""
-        blocks: List[BlockAttention] = []
-
-        def look(step) -> None:
-            blocks.append(attention_of(self.vit, step))
-            if self.seen < TRACED_IMAGES:
-                self.trace.add(step)
-
-        with ExitStack() as stack:
-            if self.gates is not None:
-                stack.enter_context(self.gates.watching())
-            self.vit.unroll(img, look)
-        return blocks
-
-    def _truth(self, sample) -> Optional[np.ndarray]:
-        if self.run.segments:
-            if 'gt_sem_seg' not in sample:
-                return None
-            return sample.gt_sem_seg.data[0].cpu().numpy()
-        return sample.gt_label.cpu().numpy() if 'gt_label' in sample else None
-
-    def _prediction(self, outcome) -> Tuple[np.ndarray, Optional[np.ndarray]]:
-        if self.run.segments:
-            return outcome.pred_sem_seg.data[0].cpu().numpy(), None
-        return outcome.pred_label.cpu().numpy(), outcome.pred_score.cpu().numpy()
-
-    def _patches(self, truth, img: Tensor, block: BlockAttention) -> Optional[Tensor]:
-        """The class of each patch, of a segmentation."""
-        if truth is None or not self.run.segments:
-            return None
-        weights = block.cls if block.cls is not None else block.prompts
-        if weights is None:
-            return None
-        label = torch.from_numpy(truth.astype(np.int64))
-        label[(label < 0) | (label >= len(self.classes))] = IGNORED
-        patch = self.vit.patch_embed.projection.kernel_size[0]
-        return classes_of_patches(label, img.shape[-2:], weights.shape[-2:], patch).to(img.device)
-
-    def _take_features(self, img: Tensor, truth, patches: Optional[Tensor]) -> None:
-        """The last features: of an image, or for each of its classes the mean over its patches."""
-        feature = self.vit(img)[-1][0].float().cpu()
-        if feature.dim() == 1:
-            if truth is not None:
-                self.features.append(feature.numpy())
-                self.feature_classes.append(int(truth[0]))
-        elif feature.dim() == 3 and patches is not None:
-            patches = patches.cpu()
-            for number in patches.unique().tolist():
-                if number != IGNORED:
-                    self.features.append(feature[:, patches == number].mean(1).numpy())
-                    self.feature_classes.append(number)
-
-    def _picture(self, item, truth, predicted, scores, blocks, index: int) -> Picture:
-        pixels = item['inputs']
-        if pixels.dtype != torch.uint8:
-            raise InputError(
-                f'{self.run.folder}: images come out of its pipeline as {pixels.dtype}, expected '
-                'uint8 (the data preprocessor normalises them)'
-            )
-        pixels = pixels.permute(1, 2, 0).numpy()
-        if _reads_bgr(self.model.data_preprocessor):
-            pixels = pixels[..., ::-1]
-        path = item['data_samples'].get('img_path')
-        if truth is not None and self.run.segments:
-            truth = _nearest(truth, pixels.shape[:2])
-        if self.run.segments:
-            predicted = _nearest(predicted, pixels.shape[:2])
-        return Picture(
-            name=str(path).rsplit('/', 1)[-1] if path else f'image {index}',
-            pixels=np.ascontiguousarray(pixels),
-            truth=truth,
-            predicted=predicted,
-            scores=scores,
-            cls=[None if b.cls is None else _numpy(b.cls[0]) for b in blocks],
-            prompts=[None if b.prompts is None else _numpy(b.prompts[0].mean(0)) for b in blocks],
-        )
-
-    def result(self) -> Measured:
-        """All of it."""
-        prompter, vit = self.vit.prompter, self.vit
-        gated = isinstance(prompter, GatedPrompt)
-        half = len(self.inputs) // 2
-        return Measured(
-            run=self.run,
-            classes=self.classes,
-            palette=_palette(self.dataset, len(self.classes)),
-            parameters=count_parameters(self.model),
-            method=None if prompter is None else type(prompter).__name__,
-            start_block=None if prompter is None else prompter.start_block,
-            images=self.seen,
-            confusion=self.counts,
-            forgetting=self.trace.result(),
-            persistence={who: t.result() for who, t in self.persistence.items() if t.seen},
-            localization={
-                who: {number: _mean(found) for number, found in sorted(by_block.items())}
-                for who, by_block in self.placed.items()
-                if by_block
-            },
-            gates=_values(prompter.gates()) if gated else None,
-            temperatures=_values(prompter.temperatures) if gated else None,
-            selection_ratio=_values(prompter.selection_ratio) if gated else None,
-            memory_gates=self.gates.result() if self.gates is not None else [],
-            burstiness=burstiness(
-                vit, self.inputs[0::2], self.inputs[1::2], range(1, vit.num_layers + 1)
-            )
-            if half
-            else [],
-            features=np.array(self.features),
-            feature_classes=np.array(self.feature_classes, int),
-            pictures=self.pictures,
-        )
-
-
-def _of_one_image(block: BlockAttention, who: str) -> Optional[Tensor]:
-    """(Q, N): a map for each head of the class token, or for each prompt, over the heads."""
-    weights = getattr(block, who)
-    if weights is None:
-        return None
-    return (weights[0] if who == 'cls' else weights[0].mean(1)).flatten(-2)
-
-
-def _mean(found: List[Localization]) -> Localization:
-    table = np.array(found)
-    valid = ~np.isnan(table)
-    sums = np.where(valid, table, 0).sum(0)
-    with np.errstate(invalid='ignore'):
-        return Localization(*(sums / valid.sum(0)).tolist())
-
-
-def _classes_of(model: nn.Module, dataset) -> Iterator[str]:
-    classes = dataset.metainfo.get('classes') or (getattr(model, 'dataset_meta', None) or {}).get(
-        'classes'
-    )
-    if classes:
-        return classes
-    head = getattr(model, 'decode_head', None) or model.head
-    return [str(number) for number in range(head.num_classes)]
-
-
-def _palette(dataset, count: int) -> List[List[int]]:
-    """The data set's colours, or hues all around."""
-    palette = dataset.metainfo.get('palette')
-    if palette:
-        return [list(map(int, colour)) for colour in palette]
-    from matplotlib import colormaps
-
-    hues = colormaps['hsv'](np.arange(count) / count)[:, :3]
-    return (255 * hues).astype(int).tolist()
-
-
-def _reads_bgr(preprocessor: nn.Module) -> bool:
-    """Whether the pipeline's images are BGR, as OpenCV reads them."""
-    names = ('to_rgb', 'channel_conversion', '_channel_conversion')
-    return any(getattr(preprocessor, name, False) for name in names)
-
-
-def _nearest(label: np.ndarray, size) -> np.ndarray:
-    if label.shape == tuple(size):
-        return label
-    rows = (np.arange(size[0]) + 0.5) * label.shape[0] / size[0]
-    columns = (np.arange(size[1]) + 0.5) * label.shape[1] / size[1]
-    return label[rows.astype(int)][:, columns.astype(int)]
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.float().cpu().numpy()
-
-
-def _values(tensor: Optional[Tensor]) -> Optional[List[float]]:
-    return None if tensor is None else tensor.detach().cpu().tolist()

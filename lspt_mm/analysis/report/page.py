@@ -10,7 +10,7 @@ import jinja2
 
 from lspt_mm.analysis.localization import Localization
 from lspt_mm.analysis.report import figures
-from lspt_mm.analysis.report.measure import Measured
+from lspt_mm.analysis.report.measured import Measured
 from lspt_mm.analysis.report.viewer import viewer_data
 from lspt_mm.analysis.runs import alike, differences
 from lspt_mm.analysis.scores import class_iou, class_recall
@@ -173,8 +173,7 @@ def _attention(measured: List[Measured]) -> Dict[str, Dict[str, list]]:
             panel = _per_run(
                 measured,
                 lambda m, who=who, key=key: [
-                    (block, _judged(one, key))
-                    for block, one in m.localization.get(who, {}).items()
+                    (block, _judged(one, key)) for block, one in m.localization.get(who, {}).items()
                 ],
             )
             panels[f'{name}: {title}'] = panel

@@ -9,7 +9,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from lspt_mm.analysis.pictures import colour
-from lspt_mm.analysis.report.measure import Measured, Picture
+from lspt_mm.analysis.report.measured import Measured, Picture
 
 #: Longest side of a picture in the page.
 SIDE = 384

@@ -1,0 +1,55 @@
+"""What a report holds of a run."""
+
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional
+
+import numpy as np
+
+from lspt_mm.analysis.burstiness import Burstiness
+from lspt_mm.analysis.forgetting import Forgetting
+from lspt_mm.analysis.localization import Localization
+from lspt_mm.analysis.memory_gates import StepGates
+from lspt_mm.analysis.persistence import Persistence
+from lspt_mm.analysis.runs import FinishedRun
+
+
+@dataclass
+class Picture:
+    """One image: ``pixels`` (H, W, 3) uint8 RGB; ``truth``, ``predicted`` (H, W) or class numbers.
+
+    ``scores``: of a classifier, a probability for each class. ``cls``, ``prompts``: for every
+    block (H, h, w), attention of each head, of prompts averaged over them; None without.
+    """
+
+    name: str
+    pixels: np.ndarray
+    truth: Optional[np.ndarray]
+    predicted: np.ndarray
+    scores: Optional[np.ndarray]
+    cls: List[Optional[np.ndarray]]
+    prompts: List[Optional[np.ndarray]]
+
+
+@dataclass
+class Measured:
+    """All that a report says of one run; None or empty where a method has no such thing."""
+
+    run: FinishedRun
+    classes: List[str]
+    palette: List[List[int]]
+    parameters: Dict[str, List[int]]
+    method: Optional[str]
+    start_block: Optional[int]
+    images: int
+    confusion: np.ndarray
+    forgetting: Optional[Forgetting]
+    persistence: Dict[str, Persistence]
+    localization: Dict[str, Dict[int, Localization]]
+    gates: Optional[List[float]]
+    temperatures: Optional[List[float]]
+    selection_ratio: Optional[List[float]]
+    memory_gates: List[StepGates]
+    burstiness: List[Burstiness]
+    features: np.ndarray
+    feature_classes: np.ndarray
+    pictures: List[Picture] = field(default_factory=list)
