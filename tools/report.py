@@ -10,6 +10,7 @@ burstiness; t-SNE of features; classes and confusion. docs/looking.md says how e
 
 import argparse
 import functools
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -17,10 +18,11 @@ from pathlib import Path
 from rich.progress import track
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.analysis.report import measure, write_page
+from lspt_mm.analysis.report import measure, numbers_of, write_page
 from lspt_mm.analysis.runs import find_runs
 from lspt_mm.engine.launch import input_errors_as_messages
 from lspt_mm.errors import InputError
+from lspt_mm.whole_files import write_text
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,6 +37,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--images', type=int, default=64, help='images that numbers are taken over')
     parser.add_argument('--pictures', type=int, default=8, help='how many of them are shown')
+    parser.add_argument('--numbers', type=Path, help='file (.json) for all numbers of the page')
     parser.add_argument('--pretrained', help="file of the ViT's weights, instead of the configs'")
     parser.add_argument('--data-root', help="folder of the data, instead of the configs'")
     parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1, ...')
@@ -57,6 +60,9 @@ def main() -> None:
             )
         command = shlex.join(['python', 'tools/report.py', *sys.argv[1:]])
         write_page(measured, args.out, args.split, command)
+        if args.numbers:
+            found = {one.run.name: numbers_of(one) for one in measured}
+            write_text(args.numbers, json.dumps(found, indent=1) + '\n')
     print(f'{args.out}: {args.out.stat().st_size / 1e6:.1f} MB')
 
 

@@ -123,7 +123,8 @@ def test_differences_are_of_the_method_alone(runs):
 def page(runs, tmp_path_factory):
     def make(folder):
         run_ok('report.py', *(f'{name.upper()}={runs / name}' for name in (*METHODS, 'none')),
-               '--images', 3, '--pictures', 2, '--out', folder / 'deep/er/page.html',
+               '--images', 3, '--pictures', 2, '--out', folder / 'deep/er/page.html', '--numbers',
+               folder / 'numbers.json',
                cwd=folder)  # fmt: skip
 
     folder = once(tmp_path_factory, 'report_page', make)
@@ -173,6 +174,17 @@ def test_the_pictures_hold_attention_of_every_block_and_head(page):
                     maps = np.frombuffer(base64.b64decode(one['maps']), np.uint8)
                     assert maps.reshape(3, 30).max(1).tolist() == [255] * 3
                     assert len(one['peak']) == 3 and min(one['peak']) >= 1
+
+
+def test_numbers_for_programs(page, tmp_path_factory):
+    folder = once(tmp_path_factory, 'report_page', None)
+    found = json.loads((folder / 'numbers.json').read_text())
+    assert list(found) == ['LSPT', 'GATED', 'DEEP', 'NONE']
+    assert found['NONE']['forgetting'] is None and len(found['LSPT']['forgetting']['cka']) == 4
+    assert found['DEEP']['forgetting']['passed_on'] == [None] * 3  # nobody reads what a block made
+    assert np.array(found['GATED']['confusion']).shape == (150, 150)
+    assert sum(found['GATED']['selection_ratio']) == pytest.approx(1)
+    assert found['LSPT']['localization']['cls']['1']['entropy'] <= 1
 
 
 def test_a_classification(runs, tmp_path):

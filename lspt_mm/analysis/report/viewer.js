@@ -141,7 +141,8 @@
     control.value = Math.min(last, Math.max(first, Number(control.value) + by));
     show();
   };
-  [select, block, head, strength].forEach((control) => control.addEventListener('input', show));
+  [select, head].forEach((control) => control.addEventListener('change', show));
+  [block, strength].forEach((control) => control.addEventListener('input', show));
   document.getElementById('previous').addEventListener('click', () => step(select, -1));
   document.getElementById('next').addEventListener('click', () => step(select, 1));
   box.addEventListener('keydown', (event) => {
