@@ -5,8 +5,9 @@ Every step is one of the library's own commands, shown as it is run:
 1. render scenes (16 classes, ADE20K's layout): unlabelled, training, validation and test;
 2. pre-train a ViT of 8 blocks on the unlabelled ones with MMPretrain's MAE;
 3. freeze it, and train an UPerNet head on it, with prompts and without;
-4. test both on scenes that nothing was tuned or selected on; draw pictures;
-5. publish the prompts and the head without the ViT, and test the published file.
+4. test both on scenes that nothing was tuned or selected on;
+5. compare them on one page: curves, predictions, attention in every block, what the prompts do;
+6. publish the prompts and the head without the ViT, and test the published file.
 
     python tools/demo.py                     (make demo)
     python tools/demo.py --seed 1 --out work_dirs/demo_1
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.datasets.scene_files import write_ade20k_layout
@@ -42,7 +43,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'), help='folder for all')
     parser.add_argument('--method', choices=methods, default='lspt', help='prompt method')
     parser.add_argument('--seed', type=int, default=0, help='of scenes, weights and training')
-    parser.add_argument('--pictures', type=int, default=6, help='how many test scenes to draw')
+    parser.add_argument(
+        '--pictures', type=int, default=6, help='how many test scenes the page shows'
+    )
     parser.add_argument(
         '--quick', action='store_true', help='a few iterations of everything, to see that it runs'
     )
@@ -133,46 +136,30 @@ def checkpoint(work_dir: Path) -> Path:
     return Path((work_dir / 'last_checkpoint').read_text().strip())
 
 
-def draw(out: Path, names: List[str], scenes: Path, count: int) -> None:
-    """Pictures of test scenes: truth, both predictions, attention of the prompted ViT."""
-    import torch
+def report(out: Path, method: str, scenes: Path, seed: int, pictures: int) -> Path:
+    """A page that compares ``method``, the run without prompts, and what was run here before."""
+    known = sorted(path.name[: -len(SUFFIX)] for path in CONFIGS.glob('*' + SUFFIX))
+    others = [name for name in known if name not in (method, BASELINE)]
+    names = [method, *(name for name in others if of_seed(out / name, seed)), BASELINE]
+    runs = [f'none={out / name}' if name == BASELINE else out / name for name in names]
+    page = out / 'report.html'
+    run('report.py', *runs, '--split', 'test', '--pictures', pictures, '--data-root', scenes,
+        '--out', page)  # fmt: skip
+    return page
+
+
+def of_seed(work_dir: Path, seed: int) -> bool:
+    """Whether a finished run lies there that is of the same seed, and so of the same ViT."""
     from mmengine.config import Config
-    from mmengine.dataset import pseudo_collate
-    from mmengine.registry import init_default_scope
-    from mmengine.runner import load_checkpoint
-    from mmseg.registry import DATASETS, MODELS
 
-    from lspt_mm.analysis import attention_maps
-    from lspt_mm.analysis.pictures import draw_segmentation
-
-    init_default_scope('mmseg')
-    models = {}
-    for name in names:
-        cfg = Config.fromfile(CONFIGS / (name + SUFFIX))
-        models[name] = MODELS.build(cfg.model).eval()
-        load_checkpoint(models[name], str(checkpoint(out / name)), map_location='cpu')
-    cfg.test_dataloader.dataset.data_root = str(scenes)
-    dataset = DATASETS.build(cfg.test_dataloader.dataset)
-    (out / 'pictures').mkdir(exist_ok=True)
-    for index in range(min(count, len(dataset))):
-        batch = pseudo_collate([dataset[index]])
-        image = batch['inputs'][0].permute(1, 2, 0).numpy()[..., ::-1]
-        labels = {'truth': batch['data_samples'][0].gt_sem_seg.data[0].numpy()}
-        with torch.no_grad():
-            for name, model in models.items():
-                data = model.data_preprocessor(pseudo_collate([dataset[index]]), False)
-                result = model.predict(data['inputs'], data['data_samples'])
-                title = 'no prompts' if name == BASELINE else name
-                labels[title] = result[0].pred_sem_seg.data[0].numpy()
-                if name != BASELINE:
-                    attention = attention_maps(model.backbone, data['inputs'])
-        path = out / 'pictures' / f'{names[0]}_{index:02d}.png'
-        draw_segmentation(path, image, labels, dataset.metainfo['palette'], attention)
-    print(f'{min(count, len(dataset))} pictures in {out / "pictures"}')
+    config = work_dir / (work_dir.name + SUFFIX)
+    if not ((work_dir / 'last_checkpoint').is_file() and config.is_file()):
+        return False
+    return Config.fromfile(config).randomness.get('seed') == seed
 
 
 def main() -> None:
-    """Run the four steps and print both results."""
+    """Run all steps and print both results."""
     args = parse_args()
     start = time.time()
     heading('Rendering scenes', start)
@@ -184,8 +171,8 @@ def main() -> None:
         what = 'without prompts' if name == BASELINE else f'with {name} prompts'
         heading(f'Training UPerNet on the frozen ViT {what}', start)
         results[name] = tune(name, args.out, scenes, vit, args.seed, args.quick)
-    heading('Drawing pictures', start)
-    draw(args.out, [args.method, BASELINE], scenes, args.pictures)
+    heading('Comparing them on a page', start)
+    page = report(args.out, args.method, scenes, args.seed, args.pictures)
     heading('Publishing the prompts and the head, and testing the published file', start)
     miou = results[args.method]['mIoU']
     published = publish(args.method, args.out, scenes, vit, miou)
@@ -197,6 +184,7 @@ def main() -> None:
     for name, metrics in results.items():
         title = 'the same head, no prompts' if name == BASELINE else f'UPerNet with {name} prompts'
         print(f'{title:<30} {metrics["mIoU"]:6.2f}')
+    print(f'\nOpen {page} in a browser to see what the prompts do.')
 
 
 if __name__ == '__main__':

@@ -2,11 +2,9 @@
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from lspt_mm.analysis import BlockAttention
-from lspt_mm.analysis.pictures import colour, draw_segmentation
+from lspt_mm.analysis.pictures import colour, draw_attention
 
 PALETTE = [[255, 0, 0], [0, 255, 0]]
 
@@ -17,30 +15,16 @@ def test_colours():
     assert colour(label, PALETTE).tolist() == expected
 
 
-def attention(blocks, cls=True, prompts=True):
-    generator = torch.Generator().manual_seed(0)
-    return [
-        BlockAttention(
-            n,
-            torch.rand(1, 2, 2, 3, generator=generator) if cls else None,
-            torch.rand(1, 4, 2, 2, 3, generator=generator) if prompts else None,
-        )
-        for n in range(1, blocks + 1)
-    ]
-
-
-@pytest.mark.parametrize(
-    ('maps', 'labels'),
-    [(attention(4), 3), (attention(1), 3), (attention(2, cls=False), 1),
-     (attention(2, prompts=False), 1), ([], 2)],
-)  # fmt: skip
-def test_the_picture_is_not_blank(maps, labels, tmp_path):
-    image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
-    names = {f'label {i}': np.full((16, 24), i % 2) for i in range(labels)}
-    draw_segmentation(tmp_path / 'x.png', image, names, PALETTE, maps)
+@pytest.mark.parametrize('blocks', [1, 3])
+def test_attention_side_by_side(blocks, tmp_path):
+    image = np.zeros((16, 24, 3), np.uint8)
+    peak = np.zeros((2, 3))
+    peak[0, 0] = 1
+    rows = {'A': [peak] * blocks, 'B': [None] * blocks, 'C': [np.ones((2, 3))] * blocks}
+    draw_attention(tmp_path / 'x.png', image, rows)
     with Image.open(tmp_path / 'x.png') as file:
-        pixels = np.array(file.convert('RGB'))
-    colours = {tuple(c) for c in pixels.reshape(-1, 3)}
-    assert len(colours) > 50
-    assert (255, 0, 0) in colours  # the palette's colour of class 0
-    assert ((0, 255, 0) in colours) == (labels > 1)
+        pixels = np.array(file.convert('RGB')).astype(int)
+    rows = np.array_split(pixels, 3)
+    # inferno's end over black is the brightest: all of C's maps, a corner of A's, none of B's.
+    yellow = [(np.abs(row - (189, 191, 123)).max(-1) < 12).mean() for row in rows]
+    assert yellow[2] > 5 * yellow[0] > 0 and yellow[1] == 0

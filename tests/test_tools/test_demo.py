@@ -30,7 +30,7 @@ def run_python(folder, *options):
 
 
 def test_both_results_are_printed_last(demo):
-    last = (demo / 'stdout.txt').read_text().strip().splitlines()[-2:]
+    last = (demo / 'stdout.txt').read_text().strip().splitlines()[-4:-2]
     results = json.loads((demo / 'out' / 'result_lspt.json').read_text())
     assert [float(line.split()[-1]) for line in last] == [
         pytest.approx(results[name]['mIoU'], abs=0.005) for name in ('lspt', 'frozen')
@@ -51,14 +51,19 @@ def test_the_published_file_is_small_and_was_tested(demo):
     assert json.loads(tested.read_text())['mIoU'] == results['lspt']['mIoU']
 
 
-def test_pictures(demo):
-    assert len(list((demo / 'out' / 'pictures').glob('lspt_*.png'))) == 6
+def test_the_page(demo):
+    page = (demo / 'out' / 'report.html').read_text()
+    assert all(f'id="figure-{name}"' in page for name in ('curves', 'forgetting', 'memory'))
+    found = re.search(r'id="viewer-data">(.*?)</script>', page, re.DOTALL)[1]
+    assert json.loads(found)['runs'] == ['lspt', 'none'] and len(json.loads(found)['images']) == 6
 
 
 def test_another_method_with_the_same_vit(demo):
     run = run_python(demo, '--method', 'bilinear-deep', '--pictures', '1')
     assert run.code == 0, run.err[-4000:]
     assert 'used again' in run.out and 'whitening of blocks 1, 2' in run.out
-    assert 'UPerNet with bilinear-deep prompts' in run.out.splitlines()[-2]
-    assert (demo / 'out' / 'pictures' / 'bilinear-deep_00.png').is_file()
+    assert 'UPerNet with bilinear-deep prompts' in run.out.splitlines()[-4]
+    page = (demo / 'out' / 'report.html').read_text()
+    data = json.loads(re.search(r'id="viewer-data">(.*?)</script>', page, re.DOTALL)[1])
+    assert data['runs'] == ['bilinear-deep', 'lspt', 'none'] and len(data['images']) == 1
     assert len(re.findall(r'\$ python tools/train.py', run.out)) == 2  # the two heads, no MAE
