@@ -127,7 +127,7 @@ class ServedModels:
         logger.info('looked with %s: %.2f s', name, end - start)
         labels, mask, shares, top = None, None, None, None
         if served.segments:
-            labels = prediction.pred_sem_seg.data[0].numpy()
+            labels = prediction.pred_sem_seg.data[0].numpy().astype(np.uint16)  # kept by sessions
             mask = np.asarray(served.palette, np.uint8)[labels]
             shares = _shares(labels, served.classes, served.palette)
         else:
@@ -290,8 +290,8 @@ def _attention(vit: PromptedViT, inputs: Tensor, seen: np.ndarray) -> Attention:
 def _shares(labels: np.ndarray, classes: Sequence[str], palette) -> List[ClassShare]:
     counts = np.bincount(labels.ravel(), minlength=len(classes))
     found = [
-        ClassShare(int(number), classes[number], tuple(palette[number]), counts[number] / counts.sum())
-        for number in np.flatnonzero(counts)
+        ClassShare(number, classes[number], palette[number], float(counts[number] / labels.size))
+        for number in np.flatnonzero(counts).tolist()
     ]
     return sorted(found, key=lambda entry: -entry.share)
 

@@ -72,5 +72,7 @@ def _at_pixels(
     for axis in (0, 1):
         centres = (np.arange(grid.shape[axis]) + 0.5) * cell[axis] * scale
         pixels = np.arange(size[axis]) + 0.5
-        out = np.apply_along_axis(lambda line, c=centres, p=pixels: np.interp(p, c, line), axis, out)
+        out = np.apply_along_axis(
+            lambda line, c=centres, p=pixels: np.interp(p, c, line), axis, out
+        )
     return out
