@@ -30,7 +30,7 @@ from lspt_mm.serving.uploads import check_limits
 ALONE = 'nothing'
 MEAN = 'mean of all heads'
 ASKERS = {'class token': 'cls', 'prompts': 'prompts'}
-#: A form of class shares is longer than anyone reads.
+#: Classes of a mask that are listed; the others share a row.
 LEGEND_ROWS = 12
 #: What waits for the model before others are told to come back, and what is kept for sessions.
 WAITING, SESSIONS, SESSION_SECONDS = 32, 100, 1800
@@ -45,13 +45,15 @@ CSS = """
 .lspt-title {font-size: 1.1em; margin: .2em 0}
 .lspt-title span {color: var(--body-text-color-subdued); font-size: .85em}
 table.lspt-rows {width: 100%; border-collapse: collapse; font-size: .95em}
-table.lspt-rows td {padding: .15em .4em; border: none; vertical-align: middle}
+table.lspt-rows, table.lspt-rows tr, table.lspt-rows td {border: none !important}
+table.lspt-rows td {padding: .15em .4em !important; vertical-align: middle}
 table.lspt-rows td.bar {width: 45%}
 table.lspt-rows td.number {text-align: right; font-variant-numeric: tabular-nums;
   white-space: nowrap}
 .lspt-bar {height: .75em; border-radius: 3px; min-width: 2px}
 .lspt-chip {display: inline-block; width: 1em; height: 1em; border-radius: 3px;
   vertical-align: -.12em; border: 1px solid #0004}
+#maps-one .grid-wrap, #maps-two .grid-wrap {max-height: none; overflow: visible}
 """
 
 

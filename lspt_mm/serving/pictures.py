@@ -24,13 +24,22 @@ def colours_of(count: int, palette: Optional[Sequence] = None) -> List[Tuple[int
     return [tuple(round(255 * value) for value in colour) for colour in made]
 
 
-def mask_over(image: np.ndarray, mask: np.ndarray, opacity: float = 0.6) -> np.ndarray:
-    """A mask in colours over its image, both (H, W, 3); classes are parted by a dark line."""
+def mask_over(
+    image: np.ndarray, mask: np.ndarray, opacity: float = 0.6, least_side: int = 640
+) -> np.ndarray:
+    """A mask in colours over its image, both (H, W, 3); classes are parted by a dark line.
+
+    Small images are drawn larger, by a whole number, until the long side has ``least_side`` pixels.
+    """
+    factor = -(-least_side // max(image.shape[:2]))
+    size = (image.shape[1] * factor, image.shape[0] * factor)
+    image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    mask = mask.repeat(factor, 0).repeat(factor, 1)
     mixed = (1 - opacity) * image + opacity * mask
     edge = np.zeros(mask.shape[:2], bool)
     edge[:, 1:] |= (mask[:, 1:] != mask[:, :-1]).any(-1)
     edge[1:] |= (mask[1:] != mask[:-1]).any(-1)
-    mixed[edge] *= 0.4
+    mixed[edge] *= 1 - 0.6 * (opacity > 0)
     return np.round(mixed).astype(np.uint8)
 
 

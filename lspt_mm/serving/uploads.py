@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from lspt_mm.errors import InputError
 
 #: What is read. Pillow knows more, some of which starts other programs (EPS) or is no picture.
-FORMATS = ('JPEG', 'MPO', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM')
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM')
 _READ = 'JPEG, PNG, WebP, GIF, BMP, TIFF and PPM'
 #: Modes of more than 8 bits in one channel.
 _DEEP = ('I', 'F', 'I;16', 'I;16L', 'I;16B', 'I;16N')
@@ -78,6 +78,7 @@ def read_image(path, limits: Optional[Limits] = None) -> Upload:
     path = Path(path)
     if not path.is_file() or path.stat().st_size == 0:
         raise InputError(f'{path.name}: the file is empty')
+    Image.init()  # Pillow knows of few formats before
     try:
         with Image.open(path, formats=FORMATS) as picture:
             _check_size(path.name, picture.size, limits)
