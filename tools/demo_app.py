@@ -23,17 +23,23 @@ import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvi
 from lspt_mm.engine.launch import input_errors_as_messages
 from lspt_mm.errors import InputError
 from lspt_mm.serving import Limits, Look, ServedModels, Upload, named_sources, read_image
-from lspt_mm.serving.pictures import attention_over, map_of, mask_over
+from lspt_mm.serving.pictures import attention_over, enlarged, map_of, mask_over
 from lspt_mm.serving.uploads import check_limits
 
 #: In place of a second model.
 ALONE = 'nothing'
 MEAN = 'mean of all heads'
 ASKERS = {'class token': 'cls', 'prompts': 'prompts'}
+#: Those of the user's system.
+FONTS = ['system-ui', 'sans-serif']
 #: Classes of a mask that are listed; the others share a row.
 LEGEND_ROWS = 12
 #: What waits for the model before others are told to come back, and what is kept for sessions.
 WAITING, SESSIONS, SESSION_SECONDS = 32, 100, 1800
+PER_CENT = (
+    '<small>Per cent: how much of the attention is on patches; the rest is on the class token and '
+    'the prompts. Brightest: the most in this picture.</small>'
+)
 HINT = 'Drop an image on the left.'
 
 logger = logging.getLogger('lspt_mm.demo_app')
@@ -52,8 +58,8 @@ table.lspt-rows td.number {text-align: right; font-variant-numeric: tabular-nums
   white-space: nowrap}
 .lspt-bar {height: .75em; border-radius: 3px; min-width: 2px}
 .lspt-chip {display: inline-block; width: 1em; height: 1em; border-radius: 3px;
-  vertical-align: -.12em; border: 1px solid #0004}
-#maps-one .grid-wrap, #maps-two .grid-wrap {max-height: none; overflow: visible}
+  vertical-align: -.12em; border: 1px solid #0004; margin-right: .4em}
+#maps-one .grid-wrap, #maps-two .grid-wrap {max-height: none; min-height: 0; overflow: visible}
 """
 
 
@@ -147,7 +153,7 @@ class Demo:
         look = shown.looks[index]
         if look.mask is not None:
             return title_of(look), mask_over(shown.upload.image, look.mask, opacity), legend(look)
-        return title_of(look), look.attention.seen, probabilities(look)
+        return title_of(look), enlarged(look.attention.seen), probabilities(look)
 
     def attention(self, shown: Optional[Shown], index: int, asker: str, head: str) -> tuple:
         """Pictures of all blocks, each with its caption, and a line about them."""
@@ -161,11 +167,12 @@ class Demo:
         for block in look.attention.blocks:
             grid = map_of(block, ASKERS[asker], number)
             if grid is not None:
-                caption = f'block {block.number}: {grid.sum():.0%} on patches'
+                caption = f'block {block.number}: {grid.sum():.0%}'
                 pictures.append((attention_over(look.attention, grid), caption))
         if not pictures:
             return [], f'{html.escape(look.model)} has no {asker}.'
-        return pictures, f'Where the {asker} of <b>{html.escape(look.model)}</b> looks'
+        told = f'Where the {asker} of <b>{html.escape(look.model)}</b> looks. '
+        return pictures, told + PER_CENT
 
 
 def status(text: str, problem: bool = False) -> str:
@@ -193,15 +200,17 @@ def legend(look: Look) -> str:
 
 def probabilities(look: Look) -> str:
     """The likeliest classes and their probabilities."""
-    return table([row(name, share, 'var(--color-accent)') for name, share in look.top])
+    return table([row(name, share, 'var(--color-accent)', chip=False) for name, share in look.top])
 
 
-def row(name: str, share: float, colour: str) -> str:
+def row(name: str, share: float, colour: str, chip: bool = True) -> str:
     """One row of a table of shares."""
+    style = f'style="background: {colour}"'
+    begin = f'<span class="lspt-chip" {style}></span>' if chip else ''
     return (
-        f'<tr><td><span class="lspt-chip" style="background: {colour}"></span> '
-        f'{html.escape(str(name))}</td><td class="number">{share:.1%}</td><td class="bar">'
-        f'<div class="lspt-bar" style="width: {share:.1%}; background: {colour}"></div></td></tr>'
+        f'<tr><td>{begin}{html.escape(str(name))}</td><td class="number">{share:.1%}</td>'
+        f'<td class="bar"><div class="lspt-bar" style="width: {share:.1%}; background: {colour}">'
+        '</div></td></tr>'
     )
 
 
@@ -217,12 +226,12 @@ def build_page(demo: Demo):
     models = demo.models
     names = models.names
     heads = max(models.heads(name) for name in names)
-    held, apart = (size / 1e6 for size in models.bytes_held())
+    held, apart = (megabytes(size) for size in models.bytes_held())
     with gr.Blocks(title='lspt_mm', analytics_enabled=False, delete_cache=(600, 3600)) as page:
         shown = gr.State(None, time_to_live=SESSION_SECONDS)
         gr.Markdown(
             f'### lspt_mm\n{len(names)} model{"s" * (len(names) > 1)} on {models.device}, '
-            f'{held:,.0f} MB of weights in memory (loaded one by one: {apart:,.0f} MB).'
+            f'{held} of weights in memory (each on its own: {apart}).'
         )
         with gr.Row():
             with gr.Column(scale=1, min_width=280):
@@ -260,15 +269,14 @@ def build_page(demo: Demo):
             out = []
             for index in (0, 1):
                 title, picture, rows = demo.panel(shown, index, opacity)
-                there = index == 0 or bool(title)
-                out += [gr.update(visible=there), title, gr.update(value=picture), rows]
+                out += [gr.update(visible=bool(title)), title, gr.update(value=picture), rows]
             return out
 
         def draw_attention(shown, asker, head):
             out = []
             for index in (0, 1):
                 pictures, told = demo.attention(shown, index, asker, head)
-                out += [gr.update(visible=index == 0 or bool(told)), told, pictures]
+                out += [gr.update(visible=bool(told)), told, pictures]
             return out
 
         def look(path, first, second, shown, opacity, asker, head):
@@ -294,8 +302,13 @@ def build_page(demo: Demo):
     return page
 
 
+def megabytes(size: int) -> str:
+    """Bytes in 10^6, told with three digits or so."""
+    return f'{size / 1e6:,.{0 if size > 1e8 else 1}f} MB'
+
+
 def _panel(gr, which: str) -> tuple:
-    with gr.Column(min_width=240, visible=which == 'one') as column:
+    with gr.Column(min_width=240, visible=False) as column:
         title = gr.HTML(elem_id=f'title-{which}')
         picture = gr.Image(
             interactive=False, show_label=False, format='png', elem_id=f'picture-{which}',
@@ -306,7 +319,7 @@ def _panel(gr, which: str) -> tuple:
 
 
 def _gallery(gr, which: str) -> tuple:
-    with gr.Column(min_width=320, visible=which == 'one') as column:
+    with gr.Column(min_width=320, visible=False) as column:
         told = gr.HTML(elem_id=f'told-{which}')
         gallery = gr.Gallery(
             interactive=False, show_label=False, columns=4, format='jpeg', height='auto',
@@ -317,12 +330,15 @@ def _gallery(gr, which: str) -> tuple:
 
 def serve(page, args: argparse.Namespace) -> None:
     """Serve the page until the process is told to stop."""
+    import gradio
+
     page.queue(max_size=WAITING)
     try:
         page.launch(
             server_name=args.host, server_port=args.port, share=False, quiet=True,
             inbrowser=False, prevent_thread_lock=True, ssr_mode=False, pwa=False, mcp_server=False,
             enable_monitoring=False, run_history=False, footer_links=[], css=CSS,
+            theme=gradio.themes.Default(font=FONTS, font_mono=['monospace']),
             max_file_size=f'{args.max_megabytes}mb', state_session_capacity=SESSIONS,
         )  # fmt: skip
     except OSError as error:

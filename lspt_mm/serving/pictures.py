@@ -24,18 +24,24 @@ def colours_of(count: int, palette: Optional[Sequence] = None) -> List[Tuple[int
     return [tuple(round(255 * value) for value in colour) for colour in made]
 
 
+def enlarged(image: np.ndarray, least_side: int = 640) -> np.ndarray:
+    """An image (H, W, 3) by the least whole number that makes its long side ``least_side``."""
+    factor = -(-least_side // max(image.shape[:2]))
+    size = (image.shape[1] * factor, image.shape[0] * factor)
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+
 def mask_over(
     image: np.ndarray, mask: np.ndarray, opacity: float = 0.6, least_side: int = 640
 ) -> np.ndarray:
     """A mask in colours over its image, both (H, W, 3); classes are parted by a dark line.
 
-    Small images are drawn larger, by a whole number, until the long side has ``least_side`` pixels.
+    Small images are :func:`enlarged`.
     """
-    factor = -(-least_side // max(image.shape[:2]))
-    size = (image.shape[1] * factor, image.shape[0] * factor)
-    image = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    large = enlarged(image, least_side)
+    factor = large.shape[0] // image.shape[0]
     mask = mask.repeat(factor, 0).repeat(factor, 1)
-    mixed = (1 - opacity) * image + opacity * mask
+    mixed = (1 - opacity) * large + opacity * mask
     edge = np.zeros(mask.shape[:2], bool)
     edge[:, 1:] |= (mask[:, 1:] != mask[:, :-1]).any(-1)
     edge[1:] |= (mask[1:] != mask[:-1]).any(-1)

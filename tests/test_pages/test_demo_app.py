@@ -298,6 +298,7 @@ def test_attention_of_prompts_and_of_one_head(page, photo):
     page.choose('first', 'none')
     page.seen_by('none')
     page.until(lambda: page.text('#told-one') == 'none has no prompts.')
+    assert not page.find('#maps-one button img')
 
 
 def same(a, b):
@@ -396,8 +397,11 @@ def test_nothing_is_fetched_from_elsewhere(page, app, photo):
     page.drop_good(photo)
     page.until(lambda: page.maps() == BLOCKS)
     messages = [json.loads(e['message'])['message'] for e in page.browser.get_log('performance')]
-    asked = [m['params']['request']['url'] for m in messages
-             if m['method'] == 'Network.requestWillBeSent']  # fmt: skip
+    asked = [
+        m['params']['request']['url'] for m in messages
+        if m['method'] == 'Network.requestWillBeSent'
+        and m['params']['documentURL'].startswith(app.url)  # not of the browser's own pages
+    ]  # fmt: skip
     assert any(url.startswith(app.url) for url in asked)
     elsewhere = [url for url in asked if not url.startswith((app.url, 'data:', 'blob:'))]
     assert not elsewhere
