@@ -40,7 +40,7 @@ PER_CENT = (
     '<small>Per cent: how much of the attention is on patches; the rest is on the class token and '
     'the prompts. Brightest: the most in this picture.</small>'
 )
-HINT = 'Drop an image on the left.'
+HINT = 'Drop an image above, or click there to choose one.'
 
 logger = logging.getLogger('lspt_mm.demo_app')
 

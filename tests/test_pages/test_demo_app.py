@@ -83,7 +83,7 @@ class App:
                 [*map(str, command), *options], stdout=stream, stderr=subprocess.STDOUT, env=env
             )
         self.url = f'http://127.0.0.1:{self.port}/'
-        self.wait_for('ready: ', 180)
+        self.wait_for('ready: ', 300)
 
     def text(self):
         return self.log.read_text()
