@@ -60,6 +60,8 @@ table.lspt-rows td.number {text-align: right; font-variant-numeric: tabular-nums
 .lspt-chip {display: inline-block; width: 1em; height: 1em; border-radius: 3px;
   vertical-align: -.12em; border: 1px solid #0004; margin-right: .4em}
 #maps-one .grid-wrap, #maps-two .grid-wrap {max-height: none; min-height: 0; overflow: visible}
+#maps-one .caption-label, #maps-two .caption-label {max-width: 100%;
+  font-size: 11px; padding: 1px 4px}
 """
 
 
@@ -171,7 +173,7 @@ class Demo:
                 pictures.append((attention_over(look.attention, grid), caption))
         if not pictures:
             return [], f'{html.escape(look.model)} has no {asker}.'
-        told = f'Where the {asker} of <b>{html.escape(look.model)}</b> looks. '
+        told = f'Attention of the {asker} of <b>{html.escape(look.model)}</b>. '
         return pictures, told + PER_CENT
 
 
@@ -185,7 +187,7 @@ def title_of(look: Look) -> str:
     """Name of a model and its times."""
     prediction, attention = look.seconds
     times = f'prediction {prediction:.2f} s, attention {attention:.2f} s'
-    return f'<div class="lspt-title"><b>{html.escape(look.model)}</b> <span>{times}</span></div>'
+    return f'<div class="lspt-title"><b>{html.escape(look.model)}</b><br><span>{times}</span></div>'
 
 
 def legend(look: Look) -> str:
@@ -276,7 +278,8 @@ def build_page(demo: Demo):
             out = []
             for index in (0, 1):
                 pictures, told = demo.attention(shown, index, asker, head)
-                out += [gr.update(visible=bool(told)), told, pictures]
+                out += [gr.update(visible=bool(told)), told]
+                out.append(gr.update(value=pictures, visible=bool(pictures)))
             return out
 
         def look(path, first, second, shown, opacity, asker, head):
