@@ -17,6 +17,7 @@ from lspt_mm._compat import refuse_executable_checkpoints
 from lspt_mm.analysis import attention_maps
 from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.engine.checkpoints import check_fit
+from lspt_mm.engine.freed_memory import give_back_freed_memory
 from lspt_mm.engine.launch import read_config
 from lspt_mm.engine.preflight import check_vit_file, datasets_of
 from lspt_mm.errors import InputError
@@ -67,6 +68,7 @@ class ServedModels:
         self._one_at_a_time = threading.Lock()
         for source in sources:
             self._add(source, pretrained)
+            give_back_freed_memory()
 
     def _add(self, source: Source, pretrained: Optional[str]) -> None:
         if source.name in self._served:
