@@ -1,0 +1,62 @@
+"""Models to serve, without training: every method on one tiny ViT, both tasks, full or not."""
+
+import torch
+from miniatures import write_classification, write_segmentation
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from lspt_mm.checkpoints.prompts import record_of, without_base
+from lspt_mm.serving import Source
+
+METHODS = {
+    'lspt': {'type': 'LSPT', 'num_tokens': 3},
+    'gated': {'type': 'GatedPrompt', 'num_tokens': 2},
+    'vpt': {'type': 'VPT', 'num_tokens': 4, 'deep': True},
+    'none': None,
+}
+BIRDS = ['ant & <b>bee</b>', 'bee', 'cat']
+
+
+def child_config(base, name, prompter, more=''):
+    """A config with another method."""
+    path = base.with_name(f'{name}.py')
+    value = 'None' if prompter is None else f'dict(_delete_=True, **{prompter!r})'
+    backbone = f'model = dict(backbone=dict(prompter={value}))\n'
+    path.write_text(f'_base_ = {str(base)!r}\n{backbone}{more}')
+    return path
+
+
+def build(config, seed=0):
+    """The model of a config, its ViT loaded, all else random and different from seed to seed."""
+    from mmseg.registry import MODELS
+
+    cfg = Config.fromfile(config)
+    init_default_scope(cfg.default_scope)
+    torch.manual_seed(seed)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.3 * torch.randn(parameter.shape))
+    return model.eval()
+
+
+def save(model, path, content='full', meta=None):
+    state = model.state_dict()
+    if content == 'prompts':
+        state = without_base(state, 'backbone', record_of(model.backbone, 'somewhere.pth'))
+    torch.save({'state_dict': state, 'meta': {'dataset_meta': meta or {}}}, path)
+    return path
+
+
+def write_sources(folder, task='seg', content='full', methods=METHODS, meta=None):
+    """Config and checkpoint of every method on one ViT."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mini = (write_segmentation if task == 'seg' else write_classification)(folder)
+    sources = []
+    for seed, (name, prompter) in enumerate(methods.items()):
+        config = child_config(mini.config, f'{task}_{name}', prompter)
+        checkpoint = save(build(config, seed), folder / f'{name}.pth', content, meta)
+        sources.append(Source(f'{task} {name}', str(config), str(checkpoint)))
+    return sources

@@ -1,0 +1,258 @@
+"""Whatever is uploaded becomes an RGB image of 8 bits, or a message."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lspt_mm.errors import InputError
+from lspt_mm.serving import Limits, read_image
+from lspt_mm.serving.uploads import check_limits
+
+
+def noise(height=40, width=48, channels=3):
+    shape = (height, width, channels) if channels > 1 else (height, width)
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def png_of(width, height):
+    """A PNG of so many black pixels, in a few bytes."""
+
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack('>I', len(data)) + body + struct.pack('>I', zlib.crc32(body))
+
+    packer = zlib.compressobj(9)
+    rows = b''.join(packer.compress(bytes(1 + width)) for _ in range(min(height, 100)))
+    head = struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)
+    data = chunk(b'IHDR', head) + chunk(b'IDAT', rows + packer.flush()) + chunk(b'IEND', b'')
+    return b'\x89PNG\r\n\x1a\n' + data
+
+
+# ---- what is read -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('suffix', ['png', 'bmp', 'tif', 'ppm'])
+def test_rgb_comes_as_it_is(tmp_path, suffix):
+    pixels = noise()
+    Image.fromarray(pixels).save(tmp_path / f'a.{suffix}')
+    upload = read_image(tmp_path / f'a.{suffix}')
+    assert np.array_equal(upload.image, pixels) and upload.image.dtype == np.uint8
+    assert upload.size == (48, 40) and upload.notes == []
+
+
+@pytest.mark.parametrize('suffix', ['jpg', 'webp'])
+def test_what_loses_comes_as_pillow_has_it(tmp_path, suffix):
+    Image.fromarray(noise()).save(tmp_path / f'a.{suffix}')
+    with Image.open(tmp_path / f'a.{suffix}') as picture:
+        expected = np.asarray(picture.convert('RGB'))
+    assert np.array_equal(read_image(tmp_path / f'a.{suffix}').image, expected)
+
+
+def test_the_content_counts_not_the_name(tmp_path):
+    Image.fromarray(noise()).save(tmp_path / 'a.png')
+    (tmp_path / 'a.png').rename(tmp_path / 'a.txt')
+    assert np.array_equal(read_image(tmp_path / 'a.txt').image, noise())
+
+
+def test_grey_and_bits(tmp_path):
+    grey = noise(channels=1)
+    Image.fromarray(grey).save(tmp_path / 'grey.png')
+    assert np.array_equal(read_image(tmp_path / 'grey.png').image, grey[..., None].repeat(3, -1))
+    Image.fromarray(grey > 99).save(tmp_path / 'bits.png')
+    expected = np.where(grey > 99, 255, 0)[..., None].repeat(3, -1)
+    assert np.array_equal(read_image(tmp_path / 'bits.png').image, expected)
+
+
+def test_palette(tmp_path):
+    picture = Image.fromarray(noise()).quantize(16)
+    picture.save(tmp_path / 'a.png')
+    assert np.array_equal(read_image(tmp_path / 'a.png').image, np.asarray(picture.convert('RGB')))
+
+
+def test_transparent_parts_are_white(tmp_path):
+    pixels = noise(channels=4)
+    pixels[..., 3] = 255
+    pixels[:20, :, 3] = 0
+    pixels[20, :, 3] = 128
+    Image.fromarray(pixels).save(tmp_path / 'a.png')
+    upload = read_image(tmp_path / 'a.png')
+    assert (upload.image[:20] == 255).all()
+    assert np.array_equal(upload.image[21:], pixels[21:, :, :3])
+    half = pixels[20, :, :3] * (128 / 255) + 255 * (127 / 255)
+    assert np.abs(upload.image[20] - half).max() <= 1
+    assert upload.notes == ['transparent parts on white']
+
+
+def test_transparent_colour_of_a_palette(tmp_path):
+    picture = Image.fromarray(np.arange(40 * 48).reshape(40, 48).astype(np.uint8) % 2, 'P')
+    picture.putpalette([10, 20, 30, 40, 50, 60])
+    picture.save(tmp_path / 'a.gif', transparency=1)
+    image = read_image(tmp_path / 'a.gif').image
+    assert (image[:, ::2] == [10, 20, 30]).all() and (image[:, 1::2] == 255).all()
+
+
+@pytest.mark.parametrize('suffix', ['png', 'tif'])
+def test_sixteen_bits(tmp_path, suffix):
+    values = np.linspace(0, 65535, 40 * 48).round().astype(np.uint16).reshape(40, 48)
+    Image.fromarray(values).save(tmp_path / f'a.{suffix}')
+    upload = read_image(tmp_path / f'a.{suffix}')
+    assert np.array_equal(upload.image[..., 1], np.round(values / 257))  # 65535 = 255 * 257
+    assert upload.notes == ['16 bits reduced to 8']
+
+
+def test_floats(tmp_path):
+    values = np.linspace(-3, 5, 40 * 48).astype(np.float32).reshape(40, 48)
+    Image.fromarray(values).save(tmp_path / 'a.tif')
+    upload = read_image(tmp_path / 'a.tif')
+    assert np.abs(upload.image[..., 0] - (values + 3) / 8 * 255).max() <= 0.51
+    assert upload.notes == ['values of -3 to 5 stretched to 0 to 255']
+
+
+def test_floats_that_are_none(tmp_path):
+    Image.fromarray(np.full((40, 48), np.nan, np.float32)).save(tmp_path / 'a.tif')
+    assert (read_image(tmp_path / 'a.tif').image == 0).all()
+
+
+def test_cmyk(tmp_path):
+    colours = np.zeros((40, 48, 4), np.uint8)
+    colours[..., 1:3] = 255  # magenta and yellow make red
+    Image.fromarray(colours, 'CMYK').save(tmp_path / 'a.tif')
+    assert (read_image(tmp_path / 'a.tif').image == [255, 0, 0]).all()
+    Image.fromarray(colours, 'CMYK').save(tmp_path / 'a.jpg', quality=95)
+    red = read_image(tmp_path / 'a.jpg').image.astype(int)
+    assert np.abs(red - [255, 0, 0]).max() <= 6
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_turned_by_exif(tmp_path, orientation):
+    pixels = noise(32, 48)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / 'a.png', exif=exif)
+    # EXIF 2.3, tag 0x0112: what the first row and the first column of the file are.
+    turned = {
+        1: pixels, 2: pixels[:, ::-1], 3: pixels[::-1, ::-1], 4: pixels[::-1],
+        5: pixels.transpose(1, 0, 2), 6: np.rot90(pixels, -1),
+        7: pixels[::-1, ::-1].transpose(1, 0, 2), 8: np.rot90(pixels),
+    }[orientation]  # fmt: skip
+    upload = read_image(tmp_path / 'a.png')
+    assert np.array_equal(upload.image, turned)
+    assert upload.size == turned.shape[1::-1]
+
+
+@pytest.mark.parametrize('suffix', ['gif', 'webp', 'png', 'tif'])
+def test_the_first_frame(tmp_path, suffix):
+    frames = [Image.new('RGB', (48, 40), colour) for colour in ('red', 'blue', 'green')]
+    lossless = {'lossless': True} if suffix == 'webp' else {}
+    frames[0].save(
+        tmp_path / f'a.{suffix}', save_all=True, append_images=frames[1:], duration=50, **lossless
+    )
+    upload = read_image(tmp_path / f'a.{suffix}')
+    assert (upload.image == [255, 0, 0]).all()
+    assert upload.notes == ['the first of 3 frames']
+
+
+def test_large_ones_are_reduced(tmp_path):
+    Image.new('RGB', (300, 90), (9, 99, 199)).save(tmp_path / 'a.png')
+    upload = read_image(tmp_path / 'a.png', Limits(work_side=100))
+    assert upload.image.shape == (30, 100, 3) and (upload.image == [9, 99, 199]).all()
+    assert upload.size == (300, 90) and upload.notes == ['reduced to 100 x 30 pixels']
+
+
+# ---- what is refused --------------------------------------------------------------------------
+
+
+def refused(path, *words, limits=None):
+    with pytest.raises(InputError) as caught:
+        read_image(path, limits)
+    told = str(caught.value)
+    assert path.name in told and all(word in told for word in words), told
+    assert str(path.parent) not in told  # where uploads lie is nobody's business
+
+
+@pytest.mark.parametrize('content', [b'These are words, not pixels.\n' * 9, b'<svg></svg>', b'\0'])
+def test_not_an_image(tmp_path, content):
+    (tmp_path / 'a.png').write_bytes(content)
+    refused(tmp_path / 'a.png', 'not an image', 'JPEG')
+
+
+def test_nothing_that_starts_other_programs(tmp_path):
+    Image.fromarray(noise()).save(tmp_path / 'a.eps')
+    refused(tmp_path / 'a.eps', 'not an image')
+
+
+def test_empty(tmp_path):
+    (tmp_path / 'a.jpg').touch()
+    refused(tmp_path / 'a.jpg', 'empty')
+
+
+@pytest.mark.parametrize('suffix', ['jpg', 'png', 'bmp', 'tif', 'gif', 'webp', 'ppm'])
+def test_cut_off(tmp_path, suffix):
+    Image.fromarray(noise(90, 120)).save(tmp_path / f'a.{suffix}')
+    content = (tmp_path / f'a.{suffix}').read_bytes()
+    (tmp_path / f'a.{suffix}').write_bytes(content[: len(content) // 2])
+    refused(tmp_path / f'a.{suffix}')
+
+
+def test_cut_off_says_so(tmp_path):
+    Image.fromarray(noise(90, 120)).save(tmp_path / 'a.jpg')
+    content = (tmp_path / 'a.jpg').read_bytes()
+    (tmp_path / 'a.jpg').write_bytes(content[: len(content) // 2])
+    refused(tmp_path / 'a.jpg', 'damaged or was cut off', 'send it again')
+
+
+def test_any_damage_is_an_image_or_a_message(tmp_path):
+    rng = np.random.default_rng(1)
+    path = tmp_path / 'a'
+    for suffix in ('jpg', 'png', 'gif', 'tif', 'webp'):
+        Image.fromarray(noise()).save(tmp_path / f'whole.{suffix}')
+        whole = np.frombuffer((tmp_path / f'whole.{suffix}').read_bytes(), np.uint8)
+        for _ in range(40):
+            bad = whole.copy()
+            bad[rng.integers(0, min(len(bad), 400), 3)] = rng.integers(0, 256, 3)
+            path.write_bytes(bad.tobytes())
+            try:
+                image = read_image(path).image
+            except InputError:
+                continue
+            assert image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
+
+
+@pytest.mark.parametrize('size, words', [
+    ((20_000, 20_000), ['20,000 x 20,000', 'too many', '40.0 million']),  # Pillow: a bomb
+    ((10_000, 9_500), ['10,000 x 9,500', 'too many']),  # Pillow: a warning
+    ((20_000, 1_900), ['20,000 x 1,900', '16,000']),
+    ((20_000, 100), ['20,000 x 100', '16,000']),
+    ((6_000, 100), ['6,000 x 100', '16 times']),
+    ((12, 100), ['12 x 100', 'too few', '16']),
+    ((1, 1), ['1 x 1', 'too few']),
+])  # fmt: skip
+def test_sizes(tmp_path, size, words, monkeypatch):
+    from PIL import PngImagePlugin
+
+    (tmp_path / 'a.png').write_bytes(png_of(*size))
+    if size[0] > 12_000 and size[1] > 12_000:
+        words = ['too many']
+
+    def load(self):
+        raise AssertionError('decoded')
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, 'load', load)
+    refused(tmp_path / 'a.png', *words)
+
+
+def test_own_limit(tmp_path):
+    Image.fromarray(noise()).save(tmp_path / 'a.png')
+    refused(tmp_path / 'a.png', '48 x 40', '1919', limits=Limits(max_pixels=1919))
+    read_image(tmp_path / 'a.png', Limits(max_pixels=1920))
+
+
+@pytest.mark.parametrize('limits', [
+    Limits(max_pixels=10), Limits(max_pixels=10**9), Limits(work_side=4)
+])  # fmt: skip
+def test_limits_that_cannot_be_kept(limits):
+    with pytest.raises(InputError, match='expected'):
+        check_limits(limits)
