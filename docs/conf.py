@@ -32,7 +32,8 @@ extensions = [
 source_suffix = {'.rst': 'restructuredtext', '.md': 'myst-nb', '.ipynb': 'myst-nb'}
 exclude_patterns = ['_build', '**.ipynb_checkpoints']
 language = 'en'
-smartquotes = False  # options begin with two dashes
+# Dashes of field lists alone: quotes are the author's.
+smartquotes_action = 'D'
 
 # Notebooks are shown with the outputs they hold; tests run them, the site does not.
 nb_execution_mode = 'off'
@@ -48,11 +49,20 @@ python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # the attributes of a class are part of its text
 napoleon_use_rtype = False
+napoleon_preprocess_types = True
+napoleon_type_aliases = {
+    'Linear': '~torch.nn.Linear',
+    'Module': '~torch.nn.Module',
+    'Parameter': '~torch.nn.Parameter',
+    'Path': '~pathlib.Path',
+    'Tensor': '~torch.Tensor',
+    'sequence': '~collections.abc.Sequence',
+}
 
 # `-n` complains of every name without a page. There are no inventories offline, so that names of
 # other libraries cannot have one; neither have private names and type variables of our own.
 nitpick_ignore_regex = [
-    (r'py:.*', r'(torch|nn|mmengine|mmcv|mmseg|mmpretrain|timm|numpy|np|PIL|pathlib|random)\..*'),
+    (r'py:.*', r'(torch|nn|mmengine|mmcv|mmseg|mmpretrain|timm|numpy|np|PIL|pathlib|random|argparse|collections)\..*'),
 ]
 suppress_warnings = [
     # Entries of index.md's table of contents that are patterns: pages that come one by one.

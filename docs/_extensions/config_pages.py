@@ -16,6 +16,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from docutils import nodes
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 from source_pages import ROOT, link_to
@@ -89,17 +90,15 @@ class Configs(SphinxDirective):
             )  # fmt: skip
         lines = [f'.. config:: {config.name}', '']
         lines += [f'   {line}'.rstrip() for line in with_code(config.docstring).splitlines()]
-        if config.parents:
-            lines += ['', '   Inherits ' + ', '.join(f':config:`{p}`' for p in config.parents) + '.']
+        inherited = ', '.join(f':config:`{name}`' for name in config.parents)
+        lines += ['', f'   Inherits {inherited}.' if inherited else '   Inherits nothing.']
         found = self.parse_text_to_nodes('\n'.join(lines))
-        if root == ROOT / 'configs':  # else, in a test, there is no page of the file
-            found[-1][-1] += self._source(f'configs/{config.name}.py')
+        name = f'configs/{config.name}.py'
+        if (ROOT / name).is_file():  # else, in a test, it is elsewhere
+            last = found[-1][-1][-1]  # the entry's content's last paragraph
+            last += nodes.Text(' Source: ')
+            last += link_to(self.env, name, nodes.literal('', name))
         return found
-
-    def _source(self, name):
-        (line,) = self.parse_text_to_nodes(f'``{name}``')
-        line[:] = [link_to(self.env, name, line[0])]
-        return line
 
 
 def with_code(docstring):

@@ -4,12 +4,17 @@ docutils does the translation. A formula that it does not understand is a warnin
 build under ``-W``.
 """
 
+import re
+
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
+
+#: An accented letter. Alone docutils sets its index below it, as that of a sum; in a group beside it.
+ACCENTED = re.compile(r'\\(?:hat|tilde|bar) *[A-Za-z]')
 
 
 def setup(app):
@@ -33,7 +38,7 @@ def visit_block(translator, node):
 def _draw(translator, node, as_block):
     formula = node.astext()
     try:
-        translator.body.append(tex2mathml(formula, as_block=as_block))
+        translator.body.append(tex2mathml(ACCENTED.sub(r'{\g<0>{}}', formula), as_block=as_block))
     except MathError as error:
         logger.warning('formula %r: %s', formula, error, location=node, type='mathml')
         translator.body.append(f'<code>{translator.encode(formula)}</code>')
