@@ -60,14 +60,9 @@ napoleon_type_aliases = {
 }
 
 # `-n` complains of every name without a page. There are no inventories offline, so that names of
-# other libraries cannot have one; neither have private names and type variables of our own.
-nitpick_ignore_regex = [
-    (r'py:.*', r'(torch|nn|mmengine|mmcv|mmseg|mmpretrain|timm|numpy|np|PIL|pathlib|random|argparse|collections)\..*'),
-]
-suppress_warnings = [
-    # Entries of index.md's table of contents that are patterns: pages that come one by one.
-    'toc.empty_glob',
-]
+# other libraries cannot have one; of our own every name must.
+_OTHERS = 'torch nn mmengine mmcv mmseg mmpretrain timm numpy np PIL pathlib random argparse'
+nitpick_ignore_regex = [('py:.*', rf'({"|".join(_OTHERS.split())}|collections)\..*')]
 
 html_theme = 'furo'
 html_title = f'lspt_mm {release}'

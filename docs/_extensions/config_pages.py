@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from docutils import nodes
+from source_pages import ROOT, link_to
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
-from source_pages import ROOT, link_to
 
 logger = logging.getLogger(__name__)
 
@@ -118,5 +118,3 @@ def check_complete(app, env):
                 'configs/%s.py is on no page: docs/reference/configs/ needs a page for its folder',
                 name, type='configs',
             )  # fmt: skip
-
-

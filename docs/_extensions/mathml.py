@@ -13,7 +13,7 @@ from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
 
-#: An accented letter. Alone docutils sets its index below it, as that of a sum; in a group beside it.
+#: An accented letter. Alone docutils sets its index below it, as a sum's; in a group beside it.
 ACCENTED = re.compile(r'\\(?:hat|tilde|bar) *[A-Za-z]')
 
 

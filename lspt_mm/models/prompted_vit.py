@@ -191,7 +191,11 @@ class PromptedViT(VisionTransformer):
         return self.num_extra_tokens + self.num_registers
 
     def build_prompter(self, cfg: dict) -> Prompter:
-        """A prompter for this ViT from ``dict(type=..., **arguments)``."""
+        """A prompter for this ViT from ``dict(type=..., **arguments)``.
+
+        Raises:
+            ValueError: For an unknown method, argument or value.
+        """
         if not isinstance(cfg, dict) or 'type' not in cfg:
             raise ValueError(f"prompter={cfg!r}: expected None or dict(type='LSPT', ...)")
         method = cfg['type']
@@ -220,7 +224,11 @@ class PromptedViT(VisionTransformer):
     # ---- weights ------------------------------------------------------------------------------
 
     def init_weights(self) -> None:
-        """Read ``pretrained``; without it, initialise at random as mmpretrain does."""
+        """Read ``pretrained``; without it, initialise at random as mmpretrain does.
+
+        Raises:
+            InputError: If the file cannot be read or does not fit; nothing is loaded then.
+        """
         if self.pretrained is None:
             super().init_weights()
             return
@@ -276,7 +284,11 @@ class PromptedViT(VisionTransformer):
     # ---- forward ------------------------------------------------------------------------------
 
     def forward(self, img: Tensor) -> Tuple[Tensor, ...]:
-        """Images (B, 3, H, W) to one tensor per ``out_indices``, shaped as ``out_type`` says."""
+        """Images (B, 3, H, W) to one tensor per ``out_indices``, shaped as ``out_type`` says.
+
+        Raises:
+            InputError: As :meth:`unroll`.
+        """
         return self.forward_with(img, self.prompter)
 
     def forward_with(self, img: Tensor, prompter: Optional[Prompter]) -> Tuple[Tensor, ...]:
