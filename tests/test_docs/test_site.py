@@ -134,18 +134,18 @@ def test_formulas_are_drawn(site):
 WHOLE = {
     'index.md': '# Site\n\n```{toctree}\npage\nother\n```\n',
     'page.md': '# Page\n\n[other](other.md), [part](other.md#a-part), '
-    '[code]({root}/lspt_mm/errors.py), {{math}}`\\alpha_1`\n',
+    '[code](ROOT/lspt_mm/errors.py), {math}`\\alpha_1`\n',
     'other.rst': 'Other\n=====\n\nA part\n------\n\n:doc:`page`\n',
 }
 BROKEN = {
     'a link to no page': ('page.md', '\n[gone](gone.md)\n', 'gone.md'),
     'a link to no part of a page': ('page.md', '\n[x](other.md#no-part)\n', 'no-part'),
-    'a link to no file': ('page.md', '\n[x]({root}/lspt_mm/no_such_file.py)\n', 'no_such_file'),
+    'a link to no file': ('page.md', '\n[x](ROOT/lspt_mm/no_such_file.py)\n', 'no_such_file'),
     'a name that is nowhere': ('other.rst', '\n:class:`NoSuchName`\n', 'NoSuchName'),
     'a name that is nowhere, in Markdown': ('page.md', '\n{py:class}`NoName`\n', 'NoName'),
     'a role that is none': ('other.rst', '\n:klass:`X`\n', 'klass'),
     'a config that is none': ('other.rst', '\n:config:`ade20k/none`\n', 'ade20k/none'),
-    'a formula that is none': ('other.rst', '\n:math:`\\nosuch{{x}}`\n', 'nosuch'),
+    'a formula that is none': ('other.rst', '\n:math:`\\nosuch{x}`\n', 'nosuch'),
     'an object that is not in the library': (
         'other.rst', '\n.. autoclass:: lspt_mm.errors.NoSuchError\n', 'NoSuchError',
     ),
@@ -162,10 +162,10 @@ def small_site(tmp_path):
         source.mkdir()
         root = os.path.relpath(ROOT, source)
         for page, content in WHOLE.items():
-            (source / page).write_text(content.format(root=root))
+            (source / page).write_text(content.replace('ROOT', root))
         if name:
             with open(source / name, 'a') as file:
-                file.write(text.format(root=root))
+                file.write(text.replace('ROOT', root))
         return build(source, tmp_path / 'out', *options)
 
     return with_text
