@@ -104,7 +104,7 @@ class Configs(SphinxDirective):
 def with_code(docstring):
     """The docstring with its indented blocks, which are commands, marked as code."""
     block = re.compile(r'(?<=\n\n)((?: {4}.*\n?|\n(?= {4}))+)')
-    return block.sub(lambda found: f'.. code-block:: console\n\n{found[1]}', docstring)
+    return block.sub(lambda found: f'.. code-block:: text\n\n{found[1]}', docstring)
 
 
 def check_complete(app, env):

@@ -133,13 +133,13 @@ def test_formulas_are_drawn(site):
 
 WHOLE = {
     'index.md': '# Site\n\n```{toctree}\npage\nother\n```\n',
-    'page.md': '# Page\n\n[other](other.md), [part](other.md#a-part), '
+    'page.md': '# Page\n\n[other](other.rst), [part](index.md#site), '
     '[code](ROOT/lspt_mm/errors.py), {math}`\\alpha_1`\n',
     'other.rst': 'Other\n=====\n\nA part\n------\n\n:doc:`page`\n',
 }
 BROKEN = {
     'a link to no page': ('page.md', '\n[gone](gone.md)\n', 'gone.md'),
-    'a link to no part of a page': ('page.md', '\n[x](other.md#no-part)\n', 'no-part'),
+    'a link to no part of a page': ('page.md', '\n[x](index.md#no-part)\n', 'no-part'),
     'a link to no file': ('page.md', '\n[x](ROOT/lspt_mm/no_such_file.py)\n', 'no_such_file'),
     'a name that is nowhere': ('other.rst', '\n:class:`NoSuchName`\n', 'NoSuchName'),
     'a name that is nowhere, in Markdown': ('page.md', '\n{py:class}`NoName`\n', 'NoName'),
@@ -216,4 +216,4 @@ def test_configs_without_a_docstring_a_parent_or_a_page_end_the_build(
     else:
         assert run.code == 0, run.err
         page = (tmp_path / 'out' / 'other.html').read_text()
-        assert re.search(r'<pre>[^/]*a command', page) and '--amp' in page
+        assert re.search(r'<pre>.*a command --amp', page)
