@@ -45,7 +45,9 @@ def read_config(folder, path):
     """Name, docstring ('' without one) and parents of the config ``path`` below ``folder``."""
     tree = ast.parse(path.read_text(encoding='utf-8'))
     name = path.relative_to(folder).with_suffix('').as_posix()
-    return Config(name, ast.get_docstring(tree) or '', tuple(_parents(tree, name)))
+    # Not cleaned: where all lines but the first are indented, they are meant to be.
+    docstring = (ast.get_docstring(tree, clean=False) or '').strip()
+    return Config(name, docstring, tuple(_parents(tree, name)))
 
 
 def _parents(tree, name):
