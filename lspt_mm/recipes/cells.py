@@ -179,7 +179,7 @@ def resolve(benchmark: str, **defaults) -> Cell:
     """The cell that the config being read stands for.
 
     ``defaults`` are overridden by what was given behind the config's name. What neither says
-    comes from the published tables, and failing those from the constants above.
+    comes from the published tables, and failing those from this module's constants (ours).
 
     Raises:
         InputError: For an unknown argument, data set, pre-training, method or value.
