@@ -30,6 +30,12 @@ def attention_maps(vit: PromptedViT, img: Tensor) -> List[BlockAttention]:
     The weights are computed beside the forward pass from what enters each block, as its fused
     attention never forms them. In the last block prompts are asked as well, even where the model
     itself runs them there as keys and values only.
+
+    Returns:
+        list: A :class:`BlockAttention` for each block, in their order.
+
+    Raises:
+        InputError: If the ViT is in eval mode and has no weights although it should.
     """
     maps: List[BlockAttention] = []
     vit.unroll(img, lambda step: maps.append(attention_of(vit, step)))

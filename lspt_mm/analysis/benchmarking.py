@@ -20,7 +20,7 @@ class MatrixRate:
 
     Args:
         case: Gives B, the image size, precision and device; T is taken for patches of 16.
-        width: D.
+        width: D, the ViT's width.
     """
 
     def __init__(self, case: Case, width: int = 768):

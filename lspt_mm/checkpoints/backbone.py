@@ -70,7 +70,11 @@ def load_backbone(
 def fit_backbone(
     vit: nn.Module, source: str, grid: Optional[Grid] = None
 ) -> Fitted:
-    """What :func:`load_backbone` would load, without loading it."""
+    """What :func:`load_backbone` would load, without loading it.
+
+    Raises:
+        InputError: As :func:`load_backbone`.
+    """
     source = str(source)
     mapped = read_vit(source, grid, likely=tuple(vit.patch_resolution))
     wanted = vit.backbone_state_dict()

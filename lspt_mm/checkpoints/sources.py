@@ -27,6 +27,9 @@ def read_vit(
         grid: Rows and columns of a file's patches, where they are not a square.
         likely: The grid of the model to be, taken where the number of patches is no square.
 
+    Returns:
+        Mapped: The tensors under mmpretrain's names, and what was set aside.
+
     Raises:
         InputError: If it cannot be read, or holds no ViT.
     """

@@ -29,6 +29,7 @@ TASKS: Dict[str, Task] = {
     'dogs': Task(120, 10800, 1200, 8580, 'Stanford Dogs'),
     'cars': Task(196, 7329, 815, 8041, 'Stanford Cars'),
 }
+#: The splits.
 SPLITS = ('train', 'val', 'test')
 
 
@@ -40,10 +41,10 @@ class FGVC(ListedImages):
     ``{path: label}``, labels from 0 and paths relative to that folder.
 
     Args:
-        task (str): Name of a folder, one of :data:`TASKS`.
-        split (str): One of :data:`SPLITS`. Hyper-parameters are chosen on val.
+        task (str): Name of a folder, one of :data:`fgvc.TASKS`.
+        split (str): One of :data:`fgvc.SPLITS`. Hyper-parameters are chosen on val.
         official_counts (bool): Whether the split must have the number of images of
-            :data:`TASKS`.
+            :data:`fgvc.TASKS`.
         **kwargs: As :class:`ListedImages` (pipeline, data_root, ...).
 
     Raises:

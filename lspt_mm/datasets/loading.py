@@ -40,7 +40,7 @@ class LoadSegLabels(LoadAnnotations):
     Args:
         num_classes (int): Values 0 .. num_classes - 1 (after ``reduce_zero_label``) are classes,
             255 is ignored.
-        void (Sequence[int]): Further values in the file that mean "ignore".
+        void (sequence of int): Further values in the file that mean "ignore".
         **kwargs: As mmseg's.
 
     Raises:

@@ -988,9 +988,8 @@ def render_scene(rng, size=128):
         size: height and width in pixels, a multiple of 8 and at least 32.
 
     Returns:
-        image: (size, size, 3) uint8, RGB.
-        label: (size, size) uint8 in ADE20K's convention: 0 is unlabelled, k in
-            1..len(CLASSES) is ``CLASSES[k - 1]``.
+        tuple: the image, (size, size, 3) uint8, RGB; and the label, (size, size) uint8 in ADE20K's
+        convention: 0 is unlabelled, k in 1..len(CLASSES) is ``CLASSES[k - 1]``.
 
     Raises:
         ValueError: if ``size`` is not such a number.

@@ -50,9 +50,9 @@ class VTAB1K(ListedImages):
     ``val200.txt``, ``train800val200.txt`` and ``test.txt`` of lines ``images/... label``.
 
     Args:
-        task (str): Name of a folder, one of :data:`TASKS`.
-        split (str): One of :data:`SPLITS`. Hyper-parameters are chosen on train800 and val200;
-            the final model is trained on both and tested once.
+        task (str): Name of a folder, one of :data:`vtab1k.TASKS`.
+        split (str): One of :data:`vtab1k.SPLITS`. Hyper-parameters are chosen on train800 and
+            val200; the final model is trained on both and tested once.
         official_counts (bool): Whether the split must have VTAB's number of images.
         **kwargs: As :class:`ListedImages` (pipeline, data_root, ...).
 

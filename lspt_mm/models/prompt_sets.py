@@ -62,7 +62,11 @@ class PromptSets(nn.Module):
         self.eval()
 
     def add(self, name: str, source: str) -> None:
-        """Load one more prompt-only checkpoint under ``name``."""
+        """Load one more prompt-only checkpoint under ``name``.
+
+        Raises:
+            InputError: As the class; also for a name that is taken.
+        """
         if not isinstance(name, str):
             raise InputError(f'{name!r}: expected a string as the name of a set')
         if name in self.sets:

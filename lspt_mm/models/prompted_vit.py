@@ -54,7 +54,7 @@ class PromptedViT(VisionTransformer):
     mmpretrain alike. ``prompter=None`` is the plain ViT.
 
     Args:
-        arch (str | dict): An architecture of mmpretrain's ``VisionTransformer`` (mind that its
+        arch (str or dict): An architecture of mmpretrain's ``VisionTransformer`` (mind that its
             'small' is not the usual ViT-S: that is 'deit-small'), or a dict with embed_dims,
             num_layers, num_heads, feedforward_channels.
         prompter (dict, optional): ``dict(type=..., **arguments)`` of a method in
@@ -63,7 +63,7 @@ class PromptedViT(VisionTransformer):
             timm, mmpretrain, JAX), with ``#sha256=...`` behind it if it is to be checked, or
             ``timm:NAME``; read by ``init_weights()``. Position embeddings are resized to the grid
             of ``img_size``. ``init_cfg=dict(type='Pretrained', checkpoint=...)`` means the same.
-        with_cp (bool | str): Activation checkpointing: ``True`` keeps what enters a block and runs
+        with_cp (bool or str): Activation checkpointing: ``True`` keeps what enters a block and runs
             the block again in the backward pass; ``'selective'`` keeps queries, keys, values and
             attention as well, and runs projection and MLP again.
         compile_blocks (bool): Run the blocks by ``torch.compile``: one graph for all blocks of the
@@ -71,7 +71,7 @@ class PromptedViT(VisionTransformer):
         tune (str): What is trained: 'prompts' (with ``prompter=None``: nothing), 'nothing',
             'bias', 'prompts+bias', 'partial-K' (the last K blocks) or 'full'. Whatever has
             nothing to train stays in eval mode.
-        out_indices (int | Sequence[int]): Blocks whose output is returned, counted from 0;
+        out_indices (int or sequence of int): Blocks whose output is returned, counted from 0;
             negative ones count from the end. With a prompter the last block is one of them.
         out_type (str): For each of ``out_indices``, mmpretrain's 'raw' ``[class | patches]``
             (B, E+N, D), 'cls_token' (B, D), 'featmap' (B, D, H, W), 'avg_featmap' (B, D); and
@@ -187,11 +187,15 @@ class PromptedViT(VisionTransformer):
 
     @property
     def num_prefix_tokens(self) -> int:
-        """E, the tokens before prompts and patches: class token and registers."""
+        """E, how many tokens stand before prompts and patches (class token and registers)."""
         return self.num_extra_tokens + self.num_registers
 
     def build_prompter(self, cfg: dict) -> Prompter:
-        """A prompter for this ViT from ``dict(type=..., **arguments)``."""
+        """A prompter for this ViT from ``dict(type=..., **arguments)``.
+
+        Raises:
+            ValueError: For an unknown method, argument or value.
+        """
         if not isinstance(cfg, dict) or 'type' not in cfg:
             raise ValueError(f"prompter={cfg!r}: expected None or dict(type='LSPT', ...)")
         method = cfg['type']
@@ -220,7 +224,11 @@ class PromptedViT(VisionTransformer):
     # ---- weights ------------------------------------------------------------------------------
 
     def init_weights(self) -> None:
-        """Read ``pretrained``; without it, initialise at random as mmpretrain does."""
+        """Read ``pretrained``; without it, initialise at random as mmpretrain does.
+
+        Raises:
+            InputError: If the file cannot be read or does not fit; nothing is loaded then.
+        """
         if self.pretrained is None:
             super().init_weights()
             return
@@ -276,7 +284,11 @@ class PromptedViT(VisionTransformer):
     # ---- forward ------------------------------------------------------------------------------
 
     def forward(self, img: Tensor) -> Tuple[Tensor, ...]:
-        """Images (B, 3, H, W) to one tensor per ``out_indices``, shaped as ``out_type`` says."""
+        """Images (B, 3, H, W) to one tensor per ``out_indices``, shaped as ``out_type`` says.
+
+        Raises:
+            InputError: As :meth:`unroll`.
+        """
         return self.forward_with(img, self.prompter)
 
     def forward_with(self, img: Tensor, prompter: Optional[Prompter]) -> Tuple[Tensor, ...]:

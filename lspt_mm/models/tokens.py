@@ -17,7 +17,7 @@ class Tokens:
 
     Args:
         row: All tokens, (B, E+P+N, D).
-        num_extra: E.
+        num_extra: E, how many of them stand before the prompts.
         num_prompts: P; 0 if there are none among them.
     """
 

@@ -4,6 +4,7 @@ import re
 
 from torch import nn
 
+#: What can be trained, as the errors say it.
 TUNES = "'prompts', 'nothing', 'bias', 'prompts+bias', 'partial-K' (K blocks) or 'full'"
 
 

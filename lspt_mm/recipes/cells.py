@@ -33,17 +33,25 @@ class Cell:
     """What a ``transfer.py`` is resolved by, and the numbers that follow from it.
 
     Attributes:
-        benchmark, task, pretraining, method: The cell. For ``imagefolder`` the task is the folder
-            that ``prepare.py imagefolder`` wrote.
-        arch, img_size, patch_size: The ViT and the side of its images in pixels.
+        benchmark: 'fgvc', 'vtab1k' or 'imagefolder'.
+        task: The data set; for ``imagefolder`` the folder that ``prepare.py imagefolder`` wrote.
+        pretraining: One of :data:`~lspt_mm.recipes.pretrainings.PRETRAININGS`.
+        method: One of :data:`~lspt_mm.recipes.methods.METHODS`.
+        arch: The ViT, by mmpretrain's names.
+        img_size: Side of its images in pixels.
+        patch_size: Side of a patch in pixels.
         num_tokens: P; None without prompts.
+        batch_size: Images of a step.
         optimizer: 'SGD' (with momentum 0.9) or 'AdamW'.
-        batch_size, lr, weight_decay, epochs: Of the optimizer.
-        head_weight_decay: None is the rest's.
+        lr: Learning rate, not scaled by the batch.
+        weight_decay: Of all that is trained.
+        head_weight_decay: Of the head; None is the rest's.
+        epochs: In all, warm-up among them.
         warmup: Epochs.
         official: Whether the data must have the official number of images.
-        prompter: Arguments of the prompter, or None.
-        tune: The backbone's.
+        gate_init: GaPT's; None for other methods.
+        rank: BPT's p; None for other methods.
+        dropout: On the prompts; None is the method's.
     """
 
     benchmark: str
@@ -126,7 +134,7 @@ class Cell:
 
     @property
     def param_scheduler(self) -> List[dict]:
-        """Linear warm-up and cosine: GaPT's by epoch, the others' by step."""
+        """Linear warm-up, then cosine; GaPT's by epoch, the others' by step."""
         by_step = method_named(self.method).recipe != 'gapt'
         eta_min = 1e-8 if method_named(self.method).recipe == 'bpt' else 0.0
         common = dict(by_epoch=True, convert_to_iter_based=True) if by_step else dict(by_epoch=True)
@@ -171,7 +179,7 @@ def resolve(benchmark: str, **defaults) -> Cell:
     """The cell that the config being read stands for.
 
     ``defaults`` are overridden by what was given behind the config's name. What neither says
-    comes from the published tables, and failing those from the constants above.
+    comes from the published tables, and failing those from this module's constants (ours).
 
     Raises:
         InputError: For an unknown argument, data set, pre-training, method or value.

@@ -24,6 +24,7 @@ class Method(NamedTuple):
         return min(num_tokens if deep else max(1, 3 * num_tokens // 4), width)
 
 
+#: Name of the method in the names of cells to the method.
 METHODS: Dict[str, Method] = {
     'linear': Method(None, title='Linear probe'),
     'bias': Method(None, tune='bias', title='Biases'),

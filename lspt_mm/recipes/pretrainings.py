@@ -22,6 +22,7 @@ class Pretraining(NamedTuple):
     std: Tuple[float, ...] = _IMAGENET[1]
 
 
+#: Name of the pre-training in the names of cells to the pre-training.
 PRETRAININGS: Dict[str, Pretraining] = {
     'mae': Pretraining(
         'pretrained/mae_pretrain_vit_base.pth', 'avg_tokens',

@@ -30,7 +30,7 @@ class Prompter(nn.Module):
             is drawn per training step and shared by the batch.
         start_block: The first block that sees prompts, 1 to L.
         embed_dims: D. Given by the backbone, as are the next two.
-        num_layers: L.
+        num_layers: L, the number of blocks.
         patch_size: Side of a patch in pixels; sets the scale of VPT's initialisation.
 
     Raises:

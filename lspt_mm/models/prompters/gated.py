@@ -25,7 +25,7 @@ class GatedPrompt(Prompter):
         A_l &= \operatorname{softmax}(q k^T / (\sqrt{d} \, \tau_l)), \quad l = 1 .. L
 
     Args:
-        num_tokens (int): P.
+        num_tokens (int): P, the number of prompts.
         gate_init (float): :math:`-\gamma_l` at the start, the sign of the paper's tables: 5
             means a gate of sigmoid(-5) = 0.0067, so that what is inserted reaches the last block
             nearly as it is.

@@ -36,7 +36,7 @@ class LSPT(Prompter):
     start for the prompts. ``hidden_norm`` and ``residual`` are not in the paper either.
 
     Args:
-        num_tokens (int): P.
+        num_tokens (int): P, the number of prompts.
         gspc (bool): Global spatial prompt coding.
         lpc (bool): Long-term prompt coding. The cell's arguments have no effect without it.
         cell (str): Width of the cell: ``'full'``, ``'low-rank'`` (W = U V) or ``'diagonal'``.

@@ -22,7 +22,7 @@ class LSTMCellBase(nn.Module):
     """The equations above; a subclass gives ``W p`` and ``U h``.
 
     Args:
-        width: D.
+        width: D, the ViT's width.
         forget_bias: Value added to the forget gate at the start, stored in ``bias_ih``.
     """
 

@@ -23,7 +23,7 @@ class SelfPrompt(VPT):
     :class:`VPT`. Prepared before the first iteration (``PreparePromptsHook``).
 
     Args:
-        num_tokens (int): P.
+        num_tokens (int): P, the number of prompts.
         start (str): ``'sample'``: P tokens at random. ``'kmeans'``: the centres of P clusters.
             ``'mean'``: the tokens, image after image, in P runs of equal length, and the mean of
             each (with P images: one prompt per image); the paper's mean pooling, where how the

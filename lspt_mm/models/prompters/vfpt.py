@@ -24,7 +24,7 @@ class FourierPrompt(VPT):
     our choice, as the order of prompts has no meaning.
 
     Args:
-        num_tokens (int): P.
+        num_tokens (int): P, the number of prompts.
         share (float): :math:`\alpha`, in [0, 1].
         **vpt: All of :class:`VPT`'s arguments.
 

@@ -23,7 +23,7 @@ class VPT(Prompter):
     them as keys and values alone.
 
     Args:
-        num_tokens (int): P.
+        num_tokens (int): P, the number of prompts.
         deep (bool): Fresh prompts for every block.
         project (int, optional): Width d of the prompts; a linear layer shared by all blocks
             brings them to D.
