@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 
 from lspt_mm.engine.launch import apply_common_options, read_config
 from lspt_mm.engine.run_log import read_log
+from lspt_mm.engine.tuned import find_config_and_checkpoint
 from lspt_mm.errors import InputError
 
 #: Keys of configs that say where and how a run was made, not what it is.
@@ -64,24 +64,17 @@ def find_run(
         data_root: Folder of the data, instead of the config's.
 
     Raises:
-        InputError: If there is no config or no checkpoint in it.
+        InputError: If there is no config or checkpoint in it, or more than one config.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f'{folder}: no such folder; expected the work dir of tools/train.py')
-    configs = sorted(folder.glob('*.py'), key=lambda path: path.stat().st_mtime)
-    if not configs:
-        raise InputError(
-            f'{folder}: there is no config in it (a .py file, which tools/train.py leaves in its '
-            'work dir); expected the work dir of one run'
-        )
-    cfg = read_config(str(configs[-1]))
+    config, checkpoint = find_config_and_checkpoint(folder)
+    cfg = read_config(config)
     apply_common_options(cfg, None, data_root)
     return FinishedRun(
         name=name or folder.name,
         folder=folder,
         cfg=cfg,
-        checkpoint=_checkpoint(folder),
+        checkpoint=Path(checkpoint),
         log=list(read_log(folder)),
         tests=dict(_tests(folder)),
     )
@@ -118,20 +111,6 @@ def _paths_apart(folders: List[Path]) -> List[str]:
     return ['/'.join(part[common:]) for part in parts]
 
 
-def _checkpoint(folder: Path) -> Path:
-    """The checkpoint written last. A work dir may have been moved since."""
-    try:
-        last = folder / Path((folder / 'last_checkpoint').read_text().strip()).name
-        if last.is_file():
-            return last
-    except OSError:
-        pass
-    found = [path for path in folder.glob('*.pth') if re.fullmatch(r'(iter|epoch)_\d+', path.stem)]
-    if not found:
-        raise InputError(f'{folder}: there is no checkpoint (iter_N.pth or epoch_N.pth) in it')
-    return max(found, key=lambda path: int(path.stem.split('_')[1]))
-
-
 def _tests(folder: Path) -> Iterator:
     """Results of tools/test.py in the work dir or a folder of it, by that folder, the newest."""
     for path in sorted(folder.glob('**/*.json')):
@@ -143,33 +122,6 @@ def _tests(folder: Path) -> Iterator:
             where = path.parent.parent.relative_to(folder).as_posix()
             if isinstance(metrics, dict):
                 yield 'test' if where == '.' else where, metrics
-
-
-def load_tuned(cfg: Config, checkpoint: Path, pretrained: Optional[str] = None, device='cpu'):
-    """The model of a config with a checkpoint, in eval mode: by mmseg's or mmpretrain's function.
-
-    Args:
-        cfg: The run's config; it stays as it is.
-        checkpoint: Full or prompt-only.
-        pretrained: File of the ViT's weights, instead of the config's.
-        device: Where the model is to be.
-
-    Raises:
-        InputError: If the checkpoint does not exist, or its ViT cannot be found.
-    """
-    if not Path(checkpoint).is_file():
-        raise InputError(f'checkpoint {checkpoint} does not exist')
-    cfg = Config(cfg.to_dict())
-    init_default_scope(cfg.get('default_scope') or 'mmseg')
-    if pretrained:
-        cfg.model.backbone.pretrained = pretrained
-    if cfg.get('default_scope') == 'mmpretrain':
-        from mmpretrain.apis import get_model
-
-        return get_model(cfg, pretrained=str(checkpoint), device=device).eval()
-    from mmseg.apis import init_model
-
-    return init_model(cfg, str(checkpoint), device=device).eval()
 
 
 def differences(runs: List[FinishedRun]) -> Dict[str, List[Any]]:

@@ -13,13 +13,11 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lspt_mm._compat import refuse_executable_checkpoints
 from lspt_mm.analysis import attention_maps
-from lspt_mm.checkpoints import read_checkpoint
-from lspt_mm.engine.checkpoints import check_fit
 from lspt_mm.engine.freed_memory import give_back_freed_memory
 from lspt_mm.engine.launch import read_config
-from lspt_mm.engine.preflight import check_vit_file, datasets_of
+from lspt_mm.engine.preflight import datasets_of
+from lspt_mm.engine.tuned import load_tuned
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
 from lspt_mm.serving.pictures import colours_of
@@ -75,8 +73,9 @@ class ServedModels:
             raise InputError(f'two models are called {source.name!r}')
         start = time.perf_counter()
         cfg = read_config(source.config)
-        model, classes, palette = load_model(cfg, source.checkpoint, pretrained)
-        model.requires_grad_(False).to(self.device).eval()
+        model, meta = load_tuned(cfg, source.checkpoint, pretrained)
+        classes, palette = _classes_of(model, meta)
+        model.requires_grad_(False).to(self.device)
         spared = self._shared.share(model.backbone)
         self._served[source.name] = _Served(model, image_pipeline(cfg), classes, palette)
         self.loads += 1
@@ -172,56 +171,14 @@ class _Served:
         return collate([packed]), seen
 
 
-def load_model(
-    cfg: Config, checkpoint: str, pretrained: Optional[str] = None
-) -> Tuple[nn.Module, List[str], List[Tuple[int, int, int]]]:
-    """mmseg's or mmpretrain's model of a config, with a full or prompt-only checkpoint in it.
-
-    Returns:
-        tuple: The model on the CPU, the names of its classes, and a colour for each of them.
-
-    Raises:
-        InputError: If it cannot be built, or the checkpoint does not fit.
-    """
-    refuse_executable_checkpoints()
-    content = read_checkpoint(checkpoint)
-    model_cfg = cfg.get('model') or {}
-    if not str((model_cfg.get('backbone') or {}).get('type', '')).endswith('PromptedViT'):
-        raise InputError(f'{cfg.filename}: its model has no lspt_mm.PromptedViT as backbone')
-    if pretrained:
-        check_vit_file(pretrained)
-        cfg.model.backbone.pretrained = pretrained
-    try:
-        model = _build(cfg, checkpoint)
-    except InputError as error:
-        raise InputError(f'{checkpoint}: {error}') from error
-    except Exception as error:  # whatever the config's classes and loaders raise
-        raise InputError(
-            f'{cfg.filename} with {checkpoint}: the model cannot be built: '
-            f'{type(error).__name__}: {error}'
-        ) from error
-    try:
-        check_fit(model, content)
-    except InputError as error:
-        raise InputError(f'{checkpoint}: {error}') from error
-    meta = (content.get('meta') or {}).get('dataset_meta') or {}
+def _classes_of(model: nn.Module, meta: dict) -> Tuple[List[str], List[Tuple[int, int, int]]]:
+    """Names of a model's classes, and a colour for each of them."""
     head = getattr(model, 'decode_head', getattr(model, 'head', None))
-    count = getattr(head, 'num_classes', None) or len(meta.get('classes') or [])
     names = list(meta.get('classes') or [])
+    count = getattr(head, 'num_classes', None) or len(names)
     if len(names) != count:
         names = [f'class {number}' for number in range(count)]
-    return model, names, colours_of(count, meta.get('palette'))
-
-
-def _build(cfg: Config, checkpoint: str) -> nn.Module:
-    if cfg.get('default_scope') == 'mmpretrain':
-        from mmpretrain.apis import get_model
-
-        init_default_scope('mmpretrain')
-        return get_model(cfg, pretrained=checkpoint, device='cpu')
-    from mmseg.apis import init_model
-
-    return init_model(cfg, checkpoint, device='cpu')
+    return names, colours_of(count, meta.get('palette'))
 
 
 def image_pipeline(cfg: Config) -> Callable[[np.ndarray], dict]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Sequence
 
-from lspt_mm.engine.whole_checkpoints import latest_whole_checkpoint
+from lspt_mm.engine.tuned import find_config_and_checkpoint
 from lspt_mm.errors import InputError
 
 
@@ -21,24 +21,10 @@ def source_of_work_dir(name: str, folder) -> Source:
     Raises:
         InputError: If there is no config or checkpoint in it, or more than one config.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f'--run {name}={folder}: no such folder; expected the work dir of a run')
-    configs = sorted(folder.glob('*.py'))
-    if len(configs) != 1:
-        found = ', '.join(path.name for path in configs) or 'no .py file'
-        raise InputError(
-            f'--run {name}={folder}: expected one config in it, as tools/train.py writes it there, '
-            f'but found {found}; give CONFIG CHECKPOINT instead'
-        )
     try:
-        checkpoint = latest_whole_checkpoint(str(folder))
+        return Source(name, *find_config_and_checkpoint(folder))
     except InputError as error:
-        told = str(error).removeprefix('--resume: ')
-        raise InputError(f'--run {name}={folder}: {told}') from error
-    if checkpoint is None:
-        raise InputError(f'--run {name}={folder}: no checkpoint in it; has the run begun?')
-    return Source(name, str(configs[0]), checkpoint)
+        raise InputError(f'--run {name}: {error}') from error
 
 
 def named_sources(pairs: Sequence[str], runs: Sequence[str]) -> List[Source]:

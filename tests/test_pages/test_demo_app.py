@@ -1,12 +1,8 @@
-"""The demo app in a browser: what a user sees of good images, of bad ones, and of several models.
-
-``LSPT_MM_SCREENSHOTS=FOLDER`` keeps pictures of the pages.
-"""
+"""The demo app in a browser: what a user sees of good images, of bad ones, and of several models."""
 
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -31,24 +27,9 @@ BLOCKS = 4
 GATED = "dict(_delete_=True, type='GatedPrompt', num_tokens=2)"
 
 
-def need_a_browser():
-    """Skip without one; but where everything has to run, fail."""
-    missing = [f'{name} (pip)' for name in ('gradio', 'selenium')
-               if importlib.util.find_spec(name) is None]  # fmt: skip
-    missing += [f'{package} (Debian)' for package, program in
-                (('chromium', 'chromium'), ('chromium-driver', 'chromedriver'))
-                if shutil.which(program) is None]  # fmt: skip
-    if missing:
-        told = f'the browser test needs {", ".join(missing)}'
-        if os.environ.get('CI', '').lower() == 'true':
-            pytest.fail(told)
-        pytest.skip(told)
-
-
 @pytest.fixture(scope='module')
-def runs(tmp_path_factory):
+def runs(browser, tmp_path_factory):
     """Work dirs of three runs of a second: LSPT, gated and no prompts, and a classifier."""
-    need_a_browser()
 
     def train(config, work):
         run = run_tool('train.py', config, '--work-dir', work, cwd=work.parent)
@@ -104,34 +85,12 @@ def app(runs, tmp_path_factory):
     app.process.wait(30)
 
 
-@pytest.fixture(scope='module')
-def browser(tmp_path_factory):
-    need_a_browser()
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which('chromium')
-    for argument in (
-        '--headless=new', '--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu',
-        '--window-size=1400,1700', '--no-proxy-server', '--lang=en',
-        # Nothing but this machine can be reached, as on one without a connection.
-        '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
-        f'--user-data-dir={tmp_path_factory.mktemp("browser")}',
-    ):  # fmt: skip
-        options.add_argument(argument)
-    options.set_capability('goog:loggingPrefs', {'performance': 'ALL', 'browser': 'ALL'})
-    driver = webdriver.Chrome(options=options, service=Service(shutil.which('chromedriver')))
-    driver.set_script_timeout(30)
-    yield driver
-    driver.quit()
-
-
 class Page:
     """The app's page as a user handles it."""
 
-    def __init__(self, browser, url):
+    def __init__(self, browser, url, shot):
         self.browser = browser
+        self.shot = lambda name: shot(f'demo_app_{name}')
         browser.get(url)
         self.until(lambda: self.find('#upload input[type=file]') and self.status())
 
@@ -208,17 +167,10 @@ class Page:
         height, width, data = self.browser.execute_async_script(script, selector)
         return np.array(data, np.uint8).reshape(height, width, 4)[..., :3]
 
-    def shot(self, name):
-        folder = os.environ.get('LSPT_MM_SCREENSHOTS')
-        if folder:
-            time.sleep(1)  # fades of the page
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            self.browser.save_screenshot(str(Path(folder) / f'demo_app_{name}.png'))
-
 
 @pytest.fixture
-def page(app, browser):
-    return Page(browser, app.url)
+def page(app, browser, shot):
+    return Page(browser, app.url, shot)
 
 
 @pytest.fixture(scope='module')
@@ -413,7 +365,7 @@ def test_two_users_at_once(app, browser, page, runs, photo):
     first = browser.current_window_handle
     browser.switch_to.new_window('window')
     try:
-        other = Page(browser, app.url)
+        other = Page(browser, app.url, page.shot)
         other.choose('first', 'gated')
         other.drop_good(photo, 'gated')
         check_rows(rows(other), *predicted(runs, 'gated', photo))
@@ -429,8 +381,7 @@ def test_two_users_at_once(app, browser, page, runs, photo):
 ])  # fmt: skip
 def test_bad_options(options, words):
     if importlib.util.find_spec('gradio') is None:
-        need_a_browser()
-    run = run_tool('demo_app.py', *options)
+        run = run_tool('demo_app.py', *options)
     assert run.code == 2 and words in run.err and 'Traceback' not in run.err, run.err
 
 

@@ -77,13 +77,17 @@ def test_a_run_that_was_moved(runs, tmp_path):
     shutil.copytree(runs / 'deep', moved)
     (moved / 'last_checkpoint').write_text('/gone/iter_4.pth')
     assert find_run(moved).checkpoint == moved / 'iter_4.pth'
+    (moved / 'last_checkpoint').write_text(str(moved / 'iter_2.pth'))
+    assert find_run(moved).checkpoint == moved / 'iter_2.pth'
     (moved / 'last_checkpoint').unlink()
-    shutil.copy(moved / 'iter_4.pth', moved / 'iter_10.pth')
-    assert find_run(moved).checkpoint == moved / 'iter_10.pth'
+    assert find_run(moved).checkpoint == moved / 'iter_4.pth'
+    shutil.copy(moved / 'deep.py', moved / 'other.py')
+    with pytest.raises(InputError, match='deep.py, other.py'):
+        find_run(moved)
 
 
 @pytest.mark.parametrize(
-    ('gone', 'word'), [('*.py', 'no config'), ('*.pth', 'no checkpoint'), ('', 'no such folder')]
+    ('gone', 'word'), [('*.py', 'no .py file'), ('*.pth', 'no checkpoint'), ('', 'no such folder')]
 )
 def test_folders_that_are_no_runs(gone, word, runs, tmp_path):
     broken = tmp_path / 'broken'

@@ -26,6 +26,7 @@ from lspt_mm.deployment import (
     run_onnx,
 )
 from lspt_mm.engine.launch import input_errors_as_messages, read_config
+from lspt_mm.engine.tuned import load_tuned
 from lspt_mm.errors import InputError
 
 #: Of the largest logit; what is beyond is a fault of the file.
@@ -53,29 +54,14 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def load(args: argparse.Namespace) -> torch.nn.Module:
-    """The model of config and checkpoint, on the CPU."""
-    cfg = read_config(args.config)
-    if args.pretrained:
-        cfg.model.backbone.pretrained = args.pretrained
-    if cfg.get('default_scope') == 'mmpretrain':
-        from mmpretrain.apis import get_model
-
-        return get_model(cfg, pretrained=args.checkpoint, device='cpu')
-    from mmseg.apis import init_model
-
-    return init_model(cfg, args.checkpoint, device='cpu')
-
-
 def main() -> None:
     """Export, write, compare."""
     args = parse_args()
     with input_errors_as_messages(args.debug):
         if args.out.suffix not in ('.onnx', '.pt2'):
             raise InputError(f'{args.out}: expected a name that ends in .onnx or .pt2')
-        if not Path(args.checkpoint).is_file():
-            raise InputError(f'checkpoint {args.checkpoint} does not exist')
-        model = Exportable(load(args), preprocess=not args.no_preprocess)
+        tuned = load_tuned(read_config(args.config), args.checkpoint, args.pretrained)
+        model = Exportable(tuned.model, preprocess=not args.no_preprocess)
         size = tuple(args.size or model.model.backbone.img_size)
         program = export_program(model, size, dynamic=not args.fixed_size)
         args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -6,10 +6,10 @@ from mmengine.registry import DATASETS, init_default_scope
 
 from lspt_mm.analysis.report.look import Look
 from lspt_mm.analysis.report.measured import Measured, Picture
-from lspt_mm.analysis.runs import FinishedRun, load_tuned
+from lspt_mm.analysis.runs import FinishedRun
 from lspt_mm.engine.preflight import check_inputs, check_vit_file
+from lspt_mm.engine.tuned import load_tuned
 from lspt_mm.errors import InputError
-from lspt_mm.models import PromptedViT
 
 
 def measure(
@@ -33,7 +33,7 @@ def measure(
         progress: Wraps an iterable of images, to show how far it is.
 
     Raises:
-        InputError: If data or weights are missing, or the model has no :class:`PromptedViT`.
+        InputError: If data or weights are missing, or the checkpoint does not fit.
     """
     look, chosen = _prepared(run, split, images, pictures, pretrained, device)
     for index in progress(chosen):
@@ -63,9 +63,7 @@ def _prepared(run, split, images, pictures, pretrained, device) -> Tuple[Look, L
     if pretrained:
         check_vit_file(pretrained)
     check_inputs(_needs_of(run, pretrained), (loader,))
-    model = load_tuned(run.cfg, run.checkpoint, pretrained, device)
-    if not isinstance(getattr(model, 'backbone', None), PromptedViT):
-        raise InputError(f'{run.folder}: its model has no lspt_mm.PromptedViT as a backbone')
+    model = load_tuned(run.cfg, run.checkpoint, pretrained, device).model
     init_default_scope(run.cfg.get('default_scope') or 'mmseg')
     dataset = DATASETS.build(_without_flips(run, loader))
     chosen = evenly_spaced(len(dataset), images)

@@ -1,0 +1,101 @@
+"""Tuned models to look at and to use: from a config and a checkpoint, or the work dir of a run."""
+
+from pathlib import Path
+from typing import NamedTuple, Optional, Tuple
+
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from lspt_mm._compat import refuse_executable_checkpoints
+from lspt_mm.checkpoints import read_checkpoint
+from lspt_mm.engine.checkpoints import check_fit
+from lspt_mm.engine.preflight import check_vit_file
+from lspt_mm.engine.whole_checkpoints import latest_whole_checkpoint
+from lspt_mm.errors import InputError
+
+
+class Tuned(NamedTuple):
+    """``model``: mmseg's or mmpretrain's, in eval mode. ``meta``: of the data it was trained on."""
+
+    model: nn.Module
+    meta: dict
+
+
+def load_tuned(
+    cfg: Config, checkpoint, pretrained: Optional[str] = None, device: str = 'cpu'
+) -> Tuned:
+    """The model of a config with a full or prompt-only checkpoint in it.
+
+    It is built by mmseg's ``init_model`` or mmpretrain's ``get_model``, after which parts that the
+    checkpoint lacks would be random with a line in the log; here that is an error.
+
+    Args:
+        cfg: The run's config; it stays as it is.
+        checkpoint: Path.
+        pretrained: File of the ViT's weights, instead of the config's, for prompt-only checkpoints.
+        device: Where the model is to be.
+
+    Raises:
+        InputError: If the model has no :class:`PromptedViT`, it cannot be built, or the checkpoint
+            does not fit.
+    """
+    refuse_executable_checkpoints()
+    if not Path(checkpoint).is_file():
+        raise InputError(f'checkpoint {checkpoint} does not exist')
+    cfg, name = Config(cfg.to_dict(), filename=cfg.filename), cfg.filename or 'the config'
+    backbone = (cfg.get('model') or {}).get('backbone') or {}
+    if not str(backbone.get('type', '')).endswith('PromptedViT'):
+        raise InputError(f'{name}: its model has no lspt_mm.PromptedViT as backbone')
+    if pretrained:
+        check_vit_file(pretrained)
+        cfg.model.backbone.pretrained = pretrained
+    content = read_checkpoint(str(checkpoint))
+    try:
+        model = _build(cfg, str(checkpoint), device)
+        check_fit(model, content)
+    except InputError as error:
+        raise InputError(f'{checkpoint}: {error}') from error
+    except Exception as error:  # whatever the config's classes and loaders raise
+        raise InputError(
+            f'{name} with {checkpoint}: the model cannot be built: {type(error).__name__}: {error}'
+        ) from error
+    return Tuned(model.eval(), (content.get('meta') or {}).get('dataset_meta') or {})
+
+
+def _build(cfg: Config, checkpoint: str, device: str) -> nn.Module:
+    init_default_scope(cfg.get('default_scope') or 'mmseg')
+    if cfg.get('default_scope') == 'mmpretrain':
+        from mmpretrain.apis import get_model
+
+        return get_model(cfg, pretrained=checkpoint, device=device)
+    from mmseg.apis import init_model
+
+    return init_model(cfg, checkpoint, device=device)
+
+
+def find_config_and_checkpoint(folder) -> Tuple[str, str]:
+    """Paths of the config and of the last whole checkpoint in the work dir of a run.
+
+    A work dir may have been moved since.
+
+    Raises:
+        InputError: If there is no config or checkpoint in it, or more than one config.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f'{folder}: no such folder; expected the work dir of tools/train.py')
+    configs = sorted(folder.glob('*.py'))
+    if len(configs) != 1:
+        found = ', '.join(path.name for path in configs) or 'no .py file'
+        raise InputError(
+            f'{folder}: expected one config in it, as tools/train.py writes it into its work dir, '
+            f'but found {found}'
+        )
+    try:
+        checkpoint = latest_whole_checkpoint(str(folder))
+    except InputError as error:
+        raise InputError(str(error).removeprefix('--resume: ')) from error
+    if checkpoint is None:
+        raise InputError(f'{folder}: there is no checkpoint in it; has the run begun?')
+    return str(configs[0]), checkpoint
