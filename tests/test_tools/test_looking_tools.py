@@ -306,7 +306,7 @@ def test_their_tool_gets_a_cell_as_a_file(tmp_path):
     from lspt_mm.engine.launch import read_config
 
     cell = 'vtab1k/vpt-deep_mae_dtd:lr=0.125'
-    run = run_tool('misc/openmmlab.py', 'mmpretrain', 'print_config', cell, cwd=tmp_path)
+    run = run_tool('misc/openmmlab.py', 'mmseg', 'print_config', cell, cwd=tmp_path)
     assert run.code == 0, run.err
     found = Config.fromfile(tmp_path / 'example.py')  # which that tool writes
     assert found.to_dict() == read_config(cell).to_dict()
