@@ -72,8 +72,8 @@ def model_costs(cfg: Config, size: Optional[Tuple[int, int]] = None) -> Costs:
 
 
 def _build(cfg: Config) -> nn.Module:
-    if (cfg.get('model') or {}).get('type') not in ('EncoderDecoder', 'ImageClassifier'):
-        kind = (cfg.get('model') or {}).get('type')
+    kind = (cfg.get('model') or {}).get('type')
+    if str(kind).rsplit('.', 1)[-1] not in ('EncoderDecoder', 'ImageClassifier'):
         raise InputError(f'a model of type {kind}: expected EncoderDecoder or ImageClassifier')
     cfg = cfg.copy()
     cfg.launcher = 'none'
