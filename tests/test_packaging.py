@@ -92,7 +92,7 @@ def tree(tmp_path_factory):
     copy = tmp_path_factory.mktemp('tree')
     for folder in ('lspt_mm', 'configs', 'tools'):
         shutil.copytree(ROOT / folder, copy / folder)
-    for file in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE'):
+    for file in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE', 'model-index.yml'):
         shutil.copy(ROOT / file, copy)
     for file in ROOT.glob('requirements*.txt'):
         shutil.copy(file, copy)
@@ -124,7 +124,10 @@ def test_wheel_carries_configs_and_tools(wheel):
         if p.is_file() and '__pycache__' not in p.parts
     }
     expected.add('lspt_mm/.mim/model-index.yml')
-    names = zipfile.ZipFile(wheel).namelist()
+    file = zipfile.ZipFile(wheel)
+    index = file.read('lspt_mm/.mim/model-index.yml')
+    assert index == (ROOT / 'model-index.yml').read_bytes()
+    names = file.namelist()
     assert {n for n in names if n.startswith('lspt_mm/.mim/')} == expected
     assert not [n for n in names if '__pycache__' in n or n.endswith('.pyc')]
     assert not [n for n in names if n.split('/')[0] in ('configs', 'tools', 'tests')]

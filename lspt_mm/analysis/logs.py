@@ -1,0 +1,80 @@
+"""Curves of a run, from its log: ours, or MMEngine's."""
+
+import json
+import math
+from collections import defaultdict
+from numbers import Real
+from pathlib import Path
+from typing import Dict, Iterable, Iterator, List, Tuple
+
+from lspt_mm.engine.run_log import LOG, read_log
+from lspt_mm.errors import InputError
+
+#: Pairs of iteration and value, by iteration.
+Curve = List[Tuple[int, float]]
+
+#: What a line says of itself, and what is measured of the machine rather than of the model.
+_NO_CURVES = {'mode', 'iter', 'step', 'epoch', 'time', 'data_time', 'memory'}
+#: What a line of training has of its own, and one of validation never has, in either log.
+_OF_TRAINING = {'lr', 'base_lr', 'loss'}
+
+
+def curves_of_log(path: Path) -> Dict[str, Curve]:
+    """Curves by key.
+
+    Args:
+        path: A work dir with a ``log.jsonl``, that file, or a log of MMEngine's: ``scalars.json``
+            or ``TIME.json``, one JSON object a line. In the latter a validation has no iteration
+            of its own where a run counts epochs; it is taken to be that of the line before.
+
+    Raises:
+        InputError: For a path without a log.
+    """
+    path = Path(path)
+    if path.is_dir() and not (path / LOG).is_file():
+        raise InputError(
+            f'{path}: there is no {LOG}; name a work dir of tools/train.py, or a scalars.json'
+        )
+    if path.is_dir() or path.name == LOG:
+        lines = read_log(path if path.is_dir() else path.parent)
+    else:
+        lines = _of_mmengine(path)
+    curves: Dict[str, Dict[int, float]] = defaultdict(dict)
+    for line in lines:
+        for key, value in line.items():
+            if key not in _NO_CURVES and _is_finite(value):
+                curves[key][line['iter']] = float(value)
+    if not curves:
+        raise InputError(f'{path}: no line of a log in it')
+    return {key: sorted(curve.items()) for key, curve in curves.items()}
+
+
+def default_keys(known: Iterable[str]) -> List[str]:
+    """The loss, and what validations gave: keys that are no loss, rate or score of a batch."""
+    results = [
+        key for key in known
+        if not any(word in key for word in ('loss', 'lr', 'momentum', 'acc_seg'))
+    ]  # fmt: skip
+    return [key for key in ('loss',) if key in known] + results
+
+
+def _of_mmengine(path: Path) -> Iterator[dict]:
+    try:
+        text = path.read_text(encoding='utf-8')
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f'{path}: not a log that can be read: {error}') from error
+    last = 0
+    for line in text.splitlines():
+        try:
+            values = json.loads(line)
+        except ValueError:  # torn by an interruption
+            continue
+        if not isinstance(values, dict):
+            continue
+        if _OF_TRAINING & set(values):
+            last = values.get('iter', values.get('step', last))
+        yield {**values, 'iter': last}
+
+
+def _is_finite(value) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,93 @@
+"""Parameters and work of a config's model, part by part."""
+
+from typing import Callable, Dict, NamedTuple, Optional, Tuple
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import nn
+
+from lspt_mm.analysis.costs import count_flops
+from lspt_mm.engine.hooks import count_parameters
+from lspt_mm.engine.launch import prepare_for_cpu
+from lspt_mm.errors import InputError
+
+#: Parts of a segmentor and of a classifier, in the order in which an image passes them.
+PARTS = ('backbone', 'neck', 'decode_head', 'head')
+
+
+class Costs(NamedTuple):
+    """Of one model.
+
+    Attributes:
+        size: Height and width of the image in pixels.
+        flops: Part to the FLOPs of its forward pass on one image, in eval mode.
+        trainable, parameters: Part to its number of parameters; a prompter is one by itself.
+    """
+
+    size: Tuple[int, int]
+    flops: Dict[str, int]
+    trainable: Dict[str, int]
+    parameters: Dict[str, int]
+
+
+def model_costs(cfg: Config, size: Optional[Tuple[int, int]] = None) -> Costs:
+    """Build the model of ``cfg``, with a random ViT, and count a forward pass of one image.
+
+    Matrix products, convolutions and attention are counted, a multiplication with its addition as
+    2 FLOPs (:func:`lspt_mm.analysis.costs.count_flops`), as they run in eval mode from the second
+    image on: what a model keeps of prompts that are the same for all images is no longer computed,
+    and heads that only train (``auxiliary_head``) are not in it. Their parameters are.
+
+    Args:
+        cfg: Of a run of segmentation or classification.
+        size: Height and width in pixels; by default the backbone's ``img_size``.
+
+    Raises:
+        InputError: For a model that cannot be built, is of another kind (pre-training), or cannot
+            take images of this size.
+    """
+    model = _build(cfg)
+    if size is None:
+        size = model.backbone.img_size
+    images = torch.zeros(1, 3, *size)
+    flops: Dict[str, int] = {}
+    try:
+        with torch.no_grad():
+            model.backbone(images)  # what is kept from here on is kept
+            value = images
+            for part in PARTS:
+                module = getattr(model, part, None)
+                if module is not None:
+                    flops[part], value = _counted(lambda m=module, v=value: m(v))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise InputError(f'the model does not take an image of {size}: {error}') from error
+    counts = count_parameters(model)
+    return Costs(
+        tuple(size),
+        flops,
+        {k: v[0] for k, v in counts.items()},
+        {k: v[1] for k, v in counts.items()},
+    )
+
+
+def _build(cfg: Config) -> nn.Module:
+    kind = (cfg.get('model') or {}).get('type')
+    if str(kind).rsplit('.', 1)[-1] not in ('EncoderDecoder', 'ImageClassifier'):
+        raise InputError(f'a model of type {kind}: expected EncoderDecoder or ImageClassifier')
+    cfg = cfg.copy()
+    cfg.launcher = 'none'
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    prepare_for_cpu(cfg)
+    cfg.model.backbone.update(pretrained=None, init_cfg=None)
+    try:
+        return MODELS.build(cfg.model).eval()
+    except (TypeError, ValueError, KeyError, AssertionError) as error:
+        raise InputError(f'the model cannot be built: {error}') from error
+
+
+def _counted(run: Callable):
+    """FLOPs of ``run()``, and what it returns."""
+    kept = []
+    flops = sum(count_flops(lambda: kept.append(run())).values())
+    return flops, kept[0]

@@ -1,0 +1,177 @@
+"""model-index.yml and metafiles: configs that build, parameters counted, the results measured."""
+
+import json
+import re
+
+import modelindex
+import pytest
+import torch
+import yaml
+from miniatures import CONFIGS, ROOT
+from mmengine.config.utils import _get_cfg_metainfo
+from mmengine.registry import MODELS, init_default_scope
+
+from lspt_mm.engine.launch import prepare_for_cpu, read_config
+from lspt_mm.recipes import METHODS
+
+INDEX = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
+FILES = {path: yaml.safe_load((ROOT / path).read_text()) for path in INDEX}
+MODELS_OF = {path: content['Models'] for path, content in FILES.items()}
+COLLECTIONS = {c['Name']: c for content in FILES.values() for c in content.get('Collections', [])}
+ENTRIES = [model for models in MODELS_OF.values() for model in models]
+RESULTS = (ROOT / 'docs' / 'results.md').read_text()
+
+#: Methods by their labels in the tables of docs/results.md.
+LABELS = {
+    'no prompts': 'frozen', 'linear probe': 'linear', 'all of the ViT': 'full',
+    'VPT-shallow': 'vpt', 'VPT-deep': 'vpt-deep', 'Gated Prompt Tuning': 'gated', 'GaPT': 'gated',
+    'BPT-shallow': 'bilinear', 'BPT-deep': 'bilinear-deep', 'SPT': 'spt', 'VFPT': 'vfpt',
+    'LSPT': 'lspt', 'LSPT without GSPC': 'lspt-no-gspc', 'LSPT without LPC': 'lspt-no-lpc',
+    'LSPT, low-rank cell': 'lspt-low-rank',
+}  # fmt: skip
+#: What a method's prompter says, to the name of the collection it belongs to.
+COLLECTION_OF = {
+    'LSPT': 'LSPT', 'VPT': 'VPT', 'GatedPrompt': 'GaPT', 'BilinearPrompt': 'BPT',
+    'SelfPrompt': 'SPT', 'FourierPrompt': 'VFPT',
+}  # fmt: skip
+
+
+def table(after, first):
+    """Rows of the first table behind ``after`` whose first heading is ``first``, by method."""
+    start = RESULTS.index(f'| {first} |', RESULTS.index(after))
+    rows = {}
+    for line in RESULTS[start:].split('\n\n')[0].splitlines()[2:]:
+        label, *cells = (cell.strip().strip('*') for cell in line.strip('|').split('|'))
+        label = re.split(r' \(|, (?:started|whitened)', label)[0]
+        if 'random ViT' not in label:
+            rows[LABELS.get(label, label)] = cells
+    return rows
+
+
+def measured(path):
+    """Metrics by method and data set, of a metafile."""
+    found = {}
+    for model in MODELS_OF[path]:
+        method = re.split(r'_(?:mae|upernet|linear)_', model['Name'])[0]
+        for result in model['Results']:
+            values = {k: f'{v:.2f}' for k, v in result['Metrics'].items()}
+            kind = '_linear_' in model['Name']
+            found[method, kind, result['Dataset'].split(', ')[-1]] = values
+    return found
+
+
+def test_model_index_is_as_the_package_modelindex_wants_it(capsys):
+    index = modelindex.load(str(ROOT))
+    index.build_models_with_collections()
+    assert index.check(silent=False) is not False
+    assert 'All good!' in capsys.readouterr().out
+    assert len(index.models) == len(ENTRIES) and len(index.collections) == len(COLLECTIONS)
+
+
+def test_every_metafile_is_imported():
+    assert {p.relative_to(ROOT).as_posix() for p in CONFIGS.rglob('*.yml')} == set(INDEX)
+
+
+def test_names_are_unique_and_as_mim_takes_them():
+    names = [model['Name'] for model in ENTRIES]
+    assert len(set(names)) == len(names)
+    assert all(name == name.lower() for name in names)  # mim asks in lower case
+
+
+def test_no_weights_are_promised():
+    assert not [model['Name'] for model in ENTRIES if 'Weights' in model]
+
+
+def test_papers_are_those_that_the_methods_themselves_name():
+    files = [p.read_text() for p in (ROOT / 'lspt_mm/models/prompters').glob('*.py')]
+    cited = {i for text in files for i in re.findall(r'^""".*arXiv (\d{4}\.\d{5})\)\."""', text)}
+    papers = {c['Paper'].rsplit('/', 1)[-1] for c in COLLECTIONS.values() if 'Paper' in c}
+    assert papers == cited and len(papers) == 6
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Where ``data/flowers36`` is a folder that prepare.py wrote, of 36 classes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'data/flowers36').mkdir(parents=True)
+    about = {'classes': [f'class {i}' for i in range(36)]}
+    (tmp_path / 'data/flowers36/about.json').write_text(json.dumps(about))
+
+
+@pytest.mark.parametrize('model', ENTRIES, ids=lambda model: model['Name'])
+def test_config_builds_and_has_the_parameters_that_are_named(model, folders):
+    meta = model['Metadata']
+    arguments = meta.get('Config Arguments')
+    assert (ROOT / model['Config']).is_file()
+    cfg = read_config(str(ROOT / model['Config']) + (f':{arguments}' if arguments else ''))
+    cfg.launcher = 'none'
+    init_default_scope(cfg.default_scope)
+    prepare_for_cpu(cfg)
+    with torch.device('meta'):
+        built = MODELS.build(cfg.model)
+    sizes = {n: (p.numel(), p.requires_grad) for n, p in built.named_parameters()}
+    assert meta['Parameters'] == sum(size for size, _ in sizes.values())
+    assert meta['Trainable Parameters'] == sum(size for size, trained in sizes.values() if trained)
+    assert meta['Trainable Parameters of the Backbone'] == sum(
+        size for name, (size, trained) in sizes.items() if trained and name.startswith('backbone.')
+    )
+    assert meta['Batch Size'] == cfg.train_dataloader.batch_size
+    length = ('Epochs', 'max_epochs') if 'Epochs' in meta else ('Iterations', 'max_iters')
+    assert meta[length[0]] == cfg.train_cfg[length[1]]
+    prompter = cfg.model.backbone.get('prompter')
+    plain = 'Full fine-tuning' if cfg.model.backbone.get('tune') == 'full' else 'No prompts'
+    assert model['In Collection'] == (COLLECTION_OF[prompter.type] if prompter else plain)
+    assert model['In Collection'] in COLLECTIONS
+    if arguments:
+        assert f'method={model["Name"].split("_")[0]},' in arguments
+        assert model['Name'].split('_')[0] in METHODS
+
+
+def test_camvid_is_the_pages_table():
+    page = table('### Every method on CamVid', 'method')
+    expected = {(m, False, 'validation'): {'mIoU': row[0]} for m, row in page.items()}
+    assert measured('configs/camvid/metafile.yml') == expected and len(expected) == 9
+
+
+def test_scenes_are_the_pages_tables():
+    page = table('## Every method on the rendered scenes', 'method')
+    expected = {}
+    for method, row in page.items():
+        expected[method, True, 'validation'] = {'mIoU (seed 1)': row[0], 'mIoU (seed 2)': row[1]}
+        expected[method, False, 'validation'] = {'mIoU (seed 1)': row[2]}
+        expected[method, False, 'test'] = {'mIoU (seed 1)': row[3]}
+    seeds = table('mIoU on the test scenes, which nothing', 'seed')['mean ± standard deviation']
+    for method, cell in (('frozen', seeds[0]), ('lspt', seeds[1])):
+        mean, deviation = cell.split(' ± ')
+        expected[method, False, 'test'] |= {
+            'mIoU (seeds 1 to 3)': mean, 'Standard Deviation (seeds 1 to 3)': deviation
+        }  # fmt: skip
+    assert measured('configs/demo/metafile.yml') == expected and len(expected) == 27
+
+
+@pytest.mark.parametrize(
+    ('folder', 'heading', 'number'),
+    [('vtab1k', '**EuroSAT** by', 11), ('imagefolder', '**Flowers36**:', 11)],
+)
+def test_classification_is_the_pages_tables(folder, heading, number):
+    page = table(heading, 'method')
+    found = measured(f'configs/{folder}/metafile.yml')
+    assert {m: list(v.values()) for (m, _, _), v in found.items()} == {
+        method: row[-1].split(' ± ') for method, row in page.items()
+    }
+    assert len(found) == number
+
+
+def test_trained_beside_the_head_is_the_pages_column():
+    page = table('**EuroSAT** by', 'method')
+    models = {m['Name'].split('_')[0]: m for m in MODELS_OF['configs/vtab1k/metafile.yml']}
+    for method, row in page.items():
+        of_backbone = models[method]['Metadata']['Trainable Parameters of the Backbone']
+        assert row[0] == f'{of_backbone:,}'
+
+
+def test_mmengine_finds_a_config_in_the_index(tmp_path):
+    """As ``mmengine.hub.get_config`` looks it up, where a wheel has these files."""
+    (tmp_path / '.mim').symlink_to(ROOT)
+    found = _get_cfg_metainfo(str(tmp_path), 'camvid/lspt_upernet_camvid.py')
+    assert found['Results'][0]['Metrics'] == {'mIoU': 34.23}

@@ -1,0 +1,117 @@
+"""Curves and a table of any number of runs: losses, learning rates, results of validations.
+
+python tools/analysis_tools/analyze_logs.py work_dirs/a work_dirs/b --out curves
+python tools/analysis_tools/analyze_logs.py work_dirs/* --keys loss mIoU
+python tools/analysis_tools/analyze_logs.py work_dirs/a/20261121_120000/vis_data/scalars.json
+
+A run is a work dir with our `log.jsonl`, which goes on over all interruptions; or a log of
+MMEngine's (`scalars.json` or `TIME.json`), of which every start of a run has one of its own. Prints
+the last and the best value of each key, and with --out writes OUT.csv and OUT.png. Curves of
+hyper-parameter searches: curves.py.
+"""
+
+import argparse
+import csv
+from pathlib import Path
+from typing import Dict, Tuple
+
+import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.analysis.logs import Curve, curves_of_log, default_keys
+from lspt_mm.engine.launch import input_errors_as_messages
+from lspt_mm.errors import InputError
+
+Curves = Dict[Tuple[str, str], Curve]
+
+
+def parse_args() -> argparse.Namespace:
+    """Options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('runs', nargs='+', type=Path, help='work dirs, or files of logs')
+    parser.add_argument(
+        '--keys', nargs='+',
+        help='what to show, such as loss, lr, mIoU, accuracy/top1; default: the loss and all '
+        'results of validations',
+    )  # fmt: skip
+    parser.add_argument('--names', nargs='+', help='names of the runs; default: their paths')
+    parser.add_argument('--out', help='path of the files to write, without suffix')
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
+    return parser.parse_args()
+
+
+def collect(args: argparse.Namespace) -> Curves:
+    """Curves by name of the run and key."""
+    names = args.names or [str(path) for path in args.runs]
+    if len(names) != len(args.runs) or len(set(names)) != len(names):
+        raise InputError(f'{len(args.runs)} runs need as many names, each of its own; got {names}')
+    logs = {name: curves_of_log(path) for name, path in zip(names, args.runs, strict=True)}
+    known = sorted({key for log in logs.values() for key in log})
+    for key in args.keys or []:
+        if key not in known:
+            raise InputError(f'--keys {key}: in none of the logs, which have: {", ".join(known)}')
+    keys = args.keys or default_keys(known)
+    return {(name, key): log[key] for key in keys for name, log in logs.items() if key in log}
+
+
+def table(curves: Curves) -> str:
+    """Last, lowest and highest value of every curve."""
+    rows = [('run', 'key', 'values', 'last', 'at', 'lowest', 'at', 'highest', 'at')]
+    for (name, key), curve in curves.items():
+        last = curve[-1]
+        low, high = (pick(curve, key=lambda point: point[1]) for pick in (min, max))
+        cells = [f'{x:g}' for at, value in (last, low, high) for x in (value, at)]
+        rows.append((name, key, str(len(curve)), *cells))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return '\n'.join(
+        '  '.join(f'{c:<{w}}' for c, w in zip(r, widths, strict=True)).rstrip() for r in rows
+    )
+
+
+def write_csv(curves: Curves, path: Path) -> None:
+    """A row per value."""
+    with open(path, 'w', newline='', encoding='utf-8') as file:
+        writer = csv.writer(file, lineterminator='\n')
+        writer.writerow(['run', 'key', 'iteration', 'value'])
+        for (name, key), curve in curves.items():
+            writer.writerows([name, key, at, value] for at, value in curve)
+
+
+def draw(curves: Curves, path: Path) -> None:
+    """One panel for each key, one line for each run."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot
+
+    keys = list(dict.fromkeys(key for _, key in curves))
+    figure, axes = pyplot.subplots(
+        len(keys), figsize=(7, 3 * len(keys)), layout='constrained', squeeze=False
+    )
+    for axis, key in zip(axes[:, 0], keys, strict=True):
+        for (name, other), curve in curves.items():
+            if other == key:
+                marker = 'o' if len(curve) < 30 else None
+                axis.plot(*zip(*curve, strict=True), label=name, linewidth=1.2, marker=marker, ms=3)
+        axis.set(xlabel='iteration', ylabel=key)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize='small')
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    """Print the table, and write the curves."""
+    args = parse_args()
+    with input_errors_as_messages(args.debug):
+        curves = collect(args)
+        print(table(curves))
+        if args.out:
+            Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+            write_csv(curves, Path(f'{args.out}.csv'))
+            draw(curves, Path(f'{args.out}.png'))
+            print(f'\n{args.out}.csv, {args.out}.png')
+
+
+if __name__ == '__main__':
+    main()

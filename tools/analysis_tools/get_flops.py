@@ -1,0 +1,83 @@
+"""Parameters and FLOPs of a config's model, by parts: what is trained, and what an image costs.
+
+python tools/analysis_tools/get_flops.py configs/lspt_upernet_ade20k.py
+python tools/analysis_tools/get_flops.py configs/camvid/vpt-deep_upernet_camvid.py --shape 360 480
+python tools/analysis_tools/get_flops.py vtab1k/lspt_mae_eurosat --json costs.json
+
+One image, forward pass in eval mode, no weights needed. A multiplication with its addition is 2
+FLOPs and 1 MAC; what OpenMMLab's tools and papers call FLOPs are mostly MACs. Matrix products,
+convolutions and attention are counted, nothing that is done element by element.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.analysis.model_costs import Costs, model_costs
+from lspt_mm.engine.launch import (
+    KeyValueAction,
+    apply_common_options,
+    input_errors_as_messages,
+    read_config,
+)
+from lspt_mm.errors import InputError
+
+
+def parse_args() -> argparse.Namespace:
+    """Options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file, FILE:name=value,... or the name of a cell')
+    parser.add_argument(
+        '--shape', type=int, nargs='+', metavar='PIXELS',
+        help="height and width of the image, or its side; default: the backbone's img_size",
+    )  # fmt: skip
+    parser.add_argument('--cfg-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE')
+    parser.add_argument('--json', type=Path, help='file for the numbers as well')
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
+    return parser.parse_args()
+
+
+def table(costs: Costs) -> str:
+    """The costs as text."""
+    rows = [('part', 'trainable', 'parameters', 'GMACs', 'GFLOPs')]
+    for part in [*costs.parameters, *(p for p in costs.flops if p not in costs.parameters)]:
+        rows.append(_row(part, costs, [part]))
+    everything = {*costs.parameters, *costs.flops}
+    rows.append(_row('all', costs, everything))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = '<' + '>' * (len(widths) - 1)
+    return '\n'.join(
+        '  '.join(f'{c:{s}{w}}' for c, s, w in zip(row, sides, widths, strict=True)) for row in rows
+    )
+
+
+def _row(name, costs: Costs, parts):
+    trainable, parameters, flops = (
+        sum(of.get(part, 0) for part in parts)
+        for of in (costs.trainable, costs.parameters, costs.flops)
+    )
+    work = (f'{flops / 2e9:,.3f}', f'{flops / 1e9:,.3f}') if flops or name == 'all' else ('', '')
+    return (name, f'{trainable:,}', f'{parameters:,}', *work)
+
+
+def main() -> None:
+    """Count, and print the table."""
+    args = parse_args()
+    with input_errors_as_messages(args.debug):
+        size = args.shape
+        if size is not None and (len(size) > 2 or min(size) < 1):
+            raise InputError(f'--shape {size}: expected one or two numbers of pixels')
+        cfg = read_config(args.config)
+        apply_common_options(cfg, args.cfg_options, None)
+        costs = model_costs(cfg, None if size is None else (size[0], size[-1]))
+        print(f'one image of {costs.size[0]} x {costs.size[1]} pixels, forward pass\n')
+        print(table(costs))
+        if args.json:
+            args.json.write_text(json.dumps(costs._asdict(), indent=2) + '\n', encoding='utf-8')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,127 @@
+"""Images as a run gets them: behind the config's pipeline, with their masks or classes drawn in.
+
+python tools/visualization/browse_dataset.py CONFIG --data-root DATA --out browsed --not-show
+python tools/visualization/browse_dataset.py vtab1k/lspt_mae_eurosat --number 20 --not-show
+python tools/visualization/browse_dataset.py CONFIG --split val
+
+Without --not-show each is shown in a window as well. Drawn by mmseg's and mmpretrain's own
+visualizers. Images of pre-training have no label to draw.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import DATASETS, VISUALIZERS
+from mmengine.visualization import Visualizer
+
+import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.engine.launch import (
+    KeyValueAction,
+    apply_common_options,
+    input_errors_as_messages,
+    read_config,
+)
+from lspt_mm.engine.preflight import check_inputs
+from lspt_mm.errors import InputError
+
+#: Shorter side of a picture in pixels: smaller images are enlarged, so that a label is legible.
+SHORTER_SIDE = 256
+
+
+def parse_args() -> argparse.Namespace:
+    """Options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file, FILE:name=value,... or the name of a cell')
+    parser.add_argument('--split', choices=('train', 'val', 'test'), default='train')
+    parser.add_argument('--number', type=int, default=16, help='how many images')
+    parser.add_argument('--out', type=Path, default=Path('browsed'), help='folder for pictures')
+    parser.add_argument('--not-show', action='store_true', help='write files only')
+    parser.add_argument('--interval', type=float, default=2, help='seconds that each is shown')
+    parser.add_argument('--data-root', help="folder of the data, instead of the config's")
+    parser.add_argument('--cfg-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE')
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
+    return parser.parse_args()
+
+
+def dataset_of(cfg: Config, split: str):
+    """The data set of a split, with its pipeline."""
+    loader = f'{split}_dataloader'
+    if not cfg.get(loader):
+        raise InputError(f'--split {split}: the config has no {loader}')
+    # Of the data alone: no weights are needed to look at images.
+    needed = {key: cfg[key] for key in ('data_help', loader) if cfg.get(key)}
+    check_inputs(Config(needed), (loader,))
+    return DATASETS.build(cfg[loader].dataset)
+
+
+def rgb(inputs, cfg: Config) -> np.ndarray:
+    """An image (3, H, W) of the pipeline as (H, W, 3) uint8 RGB."""
+    image = inputs.permute(1, 2, 0).clamp(0, 255).byte().numpy()
+    preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    swapped = preprocessor.get('bgr_to_rgb') or preprocessor.get('to_rgb')
+    return np.ascontiguousarray(image[..., ::-1] if swapped else image)
+
+
+def drawer(cfg: Config, dataset) -> Callable:
+    """A function that draws an image with its sample."""
+    if cfg.get('default_scope') == 'mmseg':
+        visualizer = VISUALIZERS.build(dict(type='SegLocalVisualizer', name='browse'))
+        visualizer.dataset_meta = dataset.metainfo
+        return lambda name, image, sample, **to: visualizer.add_datasample(
+            name, image, sample, draw_pred=False, **to
+        )
+    visualizer = VISUALIZERS.build(dict(type='UniversalVisualizer', name='browse'))
+    classes = dataset.metainfo.get('classes')
+
+    def draw(name, image, sample, **to):
+        if sample is None or 'gt_label' not in sample:
+            return _plain(visualizer, name, image, **to)
+        factor = max(1, SHORTER_SIDE / min(image.shape[:2]))
+        visualizer.visualize_cls(
+            image, sample, classes, draw_pred=False, rescale_factor=factor, name=name, **to
+        )
+
+    return draw
+
+
+def _plain(visualizer: Visualizer, name, image, show, wait_time, out_file) -> None:
+    from PIL import Image
+
+    Image.fromarray(image).save(out_file)
+    if show:
+        visualizer.show(image, win_name=name, wait_time=wait_time)
+
+
+def main() -> None:
+    """Draw the images."""
+    args = parse_args()
+    with input_errors_as_messages(args.debug):
+        if args.number < 1:
+            raise InputError(f'--number {args.number}: expected at least 1')
+        cfg = read_config(args.config)
+        apply_common_options(cfg, args.cfg_options, args.data_root)
+        dataset = dataset_of(cfg, args.split)
+        draw = drawer(cfg, dataset)
+        args.out.mkdir(parents=True, exist_ok=True)
+        count = min(args.number, len(dataset))
+        for index in range(count):
+            item = dataset[index]
+            inputs, sample = item['inputs'], item.get('data_samples')
+            if isinstance(inputs, (list, tuple)):  # views of self-supervised pre-training
+                inputs = inputs[0]
+            stem = Path(getattr(sample, 'img_path', None) or f'{index}').stem
+            name = f'{index:05d}_{stem}'
+            draw(
+                name, rgb(inputs, cfg), sample, show=not args.not_show, wait_time=args.interval,
+                out_file=str(args.out / f'{name}.png'),
+            )  # fmt: skip
+        print(f'{count} of {len(dataset)} images of {args.split} in {args.out}')
+
+
+if __name__ == '__main__':
+    main()
