@@ -11,10 +11,10 @@ JOBS ?= 2
 PYTEST_ARGS ?=
 
 DEV := requirements-dev.txt setup.py pyproject.toml
-QUICK_TESTS = OMP_NUM_THREADS=1 $(1) -m pytest -m 'not slow' -q -n $(JOBS) $(PYTEST_ARGS)
+QUICK_TESTS = OMP_NUM_THREADS=1 $(1) -m pytest -m 'not slow and not pages' -q -n $(JOBS) $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-slow test-openmmlab lint wheel clean distclean
+.PHONY: help venv demo test test-slow test-pages test-openmmlab docs lint wheel clean distclean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,11 +27,17 @@ demo: venv  ## train and draw a small example: METHOD=lspt, DEMO_ARGS='...'
 test: venv  ## quick tests: JOBS=2, PYTEST_ARGS='...'
 	$(call QUICK_TESTS,.venv/bin/python)
 
-test-slow: venv  ## tests that take minutes
-	.venv/bin/python -m pytest -m slow -q $(PYTEST_ARGS)
+test-slow: .venv/.docs  ## tests that take minutes
+	.venv/bin/python -m pytest -m 'slow and not pages' -q $(PYTEST_ARGS)
+
+test-pages: .venv/.docs  ## the docs' commands, the notebook, report and app in a browser (chromium, chromium-driver)
+	.venv/bin/python -m pytest -m pages -q $(PYTEST_ARGS)
 
 test-openmmlab: .venv-openmmlab/.installed  ## quick tests on the original OpenMMLab releases
 	$(call QUICK_TESTS,.venv-openmmlab/bin/python)
+
+docs: .venv/.docs  ## build/site: the documentation; a warning is an error
+	.venv/bin/python -m sphinx -n -W --keep-going -q -d build/doctrees docs build/site
 
 lint: venv  ## style of the code
 	.venv/bin/ruff check .
@@ -49,6 +55,10 @@ distclean: clean  ## clean, and remove the environments
 
 .venv/.installed: requirements.txt $(DEV)
 	$(call make_venv,.venv,requirements.txt)
+
+.venv/.docs: .venv/.installed requirements-docs.txt
+	.venv/bin/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -r requirements-docs.txt
+	@touch $@
 
 .venv-openmmlab/.installed: requirements-openmmlab.txt $(DEV)
 	$(call make_venv,.venv-openmmlab,requirements-openmmlab.txt)

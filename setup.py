@@ -76,6 +76,8 @@ setup(
         'onedl': pins('requirements.txt', r'onedl-'),
         # What tools/deployment/export.py writes and checks ONNX files with.
         'onnx': ['onnx', 'onnxruntime>=1.17', 'onnxscript'],
+        # The page of tools/demo_app.py.
+        'app': ['gradio>=6.31,<7'],
         # Launchers of tools/search.py for several machines.
         'slurm': ['submitit'],
         'ray': ['ray'],

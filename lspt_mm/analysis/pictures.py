@@ -3,12 +3,8 @@
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
-import matplotlib
 import numpy as np
-
-matplotlib.use('Agg')  # files only, on machines without a screen
-
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.figure import Figure  # not pyplot, which would want a screen
 
 
 def colour(label: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
@@ -31,10 +27,9 @@ def draw_attention(
     """
     columns = max(map(len, rows.values()))
     height = 1.15 * image.shape[0] / image.shape[1] + 0.05
-    figure, axes = plt.subplots(
-        len(rows), columns + 1, figsize=(1.15 * (columns + 1), height * len(rows) + 0.2),
-        squeeze=False, layout='constrained',
-    )  # fmt: skip
+    size = (1.15 * (columns + 1), height * len(rows) + 0.2)
+    figure = Figure(figsize=size, layout='constrained')
+    axes = figure.subplots(len(rows), columns + 1, squeeze=False)
     for axis in axes.flat:
         axis.set_xticks([])
         axis.set_yticks([])
@@ -48,7 +43,6 @@ def draw_attention(
     for number, axis in enumerate(axes[0, 1:], 1):
         axis.set_title(f'block {number}', fontsize=7)
     figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def _lay_over(axis, image: np.ndarray, grid: np.ndarray) -> None:

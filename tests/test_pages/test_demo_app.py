@@ -1,4 +1,4 @@
-"""The demo app in a browser: what a user sees of good images, of bad ones, and of several models."""
+"""The demo app in a browser: what is seen of good images, of bad ones, and of several models."""
 
 import importlib.util
 import json

@@ -7,15 +7,12 @@ from typing import Dict, List, Optional, Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.figure import Figure  # not pyplot, which would want a screen
+from matplotlib.ticker import MaxNLocator
 
 from lspt_mm.analysis.burstiness import EDGES, Burstiness
 from lspt_mm.analysis.memory_gates import GATES
 from lspt_mm.analysis.report.measured import Measured
-
-matplotlib.use('Agg')  # files only, on machines without a screen
-
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 #: Okabe and Ito's colours, that the colour-blind tell apart; runs have them in order.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#B2A800')
@@ -52,7 +49,6 @@ def _svg(figure) -> str:
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format='svg')
-    plt.close(figure)
     text = buffer.getvalue()
     text = re.sub(r'<metadata>.*?</metadata>', '', text[text.index('<svg') :], flags=re.DOTALL)
     referred = set(re.findall(r'(?:url\(|href=")#([^")]+)', text))
@@ -63,9 +59,8 @@ def _panels(count: int, width: float = 3.6, height: float = 2.7, columns: int = 
     """A figure of ``count`` axes, the rest blank."""
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(width * columns, height * rows), squeeze=False
-    )
+    figure = Figure(figsize=(width * columns, height * rows))
+    axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat[count:]:
         axis.axis('off')
     return figure, list(axes.flat[:count])
@@ -73,7 +68,7 @@ def _panels(count: int, width: float = 3.6, height: float = 2.7, columns: int = 
 
 def _salted(title: str):
     # Identifiers inside a page's SVGs must differ from figure to figure, and be the same each time.
-    return plt.rc_context({**_STYLE, 'svg.hashsalt': title})
+    return matplotlib.rc_context({**_STYLE, 'svg.hashsalt': title})
 
 
 def lines(
