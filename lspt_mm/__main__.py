@@ -1,7 +1,7 @@
 """``python -m lspt_mm TOOL ARGUMENTS``: the tools, from a checkout or from an installed wheel.
 
-    python -m lspt_mm                          lists them
-    python -m lspt_mm train CONFIG ...         what `python tools/train.py CONFIG ...` does
+python -m lspt_mm                          lists them
+python -m lspt_mm train CONFIG ...         what `python tools/train.py CONFIG ...` does
 """
 
 import ast
