@@ -10,7 +10,7 @@ The last but one is for a laptop without a GPU. Arguments (docs/own_segmentation
 
 - ``data``: the prepared folder; classes and colours come from it;
 - ``method``: lspt, vpt, vpt-deep, gated, bilinear, bilinear-deep, spt, vfpt, or frozen, bias, partial-1, full ...;
-- ``pretrained``, ``arch``: weights of the ViT, ``timm:NAME`` (which says its arch) or a file (``arch``: base);
+- ``pretrained``: weights of the ViT, ``timm:NAME`` or a file, then with ``arch`` (base) and ``patch_size`` (16);
 - ``crop``, ``short_side``, ``mode``: side of crops, what the shorter side is resized to (0: not at all), slide or whole;
 - ``iters``, ``batch_size``, ``lr``, ``prompt_lr``, ``seed``; ``num_tokens``, ``channels``; ``flip``, ``workers``.
 

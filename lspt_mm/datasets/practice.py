@@ -110,7 +110,8 @@ def _things_of(seed: int, part: str, index: int, size: int):
         _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
         for left, top, width, height, area in stats[1:]:
             box = max(width, height)
-            if min(width, height) < _LEAST // 2 or box < _LEAST or area < 0.3 * width * height:
+            small = min(width, height) < _LEAST // 2 or box < _LEAST
+            if small or box > 0.55 * size or area < 0.3 * width * height:
                 continue
             side = min(int(1.3 * box), size)
             x = int(np.clip(left + width // 2 - side // 2, 0, size - side))

@@ -47,6 +47,7 @@ class MaskRun:
         pretrained (str): The ViT's weights: ``timm:NAME``, a file or a URL.
         arch (str | dict, optional): The ViT, as ``PromptedViT`` takes it. By default what
             ``timm:NAME`` says, for files ViT-B.
+        patch_size (int, optional): Of the ViT; by default what ``timm:NAME`` says, for files 16.
         crop (int): Side of the training crops and of the test's windows in pixels, a multiple of
             the patch size.
         short_side (int | None): Images are resized so that their shorter side is this long,
@@ -68,6 +69,7 @@ class MaskRun:
     method: str = 'lspt'
     pretrained: str = 'timm:vit_small_patch16_224.dino'
     arch: Union[str, dict, None] = None
+    patch_size: Optional[int] = None
     crop: int = 512
     short_side: Optional[int] = None
     mode: str = 'slide'
@@ -114,7 +116,7 @@ class MaskRun:
         check_int('channels', self.channels, 1)
         check_int('workers', self.workers, 0)
         check_int('seed', self.seed, 0)
-        for name, least in dict(short_side=0, iters=1, num_tokens=1).items():
+        for name, least in dict(short_side=0, iters=1, num_tokens=1, patch_size=1).items():
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name), least)
         for name in ('lr', 'prompt_lr'):
@@ -126,12 +128,15 @@ class MaskRun:
     def _vit(self) -> Tuple[Dict[str, Any], Dict[str, Any]]:
         """Arguments of the backbone that the weights ask for, and their mean and std."""
         if self.pretrained.startswith(TIMM):
-            if self.arch is not None:
-                raise InputError(f'arch={self.arch!r}: {self.pretrained} says it already')
+            for name in ('arch', 'patch_size'):
+                if getattr(self, name) is not None:
+                    raise InputError(
+                        f'{name}={getattr(self, name)!r}: {self.pretrained} says it already'
+                    )
             found = timm_vit(self.pretrained)
             return found.backbone, dict(mean=found.mean, std=found.std)
         normalisation = _HALF if self.pretrained.endswith('.npz') else _IMAGENET
-        return dict(arch=self.arch or 'base', patch_size=16), normalisation
+        return dict(arch=self.arch or 'base', patch_size=self.patch_size or 16), normalisation
 
     # ---- the model --------------------------------------------------------------------------
 
