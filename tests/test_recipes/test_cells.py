@@ -191,7 +191,7 @@ def test_every_cell_resolves_and_builds_in_a_clean_process(benchmark, tmp_path_f
 
 
 def test_there_are_cells():
-    assert len(BENCHMARKS['vtab1k']) * len(PRETRAININGS) * len(METHODS) == 19 * 3 * 16
+    assert len(BENCHMARKS['vtab1k']) * len(PRETRAININGS) * len(METHODS) == 19 * 4 * 16
     assert {'linear', 'full', 'vpt', 'vpt-deep', 'gated', 'bilinear', 'bilinear-deep', 'lspt',
             'lspt-low-rank', 'lspt-no-gspc', 'lspt-no-lpc'} <= set(METHODS)  # fmt: skip
 
