@@ -16,7 +16,11 @@ from miniatures import ROOT
 #: What is run: bash and python blocks; other blocks are read.
 BLOCK = re.compile(r'^```(bash|python)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 #: Parts of this environment that a stranger would not have.
-OURS = re.compile(r'(__editable__.*)?lspt_mm|__editable__.*|.*\.pth$|.*\.egg-link$', re.IGNORECASE)
+OURS = re.compile(
+    r'(__editable__.*)?lspt[_-]mm|__editable__|.*\.(pth|egg-link)$|pip(-|$)', re.IGNORECASE
+)
+#: What some Pythons put into a new environment, older than the packages here ask for.
+STALE = ('setuptools', 'pkg_resources', '_distutils_hack', 'distutils-precedence')
 
 
 class Done(NamedTuple):
@@ -70,9 +74,11 @@ def make_environment(folder: Path) -> Path:
     others.mkdir()
     for place in dict.fromkeys(sysconfig.get_paths()[key] for key in ('purelib', 'platlib')):
         for entry in Path(place).iterdir():
-            if not OURS.match(entry.name) and not entry.name.startswith(('pip', 'setuptools')):
+            if not OURS.match(entry.name):
                 (others / entry.name).symlink_to(entry)
     (site,) = (folder / 'env').glob('lib/python*/site-packages')
+    for entry in [entry for entry in site.iterdir() if entry.name.startswith(STALE)]:
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     (site / 'packages.pth').write_text(f'{others}\n')
     return folder / 'env' / 'bin'
 
