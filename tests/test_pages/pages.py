@@ -97,14 +97,16 @@ def run_page(page: Path, folder: Path, timeout: float) -> Done:
         LSPT_MM_CACHE=str(folder / 'cache'), HOME=str(folder),
     )  # fmt: skip
     (folder / 'page.sh').write_text(script_of(page))
-    done = subprocess.run(
-        ['bash', str(folder / 'page.sh')], cwd=empty, env=env, text=True, timeout=timeout,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    (folder / 'page.log').write_text(done.stdout)
+    log = folder / 'page.log'  # to be followed while it runs
+    with log.open('w') as out:
+        done = subprocess.run(
+            ['bash', str(folder / 'page.sh')], cwd=empty, env=env, timeout=timeout,
+            stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    told = log.read_text(errors='replace')
     where = subprocess.run(
         [str(binaries / 'python'), '-c', 'import lspt_mm; print(lspt_mm.__file__)'],
         cwd=empty, env=env, text=True, capture_output=True,
     )  # fmt: skip
-    assert str(folder / 'env') in where.stdout, where.stdout + where.stderr + done.stdout[-3000:]
-    return Done(empty, done.returncode, done.stdout)
+    assert str(folder / 'env') in where.stdout, where.stderr + told[-3000:]
+    return Done(empty, done.returncode, told)
