@@ -22,8 +22,9 @@ def inferencer_of(
     """mmseg's ``MMSegInferencer`` or mmpretrain's ``ImageClassificationInferencer`` of a run.
 
     They can be built without this function, too; it adds what they lack: configs of this package by
-    name and with arguments, ``pretrained``, and a check that the checkpoint is of this config's
-    run, where they would leave parts at random with a warning.
+    name and with arguments, ``pretrained``, test pipelines that load by ``lspt_mm.LoadImage``, and
+    a check that the checkpoint is of this config's run, where they would leave parts at random
+    with a warning.
 
     Args:
         config: A config, its path, or a name as ``tools/train.py`` takes it.
@@ -67,6 +68,9 @@ def _of_mmseg(cfg: Config, checkpoint: str, device: str):
 
     if cfg.get('visualizer'):
         cfg.visualizer.vis_backends = []  # of a run's log, which this is none
+    for step in cfg.test_dataloader.dataset.pipeline:
+        if str(step.get('type')).split('.')[-1] == 'LoadImage':
+            step['type'] = 'LoadImageFromFile'  # the name that it looks for, to put its own there
     return MMSegInferencer(cfg, checkpoint, device=device)
 
 
