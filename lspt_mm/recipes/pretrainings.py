@@ -46,8 +46,8 @@ PRETRAININGS: Dict[str, Pretraining] = {
         (127.5,) * 3, (127.5,) * 3,
     ),
     'dino': Pretraining(
-            'timm:vit_base_patch16_224.dino', 'cls_token',
-        "DINO's ViT-B/16 as timm has it, fetched by its name (Apache-2.0)",
+        'timm:vit_base_patch16_224.dino', 'cls_token', "DINO's ViT as timm has it, by its name",
+        by_arch={'deit-small': 'timm:vit_small_patch16_224.dino'},
     ),
 }  # fmt: skip
 

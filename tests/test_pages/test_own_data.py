@@ -41,7 +41,7 @@ def losses(work_dir):
 
 def fell(values):
     third = max(1, len(values) // 3)
-    return np.mean(values[-third:]) < 0.9 * np.mean(values[:third])
+    return np.mean(values[-third:]) < 0.95 * np.mean(values[:third])
 
 
 @pytest.fixture(scope='module')

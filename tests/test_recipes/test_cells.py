@@ -204,6 +204,13 @@ def test_names_are_in_the_configs_docs():
         assert read_config(name).cell.name == name
 
 
+def test_dino_has_weights_for_two_sizes():
+    for arch, name in (('base', 'vit_base'), ('deit-small', 'vit_small')):
+        backbone = read_config(f'fgvc/lspt_dino_cub:arch={arch}').model.backbone
+        assert backbone.pretrained == f'timm:{name}_patch16_224.dino'
+        assert backbone.out_type == 'cls_token'
+
+
 def test_a_folder_of_ones_own(tmp_path):
     (tmp_path / 'about.json').write_text(json.dumps({'classes': ['ant', 'bee']}))
     cfg = read_config(f'{CONFIGS / "imagefolder/transfer.py"}:task={tmp_path},method=vpt')
