@@ -178,6 +178,20 @@ def test_jpeg_masks(folders):
     assert same.mean() > 0.9
 
 
+def test_black_and_white_jpegs(folders):
+    for i in range(6):
+        photo(folders / f'images/p{i}.jpg', 64, 96, seed=i)
+
+    def form(label):  # edges inside JPEG's blocks, which blur them
+        return np.roll((label > 0).astype(np.uint8).repeat(8, 0).repeat(8, 1) * 255, 3, (0, 1))
+
+    write_masks(folders, form, '.jpg', quality=60)
+    with pytest.raises(InputError, match='--kind binary --nearest'):
+        prepare(folders)
+    prepare(folders, kind='binary', nearest=True)
+    assert (written(folders, 0) == form(numbers(0)) // 255).mean() > 0.95
+
+
 # ---- what is wrong is told at once ------------------------------------------------------------
 
 

@@ -119,7 +119,6 @@ def _ignored(ignore: Sequence[str], named: Optional[List[MaskClass]]) -> Tuple[s
 
 
 def _by_colours(looks, named, ignore, nearest) -> Tuple[Optional[Reading], List[str]]:
-    grey = [look.pair.mask for look in looks if look.colours is None]
     if named and named[0].colour is None:
         return None, [
             "the masks are of colours, but the file of classes has none: lines 'name r g b'"
@@ -136,8 +135,6 @@ def _by_colours(looks, named, ignore, nearest) -> Tuple[Optional[Reading], List[
         if len(kept) > MOST_FOUND:
             worst = max(looks, key=lambda look: len(look.colours))
             return None, [_too_many(worst, len(worst.colours), 'colours')]
-        if grey and len(kept) > MOST_FOUND:
-            return None, [f'{some(grey)} grey among masks of colours']
         named = [MaskClass(f'colour_{value:06x}', None, unpack(value)) for value in kept]
     table = {pack(one.colour): IGNORED for one in named if one.name in names}
     table.update(dict.fromkeys(colours, IGNORED))
@@ -232,7 +229,8 @@ def _too_many(look: Look, count: int, what: str) -> str:
     )  # fmt: skip
     return (
         f'{look.pair.mask}: {count} {what}, too many to be classes; {cause}. With --classes FILE '
-        "(lines 'name r g b') and --nearest each pixel goes to the nearest class"
+        "(lines 'name r g b') and --nearest each pixel goes to the nearest class; black and white: "
+        '--kind binary --nearest'
     )
 
 

@@ -100,8 +100,8 @@ def prepare_masks(
         problems += more
     refuse(str(masks), problems)
     split, how = split_of(looks, reading, val_share, test_share, seed)
-    _write_masks(looks, split, masks, dest, reading, exif)
     link_or_copy(images, dest / IMAGES, copy)
+    _write_masks(looks, split, masks, dest, reading, exif)
     about = {
         'name': dest.absolute().name,
         'classes': [one.name for one in reading.classes],
