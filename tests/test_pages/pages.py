@@ -83,8 +83,15 @@ def make_environment(folder: Path) -> Path:
     return folder / 'env' / 'bin'
 
 
-def run_page(page: Path, folder: Path, timeout: float) -> Done:
-    """Run all blocks of ``page`` in an empty folder with the wheel in it; nothing is downloaded."""
+class Stranger(NamedTuple):
+    """Somebody with the wheel: an empty folder, and the variables of a shell."""
+
+    folder: Path
+    variables: dict
+
+
+def stranger(folder: Path) -> Stranger:
+    """An empty folder with the wheel in it, an environment without it, and no network."""
     wheel = build_wheel(folder)
     binaries = make_environment(folder)
     empty = folder / 'empty'
@@ -96,17 +103,28 @@ def run_page(page: Path, folder: Path, timeout: float) -> Done:
         PATH=f'{binaries}{os.pathsep}{env["PATH"]}', PIP_NO_INDEX='1',
         LSPT_MM_CACHE=str(folder / 'cache'), HOME=str(folder),
     )  # fmt: skip
-    (folder / 'page.sh').write_text(script_of(page))
+    return Stranger(empty, env)
+
+
+def run_script(who: Stranger, script: str, timeout: float) -> Done:
+    """Run a shell script as they would; the package it used is the wheel's."""
+    folder = who.folder.parent
+    (folder / 'page.sh').write_text(script)
     log = folder / 'page.log'  # to be followed while it runs
     with log.open('w') as out:
         done = subprocess.run(
-            ['bash', str(folder / 'page.sh')], cwd=empty, env=env, timeout=timeout,
+            ['bash', str(folder / 'page.sh')], cwd=who.folder, env=who.variables, timeout=timeout,
             stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
         )  # fmt: skip
     told = log.read_text(errors='replace')
     where = subprocess.run(
-        [str(binaries / 'python'), '-c', 'import lspt_mm; print(lspt_mm.__file__)'],
-        cwd=empty, env=env, text=True, capture_output=True,
+        ['python', '-c', 'import lspt_mm; print(lspt_mm.__file__)'],
+        cwd=who.folder, env=who.variables, text=True, capture_output=True,
     )  # fmt: skip
-    assert str(folder / 'env') in where.stdout, where.stderr + told[-3000:]
-    return Done(empty, done.returncode, told)
+    assert str(folder / 'env') in where.stdout, where.stdout + where.stderr + told[-3000:]
+    return Done(who.folder, done.returncode, told)
+
+
+def run_page(page: Path, folder: Path, timeout: float) -> Done:
+    """Run all blocks of ``page`` in an empty folder with the wheel in it; nothing is downloaded."""
+    return run_script(stranger(folder), script_of(page), timeout)

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 from miniatures import ROOT, once
-from pages import blocks_of, run_page
+from pages import blocks_of, run_page, run_script, stranger
 from PIL import Image
 
 import lspt_mm
@@ -119,3 +119,15 @@ def test_classification_predicts(classification):
         found = [float(row['probability']) for row in rows if row['image'] == path]
         assert found == sorted(found, reverse=True) and 0 < sum(found) <= 1 + 1e-5
     assert list((empty / 'shared').glob('things-*.pth'))
+
+
+@pytest.mark.pages
+def test_tools_of_the_wheel_find_each_other(tmp_path):
+    """The demo starts other tools and reads configs beside them."""
+    who = stranger(tmp_path)
+    install = blocks_of(SEGMENTATION)[0][1]
+    script = f'set -e\n{install}\npython -m lspt_mm demo --quick --out demo\n'
+    done = run_script(who, script, LIMIT)
+    assert done.code == 0, done.out[-4000:]
+    assert len(list((who.folder / 'demo/pictures').glob('*.png'))) == 6
+    assert list((who.folder / 'demo/published').glob('lspt-*.pth'))
