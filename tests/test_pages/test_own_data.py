@@ -34,8 +34,9 @@ def test_the_page_does_all_there_is_to_do(page):
 
 
 def losses(work_dir):
-    """Losses of a run in order, from its log."""
-    lines = map(json.loads, (work_dir / 'log.jsonl').read_text().splitlines())
+    """Losses of a run in order, from MMEngine's log."""
+    (path,) = work_dir.glob('2*/vis_data/scalars.json')
+    lines = map(json.loads, path.read_text().splitlines())
     return [line['loss'] for line in lines if 'loss' in line]
 
 
