@@ -16,6 +16,9 @@ def put_vit(home: Path, name: str = 'vit_small_patch16_224.dino', seed: int = 0)
     vit = timm.create_model(name, pretrained=False)
     with torch.no_grad():
         vit.pos_embed.normal_(std=0.5)  # so that places differ, as in a trained one
+        # timm's start is so small that a class token hardly sees the image.
+        for weight in (p for p in vit.blocks.parameters() if p.dim() == 2):
+            weight.normal_(std=weight.size(1) ** -0.5)
     folder = home / 'hub' / f'models--timm--{name}'
     snapshot = folder / 'snapshots' / _COMMIT
     snapshot.mkdir(parents=True)
