@@ -4,10 +4,11 @@ from lspt_mm.datasets.camvid import CamVidDataset
 from lspt_mm.datasets.fgvc import FGVC
 from lspt_mm.datasets.listed_images import ListedImages
 from lspt_mm.datasets.loading import LoadImage, LoadSegLabels
+from lspt_mm.datasets.mask_folder import MaskFolder
 from lspt_mm.datasets.scene_dataset import SceneDataset
 from lspt_mm.datasets.vtab1k import VTAB1K
 
 __all__ = [
-    'CamVidDataset', 'FGVC', 'ListedImages', 'LoadImage', 'LoadSegLabels', 'SceneDataset',
-    'VTAB1K',
+    'CamVidDataset', 'FGVC', 'ListedImages', 'LoadImage', 'LoadSegLabels', 'MaskFolder',
+    'SceneDataset', 'VTAB1K',
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, Optional, Tuple
 
@@ -10,6 +11,9 @@ from lspt_mm.errors import InputError
 
 #: Benchmarks whose cells have names, ``BENCHMARK/METHOD_PRETRAINING_TASK``.
 NAMED = ('fgvc', 'vtab1k')
+
+#: A colon, and behind it `name=`, or something that is none and then `, name=`.
+_BEFORE_ARGUMENTS = re.compile(r':(?=\s*\w*\s*=|[^:/\\]*,\s*\w+\s*=)')
 
 
 class _Given:
@@ -60,10 +64,7 @@ def split_arguments(config: str) -> Tuple[str, Dict[str, Any]]:
     Raises:
         InputError: For arguments of another form.
     """
-    path, colon, text = config.rpartition(':')
-    # A colon, or what looks like an argument, may also be a part of a path (C:\..., lr=0.1/).
-    if not colon or '=' not in text or os.path.exists(config):
-        path, text = config, ''
+    path, text = _divided(config)
     values = {}
     for part in split_list(text):
         name, equals, value = part.partition('=')
@@ -80,6 +81,19 @@ def split_arguments(config: str) -> Tuple[str, Dict[str, Any]]:
             raise InputError(f'config {config}: {name} is in the name already')
         return str(config_dir() / benchmark / 'transfer.py'), {**named, **values}
     return path, values
+
+
+def _divided(config: str) -> Tuple[str, str]:
+    """The path, and what stands behind the colon."""
+    # A colon, or what looks like an argument, may also be a part of a path (C:\..., lr=0.1/), and
+    # a colon a part of a value (timm:NAME, a URL).
+    if os.path.exists(config):
+        return config, ''
+    places = [found.start() for found in _BEFORE_ARGUMENTS.finditer(config)]
+    if not places:
+        return config, ''
+    place = next((p for p in places if os.path.isfile(config[:p])), places[0])
+    return config[:place], config[place + 1 :]
 
 
 def split_list(text: str) -> Iterator[str]:

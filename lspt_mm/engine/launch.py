@@ -17,6 +17,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from lspt_mm._compat import refuse_executable_checkpoints
+from lspt_mm.configs_path import config_path
 from lspt_mm.engine.config_arguments import given, split_arguments
 from lspt_mm.engine.options import merge_options
 from lspt_mm.engine.preflight import check_inputs, datasets_of
@@ -44,8 +45,8 @@ class KeyValueAction(DictAction):
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that training and testing have in common."""
     parser.add_argument(
-        'config', help='config file, FILE:name=value,... for one that takes arguments, or the '
-        'name of a cell such as vtab1k/lspt_mae_eurosat',
+        'config', help='config file, or the name of one in this package; FILE:name=value,... for '
+        'one that takes arguments; or the name of a cell such as vtab1k/lspt_mae_eurosat',
     )  # fmt: skip
     parser.add_argument('--work-dir', help='folder for logs and checkpoints')
     parser.add_argument('--data-root', help="folder of the data, instead of the config's")
@@ -96,16 +97,13 @@ def choose_weights(cfg: Config, pretrained: Optional[str], random: bool) -> None
 def read_config(name: str, more: Optional[dict] = None) -> Config:
     """The config of a file, ``FILE:name=value,...``, or the name of a benchmark's cell.
 
-    ``more`` are further arguments.
+    A file in the current folder comes first; where there is none, FILE is the name of one of this
+    package's configs, such as ``lspt_upernet_ade20k``. ``more`` are further arguments.
     """
     path, values = split_arguments(name)
     values.update(more or {})
     if not Path(path).is_file():
-        hint = '' if path.endswith('.py') else (
-            '. The name of a cell is BENCHMARK/METHOD_PRETRAINING_TASK, such as '
-            'vtab1k/lspt_mae_eurosat or fgvc/vpt-deep_mocov3_cub'
-        )  # fmt: skip
-        raise InputError(f'config file {path} does not exist{hint}')
+        path = _of_this_package(path)
     try:
         with given(values):
             return Config.fromfile(path)
@@ -113,6 +111,21 @@ def read_config(name: str, more: Optional[dict] = None) -> Config:
         raise InputError(f'config {name}: {error}') from error
     except Exception as error:  # whatever the file's own code raises
         raise InputError(f'config file {path} cannot be read: {error}') from error
+
+
+def _of_this_package(name: str) -> str:
+    """Path of the package's config ``name``, which may begin with ``configs/`` as in a checkout."""
+    try:
+        return str(config_path(Path(name).as_posix().removeprefix('configs/')))
+    except InputError as error:
+        _, _, close = str(error).partition('close matches: ')
+        hint = f'. The package has: {close}' if close else ''
+        if not name.endswith('.py'):
+            hint += (
+                '. The name of a cell is BENCHMARK/METHOD_PRETRAINING_TASK, such as '
+                'vtab1k/lspt_mae_eurosat or fgvc/vpt-deep_mocov3_cub'
+            )
+        raise InputError(f'config file {name} does not exist{hint}') from error
 
 
 def build_runner(cfg: Config, loaders: Tuple[str, ...]) -> Runner:

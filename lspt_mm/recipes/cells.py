@@ -106,7 +106,7 @@ class Cell:
             out_type = 'avg_patches'
         return dict(
             arch=self.arch, img_size=self.img_size, patch_size=self.patch_size, out_type=out_type,
-            pretrained=facts.pretrained, tune=method_named(self.method).tune,
+            pretrained=facts.weights(self.arch), tune=method_named(self.method).tune,
             prompter=self.prompter,
         )  # fmt: skip
 
@@ -159,7 +159,7 @@ class Cell:
                 head=dict(in_channels=self.embed_dims, num_classes=num_classes),
             ),
             data_preprocessor=dict(mean=list(facts.mean), std=list(facts.std)),
-            pretrained_help=f'{facts.pretrained} is {facts.source}.',
+            pretrained_help=f'{facts.weights(self.arch)} is {facts.source}.',
             optim_wrapper=self.optim_wrapper,
             param_scheduler=self.param_scheduler,
             train_cfg=dict(max_epochs=self.epochs),

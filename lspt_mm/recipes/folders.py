@@ -1,8 +1,8 @@
-"""Folders that ``prepare.py imagefolder`` wrote."""
+"""Folders that ``prepare.py imagefolder`` or ``own_masks.py`` wrote."""
 
 import json
 from pathlib import Path
-from typing import List
+from typing import Any, Dict, List
 
 from lspt_mm.errors import InputError
 
@@ -27,3 +27,26 @@ def classes_of(folder: str) -> List[str]:
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f'{path}: not as prepare.py writes it ({error!r})') from error
     return list(classes)
+
+
+def masks_of(folder: str) -> Dict[str, Any]:
+    """What ``own_masks.py`` wrote about a folder: name, classes, palette, images of each split.
+
+    Raises:
+        InputError: If the folder was not prepared, or for another task.
+    """
+    path = Path(folder) / ABOUT
+    how = (
+        'Lay out your images and masks with: python -m lspt_mm own_masks --images IMAGES '
+        f'--masks MASKS --to {folder}, and name the folder: maskfolder/upernet.py:data=FOLDER'
+    )
+    try:
+        about = json.loads(path.read_text(encoding='utf-8'))
+        found = {key: about[key] for key in ('name', 'classes', 'palette', 'images')}
+    except FileNotFoundError as error:
+        raise InputError(f'{path} does not exist. {how}') from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f'{path}: not as own_masks writes it ({error!r}). {how}') from error
+    if not found['classes'] or len(found['classes']) != len(found['palette']):
+        raise InputError(f'{path}: expected as many colours in its palette as classes. {how}')
+    return found

@@ -1,6 +1,7 @@
 """The pre-trainings of the classification benchmarks: file, normalisation, what the head reads."""
 
-from typing import Dict, NamedTuple, Tuple
+from types import MappingProxyType
+from typing import Dict, Mapping, NamedTuple, Tuple
 
 from lspt_mm.models.checks import check_choice
 
@@ -20,6 +21,11 @@ class Pretraining(NamedTuple):
     source: str
     mean: Tuple[float, ...] = _IMAGENET[0]
     std: Tuple[float, ...] = _IMAGENET[1]
+    by_arch: Mapping[str, str] = MappingProxyType({})  #: weights of others than ViT-B
+
+    def weights(self, arch: str) -> str:
+        """The weights of this pre-training for ``arch``."""
+        return self.by_arch.get(arch, self.pretrained)
 
 
 #: Name of the pre-training in the names of cells to the pre-training.
@@ -39,6 +45,10 @@ PRETRAININGS: Dict[str, Pretraining] = {
         "the original ViT-B/16 trained on ImageNet-21k's labels, from "
         'https://storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz (Apache-2.0)',
         (127.5,) * 3, (127.5,) * 3,
+    ),
+    'dino': Pretraining(
+        'timm:vit_base_patch16_224.dino', 'cls_token', "DINO's ViT as timm has it, by its name",
+        by_arch={'deit-small': 'timm:vit_small_patch16_224.dino'},
     ),
 }  # fmt: skip
 

@@ -80,7 +80,7 @@ def test_a_file_without_arguments_says_so():
     [
         ('task=imagenet', "task='imagenet': expected one of 'cifar', 'caltech101'"),
         ('method=prefix', "method='prefix': expected one of 'linear'"),
-        ('pretraining=clip', "pretraining='clip': expected one of 'mae', 'mocov3', 'supervised'"),
+        ('pretraining=clip', "'clip': expected one of 'mae', 'mocov3', 'supervised', 'dino'"),
         ('num_token=3', "no argument 'num_token'; did you mean num_tokens"),
         ('num_tokens=0', 'num_tokens=0: expected an integer of at least 1'),
         ('lr=fast', "lr='fast': expected a finite number"),

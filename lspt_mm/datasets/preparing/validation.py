@@ -25,7 +25,7 @@ def random_tenth(train: Pairs, seed: int) -> Tuple[Pairs, Pairs]:
     count = -(-len(train) // 10)
     left = Counter(label for _, label in train)
     val = set()
-    for name, label in sorted(train, key=_order(seed)):
+    for name, label in sorted(train, key=drawing_order(seed)):
         if len(val) < count and left[label] > 1:
             left[label] -= 1
             val.add(name)
@@ -43,7 +43,7 @@ def random_share(train: Pairs, share: float, seed: int) -> Tuple[Pairs, Pairs]:
     The order of drawing is :func:`random_tenth`'s. A class of one image keeps it.
     """
     classes: Dict[int, List[str]] = {}
-    for name, label in sorted(train, key=_order(seed)):
+    for name, label in sorted(train, key=drawing_order(seed)):
         classes.setdefault(label, []).append(name)
     val = set()
     for names in classes.values():
@@ -52,7 +52,8 @@ def random_share(train: Pairs, share: float, seed: int) -> Tuple[Pairs, Pairs]:
     return _divided(train, val)
 
 
-def _order(seed: int) -> Callable:
+def drawing_order(seed: int) -> Callable:
+    """Key to sort (path, label) pairs by: the sha256 of seed and path."""
     return lambda pair: hashlib.sha256(f'{seed} {pair[0]}'.encode()).digest()
 
 

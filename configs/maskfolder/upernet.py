@@ -1,0 +1,45 @@
+"""Your own images and masks: one pre-trained ViT, one method, UPerNet; its arguments stand behind a colon.
+
+    python -m lspt_mm own_masks --images IMAGES --masks MASKS --to data/mine
+    python -m lspt_mm train maskfolder/upernet.py:data=data/mine --work-dir work_dirs/mine --checkpoint prompts
+    python -m lspt_mm train maskfolder/upernet.py:data=data/mine,method=gated,pretrained=timm:vit_base_patch16_224.mae
+    python -m lspt_mm train maskfolder/upernet.py:data=data/mine,crop=224,iters=200,batch_size=4,channels=64
+    python -m lspt_mm test work_dirs/mine/upernet.py work_dirs/mine/iter_1000.pth --tta
+
+The last but one is for a laptop without a GPU. Arguments (docs/own_segmentation.md, ``lspt_mm.recipes.mask_folder``):
+
+- ``data``: the prepared folder; classes and colours come from it;
+- ``method``: lspt, vpt, vpt-deep, gated, bilinear, bilinear-deep, spt, vfpt, or frozen, bias, partial-1, full ...;
+- ``pretrained``: weights of the ViT, ``timm:NAME`` or a file, then with ``arch`` (base) and ``patch_size`` (16);
+- ``crop``, ``short_side``, ``mode``: side of crops, what the shorter side is resized to (0: not at all), slide or whole;
+- ``iters``, ``batch_size``, ``lr``, ``prompt_lr``, ``seed``; ``num_tokens``, ``channels``; ``flip``, ``workers``.
+
+Every run leaves its whole config in its work dir, without arguments; test, predict and publish with that one.
+"""
+_base_ = ['../_base_/models/lspt_upernet.py', '../_base_/datasets/segmentation.py',
+          '../_base_/segmentation_runtime.py', '../_base_/schedules/schedule_160k.py']
+from lspt_mm.recipes import resolve_masks  # noqa: E402
+
+chosen = resolve_masks()
+# Model, optimizer and schedule.
+globals().update(chosen.config())
+
+data_root = chosen.data
+data_help = '''\
+Layout: FOLDER with train.json, val.json, images/ and masks/, from
+python -m lspt_mm own_masks --images IMAGES --masks MASKS --to FOLDER'''
+pretrained_help = '''\
+timm:NAME fetches weights by itself; a file of MAE, MoCo v3, DINO or timm: maskfolder/upernet.py:pretrained=FILE'''
+train_pipeline, test_pipeline, tta_pipeline = chosen.pipelines()
+of_data = dict(
+    type='lspt_mm.MaskFolder', data_root=data_root,
+    metainfo=dict(classes=chosen.about['classes'], palette=chosen.about['palette']))
+held_out = 'test' if 'test' in chosen.about['images'] else 'val'
+loading = dict(num_workers=chosen.workers, persistent_workers=chosen.workers > 0)
+
+train_dataloader = dict(
+    batch_size=chosen.batch_size, dataset=dict(**of_data, ann_file='train.json', pipeline=train_pipeline), **loading)
+val_dataloader = dict(dataset=dict(**of_data, ann_file='val.json', pipeline=test_pipeline), **loading)
+test_dataloader = dict(dataset=dict(**of_data, ann_file=f'{held_out}.json', pipeline=test_pipeline), **loading)
+
+del resolve_masks, chosen, of_data, held_out, loading

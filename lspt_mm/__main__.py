@@ -1,0 +1,136 @@
+"""``python -m lspt_mm TOOL ARGUMENTS``: the tools, from a checkout or from an installed wheel.
+
+python -m lspt_mm                          lists them
+python -m lspt_mm train CONFIG ...         what `python tools/train.py CONFIG ...` does
+"""
+
+import ast
+import difflib
+import os
+import runpy
+import sys
+from pathlib import Path
+from typing import Dict, List, Optional
+
+from lspt_mm.configs_path import config_dir
+from lspt_mm.errors import InputError
+
+#: Exit code for an unknown tool (argparse's own for a bad option).
+EXIT_USAGE = 2
+
+
+def tools_dir() -> Path:
+    """Folder of the tools: beside that of the configs, in a wheel and in a checkout."""
+    return config_dir().parent / 'tools'
+
+
+def find_tools() -> Dict[str, Path]:
+    """Name to file of every tool; a name that two folders have is told by its folder."""
+    root = tools_dir()
+    found: Dict[str, List[Path]] = {}
+    for path in sorted([*root.rglob('*.py'), *root.rglob('*.sh')]):
+        if not path.name.startswith('_'):
+            found.setdefault(path.stem, []).append(path)
+    tools = {}
+    for stem, paths in found.items():
+        for path in paths:
+            name = stem if len(paths) == 1 else path.relative_to(root).with_suffix('').as_posix()
+            tools[name] = path
+    return tools
+
+
+def tool_named(name: str) -> Path:
+    """The file of a tool.
+
+    Args:
+        name: Its stem (``train``), or its path below the tools with or without suffix
+            (``dataset_converters/prepare``, ``tools/train.py``).
+
+    Raises:
+        InputError: If there is none; it lists the names most like it.
+    """
+    tools = find_tools()
+    wanted = name.replace('\\', '/').removeprefix('./').removeprefix('tools/')
+    wanted = wanted.removesuffix('.py').removesuffix('.sh')
+    if wanted in tools:
+        return tools[wanted]
+    for path in tools.values():
+        if path.relative_to(tools_dir()).with_suffix('').as_posix() == wanted:
+            return path
+    stem = wanted.rsplit('/', 1)[-1].replace('-', '_')
+    if stem in tools and '/' not in wanted:
+        return tools[stem]  # a name written with hyphens
+    close = difflib.get_close_matches(stem, tools, n=3, cutoff=0.5)
+    close += [tool for tool in tools if stem and stem in tool and tool not in close]
+    hint = f'did you mean {" or ".join(close[:4])}?' if close else ''
+    raise InputError(f'no tool {name!r}; {hint}'.rstrip('; ') + ' (python -m lspt_mm lists them)')
+
+
+def summary_of(path: Path) -> str:
+    """First line of what a tool says about itself; its file is read, not run."""
+    text = path.read_text(encoding='utf-8')
+    if path.suffix == '.py':
+        lines = (ast.get_docstring(ast.parse(text)) or '').splitlines()
+        return lines[0] if lines else ''
+    comments = (line[2:] for line in text.splitlines() if line.startswith('# '))
+    return next(comments, '')
+
+
+def listing() -> str:
+    """All tools by folder, a line each."""
+    root = tools_dir()
+    folders: Dict[str, List[str]] = {}
+    tools = find_tools()
+    width = max(map(len, tools))
+    for name, path in tools.items():
+        folder = path.parent.relative_to(root).as_posix()
+        folders.setdefault(folder, []).append(f'  {name:{width}}  {summary_of(path)}')
+    lines = ['usage: python -m lspt_mm TOOL ARGUMENTS      (TOOL --help has its options)', '']
+    for folder in sorted(folders, key=lambda f: (f != '.', f)):
+        if folder != '.':
+            lines += ['', f'{folder}:']
+        lines += folders[folder]
+    return '\n'.join(lines)
+
+
+def run_tool(path: Path, arguments: List[str]) -> int:
+    """Run a tool as a script of its own would be; returns its exit code."""
+    root = tools_dir().parent
+    if root.name != '.mim':
+        # A checkout that is not installed: processes that the tool starts have to find it too.
+        known = [str(root), *filter(None, [os.environ.get('PYTHONPATH')])]
+        os.environ['PYTHONPATH'] = os.pathsep.join(known)
+    if path.suffix == '.sh':
+        # Of this environment, whatever `python` is on the path.
+        env = {'PYTHON': sys.executable, **os.environ}
+        try:
+            os.execvpe('bash', ['bash', str(path), *arguments], env)
+        except FileNotFoundError:
+            print(f'error: {path.name} needs bash, which is not on the path', file=sys.stderr)
+            return EXIT_USAGE
+    sys.argv = [str(path), *arguments]
+    runpy.run_path(str(path), run_name='__main__')
+    return 0
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Run the tool that the first argument names, or list them all."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        if not arguments or arguments[0] in ('-h', '--help', 'help', 'list'):
+            print(listing())
+            return 0
+        if arguments[0] == '--version':
+            from lspt_mm import __version__
+
+            print(__version__)
+            return 0
+        path = tool_named(arguments[0])
+    except InputError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return EXIT_USAGE
+    return run_tool(path, arguments[1:])
+
+
+if __name__ == '__main__':
+    sys.exit(main())

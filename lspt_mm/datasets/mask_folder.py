@@ -1,0 +1,81 @@
+"""Images with masks, named in a list that ``tools/dataset_converters/own_masks.py`` wrote."""
+
+import json
+import os
+from pathlib import Path
+from typing import Dict, List
+
+from mmseg.datasets import BaseSegDataset
+
+from lspt_mm.datasets.listed_images import is_inside
+from lspt_mm.errors import InputError
+from lspt_mm.registry import DATASETS
+
+#: Folders of a prepared data set, below its root.
+IMAGES, MASKS = 'images', 'masks'
+#: Suffixes that images may have.
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm')
+
+
+@DATASETS.register_module()
+class MaskFolder(BaseSegDataset):
+    """Segmentation data in ``{"image": "mask", ...}`` lists.
+
+    Paths of images are relative to ``images/``, those of masks to ``masks/``, below ``data_root``.
+    Masks hold the numbers of the classes from 0, and 255 where a pixel counts for nothing.
+
+    Args:
+        ann_file (str): The list, relative to ``data_root``: ``train.json``, ``val.json`` or
+            ``test.json``.
+        **kwargs: As mmseg's ``BaseSegDataset`` (data_root, metainfo, pipeline, ...).
+
+    Raises:
+        InputError: When the data are read: if the list is missing or malformed, or names a file
+            outside the data's folder or one that does not exist.
+    """
+
+    def __init__(self, ann_file: str = 'train.json', **kwargs):
+        kwargs.setdefault('data_prefix', {'img_path': IMAGES, 'seg_map_path': MASKS})
+        kwargs.setdefault('img_suffix', IMAGE_SUFFIXES)
+        super().__init__(ann_file=ann_file, **kwargs)
+
+    def load_data_list(self) -> List[dict]:
+        """One dict for each image, in the order of the list."""
+        pairs = read_pairs(Path(self.ann_file))
+        images, masks = self.data_prefix['img_path'], self.data_prefix['seg_map_path']
+        found = [
+            {
+                'img_path': os.path.join(images, image),
+                'seg_map_path': os.path.join(masks, mask),
+                'label_map': self.label_map,
+                'reduce_zero_label': self.reduce_zero_label,
+                'seg_fields': [],
+            }
+            for image, mask in pairs.items()
+        ]
+        paths = [entry[key] for entry in found for key in ('img_path', 'seg_map_path')]
+        missing = [path for path in paths if not os.path.isfile(path)]
+        if missing:
+            raise InputError(
+                f'{self.ann_file}: {len(missing)} of its files do not exist, such as {missing[0]}. '
+                'If the images have moved, prepare the data again (python -m lspt_mm own_masks)'
+            )
+        return found
+
+
+def read_pairs(path: Path) -> Dict[str, str]:
+    """Image to mask of a list; InputError for a file that is none."""
+    try:
+        pairs = json.loads(path.read_text(encoding='utf-8'))
+    except FileNotFoundError as error:
+        raise InputError(f'list {path} does not exist') from error
+    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
+        raise InputError(f'{path}: not a JSON file ({error})') from error
+    if not isinstance(pairs, dict) or not all(isinstance(mask, str) for mask in pairs.values()):
+        raise InputError(f'{path}: expected {{"image": "mask", ...}}')
+    if not pairs:
+        raise InputError(f'{path}: names no image')
+    for name in (*pairs, *pairs.values()):
+        if not is_inside(name):
+            raise InputError(f'{path}: {name} lies outside the data')
+    return pairs

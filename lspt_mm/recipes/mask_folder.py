@@ -1,0 +1,274 @@
+"""What a run on a folder of one's own images and masks is made of, with defaults for its size."""
+
+import difflib
+from dataclasses import dataclass, fields
+from typing import Any, Dict, List, Optional, Tuple, Union
+
+from mmengine.config import Config
+from mmpretrain.models.backbones.vision_transformer import VisionTransformer
+
+from lspt_mm.checkpoints.sources import TIMM
+from lspt_mm.configs_path import config_names, config_path
+from lspt_mm.engine.config_arguments import taken
+from lspt_mm.errors import InputError
+from lspt_mm.models.checks import check_arch, check_choice, check_int, check_number
+from lspt_mm.recipes.folders import masks_of
+from lspt_mm.recipes.timm_vits import timm_vit
+
+#: Of ImageNet, for RGB values of 0 to 255: MAE, MoCo v3 and DINO.
+_IMAGENET = dict(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+#: The published ViTs in JAX archives.
+_HALF = dict(mean=(127.5,) * 3, std=(127.5,) * 3)
+#: Configs on ADE20K, which the methods and their arguments are taken from.
+_ADE20K, _MAIN = 'ade20k/{}_upernet_ade20k', 'lspt_upernet_ade20k'
+#: What `flip` stands for: directions and how often.
+FLIPS = {
+    'horizontal': dict(prob=0.5),
+    'both': dict(prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']),
+    'none': None,
+}
+
+
+def methods() -> List[str]:
+    """Names that ``method`` may have: those with an UPerNet on ADE20K."""
+    before, after = _ADE20K.split('{}')
+    found = [n[len(before) : -len(after)] for n in config_names() if n.startswith(before)
+             and n.endswith(after)]  # fmt: skip
+    return sorted({'lspt', *found})
+
+
+@dataclass
+class MaskRun:
+    """The arguments of ``configs/maskfolder/upernet.py``; None is worked out from the others.
+
+    Attributes:
+        data (str): Folder that ``own_masks.py`` wrote.
+        method (str): One of :func:`methods`.
+        pretrained (str): The ViT's weights: ``timm:NAME``, a file or a URL.
+        arch (str | dict, optional): The ViT, as ``PromptedViT`` takes it. By default what
+            ``timm:NAME`` says, for files ViT-B.
+        patch_size (int, optional): Of the ViT; by default what ``timm:NAME`` says, for files 16.
+        crop (int): Side of the training crops and of the test's windows in pixels, a multiple of
+            the patch size.
+        short_side (int | None): Images are resized so that their shorter side is this long,
+            keeping their form. By default ``crop``; 0 leaves them as they are.
+        mode (str): Test in 'slide' windows of ``crop``, or the image as a 'whole'.
+        iters (int): Training iterations. By default 60 times through the data, 1,000 to 20,000.
+        batch_size (int): Images in an iteration, at least 2 (the head normalises over them).
+        num_tokens (int): P. By default the method's own on ADE20K, but no more than a tenth of a
+            crop's patches.
+        channels (int): Width of UPerNet.
+        lr (float): Learning rate of the head (AdamW). By default 3e-3, for ``method=full`` 1e-4.
+            On CamVid 1e-2 was best of three (docs/results.md), with a slim head; this is a
+            cautious neighbour for wider ones.
+        prompt_lr (float): Learning rate of the prompts. By default the same.
+        flip (str): 'horizontal', 'both' (for pictures without an above and below), or 'none'.
+        workers (int): Processes that load images.
+        seed (int): Of the run.
+    """
+
+    data: str = 'data/mine'
+    method: str = 'lspt'
+    pretrained: str = 'timm:vit_small_patch16_224.dino'
+    arch: Union[str, dict, None] = None
+    patch_size: Optional[int] = None
+    crop: int = 512
+    short_side: Optional[int] = None
+    mode: str = 'slide'
+    iters: Optional[int] = None
+    batch_size: int = 8
+    num_tokens: Optional[int] = None
+    channels: int = 256
+    lr: Optional[float] = None
+    prompt_lr: Optional[float] = None
+    flip: str = 'horizontal'
+    workers: int = 2
+    seed: int = 0
+
+    def __post_init__(self):
+        try:
+            self._check()
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        self.about = masks_of(self.data)
+        self.vit, self.normalisation = self._vit()
+        patch = self.vit['patch_size']
+        if self.crop % patch:
+            low = max(patch, self.crop // patch * patch)
+            raise InputError(
+                f'crop={self.crop}: expected a multiple of the patch size {patch}, such as {low}'
+            )
+        if self.short_side is None:
+            self.short_side = self.crop
+        if self.iters is None:
+            rounds = 60 * self.about['images']['train'] / self.batch_size
+            self.iters = int(min(max(round(rounds, -2), 1000), 20000))
+        if self.lr is None:
+            self.lr = 1e-4 if self.method == 'full' else 3e-3
+        if self.prompt_lr is None:
+            self.prompt_lr = self.lr
+
+    def _check(self) -> None:
+        self.data, self.pretrained = str(self.data), str(self.pretrained)
+        check_choice('method', self.method, methods())
+        check_choice('mode', self.mode, ('slide', 'whole'))
+        check_choice('flip', self.flip, FLIPS)
+        check_int('crop', self.crop, 32)
+        check_int('batch_size', self.batch_size, 2)
+        check_int('channels', self.channels, 1)
+        check_int('workers', self.workers, 0)
+        check_int('seed', self.seed, 0)
+        for name, least in dict(short_side=0, iters=1, num_tokens=1, patch_size=1).items():
+            if getattr(self, name) is not None:
+                check_int(name, getattr(self, name), least)
+        for name in ('lr', 'prompt_lr'):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), 0)
+        if self.arch is not None:
+            check_arch(self.arch, VisionTransformer.arch_zoo)
+
+    def _vit(self) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+        """Arguments of the backbone that the weights ask for, and their mean and std."""
+        if self.pretrained.startswith(TIMM):
+            for name in ('arch', 'patch_size'):
+                if getattr(self, name) is not None:
+                    raise InputError(
+                        f'{name}={getattr(self, name)!r}: {self.pretrained} says it already'
+                    )
+            found = timm_vit(self.pretrained)
+            return found.backbone, dict(mean=found.mean, std=found.std)
+        normalisation = _HALF if self.pretrained.endswith('.npz') else _IMAGENET
+        return dict(arch=self.arch or 'base', patch_size=self.patch_size or 16), normalisation
+
+    # ---- the model --------------------------------------------------------------------------
+
+    @property
+    def _arch(self) -> dict:
+        arch = self.vit['arch']
+        return VisionTransformer.arch_zoo[arch.lower()] if isinstance(arch, str) else arch
+
+    @property
+    def backbone(self) -> Dict[str, Any]:
+        """The backbone's config: the ViT, and what the method puts into it."""
+        name = _MAIN if self.method == 'lspt' else _ADE20K.format(self.method)
+        given = Config.fromfile(config_path(name)).model.backbone
+        prompter = given.prompter and given.prompter.to_dict()
+        if prompter:
+            patches = (self.crop // self.vit['patch_size']) ** 2
+            own = prompter['num_tokens']
+            tokens = self.num_tokens or max(1, min(own, patches // 10))
+            if 'rank' in prompter:  # p in the published proportion to P
+                prompter['rank'] = max(1, prompter['rank'] * tokens // own)
+            prompter['num_tokens'] = tokens
+        elif self.num_tokens is not None:
+            raise InputError(f'num_tokens={self.num_tokens}: method={self.method} has no prompts')
+        depth = self._arch['num_layers']
+        # Blocks 4, 6, 8 and 12 of 12, in proportion.
+        out_indices = tuple(round(depth * part) - 1 for part in (1 / 3, 1 / 2, 2 / 3, 1))
+        if len(set(out_indices)) < 4 or out_indices[0] < 0:
+            raise InputError(f'{self.pretrained}: {depth} blocks, expected at least 4')
+        return dict(
+            **self.vit, img_size=self.crop, out_indices=out_indices, pretrained=self.pretrained,
+            tune=given.tune, prompter=prompter,
+        )  # fmt: skip
+
+    def config(self) -> Dict[str, Any]:
+        """All of the run's config that follows from the arguments, but for the data."""
+        classes, width = len(self.about['classes']), self._arch['embed_dims']
+        window = (self.crop, self.crop)
+        stride = (max(1, self.crop * 2 // 3),) * 2
+        test = dict(mode='whole') if self.mode == 'whole' else dict(
+            mode='slide', crop_size=window, stride=stride
+        )  # fmt: skip
+        interval = max(1, self.iters // 5)
+        warmup = max(1, self.iters // 10)
+        return dict(
+            work_dir=f'work_dirs/maskfolder/{self.method}_{self.about["name"]}',
+            model=dict(
+                data_preprocessor=dict(
+                    size=window, **{k: list(v) for k, v in self.normalisation.items()}
+                ),
+                backbone=dict(_delete_=True, type='lspt_mm.PromptedViT', out_type='featmap',
+                              final_norm=False, **self.backbone),
+                neck=dict(embed_dim=width),
+                decode_head=dict(
+                    in_channels=[width] * 4, channels=self.channels, num_classes=classes
+                ),
+                auxiliary_head=dict(
+                    in_channels=width, channels=max(1, self.channels // 2), num_classes=classes
+                ),
+                test_cfg=dict(_delete_=True, **test),
+            ),
+            optim_wrapper=dict(
+                optimizer=dict(lr=self.lr),
+                paramwise_cfg=dict(custom_keys=dict(
+                    prompter=dict(lr_mult=self.prompt_lr / self.lr if self.lr else 1.0)
+                )),
+            ),
+            param_scheduler=[
+                dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup),
+                dict(type='PolyLR', eta_min=0.0, power=1.0, begin=warmup, end=self.iters,
+                     by_epoch=False),
+            ],
+            train_cfg=dict(max_iters=self.iters, val_interval=interval),
+            default_hooks=dict(
+                logger=dict(interval=min(50, max(1, self.iters // 20))),
+                run_log=dict(interval=min(50, max(1, self.iters // 20))),
+                checkpoint=dict(interval=interval),
+            ),
+            randomness=dict(seed=self.seed),
+        )  # fmt: skip
+
+    # ---- the data ---------------------------------------------------------------------------
+
+    def pipelines(self) -> Tuple[List[dict], List[dict], List[dict]]:
+        """Transforms of training, of test, and of test with augmentation."""
+        labels = dict(type='lspt_mm.LoadSegLabels', num_classes=len(self.about['classes']))
+        crop, side = self.crop, self.short_side
+        train = [dict(type='lspt_mm.LoadImage'), labels]
+        resize = []
+        if side:
+            # The longer side is as long as it has to be; 4 to 1 is the longest that is not shrunk.
+            scale = (4 * side, side)
+            train.append(dict(
+                type='RandomResize', scale=scale, ratio_range=(0.5, 2.0), keep_ratio=True
+            ))  # fmt: skip
+            resize = [dict(type='Resize', scale=scale, keep_ratio=True)]
+        train.append(dict(type='RandomCrop', crop_size=(crop, crop), cat_max_ratio=0.75))
+        if FLIPS[self.flip]:
+            train.append(dict(type='RandomFlip', **FLIPS[self.flip]))
+        train += [dict(type='PhotoMetricDistortion'), dict(type='PackSegInputs')]
+        # Labels are loaded after Resize: predictions are judged at the image's own size.
+        pack = [labels, dict(type='PackSegInputs')]
+        test = [dict(type='LoadImageFromFile'), *resize, *pack]
+        ratios = (0.75, 1.0, 1.25)
+        scaled = [
+            dict(type='Resize', scale=(int(4 * side * r), int(side * r)), keep_ratio=True)
+            if side else dict(type='Resize', scale_factor=r, keep_ratio=True)
+            for r in ratios
+        ]  # fmt: skip
+        flips = [dict(type='RandomFlip', prob=p) for p in ((0.0, 1.0) if self.flip != 'none'
+                                                           else (0.0,))]  # fmt: skip
+        augmented = [
+            dict(type='LoadImageFromFile'),
+            dict(type='TestTimeAug', transforms=[[*scaled], flips, *([step] for step in pack)]),
+        ]
+        return train, test, augmented
+
+
+def resolve_masks(**defaults) -> MaskRun:
+    """The run that the config being read stands for.
+
+    ``defaults`` are overridden by what was given behind the config's name.
+
+    Raises:
+        InputError: For an unknown argument or a value that is none.
+    """
+    values = {**defaults, **taken()}
+    known = [field.name for field in fields(MaskRun)]
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=2)
+            hint = f'did you mean {" or ".join(close)}?' if close else f'known: {", ".join(known)}'
+            raise InputError(f'maskfolder/upernet.py takes no argument {name!r}; {hint}')
+    return MaskRun(**values)

@@ -1,0 +1,62 @@
+"""What a ViT of timm is like, from its name alone: nothing is downloaded."""
+
+from typing import Any, Dict, NamedTuple, Tuple
+
+import torch
+
+from lspt_mm.checkpoints.sources import TIMM
+from lspt_mm.errors import InputError
+
+
+class TimmViT(NamedTuple):
+    """``backbone``: arguments of ``PromptedViT``; mean and std for RGB values of 0 to 255."""
+
+    backbone: Dict[str, Any]
+    mean: Tuple[float, ...]
+    std: Tuple[float, ...]
+
+
+def timm_vit(source: str) -> TimmViT:
+    """Measures of the ViT that ``timm:NAME`` stands for.
+
+    Raises:
+        InputError: If timm has no such model, or it is no ``VisionTransformer``.
+    """
+    import timm
+    from timm.models.vision_transformer import VisionTransformer
+
+    name = source.removeprefix(TIMM)
+    try:
+        with torch.device('meta'):  # no memory, no random numbers
+            vit = timm.create_model(name, pretrained=False)
+    except Exception as error:  # timm raises all sorts
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{source}: timm has no such model ({told}); timm.list_models('vit*', "
+            'pretrained=True) lists the names'
+        ) from error
+    if not isinstance(vit, VisionTransformer):
+        raise InputError(f'{source}: is a {type(vit).__name__}, expected a VisionTransformer')
+    block = vit.blocks[0]
+    arch = dict(
+        embed_dims=vit.embed_dim, num_layers=len(vit.blocks), num_heads=block.attn.num_heads,
+        feedforward_channels=block.mlp.fc1.out_features,
+    )  # fmt: skip
+    backbone: Dict[str, Any] = dict(arch=arch, patch_size=vit.patch_embed.patch_size[0])
+    extra = vit.num_prefix_tokens - bool(vit.has_class_token)
+    if extra:
+        backbone['num_registers'] = extra
+    if not vit.has_class_token:
+        backbone['with_cls_token'] = False
+    if block.attn.qkv.bias is None:
+        backbone['qkv_bias'] = False
+    if hasattr(block.ls1, 'gamma'):
+        backbone['layer_scale_init_value'] = 1e-5  # the file's values take its place
+    if not isinstance(vit.norm_pre, torch.nn.Identity):
+        backbone['pre_norm'] = True
+    cfg = vit.pretrained_cfg
+    return TimmViT(backbone, _of_255(cfg['mean']), _of_255(cfg['std']))
+
+
+def _of_255(values) -> Tuple[float, ...]:
+    return tuple(round(255 * value, 4) for value in values)

@@ -1,0 +1,165 @@
+"""maskfolder/upernet.py: arguments, and defaults that follow from the data and the ViT."""
+
+import json
+
+import pytest
+import timm
+import torch
+from miniatures import CONFIGS
+from mmengine.registry import init_default_scope
+from mmseg.registry import MODELS
+
+from lspt_mm.engine.launch import prepare_for_cpu, read_config
+from lspt_mm.errors import InputError
+from lspt_mm.recipes.mask_folder import methods
+from lspt_mm.recipes.timm_vits import timm_vit
+
+ABOUT = {
+    'name': 'mine', 'classes': ['a', 'b', 'c'], 'palette': [[0, 0, 0], [1, 2, 3], [4, 5, 6]],
+    'images': {'train': 16, 'val': 4},
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / 'about.json').write_text(json.dumps(ABOUT))
+    return tmp_path
+
+
+def read(folder, arguments=''):
+    return read_config(f'{CONFIGS / "maskfolder/upernet.py"}:data={folder}{arguments}')
+
+
+def build(cfg):
+    init_default_scope('mmseg')
+    cfg.launcher = 'none'
+    prepare_for_cpu(cfg)
+    with torch.device('meta'):
+        return MODELS.build(cfg.model)
+
+
+def test_methods_are_those_of_ade20k():
+    files = {p.name.split('_upernet')[0] for p in (CONFIGS / 'ade20k').glob('*_upernet_ade20k.py')}
+    assert set(methods()) == files | {'lspt'}
+
+
+def test_what_follows_from_the_data(folder):
+    cfg = read(folder)
+    assert cfg.model.decode_head.num_classes == cfg.model.auxiliary_head.num_classes == 3
+    assert cfg.train_dataloader.dataset.metainfo.classes == ABOUT['classes']
+    assert cfg.test_dataloader.dataset.ann_file == 'val.json'
+    assert cfg.train_cfg.max_iters == 1000  # 60 * 16 / 8 is less
+    many = dict(ABOUT, images={'train': 1000, 'val': 100, 'test': 7})
+    (folder / 'about.json').write_text(json.dumps(many))
+    cfg = read(folder)
+    assert cfg.train_cfg.max_iters == 7500 == cfg.param_scheduler[-1].end
+    assert cfg.test_dataloader.dataset.ann_file == 'test.json'
+
+
+@pytest.mark.parametrize('method', methods())
+def test_every_method_builds(folder, method):
+    cfg = read(folder, f',method={method},crop=64,channels=8')
+    model = build(cfg)
+    given = read_config(
+        'lspt_upernet_ade20k' if method == 'lspt' else f'ade20k/{method}_upernet_ade20k'
+    ).model.backbone
+    backbone = cfg.model.backbone
+    assert backbone.tune == given.tune
+    assert (backbone.prompter or {}).get('type') == (given.prompter or {}).get('type')
+    assert model.backbone.embed_dims == 384
+    # A window of 64 pixels has 16 patches of 16: one prompt.
+    assert model.backbone.prompter is None or model.backbone.prompter.num_tokens == 1
+
+
+def test_number_of_prompts(folder):
+    def prompter(arguments):
+        return read(folder, arguments).model.backbone.prompter
+
+    assert prompter('').num_tokens == 100  # of 1024 patches
+    assert prompter(',crop=224').num_tokens == 19  # a tenth of 196
+    assert prompter(',crop=224,num_tokens=50').num_tokens == 50
+    assert prompter(',method=vpt-deep').num_tokens == 10
+    bilinear = prompter(',method=bilinear,num_tokens=20')
+    assert (bilinear.num_tokens, bilinear.rank) == (20, 15)  # 75 of 100 in its paper
+
+
+@pytest.mark.parametrize(
+    'name',
+    ['vit_small_patch16_224.dino', 'vit_base_patch16_224.mae', 'vit_base_patch16_224.augreg_in21k',
+     'vit_small_patch14_reg4_dinov2.lvd142m', 'vit_large_patch16_224.mae'],
+)  # fmt: skip
+def test_measures_are_those_of_timms_model(folder, name):
+    """All weights of timm's model find a place of their shape."""
+    from lspt_mm.checkpoints.families import to_mmpretrain
+
+    patch = 14 if 'patch14' in name else 16
+    cfg = read(folder, f',pretrained=timm:{name},crop={4 * patch},channels=8')
+    vit = build(cfg).backbone
+    with torch.device('meta'):
+        theirs = timm.create_model(name, pretrained=False, num_classes=0)
+    state = {k: torch.empty(v.shape) for k, v in theirs.state_dict().items()}
+    mapped = to_mmpretrain(state, grid=theirs.patch_embed.grid_size).tensors
+    wanted = {k: tuple(v.shape) for k, v in vit.backbone_state_dict().items()}
+    for values in (mapped, wanted):
+        values.pop('pos_embed')  # of another grid
+    unused = {k for k in mapped if k.startswith('ln1.')}
+    assert {k: tuple(v.shape) for k, v in mapped.items() if k not in unused} == {
+        k: v for k, v in wanted.items() if not k.startswith('ln1.')
+    }
+    expected = timm.get_pretrained_cfg(name)
+    assert cfg.model.data_preprocessor.mean == [round(255 * v, 4) for v in expected.mean]
+    assert vit.layers[0].attn.num_heads == theirs.blocks[0].attn.num_heads
+
+
+def test_a_file_and_its_arch(folder):
+    cfg = read(folder, ',pretrained=x/vit.pth,arch=deit-small,patch_size=8,crop=64')
+    assert cfg.model.backbone.patch_size == 8 and cfg.model.neck.embed_dim == 384
+    assert cfg.model.data_preprocessor.mean == [123.675, 116.28, 103.53]
+    assert read(folder, ',pretrained=x.npz').model.data_preprocessor.std == [127.5] * 3
+    assert read(folder, ',pretrained=x.pth,arch=large').model.backbone.out_indices == (
+        7,
+        11,
+        15,
+        23,
+    )
+    assert read(folder, ',pretrained=x.pth').model.backbone.out_indices == (3, 5, 7, 11)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        (',crop=500', 'crop=500: expected a multiple of the patch size 16, such as 496'),
+        (',methods=vpt', "no argument 'methods'; did you mean method"),
+        (',method=vtp', "method='vtp': expected one of"),
+        (',batch_size=1', 'batch_size=1: expected an integer of at least 2'),
+        (',method=frozen,num_tokens=3', 'method=frozen has no prompts'),
+        (',arch=base', 'says it already'),
+        (',pretrained=timm:resnet50', 'expected a VisionTransformer'),
+        (',pretrained=timm:vit_tinny', 'timm has no such model'),
+        (',flip=vertical', "flip='vertical'"),
+        (',lr=-1', 'lr=-1'),
+        (',pretrained=x.pth,arch={"embed_dims":8,"num_layers":2,"num_heads":2,'
+         '"feedforward_channels":8}', '2 blocks, expected at least 4'),
+    ],
+)  # fmt: skip
+def test_arguments_that_are_none(folder, arguments, said):
+    with pytest.raises(InputError, match=said):
+        read(folder, arguments)
+
+
+@pytest.mark.parametrize(
+    ('content', 'said'),
+    [
+        (None, 'about.json does not exist. Lay out .*own_masks'),
+        ('{}', 'not as own_masks writes it'),
+    ],
+)
+def test_a_folder_that_was_not_prepared(tmp_path, content, said):
+    if content is not None:
+        (tmp_path / 'about.json').write_text(content)
+    with pytest.raises(InputError, match=said):
+        read(tmp_path)
+
+
+def test_timm_without_weights_costs_no_memory():
+    assert timm_vit('timm:vit_huge_patch14_224.mae').backbone['arch']['num_layers'] == 32

@@ -1,0 +1,64 @@
+"""Predict images with a trained model: masks and overlays, or classes and probabilities.
+
+    python -m lspt_mm predict work_dirs/mine/upernet.py work_dirs/mine/iter_9.pth photos --out found
+
+CONFIG is best the one that the run left in its work dir. Segmentation writes masks/NAME.png (class
+numbers, shown in the classes' colours) and overlays/NAME.jpg; classification predictions.csv.
+Checkpoints may be full or prompt-only.
+"""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.apis.inferencing import inferencer_of
+from lspt_mm.apis.predicting import found_in, images_of, predict_images
+from lspt_mm.engine.launch import check_work_dir, input_errors_as_messages
+from lspt_mm.errors import InputError
+
+
+def parse_args() -> argparse.Namespace:
+    """Options of predicting."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help="the run's config")
+    parser.add_argument('checkpoint', help='its checkpoint, full or prompt-only')
+    parser.add_argument('images', nargs='+', type=Path, help='images, or folders of them')
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder to write')
+    parser.add_argument('--top', type=int, default=1, help='classification: classes per image (1)')
+    parser.add_argument('--device', help='such as cpu or cuda:0; by default a GPU if there is one')
+    parser.add_argument(
+        '--pretrained', help="prompt-only checkpoints: file of the ViT, instead of the config's"
+    )
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
+    args = parser.parse_args()
+    if args.top < 1:
+        parser.error(f'--top {args.top}: expected at least 1')
+    return args
+
+
+def main() -> None:
+    """Predict."""
+    args = parse_args()
+
+    def told(items, total):
+        return track(items, 'predicting', total, console=Console(stderr=True))
+
+    with input_errors_as_messages(args.debug):
+        images = images_of(args.images)
+        if args.out.exists() and not args.out.is_dir():
+            raise InputError(f'--out {args.out}: is a file, expected a folder')
+        check_work_dir(str(args.out))
+        model = inferencer_of(args.config, args.checkpoint, args.device, args.pretrained)
+        for line in predict_images(model, images, args.out, top=args.top, told=told):
+            print(line)
+        written = ', '.join(f'{count} {kind}' for kind, count in found_in(args.out).items())
+        print(f'{args.out}: {written}')
+
+
+if __name__ == '__main__':
+    main()
