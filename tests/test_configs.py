@@ -15,7 +15,8 @@ from lspt_mm.registry import PROMPTERS
 NAMES = sorted(
     p.relative_to(CONFIGS).with_suffix('').as_posix()
     for p in CONFIGS.rglob('*.py')
-    if '_base_' not in p.parts and p.parent.name != 'imagefolder'  # that one reads its folder
+    # These read their folder of data.
+    if '_base_' not in p.parts and p.parent.name not in ('imagefolder', 'maskfolder')
 )
 PAPER = 'lspt_upernet_ade20k'
 

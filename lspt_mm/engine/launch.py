@@ -13,6 +13,7 @@ from typing import Callable, Iterator, Optional, Tuple
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.hooks import Hook
+from mmengine.optim.scheduler.param_scheduler import LinearParamScheduler
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
@@ -170,6 +171,7 @@ def run(runner: Runner, start: Callable) -> None:
     """
     begun = _Begun()
     runner.register_hook(begun)
+    runner.register_hook(_RampsEnd())
     try:
         start()
     except InputError:
@@ -191,6 +193,24 @@ class _Begun(Hook):
         self.yes = True
 
     before_val = before_test = before_train
+
+
+class _RampsEnd(Hook):
+    """Refuses a warm-up of a single step, which MMEngine never takes to its end."""
+
+    priority = 'HIGHEST'
+
+    def before_train(self, runner) -> None:
+        schedulers = runner.param_schedulers or []
+        if isinstance(schedulers, dict):  # of several optimizers
+            schedulers = [one for several in schedulers.values() for one in several]
+        for one in schedulers:
+            if isinstance(one, LinearParamScheduler) and one.total_iters < 1:
+                raise InputError(
+                    f'param_scheduler: {type(one).__name__} from {one.begin} to {one.end} is one '
+                    f'step long: the {one.param_name} would stay at {one.start_factor} of its '
+                    'value for the whole run. Give it two steps or more, or leave it out'
+                )
 
 
 def _told(error: Exception) -> str:

@@ -139,7 +139,9 @@ class Cell:
         eta_min = 1e-8 if method_named(self.method).recipe == 'bpt' else 0.0
         common = dict(by_epoch=True, convert_to_iter_based=True) if by_step else dict(by_epoch=True)
         parts = []
-        if self.warmup:
+        # MMEngine's ramp reaches its end in its last step: one of a single step never leaves its
+        # start, and what comes after goes on from there.
+        if self.warmup > 1 or (self.warmup and by_step):
             parts.append(
                 dict(type='LinearLR', start_factor=1e-3, begin=0, end=self.warmup, **common)
             )

@@ -181,7 +181,9 @@ class MaskRun:
             mode='slide', crop_size=window, stride=stride
         )  # fmt: skip
         interval = max(1, self.iters // 5)
-        warmup = max(1, self.iters // 10)
+        # A ramp of a single step would never leave its start.
+        warmup = self.iters // 10 if self.iters >= 20 else 0
+        ramp = dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup)
         return dict(
             work_dir=f'work_dirs/maskfolder/{self.method}_{self.about["name"]}',
             model=dict(
@@ -206,7 +208,7 @@ class MaskRun:
                 )),
             ),
             param_scheduler=[
-                dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup),
+                *([ramp] if warmup else []),
                 dict(type='PolyLR', eta_min=0.0, power=1.0, begin=warmup, end=self.iters,
                      by_epoch=False),
             ],

@@ -7,9 +7,11 @@ import pytest
 import torch
 from miniatures import CONFIGS, free_port
 from mmengine.config import Config, ConfigDict
+from mmengine.optim import LinearLR
 from mmengine.registry import DefaultScope
 
 from lspt_mm.engine.launch import (
+    _RampsEnd,
     add_common_arguments,
     input_errors_as_messages,
     load_config,
@@ -131,6 +133,19 @@ def test_data_root_reaches_every_data_set():
     cfg = config(CONFIGS / 'lspt_upernet_ade20k.py', '--data-root', '/elsewhere')
     loaders = (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)
     assert [x.dataset.data_root for x in loaders] == ['/elsewhere'] * 3
+
+
+@pytest.mark.parametrize('several', [False, True])
+@pytest.mark.parametrize(('end', 'refused'), [(1, True), (2, False)])
+def test_a_warm_up_that_would_never_end_is_refused(end, refused, several):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    found = [LinearLR(optimizer, start_factor=0.01, begin=0, end=end)]
+    runner = argparse.Namespace(param_schedulers={'of_a': found} if several else found)
+    if refused:
+        with pytest.raises(InputError, match='from 0 to 1 is one step long.*0.01'):
+            _RampsEnd().before_train(runner)
+    else:
+        _RampsEnd().before_train(runner)
 
 
 def test_work_dir():

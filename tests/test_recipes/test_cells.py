@@ -2,7 +2,9 @@
 
 import json
 
+import mmengine.optim
 import pytest
+import torch
 from miniatures import CONFIGS, once, run_tool
 
 from lspt_mm.engine.launch import read_config
@@ -41,6 +43,40 @@ def test_gapts_table_in_the_config(key):
     assert cfg.train_cfg.max_epochs == 100
     # The head reads prompts and patches with MAE, the class token with MoCo v3.
     assert cfg.model.backbone.out_type == ('avg_tokens' if key[2] == 'mae' else 'cls_token')
+
+
+@pytest.mark.parametrize('method', ['gated', 'bilinear'], ids=['by epoch', 'by step'])
+@pytest.mark.parametrize('more', ['epochs=15', 'epochs=25', 'epochs=9', 'epochs=100',
+                                  'epochs=30,warmup=1'])  # fmt: skip
+@pytest.mark.parametrize('length', [2, 5])
+def test_the_learning_rate_comes_out_of_its_warm_up(method, more, length):
+    cfg = cell('fgvc', 'cub', 'mae', method, f':lr=0.5,{more}')
+    rates = rates_of(cfg, length)
+    assert max(rates) == pytest.approx(0.5, rel=0.02)
+    assert rates[-1] < 0.05 < rates[len(rates) // 2]
+
+
+def rates_of(cfg, length):
+    """The learning rate of each iteration, for epochs of so many."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=cfg.optim_wrapper.optimizer.lr)
+    schedulers = []
+    for one in cfg.param_scheduler:
+        one = dict(one)
+        kind = getattr(mmengine.optim, one.pop('type'))
+        if one.pop('convert_to_iter_based', False):
+            built = kind.build_iter_from_epoch(optimizer, **one, epoch_length=length)
+        else:
+            built = kind(optimizer, **one)
+        schedulers.append(built)
+    rates = []
+    for iteration in range(1, cfg.train_cfg.max_epochs * length + 1):
+        rates.append(optimizer.param_groups[0]['lr'])
+        optimizer.step()
+        for one in schedulers:
+            if not one.by_epoch or iteration % length == 0:
+                one.step()
+    return rates
 
 
 def test_gapts_table_is_whole():

@@ -38,6 +38,13 @@ def build(cfg):
         return MODELS.build(cfg.model)
 
 
+@pytest.mark.parametrize('iters', [1, 10, 19, 20, 100])
+def test_no_warm_up_of_a_single_step(folder, iters):
+    schedule = read(folder, f',iters={iters}').param_scheduler
+    assert all(part['end'] - part['begin'] > 1 for part in schedule if part['type'] == 'LinearLR')
+    assert schedule[-1]['end'] == iters and schedule[0]['begin'] == 0
+
+
 def test_methods_are_those_of_ade20k():
     files = {p.name.split('_upernet')[0] for p in (CONFIGS / 'ade20k').glob('*_upernet_ade20k.py')}
     assert set(methods()) == files | {'lspt'}
