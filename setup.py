@@ -83,5 +83,6 @@ setup(
         'ray': ['ray'],
         'openmmlab': pins('requirements-openmmlab.txt', r'mm|ftfy|regex|setuptools'),
     },
+    entry_points={'console_scripts': ['lspt-mm = lspt_mm.__main__:main']},
     cmdclass={'build_py': BuildWithConfigs},
 )
