@@ -22,7 +22,8 @@ class Costs(NamedTuple):
     Attributes:
         size: Height and width of the image in pixels.
         flops: Part to the FLOPs of its forward pass on one image, in eval mode.
-        trainable, parameters: Part to its number of parameters; a prompter is one by itself.
+        trainable: Part to its number of trained parameters; a prompter is a part by itself.
+        parameters: Part to its number of parameters.
     """
 
     size: Tuple[int, int]

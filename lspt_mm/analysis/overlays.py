@@ -7,6 +7,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from lspt_mm.analysis.pictures import outlines
+
 #: Share of the class's colour in the mixture.
 _OPACITY = 0.55
 #: An image is shown with this long a shorter side at least, or its legend would not fit beside it.
@@ -36,7 +38,7 @@ def overlay(
     colours = palette[np.where(known, mask, 0)]
     mixed = image * (1 - _OPACITY) + colours * _OPACITY
     mixed = np.where(known[..., None], mixed, image).round().astype(np.uint8)
-    mixed[_edges(mask)] = 255
+    mixed[outlines(mask)] = 255
     factor = max(1, -(-_LEAST // min(mask.shape)))
     size = mask.shape[1] * factor, mask.shape[0] * factor
     left = Image.fromarray(mixed).resize(size, Image.Resampling.NEAREST)
@@ -48,14 +50,6 @@ def overlay(
     picture.paste(left, (0, 0))
     picture.paste(legend, (size[0], 0))
     return picture
-
-
-def _edges(mask: np.ndarray) -> np.ndarray:
-    """Pixels whose right or lower neighbour is of another class."""
-    edges = np.zeros(mask.shape, bool)
-    edges[:, :-1] |= mask[:, :-1] != mask[:, 1:]
-    edges[:-1] |= mask[:-1] != mask[1:]
-    return edges
 
 
 def _legend(rows: List[Tuple[str, tuple, float]], height: int) -> Image.Image:

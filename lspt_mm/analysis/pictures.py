@@ -1,10 +1,14 @@
 """Colours of labels, and pictures of where tokens look in every block."""
 
+import colorsys
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from matplotlib.figure import Figure  # not pyplot, which would want a screen
+
+#: Steps of the hue that lie far from all before them (the golden ratio's fraction).
+_GOLDEN = 0.6180339887498949
 
 
 def colour(label: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
@@ -12,6 +16,26 @@ def colour(label: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
     table = np.zeros((256, 3), np.uint8)
     table[: len(palette)] = palette
     return table[label]
+
+
+def colours_of(count: int, palette: Optional[Sequence] = None) -> List[Tuple[int, int, int]]:
+    """A colour for each of ``count`` classes: the palette if it has as many, else distinct hues."""
+    if palette is not None and len(palette) == count:
+        return [tuple(int(value) for value in colour) for colour in palette]
+    made = []
+    for number in range(count):
+        hue = number * _GOLDEN % 1.0
+        made.append(colorsys.hsv_to_rgb(hue, (0.75, 0.5)[number % 2], (0.95, 0.7)[number // 2 % 2]))
+    return [tuple(round(255 * value) for value in colour) for colour in made]
+
+
+def outlines(mask: np.ndarray) -> np.ndarray:
+    """Pixels (H, W) that differ from the one on their left or above; of labels or colours."""
+    channels = mask.reshape(*mask.shape[:2], -1)
+    found = np.zeros(mask.shape[:2], bool)
+    found[:, 1:] |= (channels[:, 1:] != channels[:, :-1]).any(-1)
+    found[1:] |= (channels[1:] != channels[:-1]).any(-1)
+    return found
 
 
 def draw_attention(

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from lspt_mm.analysis.overlays import overlay
+from lspt_mm.analysis.pictures import colours_of
 from lspt_mm.datasets.checking import read_through
 from lspt_mm.datasets.mask_folder import IMAGE_SUFFIXES
 from lspt_mm.errors import InputError
@@ -89,7 +90,8 @@ def predict_images(
 
 def _segment(inferencer, images, out: Path, told: Told) -> List[str]:
     meta = inferencer.model.dataset_meta
-    classes, palette = list(meta['classes']), np.asarray(meta['palette'], np.uint8)
+    classes = list(meta['classes'])
+    palette = np.asarray(colours_of(len(classes), meta.get('palette')), np.uint8)
     for folder in ('masks', 'overlays'):
         (out / folder).mkdir(exist_ok=True)
     table = np.zeros((256, 3), np.uint8)

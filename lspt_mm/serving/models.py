@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lspt_mm.analysis import attention_maps
+from lspt_mm.analysis.pictures import colours_of
 from lspt_mm.engine.freed_memory import give_back_freed_memory
 from lspt_mm.engine.launch import read_config
 from lspt_mm.engine.preflight import datasets_of
 from lspt_mm.engine.tuned import load_tuned
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
-from lspt_mm.serving.pictures import colours_of
 from lspt_mm.serving.results import Attention, BlockMaps, ClassShare, Look
 from lspt_mm.serving.sharing import SharedTensors, bytes_held
 from lspt_mm.serving.sources import Source

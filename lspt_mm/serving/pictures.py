@@ -1,27 +1,13 @@
 """Masks and attention over images, as arrays (H, W, 3) uint8 RGB."""
 
-import colorsys
-from typing import List, Optional, Sequence, Tuple
+from typing import Optional, Tuple
 
 import matplotlib
 import numpy as np
 from PIL import Image
 
+from lspt_mm.analysis.pictures import outlines
 from lspt_mm.serving.results import Attention, BlockMaps
-
-#: Steps of the hue that lie far from all before them (the golden ratio's fraction).
-_GOLDEN = 0.6180339887498949
-
-
-def colours_of(count: int, palette: Optional[Sequence] = None) -> List[Tuple[int, int, int]]:
-    """A colour for each of ``count`` classes: the palette if it has as many, else distinct hues."""
-    if palette is not None and len(palette) == count:
-        return [tuple(int(value) for value in colour) for colour in palette]
-    made = []
-    for number in range(count):
-        hue = number * _GOLDEN % 1.0
-        made.append(colorsys.hsv_to_rgb(hue, (0.75, 0.5)[number % 2], (0.95, 0.7)[number // 2 % 2]))
-    return [tuple(round(255 * value) for value in colour) for colour in made]
 
 
 def enlarged(image: np.ndarray, least_side: int = 640) -> np.ndarray:
@@ -42,10 +28,7 @@ def mask_over(
     factor = large.shape[0] // image.shape[0]
     mask = mask.repeat(factor, 0).repeat(factor, 1)
     mixed = (1 - opacity) * large + opacity * mask
-    edge = np.zeros(mask.shape[:2], bool)
-    edge[:, 1:] |= (mask[:, 1:] != mask[:, :-1]).any(-1)
-    edge[1:] |= (mask[1:] != mask[:-1]).any(-1)
-    mixed[edge] *= 1 - 0.6 * (opacity > 0)
+    mixed[outlines(mask)] *= 1 - 0.6 * (opacity > 0)
     return np.round(mixed).astype(np.uint8)
 
 

@@ -9,9 +9,10 @@ from miniatures import TOOLS, save_image
 from PIL import Image
 from served_miniatures import BIRDS, METHODS, write_sources
 
+from lspt_mm.analysis.pictures import colours_of
 from lspt_mm.errors import InputError
 from lspt_mm.serving import Attention, BlockMaps, Limits, ServedModels
-from lspt_mm.serving.pictures import attention_over, colours_of, map_of, mask_over
+from lspt_mm.serving.pictures import attention_over, map_of, mask_over
 
 
 def load_tool():

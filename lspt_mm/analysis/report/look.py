@@ -14,6 +14,7 @@ from lspt_mm.analysis.forgetting import PromptTrace
 from lspt_mm.analysis.localization import IGNORED, Localization, classes_of_patches, localization
 from lspt_mm.analysis.memory_gates import GateTrace
 from lspt_mm.analysis.persistence import PersistenceTrace
+from lspt_mm.analysis.pictures import colours_of
 from lspt_mm.analysis.report.measured import Measured, Picture
 from lspt_mm.analysis.runs import FinishedRun
 from lspt_mm.analysis.scores import confusion
@@ -173,7 +174,7 @@ class Look:
         return Measured(
             run=self.run,
             classes=self.classes,
-            palette=_palette(self.dataset, len(self.classes)),
+            palette=colours_of(len(self.classes), self.dataset.metainfo.get('palette')),
             parameters=count_parameters(self.model),
             method=None if prompter is None else type(prompter).__name__,
             start_block=None if prompter is None else prompter.start_block,
@@ -225,17 +226,6 @@ def _classes_of(model: nn.Module, dataset) -> Sequence[str]:
         return classes
     head = getattr(model, 'decode_head', None) or model.head
     return [str(number) for number in range(head.num_classes)]
-
-
-def _palette(dataset, count: int) -> List[List[int]]:
-    """The data set's colours, or hues all around."""
-    palette = dataset.metainfo.get('palette')
-    if palette:
-        return [list(map(int, colour)) for colour in palette]
-    from matplotlib import colormaps
-
-    hues = colormaps['hsv'](np.arange(count) / count)[:, :3]
-    return (255 * hues).astype(int).tolist()
 
 
 def _reads_bgr(preprocessor: nn.Module) -> bool:

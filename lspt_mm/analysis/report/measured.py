@@ -1,7 +1,7 @@
 """What a report holds of a run."""
 
 from dataclasses import dataclass, field
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -36,7 +36,7 @@ class Measured:
 
     run: FinishedRun
     classes: List[str]
-    palette: List[List[int]]
+    palette: List[Tuple[int, int, int]]
     parameters: Dict[str, List[int]]
     method: Optional[str]
     start_block: Optional[int]
