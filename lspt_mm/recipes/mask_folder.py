@@ -43,14 +43,14 @@ class MaskRun:
 
     Attributes:
         data (str): Folder that ``own_masks.py`` wrote.
-        method (str): One of :func:`methods`.
+        method (str): A method of ``configs/ade20k``, or 'lspt'.
         pretrained (str): The ViT's weights: ``timm:NAME``, a file or a URL.
-        arch (str | dict, optional): The ViT, as ``PromptedViT`` takes it. By default what
+        arch (str or dict, optional): The ViT, as ``PromptedViT`` takes it. By default what
             ``timm:NAME`` says, for files ViT-B.
         patch_size (int, optional): Of the ViT; by default what ``timm:NAME`` says, for files 16.
         crop (int): Side of the training crops and of the test's windows in pixels, a multiple of
             the patch size.
-        short_side (int | None): Images are resized so that their shorter side is this long,
+        short_side (int, optional): Images are resized so that their shorter side is this long,
             keeping their form. By default ``crop``; 0 leaves them as they are.
         mode (str): Test in 'slide' windows of ``crop``, or the image as a 'whole'.
         iters (int): Training iterations. By default 60 times through the data, 1,000 to 20,000.
@@ -149,7 +149,7 @@ class MaskRun:
 
     @property
     def backbone(self) -> Dict[str, Any]:
-        """The backbone's config: the ViT, and what the method puts into it."""
+        """Config of the backbone, with what the method puts into the ViT."""
         name = _MAIN if self.method == 'lspt' else _ADE20K.format(self.method)
         given = Config.fromfile(config_path(name)).model.backbone
         prompter = given.prompter and given.prompter.to_dict()
