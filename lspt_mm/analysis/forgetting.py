@@ -8,6 +8,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lspt_mm.analysis.similarity import linear_cka, mean_cosine
 from lspt_mm.models.prompted_vit import BlockStep
@@ -24,8 +25,9 @@ class Forgetting(NamedTuple):
     the cosine between what the block made of its prompts and what enters the next one; NaN where
     nobody reads what it made (deep prompts). ``kept``: the cosine between what entered a block and
     what it made of it. ``spread``: share of the prompts' variance within an image, between its P
-    prompts, in all of their variance over images and prompts: near 0, an image's prompts are one
-    and the same.
+    prompts, in all of their variance over images and prompts: 1 where they are the same for all
+    images, near 0 where the image says nearly all of what a prompt is. ``alike``: mean cosine
+    between two prompts of an image; at 1 they are copies of one. NaN for a single prompt.
     """
 
     blocks: List[int]
@@ -34,6 +36,7 @@ class Forgetting(NamedTuple):
     passed_on: List[float]
     kept: List[float]
     spread: List[float]
+    alike: List[float]
 
 
 class PromptTrace:
@@ -77,6 +80,7 @@ class PromptTrace:
             passed_on=[_between(made.get(l), entering.get(l + 1)) for l in blocks[:-1]],
             kept=[_between(entering[l], made.get(l)) for l in blocks],
             spread=[_spread(entering[l]) for l in blocks],
+            alike=[_alike(entering[l]) for l in blocks],
         )
 
 
@@ -99,6 +103,15 @@ def _cka(x: Tensor, y: Tensor) -> float:
 
 def _between(x: Optional[Tensor], y: Optional[Tensor]) -> float:
     return math.nan if x is None or y is None else mean_cosine(x, y)
+
+
+def _alike(prompts: Tensor) -> float:
+    """Mean cosine of all pairs of prompts of an image, -1 to 1."""
+    count = prompts.size(1)
+    if count < 2:
+        return math.nan
+    total = F.normalize(prompts.double(), dim=-1).sum(1)  # (B, D)
+    return float(((total.square().sum(-1) - count) / (count * (count - 1))).mean())
 
 
 def _spread(prompts: Tensor) -> float:

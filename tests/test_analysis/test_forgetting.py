@@ -85,6 +85,15 @@ def test_spread_is_the_share_within_an_image():
     assert found.spread[2] == pytest.approx(float(within / ((x - x.mean((0, 1))) ** 2).sum()))
 
 
+def test_alike_is_the_cosine_of_all_pairs_of_an_image():
+    found, steps, _ = look({'type': 'LSPT', 'num_tokens': 3})
+    x = torch.cat([s.prompts_in for s in steps[2::4]]).double()
+    pairs = [cosines(x[:, a], x[:, b]) for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert found.alike[2] == pytest.approx(sum(pairs) / 3)
+    single, _, _ = look({'type': 'LSPT', 'num_tokens': 1})
+    assert all(map(math.isnan, single.alike))
+
+
 def test_many_rows_are_drawn_from():
     many, _, _ = look({'type': 'LSPT', 'num_tokens': 200}, images=9)
     assert many.cka[1][1] == pytest.approx(1)

@@ -78,7 +78,7 @@ def all_figures(measured: List[Measured]) -> Dict[str, Optional[str]]:
         'persistence_prompts': _persistence(measured, 'prompts'),
         'cosine': _similarity(measured, 'cosine', 'cosine', -0.2),
         'cka': _similarity(measured, 'cka', 'CKA', 0.0),
-        'forgetting': figures.lines(_forgetting(measured), names, 'block', columns=3),
+        'forgetting': figures.lines(_forgetting(measured), names, 'block', columns=4),
         'gates': figures.lines(_gates(measured), names, 'block', columns=2),
         'selection': figures.selection_ratios(measured),
         'memory': figures.memory_gates(measured, names),
@@ -222,6 +222,7 @@ def _forgetting(measured: List[Measured]) -> Dict[str, Dict[str, list]]:
         'kept by the block (cosine in, out)': panel(lambda f: f.kept),
         'passed on to the next block (cosine)': panel(lambda f: f.passed_on),
         "spread of an image's prompts": panel(lambda f: f.spread),
+        'cosine between prompts of an image': panel(lambda f: f.alike),
     }
 
 
