@@ -70,8 +70,8 @@ def prepare_masks(
             nothing beside them, are taken for the split.
         masks (Path): Folder of the masks; names as the images', folders as the images'.
         dest (Path): Folder to write, made if absent.
-        classes (Path, optional): File of the classes (``mask_classes.read_classes``); by default they are
-            what the masks hold.
+        classes (Path, optional): File of the classes (``mask_classes.read_classes``); by default
+            they are what the masks hold.
         kind (str): 'numbers' (of classes), 'colours', 'binary' (0 and anything else), or 'auto'.
         ignore (list): Numbers, colours (``r,g,b`` or ``#rrggbb``) or names of classes
             whose pixels count for nothing. 255 in masks of numbers is always ignored.
