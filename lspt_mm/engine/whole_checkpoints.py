@@ -170,7 +170,8 @@ class WholeCheckpointHook(CheckpointHook):
 def latest_whole_checkpoint(folder: str) -> Optional[str]:
     """The checkpoint to go on from in a work dir; None if there never was one.
 
-    That is what ``last_checkpoint`` names, or if it is torn, damaged or gone, the one of the
+    That is what ``last_checkpoint`` names (the file of that name in the work dir itself, if there
+    is one: it may be a copy, or have been moved), or if it is torn, damaged or gone, the one of the
     greatest iteration among the others, with a warning for each that was passed over.
 
     Raises:
@@ -178,6 +179,8 @@ def latest_whole_checkpoint(folder: str) -> Optional[str]:
     """
     folder = Path(folder)
     named = _named_by(folder / LAST)
+    if named and (folder / named.name).is_file():
+        named = folder / named.name
     others = [
         path for place in dict.fromkeys((folder, named.parent if named else folder))
         for pattern in ('iter_*.pth', 'epoch_*.pth', INTERRUPTED) for path in place.glob(pattern)

@@ -262,6 +262,24 @@ def test_where_nothing_may_be_written(folders):
         prepare(folders)
 
 
+def test_other_classes_do_not_take_the_place_of_earlier_ones(folders):
+    write_masks(folders, lambda label: COLOURS[label])
+    prepare(folders)
+    names = folders / 'classes.txt'
+    names.write_text('sky 0 0 0\ntree 255 0 0\nroad 0 200 0\n')
+    with pytest.raises(InputError, match='prepared before, with 3 classes.*sky, tree, road'):
+        prepare(folders, classes=names)
+    prepare(folders)  # the same again
+    assert prepare(folders, classes=names, overwrite=True).about['classes'][0] == 'sky'
+    prepare(folders, classes=names, seed=5)
+
+
+def test_white_masks_are_no_two_classes(folders):
+    write_masks(folders, lambda label: np.full_like(label, 255))
+    with pytest.raises(InputError, match='black and white masks with 255 alone'):
+        prepare(folders)
+
+
 def test_one_class_is_none(folders):
     write_masks(folders, lambda label: label * 0 + 3)
     with pytest.raises(InputError, match='only one class'):

@@ -155,6 +155,14 @@ def test_a_torn_pointer(copied, text):
     assert latest_whole_checkpoint(copied) == str(copied / 'iter_4.pth')
 
 
+def test_a_copied_folder_has_its_own(copied, tmp_path_factory):
+    """The pointer of a copy names the original's file, which may be another by now."""
+    original = tmp_path_factory.mktemp('original')
+    shutil.copy(copied / 'iter_2.pth', original / 'iter_4.pth')
+    (copied / 'last_checkpoint').write_text(str(original / 'iter_4.pth'))
+    assert latest_whole_checkpoint(copied) == str(copied / 'iter_4.pth')
+
+
 def test_a_moved_folder(copied, tmp_path_factory):
     (copied / 'last_checkpoint').write_text('/no/such/place/iter_4.pth')
     assert latest_whole_checkpoint(copied) == str(copied / 'iter_4.pth')

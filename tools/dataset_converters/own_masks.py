@@ -61,6 +61,10 @@ def parse_args() -> argparse.Namespace:
         '--skip-unpaired', action='store_true', help='leave out what has no counterpart'
     )
     parser.add_argument('--copy', action='store_true', help='copy the images, not link to them')
+    parser.add_argument(
+        '--overwrite', action='store_true',
+        help='prepare a folder anew although its classes become others',
+    )  # fmt: skip
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     return parser.parse_args()
 
@@ -74,7 +78,7 @@ def main() -> None:
             ignore=args.ignore, image_suffix=args.image_suffix, mask_suffix=args.mask_suffix,
             val_share=args.val_share, test_share=args.test_share, seed=args.seed,
             nearest=args.nearest, exif=args.exif, skip_unpaired=args.skip_unpaired,
-            copy=args.copy,
+            copy=args.copy, overwrite=args.overwrite,
         )  # fmt: skip
     print(found.table)
     for remark in found.remarks:

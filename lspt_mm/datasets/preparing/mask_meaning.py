@@ -163,6 +163,9 @@ def _by_numbers(looks, named, ignore, binary, nearest) -> Tuple[Optional[Reading
             named = [MaskClass('background'), MaskClass('foreground')]
         if len(named) != 2:
             return None, [f'binary masks have two classes, the file names {len(named)}']
+        if not nearest and (0 not in found or len(found) < 2):
+            values = ', '.join(map(str, sorted(found))) or 'nothing'
+            return None, [f'black and white masks with {values} alone: expected 0 and 255']
         high = max(found, default=1) or 1
         named = [one._replace(value=high * i) for i, one in enumerate(named)]
     elif named is None:

@@ -1,5 +1,6 @@
 """Your own images and masks: from two folders to the layout that a training reads."""
 
+import json
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -59,6 +60,7 @@ def prepare_masks(
     exif: str = 'auto',
     skip_unpaired: bool = False,
     copy: bool = False,
+    overwrite: bool = False,
 ) -> Outcome:
     """Have ``images``, ``masks``, the lists, ``classes.txt`` and ``about.json`` in ``dest``.
 
@@ -83,6 +85,8 @@ def prepare_masks(
             or as it is 'stored'; 'auto' goes by the size.
         skip_unpaired (bool): Leave out images without masks and masks without images.
         copy (bool): Copy the images rather than link to them.
+        overwrite (bool): Prepare a folder anew although its classes become others, which runs
+            that were trained on it do not know.
 
     Raises:
         InputError: For everything that is wrong, in one message; nothing is written then.
@@ -99,6 +103,8 @@ def prepare_masks(
         reading, more = decide(sound, named, kind, ignore, nearest)
         problems += more
     refuse(str(masks), problems)
+    if not overwrite:
+        _check_same_classes(dest, [one.name for one in reading.classes])
     split, how = split_of(looks, reading, val_share, test_share, seed)
     link_or_copy(images, dest / IMAGES, copy)
     _write_masks(looks, split, masks, dest, reading, exif)
@@ -135,6 +141,20 @@ def _check_arguments(images, masks, dest, kind, val_share, test_share, exif) -> 
     if (dest / MASKS).exists() and not _is_ours(dest):
         raise InputError(
             f'--to {dest}: has a folder {MASKS} that was not written by this command; name another'
+        )
+
+
+def _check_same_classes(dest: Path, classes: List[str]) -> None:
+    """Raise InputError if ``dest`` was prepared with other classes before."""
+    try:
+        before = json.loads((dest / 'about.json').read_text(encoding='utf-8'))['classes']
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if before != classes:
+        raise InputError(
+            f'--to {dest} was prepared before, with {len(before)} classes ({some(before)}); now '
+            f'there are {len(classes)} ({some(classes)}). Runs that were trained on it would read '
+            'other labels: name another folder, or say --overwrite'
         )
 
 
