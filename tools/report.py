@@ -13,6 +13,7 @@ import functools
 import json
 import shlex
 import sys
+import tempfile
 from pathlib import Path
 
 from rich.progress import track
@@ -45,12 +46,27 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def check_writable(option: str, path: Path) -> None:
+    """Raise InputError, before anything is measured, if no file can be written there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(f'{path} is a folder, expected a file')
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f'{option} {path}: cannot be written: {error}') from error
+
+
 def main() -> None:
     """Measure every run and write the page."""
     args = parse_args()
     with input_errors_as_messages(args.debug):
         if args.images < 1 or args.pictures < 0:
             raise InputError('--images and --pictures: expected numbers of at least 1 and 0')
+        for option, path in (('--out', args.out), ('--numbers', args.numbers)):
+            if path is not None:
+                check_writable(option, path)
         measured = []
         for run in find_runs(args.runs, args.data_root):
             progress = functools.partial(track, description=run.name)

@@ -48,9 +48,9 @@ class FinishedRun(NamedTuple):
         ]
 
     @property
-    def iterations(self) -> int:
-        """The last iteration in the log, 0 without one."""
-        return max((line['iter'] for line in self.log), default=0)
+    def iterations(self) -> Optional[int]:
+        """The last iteration in the log, None without one."""
+        return max((line['iter'] for line in self.log), default=None)
 
 
 def find_run(
@@ -84,21 +84,30 @@ def find_runs(given: List[str], data_root: Optional[str] = None) -> List[Finishe
     """Runs of ``FOLDER`` or ``NAME=FOLDER``, their names made unique.
 
     Raises:
-        InputError: If one is no run, or two names are given alike.
+        InputError: If one is no run, two names are given alike, or the tasks differ.
     """
     pairs = [(text.split('=', 1) if '=' in text else (None, text)) for text in given]
     named = [name for name, _ in pairs if name is not None]
     for name in named:
-        if not name or named.count(name) > 1:
-            raise InputError(f'the name {name!r} is given twice, or empty: expected NAME=FOLDER')
+        if not name:
+            raise InputError('a run with an empty name: expected NAME=FOLDER')
+        if named.count(name) > 1:
+            raise InputError(f'the name {name!r} is given twice: expected NAME=FOLDER')
     runs = [find_run(Path(folder), name, data_root) for name, folder in pairs]
     names = [run.name for run in runs]
     if len(set(names)) < len(names):  # such as a/lspt and b/lspt
         named = _paths_apart([run.folder for run in runs])
         runs = [r._replace(name=r.name if names.count(r.name) == 1 else n)
                 for r, n in zip(runs, named, strict=True)]  # fmt: skip
-    if len({run.folder.resolve() for run in runs}) < len(runs):
-        raise InputError('a run is given twice')
+    folders = [run.folder.resolve() for run in runs]
+    twice = [str(run.folder) for run, one in zip(runs, folders, strict=True)
+             if folders.count(one) > 1]  # fmt: skip
+    if twice:
+        raise InputError(f'a run is given twice: {twice[0]}')
+    if len({run.segments for run in runs}) > 1:
+        found = ', '.join(f'{run.name}: {"segmentation" if run.segments else "classification"}'
+                          for run in runs)  # fmt: skip
+        raise InputError(f'runs of different tasks cannot be compared ({found})')
     return runs
 
 

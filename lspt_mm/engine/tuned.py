@@ -3,23 +3,32 @@
 from pathlib import Path
 from typing import NamedTuple, Optional, Tuple
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
 from lspt_mm._compat import refuse_executable_checkpoints
 from lspt_mm.checkpoints import read_checkpoint
-from lspt_mm.engine.checkpoints import check_fit
+from lspt_mm.checkpoints.prompts import RANDOM, records_in
+from lspt_mm.engine.checkpoints import check_fit, records_in_meta
 from lspt_mm.engine.preflight import check_vit_file
 from lspt_mm.engine.whole_checkpoints import latest_whole_checkpoint
 from lspt_mm.errors import InputError
 
 
 class Tuned(NamedTuple):
-    """``model``: mmseg's or mmpretrain's, in eval mode. ``meta``: of the data it was trained on."""
+    """A model with its checkpoint in it.
+
+    ``model``: mmseg's or mmpretrain's, in eval mode. ``meta``: of the data it was trained on.
+    ``iteration``: of the checkpoint, None where it does not say. ``random``: whether its run was on
+    a ViT of random weights, as far as the checkpoint says.
+    """
 
     model: nn.Module
     meta: dict
+    iteration: Optional[int]
+    random: bool
 
 
 def load_tuned(
@@ -37,10 +46,11 @@ def load_tuned(
         device: Where the model is to be.
 
     Raises:
-        InputError: If the model has no :class:`PromptedViT`, it cannot be built, or the checkpoint
-            does not fit.
+        InputError: If the device is not there, the model has no :class:`PromptedViT`, it cannot be
+            built, or the checkpoint does not fit.
     """
     refuse_executable_checkpoints()
+    checked_device(device)
     if not Path(checkpoint).is_file():
         raise InputError(f'checkpoint {checkpoint} does not exist')
     cfg, name = Config(cfg.to_dict(), filename=cfg.filename), cfg.filename or 'the config'
@@ -60,7 +70,28 @@ def load_tuned(
         raise InputError(
             f'{name} with {checkpoint}: the model cannot be built: {type(error).__name__}: {error}'
         ) from error
-    return Tuned(model.eval(), (content.get('meta') or {}).get('dataset_meta') or {})
+    meta = content.get('meta') or {}
+    records = [*records_in(content.get('state_dict', content)).values(),
+               *records_in_meta(meta).values()]  # fmt: skip
+    return Tuned(
+        model.eval(), meta.get('dataset_meta') or {}, meta.get('iter'),
+        any(record.source == RANDOM for record in records),
+    )  # fmt: skip
+
+
+def checked_device(device: str) -> torch.device:
+    """A device that is there.
+
+    Raises:
+        InputError: If it is not.
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        told = str(error).splitlines()[0]
+        raise InputError(f'--device {device}: cannot be used here ({told}); try cpu') from error
+    return found
 
 
 def _build(cfg: Config, checkpoint: str, device: str) -> nn.Module:

@@ -18,7 +18,7 @@ from lspt_mm.analysis.pictures import colours_of
 from lspt_mm.engine.freed_memory import give_back_freed_memory
 from lspt_mm.engine.launch import read_config
 from lspt_mm.engine.preflight import datasets_of
-from lspt_mm.engine.tuned import load_tuned
+from lspt_mm.engine.tuned import checked_device, load_tuned
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
 from lspt_mm.serving.results import Attention, BlockMaps, ClassShare, Look
@@ -73,8 +73,9 @@ class ServedModels:
             raise InputError(f'two models are called {source.name!r}')
         start = time.perf_counter()
         cfg = read_config(source.config)
-        model, meta = load_tuned(cfg, source.checkpoint, pretrained)
-        classes, palette = _classes_of(model, meta)
+        tuned = load_tuned(cfg, source.checkpoint, pretrained)
+        model = tuned.model
+        classes, palette = _classes_of(model, tuned.meta)
         model.requires_grad_(False).to(self.device)
         spared = self._shared.share(model.backbone)
         self._served[source.name] = _Served(model, image_pipeline(cfg), classes, palette)
@@ -208,21 +209,6 @@ def image_pipeline(cfg: Config) -> Callable[[np.ndarray], dict]:
         return transform({'img': bgr, 'img_shape': shape, 'ori_shape': shape})
 
     return run
-
-
-def checked_device(device: str) -> torch.device:
-    """A device that is there.
-
-    Raises:
-        InputError: If it is not.
-    """
-    try:
-        found = torch.device(device)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:
-        told = str(error).splitlines()[0]
-        raise InputError(f'--device {device}: cannot be used here ({told}); try cpu') from error
-    return found
 
 
 def _attention(vit: PromptedViT, inputs: Tensor, seen: np.ndarray) -> Attention:

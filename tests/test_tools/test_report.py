@@ -106,7 +106,7 @@ def test_names(runs, tmp_path):
     assert found[0].name == 'A' and len({run.name for run in found}) == 3
     assert all(run.name.endswith('deep') for run in found[1:])
     for wrong in (['A={0}', 'A={1}'], ['={0}'], ['{0}', '{0}']):
-        with pytest.raises(InputError, match='twice'):
+        with pytest.raises(InputError, match='twice|empty'):
             find_runs([text.format(runs / 'lspt', runs / 'deep') for text in wrong])
 
 
@@ -223,9 +223,30 @@ def test_names_that_look_like_markup(runs, tmp_path):
     assert '</script><b>' not in page and data_of(page)['runs'] == [name]
 
 
+def test_what_is_to_be_known_of_a_run(runs, tmp_path):
+    work = tmp_path / 'random'
+    run_ok('train.py', runs.parent / 'deep.py', '--work-dir', work, '--random-backbone',
+           cwd=tmp_path)  # fmt: skip
+    lines = (work / 'log.jsonl').read_text().splitlines()
+    (work / 'log.jsonl').write_text(lines[0].replace('"iter": 4', '"iter": 2') + '\n')
+    nolog = tmp_path / 'nolog'
+    shutil.copytree(runs / 'deep', nolog)
+    (nolog / 'log.jsonl').unlink()
+    run_ok('report.py', work, nolog, '--images', 1, '--out', 'x.html', cwd=tmp_path)
+    page = (tmp_path / 'x.html').read_text()
+    assert '<b>random</b>: trained on a random ViT' in page
+    assert '<b>random</b>: its log ends at iteration 2, the checkpoint is of 4' in page
+    assert '<b>nolog</b>' not in page and '<td>–</td><td>iter_4.pth</td>' in page
+
+
 @pytest.mark.parametrize(
     ('arguments', 'words'),
     [
+        (['{runs}/lspt', '{runs}/cls'], ['lspt: segmentation', 'cls: classification']),
+        (['{runs}/lspt', '--out', '.'], ['--out .', 'is a folder']),
+        (['{runs}/lspt', '--out', '{runs}/lspt/log.jsonl/x.html'], ['--out', 'cannot be written']),
+        (['{runs}/lspt', '--numbers', '{runs}'], ['--numbers', 'is a folder']),
+        (['{runs}/lspt', '--device', 'cuda:77'], ['--device cuda:77']),
         (['nowhere'], ['nowhere', 'no such folder']),
         (['{runs}/lspt', '--images', '0'], ['--images']),
         (['{runs}/lspt', '--data-root', 'gone'], ['gone', '--data-root']),

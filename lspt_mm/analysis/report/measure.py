@@ -8,7 +8,7 @@ from lspt_mm.analysis.report.look import Look
 from lspt_mm.analysis.report.measured import Measured, Picture
 from lspt_mm.analysis.runs import FinishedRun
 from lspt_mm.engine.preflight import check_inputs, check_vit_file
-from lspt_mm.engine.tuned import load_tuned
+from lspt_mm.engine.tuned import Tuned, load_tuned
 from lspt_mm.errors import InputError
 
 
@@ -35,10 +35,12 @@ def measure(
     Raises:
         InputError: If data or weights are missing, or the checkpoint does not fit.
     """
-    look, chosen = _prepared(run, split, images, pictures, pretrained, device)
+    look, chosen, remarks = _prepared(run, split, images, pictures, pretrained, device)
     for index in progress(chosen):
         look.at(index)
-    return look.result()
+    found = look.result()
+    found.remarks += remarks
+    return found
 
 
 def looked_at(
@@ -49,26 +51,40 @@ def looked_at(
     device: str = 'cpu',
 ) -> List[Picture]:
     """The pictures of :func:`measure` alone."""
-    look, chosen = _prepared(run, split, images, images, pretrained, device)
+    look, chosen, _ = _prepared(run, split, images, images, pretrained, device)
     for index in chosen:
         look.at(index)
     return look.pictures
 
 
-def _prepared(run, split, images, pictures, pretrained, device) -> Tuple[Look, List[int]]:
-    """What looks at images, and the images to look at."""
+def _prepared(
+    run, split, images, pictures, pretrained, device
+) -> Tuple[Look, List[int], List[str]]:
+    """What looks at images, the images to look at, and what is to be known of the run."""
     loader = f'{split}_dataloader'
     if run.cfg.get(loader) is None:
         raise InputError(f'{run.folder}: its config has no {loader}')
     if pretrained:
         check_vit_file(pretrained)
     check_inputs(_needs_of(run, pretrained), (loader,))
-    model = load_tuned(run.cfg, run.checkpoint, pretrained, device).model
+    tuned = load_tuned(run.cfg, run.checkpoint, pretrained, device)
     init_default_scope(run.cfg.get('default_scope') or 'mmseg')
     dataset = DATASETS.build(_without_flips(run, loader))
     chosen = evenly_spaced(len(dataset), images)
     shown = [chosen[position] for position in evenly_spaced(len(chosen), pictures)]
-    return Look(model, run, dataset, shown), chosen
+    return Look(tuned.model, run, dataset, shown), chosen, _remarks(run, tuned)
+
+
+def _remarks(run: FinishedRun, tuned: Tuned) -> List[str]:
+    remarks = []
+    if tuned.random:
+        remarks.append('trained on a random ViT (--random-backbone): its numbers mean nothing')
+    if run.log and tuned.iteration is not None and run.iterations != tuned.iteration:
+        remarks.append(
+            f'its log ends at iteration {run.iterations}, the checkpoint is of {tuned.iteration}: '
+            'the run is going on, was interrupted, or has begun anew since'
+        )
+    return remarks
 
 
 def evenly_spaced(available: int, wanted: int) -> List[int]:

@@ -53,3 +53,4 @@ class Measured:
     features: np.ndarray
     feature_classes: np.ndarray
     pictures: List[Picture] = field(default_factory=list)
+    remarks: List[str] = field(default_factory=list)

@@ -101,6 +101,7 @@ def summary(measured: List[Measured]) -> List[Dict[str, Any]]:
         validated = one.run.log and [line for line in one.run.log if line['mode'] == 'val']
         rows.append({
             'run': one.run.name,
+            'checkpoint': one.run.checkpoint.name,
             'method': one.method or 'none',
             'trained': sum(c[0] for c in counts),
             'prompts': sum(c[0] for name, c in one.parameters.items() if name.endswith('prompter')),
