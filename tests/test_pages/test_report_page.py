@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from miniatures import once, run_tool, write_segmentation
-from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select, WebDriverWait
 
 pytestmark = [pytest.mark.pages, pytest.mark.slow]
 
 RUNS = ('LSPT', 'GaPT', 'none')
+#: WebDriver's codes of the arrow keys. (Selenium is imported where it is used: the quick tests do
+#: without it.)
+LEFT, RIGHT, DOWN = '\ue012', '\ue014', '\ue015'
 
 
 @pytest.fixture(scope='module')
@@ -44,6 +44,8 @@ def drawn(browser, count):
     """Wait until so many canvases have been drawn."""
     script = """return [...document.querySelectorAll('#rows canvas')].filter(c => c.width != 300 &&
         c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(v => v > 0)).length"""
+    from selenium.webdriver.support.ui import WebDriverWait
+
     WebDriverWait(browser, 30).until(lambda b: b.execute_script(script) == count)
 
 
@@ -64,11 +66,11 @@ def change(browser, identifier, value):
 
 
 def test_everything_is_shown_and_nothing_complains(page, shot):
-    assert [e.text for e in page.find_elements(By.CSS_SELECTOR, '.column h3')] == ['given', *RUNS]
+    assert [e.text for e in page.find_elements('css selector', '.column h3')] == ['given', *RUNS]
     assert [e for e in page.get_log('browser') if e['level'] == 'SEVERE'] == []
     broken = "return [...document.images].filter(i => !i.complete || !i.naturalWidth).length"
     assert page.execute_script(broken) == 0
-    figures = page.find_elements(By.CSS_SELECTOR, 'figure svg')
+    figures = page.find_elements('css selector', 'figure svg')
     assert len(figures) >= 12 and all(f.size['height'] > 100 for f in figures)
     # Nothing wider than the page, but what scrolls by itself.
     assert page.execute_script('return document.documentElement.scrollWidth <= innerWidth')
@@ -76,18 +78,20 @@ def test_everything_is_shown_and_nothing_complains(page, shot):
 
 
 def test_links_of_the_head_lead_somewhere(page):
-    for link in page.find_elements(By.CSS_SELECTOR, 'nav a'):
-        assert page.find_elements(By.ID, link.get_attribute('href').split('#')[1])
+    for link in page.find_elements('css selector', 'nav a'):
+        assert page.find_elements('id', link.get_attribute('href').split('#')[1])
 
 
 def test_blocks_and_heads(page):
+    from selenium.webdriver.support.ui import Select
+
     last = canvas(page, 'LSPT', 1)
     change(page, 'pick-block', 1)
     drawn(page, 5)
     first = canvas(page, 'LSPT', 1)
-    assert page.find_element(By.ID, 'block-number').text == '1'
+    assert page.find_element('id', 'block-number').text == '1'
     assert not np.array_equal(first, last)
-    Select(page.find_element(By.ID, 'pick-head')).select_by_visible_text('head 2')
+    Select(page.find_element('id', 'pick-head')).select_by_visible_text('head 2')
     drawn(page, 5)
     assert not np.array_equal(canvas(page, 'LSPT', 1), first)
     # Without its strength the map is gone, and the image alone is left.
@@ -117,18 +121,20 @@ def test_colours_are_the_maps(page):
 
 
 def test_flipping_by_buttons_and_keys(page):
-    image = Select(page.find_element(By.ID, 'pick-image'))
+    from selenium.webdriver.support.ui import Select
+
+    image = Select(page.find_element('id', 'pick-image'))
     names = [option.text for option in image.options]
     assert len(names) == 3
-    page.find_element(By.ID, 'next').click()
+    page.find_element('id', 'next').click()
     assert image.first_selected_option.text == names[1]
-    viewer = page.find_element(By.ID, 'viewer')
+    viewer = page.find_element('id', 'viewer')
     page.execute_script('arguments[0].focus()', viewer)
-    for key, expected in ((Keys.ARROW_RIGHT, 2), (Keys.ARROW_RIGHT, 2), (Keys.ARROW_LEFT, 1)):
+    for key, expected in ((RIGHT, 2), (RIGHT, 2), (LEFT, 1)):
         page.switch_to.active_element.send_keys(key)
         assert image.first_selected_option.text == names[expected]
-    page.switch_to.active_element.send_keys(Keys.ARROW_DOWN)
-    assert page.find_element(By.ID, 'block-number').text == '3'
+    page.switch_to.active_element.send_keys(DOWN)
+    assert page.find_element('id', 'block-number').text == '3'
     drawn(page, 5)
     assert [e for e in page.get_log('browser') if e['level'] == 'SEVERE'] == []
 

@@ -1,8 +1,11 @@
 """Models to serve, without training: every method on one tiny ViT, both tasks, full or not."""
 
+import time
+
 import torch
 from miniatures import write_classification, write_segmentation
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
 from lspt_mm.checkpoints.prompts import record_of, without_base
@@ -34,6 +37,8 @@ def build(config, seed=0):
     init_default_scope(cfg.default_scope)
     torch.manual_seed(seed)
     model = MODELS.build(cfg.model)
+    # init_weights() writes to the file of MMEngine's current logger: another test's may be closed.
+    MMLogger.get_instance(f'served_{time.monotonic_ns()}')
     model.init_weights()
     with torch.no_grad():
         for parameter in model.parameters():
