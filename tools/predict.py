@@ -3,7 +3,8 @@
     python -m lspt_mm predict work_dirs/mine/upernet.py work_dirs/mine/iter_9.pth photos --out found
 
 CONFIG is best the one that the run left in its work dir. Segmentation writes masks/NAME.png (class
-numbers, shown in the classes' colours) and overlays/NAME.jpg; classification predictions.csv.
+numbers, shown in the classes' colours) and overlays/NAME.jpg; predictions.csv says which is whose,
+and of classification all there is.
 Checkpoints may be full or prompt-only.
 """
 

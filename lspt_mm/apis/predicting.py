@@ -69,7 +69,8 @@ def predict_images(
     """Predict images one by one and write what is found below ``out``.
 
     Segmentation: ``masks/NAME.png``, numbers of classes from 0 with the classes' colours as the
-    palette, and ``overlays/NAME.jpg``, the image with the classes over it and a legend.
+    palette, ``overlays/NAME.jpg``, the image with the classes over it and a legend, and
+    ``predictions.csv`` with the columns image, mask, overlay.
     Classification: ``predictions.csv`` with the columns image, rank, class, probability.
 
     Args:
@@ -96,7 +97,7 @@ def _segment(inferencer, images, out: Path, told: Told) -> List[str]:
         (out / folder).mkdir(exist_ok=True)
     table = np.zeros((256, 3), np.uint8)
     table[: len(palette)] = palette
-    lines = []
+    lines, rows = [], []
     for path, name in told(list(zip(images, names_for(images), strict=True)), len(images)):
         sample = inferencer(str(path), return_datasamples=True)
         mask = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
@@ -107,7 +108,17 @@ def _segment(inferencer, images, out: Path, told: Told) -> List[str]:
             out / 'overlays' / f'{name}.jpg', quality=92, subsampling=0
         )
         lines.append(f'{path}: {_shares(mask, classes)}')
+        rows.append((path, f'masks/{name}.png', f'overlays/{name}.jpg'))
+    # Which is whose, where folders have images of the same name.
+    _write_table(out, ('image', 'mask', 'overlay'), rows)
     return lines
+
+
+def _write_table(out: Path, head: Sequence[str], rows: Sequence[tuple]) -> None:
+    with open(out / 'predictions.csv', 'w', newline='', encoding='utf-8') as file:
+        writer = csv.writer(file)
+        writer.writerow(head)
+        writer.writerows(rows)
 
 
 def read_rgb(path: Path) -> np.ndarray:
@@ -134,10 +145,7 @@ def _classify(inferencer, images, out: Path, top: int, told: Told) -> List[str]:
         best = [int(i) for i in np.argsort(-scores)[:top]]
         rows += [(path, rank, names[i], f'{scores[i]:.6f}') for rank, i in enumerate(best, 1)]
         lines.append(f'{path}: ' + ', '.join(f'{names[i]} {scores[i]:.3f}' for i in best))
-    with open(out / 'predictions.csv', 'w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file)
-        writer.writerow(('image', 'rank', 'class', 'probability'))
-        writer.writerows(rows)
+    _write_table(out, ('image', 'rank', 'class', 'probability'), rows)
     return lines
 
 

@@ -70,6 +70,12 @@ def test_masks_are_those_of_mmsegs_own_function(runs, photos):
         assert np.array_equal(np.array(mask), theirs)
         assert np.array_equal(np.array(mask.convert('RGB')), palette[theirs])
         assert (photos.parent / f'found/overlays/{name}.jpg').is_file()
+    with open(photos.parent / 'found/predictions.csv', newline='') as file:
+        rows = {row['image']: (row['mask'], row['overlay']) for row in csv.DictReader(file)}
+    assert rows == {
+        str(photos / 'a.jpg'): ('masks/a.png', 'overlays/a.jpg'),
+        str(photos / 'b/c.png'): ('masks/c.png', 'overlays/c.jpg'),
+    }
 
 
 def test_classes_are_those_of_mmpretrains_own_inferencer(runs, photos):
