@@ -14,9 +14,12 @@ import pytest
 PACKAGES = {'chromium': 'chromium', 'chromedriver': 'chromium-driver'}
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def browser(tmp_path_factory):
-    """selenium's driver. Without a browser the test is skipped, but in CI it fails."""
+    """selenium's driver, one for each file: its log then holds what that file's page has said.
+
+    Without a browser the test is skipped, but in CI it fails.
+    """
     missing = [package for program, package in PACKAGES.items() if shutil.which(program) is None]
     if missing:
         told = f'no browser: install the Debian packages {" ".join(missing)}'
