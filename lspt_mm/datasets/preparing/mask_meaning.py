@@ -136,19 +136,10 @@ def _by_colours(looks, named, ignore, nearest) -> Tuple[Optional[Reading], List[
             worst = max(looks, key=lambda look: len(look.colours))
             return None, [_too_many(worst, len(worst.colours), 'colours')]
         named = [MaskClass(f'colour_{value:06x}', None, unpack(value)) for value in kept]
-    table = {pack(one.colour): IGNORED for one in named if one.name in names}
-    table.update(dict.fromkeys(colours, IGNORED))
     classes = [one for one in named if one.name not in names]
-    table.update({pack(one.colour): i for i, one in enumerate(classes)})
+    table = _table_of(named, classes, colours, lambda one: pack(one.colour))
     reading = Reading('colours', table, classes, [one.colour for one in classes], nearest)
-    if nearest:
-        return reading, _too_few(classes)
-    lines = []
-    for look in looks:
-        strange = {c: n for c, n in look.colours.items() if c not in table}
-        if strange:
-            lines.append(_strange(look, strange, len(look.colours), _hex))
-    return reading, lines + _too_few(classes)
+    return reading, _faults(reading, looks, lambda look: look.colours, _hex)
 
 
 def _by_numbers(looks, named, ignore, binary, nearest) -> Tuple[Optional[Reading], List[str]]:
@@ -176,19 +167,28 @@ def _by_numbers(looks, named, ignore, binary, nearest) -> Tuple[Optional[Reading
         named = [MaskClass(f'class_{value}', value) for value in sorted(found)]
     elif named[0].value is None:
         named = [one._replace(value=i) for i, one in enumerate(named)]
-    table = {one.value: IGNORED for one in named if one.name in names}
-    table.update(dict.fromkeys(numbers, IGNORED))
     classes = [one for one in named if one.name not in names]
-    table.update({one.value: i for i, one in enumerate(classes)})
+    table = _table_of(named, classes, numbers, lambda one: one.value)
     reading = Reading('numbers', table, classes, _colours_for(classes, looks), nearest)
-    if nearest:
-        return reading, _too_few(classes)
+    return reading, _faults(reading, looks, lambda look: look.numbers, str)
+
+
+def _table_of(named, classes, ignored: set, key: Callable) -> Dict[int, int]:
+    """What becomes of each value: that of a class ``key`` gives, ``ignored`` are values."""
+    table = {key(one): IGNORED for one in named}
+    table.update(dict.fromkeys(ignored, IGNORED))
+    table.update({key(one): i for i, one in enumerate(classes)})
+    return table
+
+
+def _faults(reading: Reading, looks, values: Callable, shown: Callable) -> List[str]:
+    """A line for each mask with values that mean nothing, and for too few or too many classes."""
     lines = []
-    for look in looks:
-        strange = {v: n for v, n in look.numbers.items() if v not in table}
+    for look in looks if not reading.nearest else ():
+        strange = {v: n for v, n in values(look).items() if v not in reading.table}
         if strange:
-            lines.append(_strange(look, strange, len(look.numbers), str))
-    return reading, lines + _too_few(classes)
+            lines.append(_strange(look, strange, len(values(look)), shown))
+    return lines + _too_few(reading.classes)
 
 
 def _too_few(classes: List[MaskClass]) -> List[str]:
