@@ -20,7 +20,7 @@ from rich.progress import track
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.analysis.report import measure, numbers_of, write_page
-from lspt_mm.analysis.runs import find_runs
+from lspt_mm.analysis.runs import add_run_arguments, find_runs
 from lspt_mm.engine.launch import input_errors_as_messages
 from lspt_mm.errors import InputError
 from lspt_mm.whole_files import write_text
@@ -31,18 +31,11 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('runs', nargs='+', metavar='[NAME=]WORK_DIR', help='runs to compare')
+    add_run_arguments(parser)
     parser.add_argument('--out', type=Path, default=Path('report.html'), help='file to write')
-    parser.add_argument(
-        '--split', choices=('train', 'val', 'test'), default='val', help='data to look at'
-    )
     parser.add_argument('--images', type=int, default=64, help='images that numbers are taken over')
     parser.add_argument('--pictures', type=int, default=8, help='how many of them are shown')
     parser.add_argument('--numbers', type=Path, help='file (.json) for all numbers of the page')
-    parser.add_argument('--pretrained', help="file of the ViT's weights, instead of the configs'")
-    parser.add_argument('--data-root', help="folder of the data, instead of the configs'")
-    parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1, ...')
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     return parser.parse_args()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.analysis.pictures import draw_attention
 from lspt_mm.analysis.report import Picture, looked_at
-from lspt_mm.analysis.runs import find_runs
+from lspt_mm.analysis.runs import add_run_arguments, find_runs
 from lspt_mm.engine.launch import input_errors_as_messages
 from lspt_mm.errors import InputError
 
@@ -24,17 +24,10 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('runs', nargs='+', metavar='[NAME=]WORK_DIR', help='runs to compare')
+    add_run_arguments(parser)
     parser.add_argument('--out', type=Path, default=Path('attention'), help='folder for the PNGs')
-    parser.add_argument(
-        '--split', choices=('train', 'val', 'test'), default='val', help='data to look at'
-    )
     parser.add_argument('--images', type=int, default=4, help='how many, evenly spaced')
     parser.add_argument('--head', default='mean', help="'mean', the number of a head, or 'all'")
-    parser.add_argument('--pretrained', help="file of the ViT's weights, instead of the configs'")
-    parser.add_argument('--data-root', help="folder of the data, instead of the configs'")
-    parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1, ...')
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     return parser.parse_args()
 
 
