@@ -10,6 +10,7 @@ from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.engine.checkpoints import check_fit
 from lspt_mm.engine.launch import read_config
 from lspt_mm.engine.preflight import check_vit_file
+from lspt_mm.engine.tuned import checked_device
 from lspt_mm.errors import InputError
 
 
@@ -42,7 +43,7 @@ def inferencer_of(
         check_vit_file(pretrained)
         cfg.model.backbone.pretrained = pretrained
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
-    _check_device(device)
+    checked_device(device)
     scope = cfg.get('default_scope')
     try:
         if scope == 'mmseg':
@@ -80,13 +81,3 @@ def _of_mmpretrain(cfg: Config, checkpoint: str, device: str):
 
     init_default_scope('mmpretrain')
     return ImageClassificationInferencer(cfg, pretrained=checkpoint, device=device)
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.zeros(1, device=device)
-    except Exception as error:  # RuntimeError, AssertionError: by the kind of device
-        told = str(error).splitlines()[0]
-        raise InputError(
-            f'device {device}: cannot be used here ({told}); cpu always can'
-        ) from error

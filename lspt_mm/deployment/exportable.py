@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lspt_mm.engine.tuned import takes_rgb
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
 
@@ -60,9 +61,7 @@ class Exportable(nn.Module):
         std = getattr(preprocessor, 'std', torch.ones(3))
         self.register_buffer('mean', mean.reshape(1, -1, 1, 1).clone())
         self.register_buffer('std', std.reshape(1, -1, 1, 1).clone())
-        # Three names of "the reader's BGR becomes RGB": mmpretrain's, mmseg's and mmengine's.
-        names = ('to_rgb', 'channel_conversion', '_channel_conversion')
-        self.takes_rgb = any(getattr(preprocessor, name, False) for name in names)
+        self.takes_rgb = takes_rgb(preprocessor)
 
     def fold(self) -> None:
         """Make constants of what is the same for every image, until the model is moved.

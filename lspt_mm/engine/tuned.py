@@ -79,6 +79,13 @@ def load_tuned(
     )  # fmt: skip
 
 
+def takes_rgb(preprocessor: nn.Module) -> bool:
+    """Whether a data preprocessor turns its images' BGR, as OpenCV reads them, to RGB."""
+    # Three names of it: mmpretrain's, mmseg's and mmengine's.
+    names = ('to_rgb', 'channel_conversion', '_channel_conversion')
+    return any(getattr(preprocessor, name, False) for name in names)
+
+
 def checked_device(device: str) -> torch.device:
     """A device that is there.
 

@@ -19,6 +19,7 @@ from lspt_mm.analysis.report.measured import Measured, Picture
 from lspt_mm.analysis.runs import FinishedRun
 from lspt_mm.analysis.scores import confusion
 from lspt_mm.engine.hooks import count_parameters
+from lspt_mm.engine.tuned import takes_rgb
 from lspt_mm.errors import InputError
 from lspt_mm.models import LSPT, GatedPrompt, PromptedViT
 
@@ -149,7 +150,7 @@ class Look:
                 'uint8 (the data preprocessor normalises them)'
             )
         pixels = pixels.permute(1, 2, 0).numpy()
-        if _reads_bgr(self.model.data_preprocessor):
+        if takes_rgb(self.model.data_preprocessor):
             pixels = pixels[..., ::-1]
         path = item['data_samples'].get('img_path')
         if truth is not None and self.run.segments:
@@ -226,12 +227,6 @@ def _classes_of(model: nn.Module, dataset) -> Sequence[str]:
         return classes
     head = getattr(model, 'decode_head', None) or model.head
     return [str(number) for number in range(head.num_classes)]
-
-
-def _reads_bgr(preprocessor: nn.Module) -> bool:
-    """Whether the pipeline's images are BGR, as OpenCV reads them."""
-    names = ('to_rgb', 'channel_conversion', '_channel_conversion')
-    return any(getattr(preprocessor, name, False) for name in names)
 
 
 def _nearest(label: np.ndarray, size) -> np.ndarray:
