@@ -12,7 +12,8 @@ Every step is one of the library's own commands, shown as it is run:
     python tools/demo.py                     (make demo)
     python tools/demo.py --seed 1 --out work_dirs/demo_1
 
-Scenes and ViT are kept and used again by the next run with the same --out and --seed.
+Scenes, ViT and the run without prompts are kept and used again by the next run with the same --out
+and --seed.
 """
 
 import argparse
@@ -21,7 +22,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict
+from typing import Any, Callable, Dict
+
+from mmengine.config import Config
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.datasets.scene_files import write_ade20k_layout
@@ -88,14 +91,32 @@ def train(config: Path, work_dir: Path, quick: bool, *arguments) -> None:
 def pretrain(out: Path, scenes: Path, seed: int, quick: bool) -> Path:
     """MAE on the unlabelled scenes; returns the checkpoint, made before or now."""
     config = CONFIGS / 'mae_scenes.py'
-    stamp = {'seed': seed, 'quick': quick, 'config': config.read_text()}
-    done = out / 'mae' / 'done.json'
-    if done.is_file() and json.loads(done.read_text()) == stamp:
-        print(f'{out / "mae"} holds the ViT of this seed already; it is used again')
-    else:
+
+    def make() -> str:
         train(config, out / 'mae', quick, '--data-root', scenes, '--seed', seed)
-        done.write_text(json.dumps(stamp))
-    return checkpoint(out / 'mae')
+        return str(checkpoint(out / 'mae'))
+
+    return Path(kept(out / 'mae', {'seed': seed, 'quick': quick, 'config': _text(config)}, make))
+
+
+def kept(work_dir: Path, stamp: dict, make: Callable[[], Any]) -> Any:
+    """What ``make`` gives, or gave when it was last run here for the same ``stamp``."""
+    done = work_dir / 'done.json'
+    if done.is_file():
+        found = json.loads(done.read_text())
+        there = (work_dir / 'last_checkpoint').is_file() and checkpoint(work_dir).is_file()
+        if there and found.get('stamp') == stamp:
+            print(f'{work_dir} holds this run of this seed already; it is used again')
+            return found['result']
+        done.unlink()  # before what it says is no longer so
+    result = make()
+    done.write_text(json.dumps({'stamp': stamp, 'result': result}))
+    return result
+
+
+def _text(config: Path) -> str:
+    """The config with all that it inherits."""
+    return Config.fromfile(config).pretty_text
 
 
 def test(config: Path, weights: Path, work_dir: Path, scenes: Path, *arguments) -> dict:
@@ -124,6 +145,13 @@ def publish(name: str, out: Path, scenes: Path, vit: Path, miou: float) -> Path:
     return path
 
 
+def baseline(out: Path, scenes: Path, vit: Path, seed: int, quick: bool) -> Dict[str, float]:
+    """:func:`tune` without prompts, which is the same beside every method; made before or now."""
+    made_of = json.loads((out / 'mae' / 'done.json').read_text())['stamp']
+    stamp = {'vit': made_of, 'config': _text(CONFIGS / (BASELINE + SUFFIX))}
+    return kept(out / BASELINE, stamp, lambda: tune(BASELINE, out, scenes, vit, seed, quick))
+
+
 def tune(name: str, out: Path, scenes: Path, vit: Path, seed: int, quick: bool) -> Dict[str, float]:
     """Train ``name`` on the training scenes and test it; returns the test's metrics."""
     config, work_dir = CONFIGS / (name + SUFFIX), out / name
@@ -150,8 +178,6 @@ def report(out: Path, method: str, scenes: Path, seed: int, pictures: int) -> Pa
 
 def of_seed(work_dir: Path, seed: int) -> bool:
     """Whether a finished run lies there that is of the same seed, and so of the same ViT."""
-    from mmengine.config import Config
-
     config = work_dir / (work_dir.name + SUFFIX)
     if not ((work_dir / 'last_checkpoint').is_file() and config.is_file()):
         return False
@@ -166,11 +192,11 @@ def main() -> None:
     scenes = render(args.out, args.seed, args.quick)
     heading('Pre-training the ViT by MAE on unlabelled scenes', start)
     vit = pretrain(args.out, scenes, args.seed, args.quick)
-    results = {}
-    for name in (args.method, BASELINE):
-        what = 'without prompts' if name == BASELINE else f'with {name} prompts'
-        heading(f'Training UPerNet on the frozen ViT {what}', start)
-        results[name] = tune(name, args.out, scenes, vit, args.seed, args.quick)
+    made = (args.out, scenes, vit, args.seed, args.quick)
+    heading(f'Training UPerNet on the frozen ViT with {args.method} prompts', start)
+    results = {args.method: tune(args.method, *made)}
+    heading('Training UPerNet on the frozen ViT without prompts', start)
+    results[BASELINE] = baseline(*made)
     heading('Comparing them on a page', start)
     page = report(args.out, args.method, scenes, args.seed, args.pictures)
     heading('Publishing the prompts and the head, and testing the published file', start)

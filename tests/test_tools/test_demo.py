@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -66,4 +67,18 @@ def test_another_method_with_the_same_vit(demo):
     page = (demo / 'out' / 'report.html').read_text()
     data = json.loads(re.search(r'id="viewer-data">(.*?)</script>', page, re.DOTALL)[1])
     assert data['runs'] == ['bilinear-deep', 'lspt', 'none'] and len(data['images']) == 1
-    assert len(re.findall(r'\$ python tools/train.py', run.out)) == 2  # the two heads, no MAE
+    (trained,) = re.findall(r'\$ python tools/train.py (\S+)', run.out)  # neither MAE nor baseline
+    assert trained.endswith('bilinear-deep_upernet_scenes.py')
+    kept = json.loads((demo / 'out' / 'result_lspt.json').read_text())['frozen']
+    assert json.loads((demo / 'out' / 'result_bilinear-deep.json').read_text())['frozen'] == kept
+
+
+def test_another_seed_begins_anew(demo, tmp_path):
+    shutil.copytree(demo / 'out', tmp_path / 'out')
+    run = run_python(tmp_path, '--seed', '1', '--pictures', '1')
+    assert run.code == 0, run.err[-4000:]
+    trained = re.findall(r'\$ python tools/train.py (\S+)', run.out)
+    assert [Path(config).name.split('_')[0] for config in trained] == ['mae', 'lspt', 'frozen']
+    for name in ('mae', 'frozen'):
+        config = next((tmp_path / 'out' / name).glob('*.py'))
+        assert 'seed=1' in config.read_text()
