@@ -39,13 +39,19 @@ def curves_of_log(path: Path) -> Dict[str, Curve]:
         lines = read_log(path if path.is_dir() else path.parent)
     else:
         lines = _of_mmengine(path)
+    curves = curves_of_lines(lines)
+    if not curves:
+        raise InputError(f'{path}: no line of a log in it')
+    return curves
+
+
+def curves_of_lines(lines: Iterable[dict]) -> Dict[str, Curve]:
+    """Curves by key, of lines of a log.jsonl; values that are not finite are left out."""
     curves: Dict[str, Dict[int, float]] = defaultdict(dict)
     for line in lines:
         for key, value in line.items():
             if key not in _NO_CURVES and _is_finite(value):
                 curves[key][line['iter']] = float(value)
-    if not curves:
-        raise InputError(f'{path}: no line of a log in it')
     return {key: sorted(curve.items()) for key, curve in curves.items()}
 
 

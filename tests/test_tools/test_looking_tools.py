@@ -170,6 +170,17 @@ def test_logs_that_are_none(arguments, told, tmp_path):
     assert told in run.err
 
 
+def test_folders_without_a_log_are_left_out_and_named(tmp_path):
+    write_logs(tmp_path)
+    run = run_tool(
+        'analysis_tools/analyze_logs.py', 'theirs', 'ours', 'nowhere', '--out', 'c', cwd=tmp_path
+    )
+    assert run.code == 0, run.err
+    assert 'left out: theirs: there is no log.jsonl' in run.err and 'nowhere' in run.err
+    with open(tmp_path / 'c.csv', newline='') as file:
+        assert {row[0] for row in list(csv.reader(file))[1:]} == {'ours'}
+
+
 @pytest.mark.slow
 def test_an_interrupted_run_is_one_curve_in_our_log_and_pieces_in_theirs(seg, tmp_path):
     """The loss of a run that was ended by SIGTERM and resumed is that of one left alone."""

@@ -6,16 +6,18 @@ python tools/analysis_tools/analyze_logs.py work_dirs/a/20261121_120000/vis_data
 
 A run is a work dir with our `log.jsonl`, which goes on over all interruptions; or a log of
 MMEngine's (`scalars.json` or `TIME.json`), of which every start of a run has one of its own. Prints
-the last and the best value of each key, and with --out writes OUT.csv and OUT.png. Curves of
+the last, lowest and highest value of each key, and with --out writes OUT.csv and OUT.png. Curves of
 hyper-parameter searches: curves.py.
 """
 
 import argparse
 import csv
+import sys
 from pathlib import Path
 from typing import Dict, Tuple
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.analysis.curve_pictures import draw_curves
 from lspt_mm.analysis.logs import Curve, curves_of_log, default_keys
 from lspt_mm.engine.launch import input_errors_as_messages
 from lspt_mm.errors import InputError
@@ -45,7 +47,16 @@ def collect(args: argparse.Namespace) -> Curves:
     names = args.names or [str(path) for path in args.runs]
     if len(names) != len(args.runs) or len(set(names)) != len(names):
         raise InputError(f'{len(args.runs)} runs need as many names, each of its own; got {names}')
-    logs = {name: curves_of_log(path) for name, path in zip(names, args.runs, strict=True)}
+    logs, without = {}, []
+    for name, path in zip(names, args.runs, strict=True):
+        try:
+            logs[name] = curves_of_log(path)
+        except InputError as error:
+            without.append(error)
+    if not logs:
+        raise without[0]
+    for error in without:  # work_dirs/* has other folders as well
+        print(f'left out: {error}', file=sys.stderr)
     known = sorted({key for log in logs.values() for key in log})
     for key in args.keys or []:
         if key not in known:
@@ -77,27 +88,12 @@ def write_csv(curves: Curves, path: Path) -> None:
             writer.writerows([name, key, at, value] for at, value in curve)
 
 
-def draw(curves: Curves, path: Path) -> None:
-    """One panel for each key, one line for each run."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-
-    keys = list(dict.fromkeys(key for _, key in curves))
-    figure, axes = pyplot.subplots(
-        len(keys), figsize=(7, 3 * len(keys)), layout='constrained', squeeze=False
-    )
-    for axis, key in zip(axes[:, 0], keys, strict=True):
-        for (name, other), curve in curves.items():
-            if other == key:
-                marker = 'o' if len(curve) < 30 else None
-                axis.plot(*zip(*curve, strict=True), label=name, linewidth=1.2, marker=marker, ms=3)
-        axis.set(xlabel='iteration', ylabel=key)
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize='small')
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+def by_key(curves: Curves) -> Dict[str, Dict[str, Curve]]:
+    """The same, by key and then by name."""
+    found: Dict[str, Dict[str, Curve]] = {}
+    for (name, key), curve in curves.items():
+        found.setdefault(key, {})[name] = curve
+    return found
 
 
 def main() -> None:
@@ -109,7 +105,7 @@ def main() -> None:
         if args.out:
             Path(args.out).parent.mkdir(parents=True, exist_ok=True)
             write_csv(curves, Path(f'{args.out}.csv'))
-            draw(curves, Path(f'{args.out}.png'))
+            draw_curves(by_key(curves), 'iteration', Path(f'{args.out}.png'))
             print(f'\n{args.out}.csv, {args.out}.png')
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Dict, List
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.analysis.curve_pictures import draw_curves
 from lspt_mm.engine.launch import input_errors_as_messages
 from lspt_mm.errors import InputError
 from lspt_mm.search.grid import name_of
@@ -50,23 +51,6 @@ def write_csv(curves: Curves, path: Path) -> None:
             writer.writerow([epoch, *(values[name].get(epoch, '') for name in curves)])
 
 
-def draw(curves: Curves, path: Path) -> None:
-    """A picture of the curves."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout='constrained')
-    for name, curve in curves.items():
-        axes.plot(*zip(*curve, strict=True), label=name, linewidth=1.2)
-    axes.set(xlabel='epoch', ylabel='top-1 on validation data (%)')
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize='small')
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
-
-
 def main() -> None:
     """Write the curves of all searches."""
     parser = argparse.ArgumentParser(
@@ -79,7 +63,8 @@ def main() -> None:
         curves = curves_of(args.folders)
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)
         write_csv(curves, Path(f'{args.out}.csv'))
-        draw(curves, Path(f'{args.out}.png'))
+        panels = {'top-1 on validation data (%)': curves}
+        draw_curves(panels, 'epoch', Path(f'{args.out}.png'))
     print(f'{args.out}.csv, {args.out}.png')
 
 
