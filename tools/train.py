@@ -19,6 +19,7 @@ from lspt_mm.engine.launch import (
     run,
 )
 from lspt_mm.engine.whole_checkpoints import latest_whole_checkpoint, whole_checkpoint
+from lspt_mm.errors import InputError
 
 
 def parse_args() -> argparse.Namespace:
@@ -73,6 +74,13 @@ def apply_options(cfg, args: argparse.Namespace) -> None:
     if args.seed is not None:
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=args.seed)
     choose_weights(cfg, args.pretrained, args.random_backbone)
+    content = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('content')
+    if args.random_backbone and content == 'prompts':
+        raise InputError(
+            "checkpoint content='prompts' with --random-backbone: such a checkpoint could not be "
+            'used, as the random weights are nowhere else; take --checkpoint full, or --pretrained '
+            'FILE'
+        )
     if args.resume:
         if args.resume == 'auto':
             found = latest_whole_checkpoint(cfg.work_dir)

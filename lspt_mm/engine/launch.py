@@ -103,6 +103,9 @@ def read_config(name: str, more: Optional[dict] = None) -> Config:
     """
     path, values = split_arguments(name)
     values.update(more or {})
+    if Path(path).is_dir():
+        inside = ', '.join(sorted(str(file) for file in Path(path).glob('*.py'))) or 'none'
+        raise InputError(f'config {path}: a folder, expected a config file; those in it: {inside}')
     if not Path(path).is_file():
         path = _of_this_package(path)
     try:

@@ -42,11 +42,15 @@ def masks_of(folder: str) -> Dict[str, Any]:
     )
     try:
         about = json.loads(path.read_text(encoding='utf-8'))
-        found = {key: about[key] for key in ('name', 'classes', 'palette', 'images')}
+        keys = ('name', 'classes', 'palette', 'images')
+        lacking = ', '.join(key for key in keys if key not in about)
+        if lacking:
+            raise ValueError(f'there is no {lacking} in it')
+        found = {key: about[key] for key in keys}
     except FileNotFoundError as error:
         raise InputError(f'{path} does not exist. {how}') from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f'{path}: not as own_masks writes it ({error!r}). {how}') from error
+    except (ValueError, TypeError) as error:
+        raise InputError(f'{path}: not as own_masks writes it ({error}). {how}') from error
     if not found['classes'] or len(found['classes']) != len(found['palette']):
         raise InputError(f'{path}: expected as many colours in its palette as classes. {how}')
     return found

@@ -158,7 +158,7 @@ def test_arguments_that_are_none(folder, arguments, said):
     ('content', 'said'),
     [
         (None, 'about.json does not exist. Lay out .*own_masks'),
-        ('{}', 'not as own_masks writes it'),
+        ('{}', 'not as own_masks writes it .there is no name, classes, palette, images in it'),
     ],
 )
 def test_a_folder_that_was_not_prepared(tmp_path, content, said):

@@ -162,6 +162,12 @@ def test_config_that_is_not_there(tmp_path):
     refused(train('configs/typo.py', cwd=tmp_path), 'configs/typo.py')
 
 
+def test_config_that_is_a_folder(tmp_path):
+    (tmp_path / 'work').mkdir()
+    (tmp_path / 'work' / 'mine.py').touch()
+    refused(train('work', cwd=tmp_path), 'config work: a folder', 'those in it: work/mine.py')
+
+
 def test_config_with_a_syntax_error(tmp_path):
     (tmp_path / 'torn.py').write_text('model = dict(\n')
     refused(train('torn.py', cwd=tmp_path), 'torn.py')

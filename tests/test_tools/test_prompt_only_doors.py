@@ -190,7 +190,16 @@ def test_prompts_of_an_unknown_base_are_not_written(seg, tmp_path):
     """A run on a random ViT, and one whose ViT came with who knows what."""
     run = run_tool('train.py', seg / 'mini_seg.py', '--work-dir', tmp_path / 'work',
                    '--random-backbone', '--checkpoint', 'prompts', cwd=tmp_path)  # fmt: skip
-    refused(run, "content='prompts'", '--pretrained')
+    refused(run, "content='prompts'", '--random-backbone', '--pretrained')
+    assert not (tmp_path / 'work').exists()  # told before anything was built
+    child = tmp_path / 'child.py'
+    child.write_text(
+        (seg / 'mini_seg.py').read_text() + "\nmodel['backbone']['pretrained'] = None\n"
+        "custom_hooks = [dict(type='lspt_mm.BackboneWeightsHook', allow_random=True)]\n"
+    )
+    run = run_tool('train.py', child, '--work-dir', tmp_path / 'work', '--checkpoint', 'prompts',
+                   cwd=tmp_path)  # fmt: skip
+    refused(run, "content='prompts'", 'not known where the weights of backbone', '--pretrained')
 
 
 @pytest.mark.slow
