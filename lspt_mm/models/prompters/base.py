@@ -179,6 +179,14 @@ class Prompter(nn.Module):
         """The scalar that divides block l's queries, or None; for methods that shape attention."""
         return None
 
+    def over_depth(self) -> Dict[str, Dict[int, float]]:
+        """What the method has learned for each block, to be drawn over depth by reports.
+
+        Returns:
+            dict: Title to block, counted from 1, to a number; empty by default.
+        """
+        return {}
+
     def extra_repr(self) -> str:
         """Shape of the method, for ``print(model)``."""
         return f'num_tokens={self.num_tokens}, start_block={self.start_block}'

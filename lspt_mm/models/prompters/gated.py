@@ -1,6 +1,6 @@
 """Gated Prompt Tuning with adaptive attention shaping (GaPT, arXiv 2306.05067)."""
 
-from typing import Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -96,6 +96,23 @@ class GatedPrompt(Prompter):
             return None
         tau = self.temperatures[l - self.start_block]
         return straight_through(tau.clamp(COLDEST, HOTTEST), tau)
+
+    @torch.no_grad()
+    def over_depth(self) -> Dict[str, Dict[int, float]]:
+        """Gates, temperatures, and the selection ratio with what was inserted as block 0."""
+
+        def by_block(values: Optional[Tensor]) -> Dict[int, float]:
+            return {} if values is None else dict(enumerate(values.tolist(), self.start_block))
+
+        tau = self.temperatures
+        inserted, *shares = self.selection_ratio.tolist()
+        return {
+            'gate g (1: takes up all of the block)': by_block(self.gates()),
+            'temperature': by_block(None if tau is None else tau.clamp(COLDEST, HOTTEST)),
+            "share in the last block's prompts (0: inserted)": {
+                0: inserted, **dict(enumerate(shares, self.start_block))
+            },
+        }
 
     @property
     def selection_ratio(self) -> Tensor:
