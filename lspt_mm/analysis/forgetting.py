@@ -28,6 +28,8 @@ class Forgetting(NamedTuple):
     prompts, in all of their variance over images and prompts: 1 where they are the same for all
     images, near 0 where the image says nearly all of what a prompt is. ``alike``: mean cosine
     between two prompts of an image; at 1 they are copies of one. NaN for a single prompt.
+    ``made_norm``, ``patch_norm``: mean Euclidean norms of the prompts as the block left them, NaN
+    where nobody reads them, and of the mean of its patch tokens, which LSPT's GSPC adds to them.
     """
 
     blocks: List[int]
@@ -37,6 +39,8 @@ class Forgetting(NamedTuple):
     kept: List[float]
     spread: List[float]
     alike: List[float]
+    made_norm: List[float]
+    patch_norm: List[float]
 
 
 class PromptTrace:
@@ -48,12 +52,15 @@ class PromptTrace:
     def __init__(self):
         self._entering: Dict[int, List[Tensor]] = {}
         self._made: Dict[int, List[Tensor]] = {}
+        self._patch_norms: Dict[int, List[Tensor]] = {}
 
     def add(self, step: BlockStep) -> None:
         """Keep the prompts of a step, with what the block made of them."""
         if step.prompts_in is None:
             return
         batch = step.x_in.size(0)
+        patches = step.x_out[:, -step.hw[0] * step.hw[1] :].detach().double().mean(1)  # (B, D)
+        self._patch_norms.setdefault(step.number, []).append(patches.norm(dim=-1).cpu())
         # Kept as they are where they are the same for all images: (1, P, D).
         self._entering.setdefault(step.number, []).append(step.prompts_in.detach().float().cpu())
         if step.prompts_out is not None:
@@ -81,6 +88,8 @@ class PromptTrace:
             kept=[_between(entering[l], made.get(l)) for l in blocks],
             spread=[_spread(entering[l]) for l in blocks],
             alike=[_alike(entering[l]) for l in blocks],
+            made_norm=[_norm(made.get(l)) for l in blocks],
+            patch_norm=[float(torch.cat(self._patch_norms[l]).mean()) for l in blocks],
         )
 
 
@@ -103,6 +112,10 @@ def _cka(x: Tensor, y: Tensor) -> float:
 
 def _between(x: Optional[Tensor], y: Optional[Tensor]) -> float:
     return math.nan if x is None or y is None else mean_cosine(x, y)
+
+
+def _norm(x: Optional[Tensor]) -> float:
+    return math.nan if x is None else float(x.double().norm(dim=-1).mean())
 
 
 def _alike(prompts: Tensor) -> float:

@@ -1,12 +1,12 @@
-"""What LSPT's LSTM does from block to block: its gates, and the size of its memory."""
+"""What an LSTM over depth, as LSPT's, does from block to block: its gates, and its memory."""
 
 from contextlib import contextmanager
-from typing import Dict, Iterator, List, NamedTuple
+from typing import Dict, Iterator, List, NamedTuple, Optional
 
 import torch
 from torch import Tensor
 
-from lspt_mm.models.prompters.lspt import LSPT
+from lspt_mm.models.prompters.base import Prompter
 
 GATES = ('input', 'forget', 'candidate', 'output')
 
@@ -26,9 +26,19 @@ class StepGates(NamedTuple):
 
 
 class GateTrace:
-    """Collects the gates of an :class:`LSPT` prompter while its ViT runs in :meth:`watching`."""
+    """Collects the gates of a prompter's ``lstm`` while its ViT runs in :meth:`watching`.
 
-    def __init__(self, prompter: LSPT):
+    Args:
+        prompter: Has a cell of :mod:`lspt_mm.models.prompters.lstm_cells` as ``lstm``, and takes a
+            step of it behind every block from ``start_block`` on.
+    """
+
+    @classmethod
+    def of(cls, prompter: Optional[Prompter]) -> 'Optional[GateTrace]':
+        """A trace of the prompter, None if it has no LSTM."""
+        return None if getattr(prompter, 'lstm', None) is None else cls(prompter)
+
+    def __init__(self, prompter: Prompter):
         self._prompter = prompter
         self._found: Dict[int, List[Tensor]] = {}
         self._step = 0

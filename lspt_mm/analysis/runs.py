@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from mmengine.config import Config
 
+from lspt_mm.analysis.logs import Curve, curves_of_lines
 from lspt_mm.engine.launch import apply_common_options, read_config
 from lspt_mm.engine.run_log import read_log
 from lspt_mm.engine.tuned import find_config_and_checkpoint
@@ -36,15 +37,15 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 class FinishedRun(NamedTuple):
     """A work dir.
 
-    ``name`` is unique in a report; ``log`` are the lines of log.jsonl; ``tests`` is the folder of a
-    test, relative to the work dir, to its metrics.
+    ``name`` is unique in a report; ``curves`` are those of log.jsonl by key, none without one;
+    ``tests`` is the folder of a test, relative to the work dir, to its metrics.
     """
 
     name: str
     folder: Path
     cfg: Config
     checkpoint: Path
-    log: List[dict]
+    curves: Dict[str, Curve]
     tests: Dict[str, Dict[str, float]]
 
     @property
@@ -52,18 +53,10 @@ class FinishedRun(NamedTuple):
         """Whether it is a segmentation, or else a classification."""
         return self.cfg.get('default_scope') != 'mmpretrain'
 
-    def curve(self, mode: str, key: str) -> List[List[float]]:
-        """Pairs of iteration and value from the log, for mode 'train' or 'val'."""
-        return [
-            [line['iter'], line[key]]
-            for line in self.log
-            if line['mode'] == mode and isinstance(line.get(key), (int, float))
-        ]
-
     @property
     def iterations(self) -> Optional[int]:
         """The last iteration in the log, None without one."""
-        return max((line['iter'] for line in self.log), default=None)
+        return max((curve[-1][0] for curve in self.curves.values()), default=None)
 
 
 def find_run(
@@ -88,7 +81,7 @@ def find_run(
         folder=folder,
         cfg=cfg,
         checkpoint=Path(checkpoint),
-        log=list(read_log(folder)),
+        curves=curves_of_lines(read_log(folder)),
         tests=dict(_tests(folder)),
     )
 

@@ -24,13 +24,7 @@ def check_inputs(cfg: Config, loaders: Tuple[str, ...]) -> None:
         cfg: The run's config.
         loaders: The dataloaders that will be used, such as ``('train_dataloader',)``.
     """
-    problems = []
-    missing_data = _missing_data(cfg, loaders)
-    if missing_data:
-        problems += missing_data
-        if cfg.get('data_help'):
-            problems.append(cfg.data_help.strip())
-        problems.append('If the data lies elsewhere: --data-root FOLDER')
+    problems = _data_problems(cfg, loaders)
     load_from = cfg.get('load_from')
     if load_from and not is_url(load_from) and not Path(load_from).expanduser().is_file():
         problems.append(f'file {load_from}, the checkpoint of load_from, does not exist')
@@ -42,6 +36,24 @@ def check_inputs(cfg: Config, loaders: Tuple[str, ...]) -> None:
         if cfg.get('pretrained_help'):
             problems.append(cfg.pretrained_help.strip())
         problems.append('If the file lies elsewhere: --pretrained FILE')
+    _refuse(problems)
+
+
+def check_data_is_there(cfg: Config, loaders: Tuple[str, ...]) -> None:
+    """The part of :func:`check_inputs` that looks for data."""
+    _refuse(_data_problems(cfg, loaders))
+
+
+def _data_problems(cfg: Config, loaders: Tuple[str, ...]) -> List[str]:
+    problems = _missing_data(cfg, loaders)
+    if problems:
+        if cfg.get('data_help'):
+            problems.append(cfg.data_help.strip())
+        problems.append('If the data lies elsewhere: --data-root FOLDER')
+    return problems
+
+
+def _refuse(problems: List[str]) -> None:
     if problems:
         lines = '\n'.join(f'  {line}' for p in problems for line in p.splitlines())
         raise InputError(f'this run cannot start, its input is incomplete:\n{lines}')

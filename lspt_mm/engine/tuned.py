@@ -1,7 +1,7 @@
 """Tuned models to look at and to use: from a config and a checkpoint, or the work dir of a run."""
 
 from pathlib import Path
-from typing import NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import torch
 from mmengine.config import Config
@@ -54,9 +54,7 @@ def load_tuned(
     if not Path(checkpoint).is_file():
         raise InputError(f'checkpoint {checkpoint} does not exist')
     cfg, name = Config(cfg.to_dict(), filename=cfg.filename), cfg.filename or 'the config'
-    backbone = (cfg.get('model') or {}).get('backbone') or {}
-    if not str(backbone.get('type', '')).endswith('PromptedViT'):
-        raise InputError(f'{name}: its model has no lspt_mm.PromptedViT as backbone')
+    check_is_prompted(cfg)
     if pretrained:
         check_vit_file(pretrained)
         cfg.model.backbone.pretrained = pretrained
@@ -79,11 +77,33 @@ def load_tuned(
     )  # fmt: skip
 
 
+def check_is_prompted(cfg: Config) -> None:
+    """Raise InputError if the config's model is none of ours, such as that of a pre-training."""
+    backbone = (cfg.get('model') or {}).get('backbone') or {}
+    if not str(backbone.get('type', '')).endswith('PromptedViT'):
+        name = cfg.filename or 'the config'
+        raise InputError(f'{name}: its model has no lspt_mm.PromptedViT as backbone')
+
+
 def takes_rgb(preprocessor: nn.Module) -> bool:
     """Whether a data preprocessor turns its images' BGR, as OpenCV reads them, to RGB."""
     # Three names of it: mmpretrain's, mmseg's and mmengine's.
     names = ('to_rgb', 'channel_conversion', '_channel_conversion')
     return any(getattr(preprocessor, name, False) for name in names)
+
+
+def class_names(model: nn.Module, given: Optional[Sequence[str]] = None) -> List[str]:
+    """Names of a model's classes: those given, those it was trained on, or else numbers.
+
+    Names that are not as many as the model's head has classes are not taken.
+    """
+    head = getattr(model, 'decode_head', None) or getattr(model, 'head', None)
+    count = getattr(head, 'num_classes', None)
+    meta = getattr(model, 'dataset_meta', None) or {}
+    for names in (given, meta.get('classes')):
+        if names and count in (None, len(names)):
+            return [str(name) for name in names]
+    return [f'class {number}' for number in range(count or 0)]
 
 
 def checked_device(device: str) -> torch.device:
@@ -97,7 +117,7 @@ def checked_device(device: str) -> torch.device:
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError) as error:
         told = str(error).splitlines()[0]
-        raise InputError(f'--device {device}: cannot be used here ({told}); try cpu') from error
+        raise InputError(f'device {device}: cannot be used here ({told}); try cpu') from error
     return found
 
 

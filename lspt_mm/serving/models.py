@@ -18,7 +18,7 @@ from lspt_mm.analysis.pictures import colours_of
 from lspt_mm.engine.freed_memory import give_back_freed_memory
 from lspt_mm.engine.launch import read_config
 from lspt_mm.engine.preflight import datasets_of
-from lspt_mm.engine.tuned import checked_device, load_tuned
+from lspt_mm.engine.tuned import checked_device, class_names, load_tuned
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
 from lspt_mm.serving.results import Attention, BlockMaps, ClassShare, Look
@@ -75,7 +75,8 @@ class ServedModels:
         cfg = read_config(source.config)
         tuned = load_tuned(cfg, source.checkpoint, pretrained)
         model = tuned.model
-        classes, palette = _classes_of(model, tuned.meta)
+        classes = class_names(model, tuned.meta.get('classes'))
+        palette = colours_of(len(classes), tuned.meta.get('palette'))
         model.requires_grad_(False).to(self.device)
         spared = self._shared.share(model.backbone)
         self._served[source.name] = _Served(model, image_pipeline(cfg), classes, palette)
@@ -170,16 +171,6 @@ class _Served:
         collate = pseudo_collate if self.segments else default_collate
         seen = seen.flip(0).permute(1, 2, 0).clamp(0, 255).byte().numpy()
         return collate([packed]), seen
-
-
-def _classes_of(model: nn.Module, meta: dict) -> Tuple[List[str], List[Tuple[int, int, int]]]:
-    """Names of a model's classes, and a colour for each of them."""
-    head = getattr(model, 'decode_head', getattr(model, 'head', None))
-    names = list(meta.get('classes') or [])
-    count = getattr(head, 'num_classes', None) or len(names)
-    if len(names) != count:
-        names = [f'class {number}' for number in range(count)]
-    return names, colours_of(count, meta.get('palette'))
 
 
 def image_pipeline(cfg: Config) -> Callable[[np.ndarray], dict]:

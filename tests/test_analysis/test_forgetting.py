@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from lspt_mm.analysis import forgetting
 from lspt_mm.analysis.forgetting import PromptTrace
 from lspt_mm.analysis.similarity import linear_cka
 from lspt_mm.models import PromptedViT
@@ -94,7 +95,28 @@ def test_alike_is_the_cosine_of_all_pairs_of_an_image():
     assert all(map(math.isnan, single.alike))
 
 
-def test_many_rows_are_drawn_from():
+def test_norms_are_of_what_gspc_adds_up():
+    found, steps, _ = look({'type': 'LSPT', 'num_tokens': 3, 'start_block': 2})
+    for i, number in enumerate((2, 3)):
+        of_block = [s for s in steps if s.number == number]
+        made = torch.cat([s.prompts_out for s in of_block])
+        assert found.made_norm[i] == pytest.approx(made.square().sum(-1).sqrt().mean().item())
+        means = torch.cat([s.x_out[:, 1:].mean(1) for s in of_block])  # behind the class token
+        expected = means.square().sum(-1).sqrt().mean().item()
+        assert found.patch_norm[i] == pytest.approx(expected)
+    deep, _, _ = look({'type': 'VPT', 'num_tokens': 3, 'deep': True})
+    assert all(map(math.isnan, deep.made_norm)) and min(deep.patch_norm) > 0
+
+
+def test_many_rows_are_drawn_from(monkeypatch):
+    sizes = []
+
+    def counted(x, y):
+        sizes.append((len(x), len(y)))
+        return linear_cka(x, y)
+
+    monkeypatch.setattr(forgetting, 'linear_cka', counted)
+    # Behind block 1 prompts are of their image: 9 images of 200 are 1,800 rows.
     many, _, _ = look({'type': 'LSPT', 'num_tokens': 200}, images=9)
-    assert many.cka[1][1] == pytest.approx(1)
-    assert -0.1 < many.cka[0][1] <= 1
+    assert set(sizes) == {(200, 200), (1500, 1500)}  # those of block 1 among themselves, the rest
+    assert many.cka[1][1] == pytest.approx(1)  # the same rows of both

@@ -325,7 +325,7 @@ def test_two_of_one_name(made):
 
 
 def test_devices():
-    with pytest.raises(InputError, match='--device nowhere'):
+    with pytest.raises(InputError, match='device nowhere'):
         ServedModels([], device='nowhere')
 
 

@@ -66,7 +66,7 @@ def test_a_run_and_what_it_holds(runs):
     run = find_run(runs / 'lspt')
     assert run.name == 'lspt' and run.segments and run.iterations == 4
     assert run.checkpoint == runs / 'lspt/iter_4.pth'
-    assert [x for x, _ in run.curve('train', 'loss')] == [4]
+    assert [x for x, _ in run.curves['loss']] == [4]
     ((where, metrics),) = run.tests.items()
     assert where == 'test' and metrics['mIoU'] >= 0
     assert not find_run(runs / 'cls').segments
@@ -145,7 +145,7 @@ def test_all_runs_are_in_it(page):
     for name in (*METHODS, 'none'):
         assert name.upper() in page
     for figure in ('curves', 'attention', 'persistence_cls', 'persistence_prompts', 'cosine', 'cka',
-                   'forgetting', 'gates', 'selection', 'memory', 'confusion'):  # fmt: skip
+                   'forgetting', 'learned', 'memory', 'confusion'):  # fmt: skip
         assert f'id="figure-{figure}"' in page, figure
     assert 'id="burstiness"' in page and 'id="figure-entry"' not in page
 
@@ -187,7 +187,13 @@ def test_numbers_for_programs(page, tmp_path_factory):
     assert found['NONE']['forgetting'] is None and len(found['LSPT']['forgetting']['cka']) == 4
     assert found['DEEP']['forgetting']['passed_on'] == [None] * 3  # nobody reads what a block made
     assert np.array(found['GATED']['confusion']).shape == (150, 150)
-    assert sum(found['GATED']['selection_ratio']) == pytest.approx(1)
+    shares = found['GATED']['over_depth']["share in the last block's prompts (0: inserted)"]
+    assert list(shares) == ['0', '1', '2', '3'] and sum(shares.values()) == pytest.approx(1)
+    assert found['LSPT']['over_depth'] == {}
+    counts = np.array(found['LSPT']['confusion'])
+    union = counts.sum(0) + counts.sum(1) - counts.diagonal()
+    ious = counts.diagonal()[union > 0] / union[union > 0]
+    assert found['LSPT']['score'] == pytest.approx(100 * ious.mean())
     assert found['LSPT']['localization']['cls']['1']['entropy'] <= 1
 
 
@@ -213,6 +219,8 @@ def test_attention_as_pictures(runs, tmp_path):
     assert pixels.shape[1] > 600 and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 1000
     refused(run_tool('visualization/attention.py', runs / 'lspt', '--head', '3', cwd=tmp_path),
             '--head 3', '2')  # fmt: skip
+    refused(run_tool('visualization/attention.py', 'nowhere', '--head', 'last', cwd=tmp_path),
+            '--head last', 'a number')  # fmt: skip
 
 
 def test_names_that_look_like_markup(runs, tmp_path):
@@ -246,14 +254,19 @@ def test_what_is_to_be_known_of_a_run(runs, tmp_path):
         (['{runs}/lspt', '--out', '.'], ['--out .', 'is a folder']),
         (['{runs}/lspt', '--out', '{runs}/lspt/log.jsonl/x.html'], ['--out', 'cannot be written']),
         (['{runs}/lspt', '--numbers', '{runs}'], ['--numbers', 'is a folder']),
-        (['{runs}/lspt', '--device', 'cuda:77'], ['--device cuda:77']),
+        (['{runs}/lspt', '--device', 'cuda:77'], ['device cuda:77']),
         (['nowhere'], ['nowhere', 'no such folder']),
+        (['{runs}/pretraining'], ['mae.py', 'no lspt_mm.PromptedViT']),
         (['{runs}/lspt', '--images', '0'], ['--images']),
         (['{runs}/lspt', '--data-root', 'gone'], ['gone', '--data-root']),
         (['{runs}/lspt', '--pretrained', 'gone.pth'], ['gone.pth']),
     ],
 )
 def test_bad_input(arguments, words, runs, tmp_path):
+    pretraining = runs / 'pretraining'
+    pretraining.mkdir(exist_ok=True)
+    (pretraining / 'mae.py').write_text("model = dict(backbone=dict(type='MAEViT'))\n")
+    shutil.copy(runs / 'lspt/iter_4.pth', pretraining / 'epoch_1.pth')
     arguments = [text.format(runs=runs) for text in arguments]
     refused(run_tool('report.py', *arguments, cwd=tmp_path), *words)
     assert not (tmp_path / 'report.html').exists()

@@ -28,7 +28,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=Path('attention'), help='folder for the PNGs')
     parser.add_argument('--images', type=int, default=4, help='how many, evenly spaced')
     parser.add_argument('--head', default='mean', help="'mean', the number of a head, or 'all'")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.head not in ('mean', 'all') and not (args.head.isdecimal() and int(args.head)):
+        parser.error(f"--head {args.head}: expected 'mean', 'all' or a number from 1")
+    return args
 
 
 def heads_of(text: str, available: int) -> list:

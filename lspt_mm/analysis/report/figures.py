@@ -144,23 +144,8 @@ def matrices(
         return _svg(figure)
 
 
-def selection_ratios(measured: List[Measured]) -> Optional[str]:
-    """Bars of GaPT's selection ratio: what the last block's prompts are put together from."""
-    found = {m.run.name: (m.selection_ratio, m.start_block) for m in measured if m.selection_ratio}
-    if not found:
-        return None
-    with _salted(f'selection {list(found)}'):
-        figure, axes = _panels(len(found), columns=2)
-        for axis, (name, (ratio, start)) in zip(axes, found.items(), strict=True):
-            labels = ['inserted', *(str(start + i) for i in range(len(ratio) - 1))]
-            axis.bar(range(len(ratio)), ratio, color='#0072B2')
-            axis.set_xticks(range(len(ratio)), labels, rotation=60 if len(ratio) > 8 else 0)
-            axis.set(title=name, xlabel='output of block', ylabel='share in the last prompts')
-        return _svg(figure)
-
-
 def memory_gates(measured: List[Measured], names: List[str]) -> Optional[str]:
-    """LSPT's gates over depth, with the share of values that are saturated."""
+    """An LSTM's gates over depth, with the share of values that are saturated."""
     panels: Dict[str, Dict[str, list]] = {}
     for gate in GATES:
         title = f'{gate} gate' if gate != 'candidate' else 'candidate, absolute'

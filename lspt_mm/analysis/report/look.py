@@ -1,7 +1,7 @@
 """Going over images one by one: what is kept of each, and what follows from all."""
 
 from contextlib import ExitStack
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -19,9 +19,9 @@ from lspt_mm.analysis.report.measured import Measured, Picture
 from lspt_mm.analysis.runs import FinishedRun
 from lspt_mm.analysis.scores import confusion
 from lspt_mm.engine.hooks import count_parameters
-from lspt_mm.engine.tuned import takes_rgb
+from lspt_mm.engine.tuned import class_names, takes_rgb
 from lspt_mm.errors import InputError
-from lspt_mm.models import LSPT, GatedPrompt, PromptedViT
+from lspt_mm.models import PromptedViT
 
 #: Prompts are kept of so many images at most: (images, P, D) for every block, twice.
 TRACED_IMAGES = 32
@@ -42,14 +42,11 @@ class Look:
     def __init__(self, model: nn.Module, run: FinishedRun, dataset, shown: List[int]):
         self.model, self.run, self.dataset = model, run, dataset
         self.vit: PromptedViT = model.backbone
-        self.classes = [str(name) for name in _classes_of(model, dataset)]
+        self.classes = class_names(model, dataset.metainfo.get('classes'))
         self.shown = shown
         self.counts = np.zeros((len(self.classes),) * 2, np.int64)
         self.trace = PromptTrace()
-        self.gates = None
-        prompter = self.vit.prompter
-        if isinstance(prompter, LSPT) and prompter.lstm is not None:
-            self.gates = GateTrace(prompter)
+        self.gates = GateTrace.of(self.vit.prompter)
         self.persistence = {'cls': PersistenceTrace(), 'prompts': PersistenceTrace()}
         self.placed: Dict[str, Dict[int, List[Localization]]] = {'cls': {}, 'prompts': {}}
         self.before: List[BlockAttention] = []  # of the image before
@@ -170,7 +167,6 @@ class Look:
     def result(self) -> Measured:
         """All of it."""
         prompter, vit = self.vit.prompter, self.vit
-        gated = isinstance(prompter, GatedPrompt)
         half = len(self.inputs) // 2
         return Measured(
             run=self.run,
@@ -188,9 +184,7 @@ class Look:
                 for who, by_block in self.placed.items()
                 if by_block
             },
-            gates=_values(prompter.gates()) if gated else None,
-            temperatures=_values(prompter.temperatures) if gated else None,
-            selection_ratio=_values(prompter.selection_ratio) if gated else None,
+            over_depth={} if prompter is None else prompter.over_depth(),
             memory_gates=self.gates.result() if self.gates is not None else [],
             burstiness=burstiness(
                 vit, self.inputs[0::2], self.inputs[1::2], range(1, vit.num_layers + 1)
@@ -219,16 +213,6 @@ def _mean(found: List[Localization]) -> Localization:
         return Localization(*(sums / valid.sum(0)).tolist())
 
 
-def _classes_of(model: nn.Module, dataset) -> Sequence[str]:
-    classes = dataset.metainfo.get('classes') or (getattr(model, 'dataset_meta', None) or {}).get(
-        'classes'
-    )
-    if classes:
-        return classes
-    head = getattr(model, 'decode_head', None) or model.head
-    return [str(number) for number in range(head.num_classes)]
-
-
 def _nearest(label: np.ndarray, size) -> np.ndarray:
     if label.shape == tuple(size):
         return label
@@ -239,7 +223,3 @@ def _nearest(label: np.ndarray, size) -> np.ndarray:
 
 def _numpy(tensor: Tensor) -> np.ndarray:
     return tensor.float().cpu().numpy()
-
-
-def _values(tensor: Optional[Tensor]) -> Optional[List[float]]:
-    return None if tensor is None else tensor.detach().cpu().tolist()

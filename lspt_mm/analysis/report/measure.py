@@ -7,8 +7,8 @@ from mmengine.registry import DATASETS, init_default_scope
 from lspt_mm.analysis.report.look import Look
 from lspt_mm.analysis.report.measured import Measured, Picture
 from lspt_mm.analysis.runs import FinishedRun
-from lspt_mm.engine.preflight import check_inputs, check_vit_file
-from lspt_mm.engine.tuned import Tuned, load_tuned
+from lspt_mm.engine.preflight import check_data_is_there, check_vit_file
+from lspt_mm.engine.tuned import Tuned, check_is_prompted, load_tuned
 from lspt_mm.errors import InputError
 
 
@@ -61,12 +61,13 @@ def _prepared(
     run, split, images, pictures, pretrained, device
 ) -> Tuple[Look, List[int], List[str]]:
     """What looks at images, the images to look at, and what is to be known of the run."""
+    check_is_prompted(run.cfg)
     loader = f'{split}_dataloader'
     if run.cfg.get(loader) is None:
         raise InputError(f'{run.folder}: its config has no {loader}')
     if pretrained:
         check_vit_file(pretrained)
-    check_inputs(_needs_of(run, pretrained), (loader,))
+    check_data_is_there(run.cfg, (loader,))
     tuned = load_tuned(run.cfg, run.checkpoint, pretrained, device)
     init_default_scope(run.cfg.get('default_scope') or 'mmseg')
     dataset = DATASETS.build(_without_flips(run, loader))
@@ -79,7 +80,7 @@ def _remarks(run: FinishedRun, tuned: Tuned) -> List[str]:
     remarks = []
     if tuned.random:
         remarks.append('trained on a random ViT (--random-backbone): its numbers mean nothing')
-    if run.log and tuned.iteration is not None and run.iterations != tuned.iteration:
+    if run.curves and tuned.iteration is not None and run.iterations != tuned.iteration:
         remarks.append(
             f'its log ends at iteration {run.iterations}, the checkpoint is of {tuned.iteration}: '
             'the run is going on, was interrupted, or has begun anew since'
@@ -91,16 +92,6 @@ def evenly_spaced(available: int, wanted: int) -> List[int]:
     """``wanted`` numbers of 0 .. available-1 from end to end, all if there are no more."""
     count = min(available, wanted)
     return [(2 * i + 1) * available // (2 * count) for i in range(count)]
-
-
-def _needs_of(run: FinishedRun, pretrained: Optional[str]):
-    """The config as far as its needs are looked for: the checkpoint brings what it brings."""
-    cfg = run.cfg.copy()
-    cfg.load_from = str(run.checkpoint)
-    cfg.resume = True  # it is read below
-    if pretrained:
-        cfg.model.backbone.pretrained = pretrained
-    return cfg
 
 
 def _without_flips(run: FinishedRun, loader: str) -> dict:

@@ -1,5 +1,6 @@
 """What a report holds of a run."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Dict, List, Optional, Tuple
 
@@ -11,6 +12,7 @@ from lspt_mm.analysis.localization import Localization
 from lspt_mm.analysis.memory_gates import StepGates
 from lspt_mm.analysis.persistence import Persistence
 from lspt_mm.analysis.runs import FinishedRun
+from lspt_mm.analysis.scores import class_iou
 
 
 @dataclass
@@ -45,12 +47,20 @@ class Measured:
     forgetting: Optional[Forgetting]
     persistence: Dict[str, Persistence]
     localization: Dict[str, Dict[int, Localization]]
-    gates: Optional[List[float]]
-    temperatures: Optional[List[float]]
-    selection_ratio: Optional[List[float]]
+    over_depth: Dict[str, Dict[int, float]]
     memory_gates: List[StepGates]
     burstiness: List[Burstiness]
     features: np.ndarray
     feature_classes: np.ndarray
     pictures: List[Picture] = field(default_factory=list)
     remarks: List[str] = field(default_factory=list)
+
+    @property
+    def score(self) -> Optional[float]:
+        """mIoU or top-1 over the report's own images, in per cent; None without their truth."""
+        if not self.confusion.sum():
+            return None
+        if self.run.segments:
+            values = [v for v in class_iou(self.confusion) if not math.isnan(v)]
+            return sum(values) / len(values)
+        return float(100 * self.confusion.trace() / self.confusion.sum())

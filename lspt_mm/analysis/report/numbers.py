@@ -13,11 +13,11 @@ _LEFT_OUT = ('run', 'pictures', 'features', 'feature_classes', 'palette')
 def numbers_of(measured: Measured) -> Dict[str, Any]:
     """What was measured of a run, as JSON may hold it; NaN becomes None.
 
-    Keys are those of :class:`Measured`, and ``checkpoint``.
+    Keys are those of :class:`Measured`, ``score`` and ``checkpoint``.
     """
     found = {f.name: _plain(getattr(measured, f.name))
              for f in fields(measured) if f.name not in _LEFT_OUT}  # fmt: skip
-    return {'checkpoint': str(measured.run.checkpoint), **found}
+    return {'checkpoint': str(measured.run.checkpoint), 'score': measured.score, **found}
 
 
 def _plain(value: Any) -> Any:

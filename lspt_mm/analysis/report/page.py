@@ -79,8 +79,7 @@ def all_figures(measured: List[Measured]) -> Dict[str, Optional[str]]:
         'cosine': _similarity(measured, 'cosine', 'cosine', -0.2),
         'cka': _similarity(measured, 'cka', 'CKA', 0.0),
         'forgetting': figures.lines(_forgetting(measured), names, 'block', columns=4),
-        'gates': figures.lines(_gates(measured), names, 'block', columns=2),
-        'selection': figures.selection_ratios(measured),
+        'learned': figures.lines(_over_depth(measured), names, 'block'),
         'memory': figures.memory_gates(measured, names),
         'entry': figures.lines(entry_blocks(measured), [], 'first block with prompts'),
         'burstiness': [
@@ -98,7 +97,6 @@ def summary(measured: List[Measured]) -> List[Dict[str, Any]]:
     rows = []
     for one in measured:
         counts = one.parameters.values()
-        validated = one.run.log and [line for line in one.run.log if line['mode'] == 'val']
         rows.append({
             'run': one.run.name,
             'checkpoint': one.run.checkpoint.name,
@@ -107,9 +105,9 @@ def summary(measured: List[Measured]) -> List[Dict[str, Any]]:
             'prompts': sum(c[0] for name, c in one.parameters.items() if name.endswith('prompter')),
             'all': sum(c[1] for c in counts),
             'iterations': one.run.iterations,
-            'validation': main_metric(validated[-1]) if validated else None,
+            'validation': main_metric({key: curve[-1][1] for key, curve in one.run.curves.items()}),
             'tests': {where: main_metric(metrics) for where, metrics in one.run.tests.items()},
-            'here': _here(one),
+            'here': one.score,
         })  # fmt: skip
     return rows
 
@@ -120,16 +118,6 @@ def main_metric(metrics: Dict[str, Any]) -> Optional[str]:
         if isinstance(metrics.get(name), (int, float)):
             return f'{name} {metrics[name]:.2f}'
     return None
-
-
-def _here(one: Measured) -> Optional[float]:
-    """mIoU or top-1 over the report's own images, in per cent."""
-    if not one.confusion.sum():
-        return None
-    if one.run.segments:
-        values = [v for v in class_iou(one.confusion) if not math.isnan(v)]
-        return sum(values) / len(values)
-    return float(100 * one.confusion.trace() / one.confusion.sum())
 
 
 def class_table(measured: List[Measured]) -> List[List[Any]]:
@@ -151,12 +139,12 @@ def _per_run(measured: List[Measured], points: Callable[[Measured], list]) -> Di
 
 def _curves(measured: List[Measured]) -> Dict[str, Dict[str, list]]:
     panels = {
-        'training loss': _per_run(measured, lambda m: m.run.curve('train', 'loss')),
-        'learning rate': _per_run(measured, lambda m: m.run.curve('train', 'lr')),
+        'training loss': _per_run(measured, lambda m: m.run.curves.get('loss', [])),
+        'learning rate': _per_run(measured, lambda m: m.run.curves.get('lr', [])),
     }
     for metric in MAIN_METRICS:
         panels[f'validation, {metric}'] = _per_run(
-            measured, lambda m, metric=metric: m.run.curve('val', metric)
+            measured, lambda m, metric=metric: m.run.curves.get(metric, [])
         )
     return panels
 
@@ -224,19 +212,16 @@ def _forgetting(measured: List[Measured]) -> Dict[str, Dict[str, list]]:
         'passed on to the next block (cosine)': panel(lambda f: f.passed_on),
         "spread of an image's prompts": panel(lambda f: f.spread),
         'cosine between prompts of an image': panel(lambda f: f.alike),
+        'norm of what the block made of them': panel(lambda f: f.made_norm),
+        'norm of its mean patch token': panel(lambda f: f.patch_norm),
     }
 
 
-def _gates(measured: List[Measured]) -> Dict[str, Dict[str, list]]:
-    gated = [m for m in measured if m.start_block is not None]
+def _over_depth(measured: List[Measured]) -> Dict[str, Dict[str, list]]:
+    titles = dict.fromkeys(title for m in measured for title in m.over_depth)
     return {
-        'gate g (1: takes up all of the block)': {
-            m.run.name: [(m.start_block + i, v) for i, v in enumerate(m.gates or [])] for m in gated
-        },
-        'temperature': {
-            m.run.name: [(m.start_block + i, v) for i, v in enumerate(m.temperatures or [])]
-            for m in gated
-        },
+        title: _per_run(measured, lambda m, title=title: list(m.over_depth.get(title, {}).items()))
+        for title in titles
     }
 
 
@@ -244,13 +229,13 @@ def entry_blocks(measured: List[Measured]) -> Dict[str, Dict[str, list]]:
     """Metric over ``start_block``, for runs that differ in it alone, or in their seed as well."""
     groups: Dict[str, List[Measured]] = {}
     for one in measured:
-        if one.start_block is not None and _here(one) is not None:
+        if one.start_block is not None and one.score is not None:
             groups.setdefault(alike(one.run, _ENTRY), []).append(one)
     series = {}
     for group in groups.values():
         found: Dict[int, List[float]] = {}
         for one in group:
-            found.setdefault(one.start_block, []).append(_here(one))
+            found.setdefault(one.start_block, []).append(one.score)
         if len(found) > 1:
             label = f'{group[0].method}: {group[0].run.name} ...'
             series[label] = [(block, sum(v) / len(v)) for block, v in sorted(found.items())]
