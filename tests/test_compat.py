@@ -15,7 +15,7 @@ import pytest
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 
-from lspt_mm import _compat
+from lspt_mm import _compat, plain_checkpoints
 
 
 def write(root, files):
@@ -268,7 +268,7 @@ def test_mmengines_checkpoint_is_read_safely(trained, no_other_globals):
     path = trained[0] / 'iter_4.pth'
     with pytest.raises(pickle.UnpicklingError):
         torch.load(path, weights_only=True)
-    with _compat.mmengine_checkpoints_allowed():
+    with plain_checkpoints.mmengine_checkpoints_allowed():
         safe = torch.load(path, weights_only=True)
     everything = torch.load(path, weights_only=False)
     history, expected = (c['message_hub']['log_scalars']['train/loss'] for c in (safe, everything))
@@ -305,7 +305,7 @@ def test_anything_else_is_still_refused(evil):
     file = io.BytesIO()
     torch.save({'state_dict': {}, 'meta': evil}, file)
     file.seek(0)
-    with _compat.mmengine_checkpoints_allowed(), pytest.raises(pickle.UnpicklingError):
+    with plain_checkpoints.mmengine_checkpoints_allowed(), pytest.raises(pickle.UnpicklingError):
         torch.load(file, weights_only=True)
 
 
@@ -315,13 +315,14 @@ def test_repair_of_resume_is_for_the_original_mmengine_only(monkeypatch, no_othe
     assert torch.serialization.get_safe_globals() == []
     monkeypatch.setattr(_compat, '_is_installed', lambda name: name == 'mmengine')
     _compat.repair_resume()
-    assert set(torch.serialization.get_safe_globals()) == set(_compat.mmengine_checkpoint_globals())
+    allowed = set(torch.serialization.get_safe_globals())
+    assert allowed == set(plain_checkpoints.mmengine_checkpoint_globals())
 
 
 def test_allowing_for_a_while_forgets_nothing(no_other_globals):
-    torch.serialization.add_safe_globals(_compat.mmengine_checkpoint_globals())
+    torch.serialization.add_safe_globals(plain_checkpoints.mmengine_checkpoint_globals())
     before = set(torch.serialization.get_safe_globals())
-    with _compat.mmengine_checkpoints_allowed():
+    with plain_checkpoints.mmengine_checkpoints_allowed():
         pass
     assert set(torch.serialization.get_safe_globals()) == before
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from lspt_mm._compat import mmengine_checkpoints_allowed
 from lspt_mm.checkpoints.download import local_file
 from lspt_mm.errors import InputError
+from lspt_mm.plain_checkpoints import mmengine_checkpoints_allowed
 
 
 def read_checkpoint(source: str) -> dict:

@@ -17,13 +17,13 @@ from mmengine.optim.scheduler.param_scheduler import LinearParamScheduler
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from lspt_mm._compat import refuse_executable_checkpoints
 from lspt_mm.configs_path import config_path
 from lspt_mm.engine.config_arguments import given, split_arguments
 from lspt_mm.engine.options import merge_options
 from lspt_mm.engine.preflight import check_inputs, datasets_of
 from lspt_mm.engine.prepare import check_prepared_somewhere
 from lspt_mm.errors import InputError
+from lspt_mm.plain_checkpoints import refuse_executable_checkpoints
 
 #: Exit code for an error of the user's input (argparse's own code for a bad option).
 EXIT_INPUT = 2

@@ -8,13 +8,13 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from lspt_mm._compat import refuse_executable_checkpoints
 from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.checkpoints.prompts import RANDOM, records_in
 from lspt_mm.engine.checkpoints import check_fit, records_in_meta
 from lspt_mm.engine.preflight import check_vit_file
 from lspt_mm.engine.whole_checkpoints import latest_whole_checkpoint
 from lspt_mm.errors import InputError
+from lspt_mm.plain_checkpoints import refuse_executable_checkpoints
 
 
 class Tuned(NamedTuple):

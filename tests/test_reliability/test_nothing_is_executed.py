@@ -8,7 +8,7 @@ from miniatures import once, run_tool, write_segmentation
 from mmengine.runner import checkpoint as of_mmengine
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from lspt_mm._compat import refuse_executable_checkpoints
+from lspt_mm.plain_checkpoints import refuse_executable_checkpoints
 
 
 class Attack:
