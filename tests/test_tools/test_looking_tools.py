@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -200,9 +201,11 @@ def test_an_interrupted_run_is_one_curve_in_our_log_and_pieces_in_theirs(seg, tm
     alone = run_command(*train, '--work-dir', 'alone', *options, cwd=tmp_path)
     assert alone.code == 0, alone.err
     command = list(map(str, [*train, '--work-dir', 'stopped', *options]))
+    # As many threads as run_command gives: another number rounds sums otherwise.
     process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+    )  # fmt: skip
     log = tmp_path / 'stopped/log.jsonl'
     deadline = time.monotonic() + 300
     while not (log.is_file() and log.read_text().count('\n') >= 8):
