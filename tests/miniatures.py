@@ -191,6 +191,11 @@ def write_segmentation(folder):
     return Miniature(config, data, vit)
 
 
+#: For functions of mmseg that take the main config's ``test_pipeline``. It enlarges to 512 pixels,
+#: hundreds of the miniature's windows, and mmseg pads each to the whole image.
+LARGE_WINDOWS = {'model.test_cfg.crop_size': (256, 256), 'model.test_cfg.stride': (256, 256)}
+
+
 def write_classification(folder):
     data = write_image_folder(folder / 'images')
     vit = write_vit(folder / 'tiny_vit.pth')

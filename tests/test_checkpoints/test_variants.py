@@ -233,7 +233,9 @@ def test_timm_of_another_function_is_refused(tmp_path):
 
 @pytest.mark.parametrize('name', ['no_such_model', 'local-dir:/no/such/folder', '', 'resnet18'])
 def test_a_name_that_timm_does_not_have(name, monkeypatch):
-    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
+    # The variable HF_HUB_OFFLINE is read once, on import: too late here, and the hub would be tried
+    # for most of a minute where there is no network.
+    monkeypatch.setattr('huggingface_hub.constants.HF_HUB_OFFLINE', True)
     with pytest.raises(InputError, match='timm'):
         load_backbone(vit(), f'timm:{name}')
 

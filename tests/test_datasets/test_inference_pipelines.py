@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from miniatures import run_tool, save_image, write_segmentation
+from miniatures import LARGE_WINDOWS, run_tool, save_image, write_segmentation
 
 import lspt_mm  # noqa: F401
 
@@ -22,7 +22,7 @@ def test_mmseg_init_model(trained):
     from mmseg.apis import inference_model, init_model
 
     config, checkpoint, photo = trained
-    model = init_model(str(config), checkpoint, device='cpu')
+    model = init_model(str(config), checkpoint, device='cpu', cfg_options=LARGE_WINDOWS)
     by_path = inference_model(model, str(photo)).pred_sem_seg.data
     assert by_path.shape == (1, 40, 56)
     from mmcv import imread

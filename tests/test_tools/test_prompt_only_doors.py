@@ -9,7 +9,14 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from miniatures import once, run_tool, tiny_vit, write_classification, write_segmentation
+from miniatures import (
+    LARGE_WINDOWS,
+    once,
+    run_tool,
+    tiny_vit,
+    write_classification,
+    write_segmentation,
+)
 
 from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.checkpoints.prompts import RECORD
@@ -251,7 +258,9 @@ def test_mmsegs_init_model(seg):
     from mmseg.apis import inference_model, init_model
 
     models = {
-        content: init_model(str(seg / 'mini_seg.py'), str(seg / content / 'iter_4.pth'), 'cpu')
+        content: init_model(
+            str(seg / 'mini_seg.py'), str(seg / content / 'iter_4.pth'), 'cpu', LARGE_WINDOWS
+        )
         for content in ('full', 'prompts')
     }
     assert models['prompts'].dataset_meta['classes'] == models['full'].dataset_meta['classes']
