@@ -91,12 +91,11 @@ def train(config: Path, work_dir: Path, quick: bool, *arguments) -> None:
 def pretrain(out: Path, scenes: Path, seed: int, quick: bool) -> Path:
     """MAE on the unlabelled scenes; returns the checkpoint, made before or now."""
     config = CONFIGS / 'mae_scenes.py'
-
-    def make() -> str:
-        train(config, out / 'mae', quick, '--data-root', scenes, '--seed', seed)
-        return str(checkpoint(out / 'mae'))
-
-    return Path(kept(out / 'mae', {'seed': seed, 'quick': quick, 'config': _text(config)}, make))
+    kept(
+        out / 'mae', {'seed': seed, 'quick': quick, 'config': _text(config)},
+        lambda: train(config, out / 'mae', quick, '--data-root', scenes, '--seed', seed),
+    )  # fmt: skip
+    return checkpoint(out / 'mae')
 
 
 def kept(work_dir: Path, stamp: dict, make: Callable[[], Any]) -> Any:

@@ -17,7 +17,7 @@ from rich.progress import track
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.apis.inferencing import inferencer_of
 from lspt_mm.apis.predicting import found_in, images_of, predict_images
-from lspt_mm.engine.launch import check_work_dir, input_errors_as_messages
+from lspt_mm.engine.launch import check_writable, input_errors_as_messages
 from lspt_mm.errors import InputError
 
 
@@ -53,7 +53,7 @@ def main() -> None:
         images = images_of(args.images)
         if args.out.exists() and not args.out.is_dir():
             raise InputError(f'--out {args.out}: is a file, expected a folder')
-        check_work_dir(str(args.out))
+        check_writable(args.out, f'--out {args.out}')
         model = inferencer_of(args.config, args.checkpoint, args.device, args.pretrained)
         for line in predict_images(model, images, args.out, top=args.top, told=told):
             print(line)

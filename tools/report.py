@@ -13,7 +13,6 @@ import functools
 import json
 import shlex
 import sys
-import tempfile
 from pathlib import Path
 
 from rich.progress import track
@@ -21,7 +20,7 @@ from rich.progress import track
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.analysis.report import measure, numbers_of, write_page
 from lspt_mm.analysis.runs import add_run_arguments, find_runs
-from lspt_mm.engine.launch import input_errors_as_messages
+from lspt_mm.engine.launch import check_writable, input_errors_as_messages
 from lspt_mm.errors import InputError
 from lspt_mm.whole_files import write_text
 
@@ -39,18 +38,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def check_writable(option: str, path: Path) -> None:
-    """Raise InputError, before anything is measured, if no file can be written there."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(f'{path} is a folder, expected a file')
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise InputError(f'{option} {path}: cannot be written: {error}') from error
-
-
 def main() -> None:
     """Measure every run and write the page."""
     args = parse_args()
@@ -58,8 +45,10 @@ def main() -> None:
         if args.images < 1 or args.pictures < 0:
             raise InputError('--images and --pictures: expected numbers of at least 1 and 0')
         for option, path in (('--out', args.out), ('--numbers', args.numbers)):
+            if path is not None and path.is_dir():
+                raise InputError(f'{option} {path}: is a folder, expected a file')
             if path is not None:
-                check_writable(option, path)
+                check_writable(path.parent, f'{option} {path}')
         measured = []
         for run in find_runs(args.runs, args.data_root):
             progress = functools.partial(track, description=run.name)

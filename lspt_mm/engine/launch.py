@@ -154,14 +154,20 @@ def build_runner(cfg: Config, loaders: Tuple[str, ...]) -> Runner:
 
 def check_work_dir(path: str) -> None:
     """Raise InputError if nothing can be written to the work dir, which is made."""
+    check_writable(path, f'the work dir {path}', '; name another: --work-dir FOLDER')
+
+
+def check_writable(folder, what: str, advice: str = '') -> None:
+    """Raise InputError, with ``what`` and ``advice``, if nothing can be written to ``folder``.
+
+    It is made.
+    """
     try:
-        os.makedirs(path, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise InputError(
-            f'the work dir {path} cannot be written: {error}; name another: --work-dir FOLDER'
-        ) from error
+        raise InputError(f'{what} cannot be written: {error}{advice}') from error
 
 
 def run(runner: Runner, start: Callable) -> None:

@@ -116,6 +116,7 @@ def test_bad_inputs_are_told_at_once(runs, photos):
         (lambda a: a.__setitem__(0, 'gone.py'), 'config file gone.py does not exist'),
         (lambda a: a.extend(['--device', 'cuda:77']), 'device cuda:77: cannot be used'),
         (lambda a: a.extend(['--pretrained', 'gone.pth']), '--pretrained gone.pth: no such file'),
+        (lambda a: a.__setitem__(4, 'photos/a.jpg/in'), '--out photos/a.jpg/in cannot be written'),
     ],
 )
 def test_other_bad_arguments(runs, photos, change, said):
@@ -124,6 +125,7 @@ def test_other_bad_arguments(runs, photos, change, said):
     change(arguments)
     run = run_tool('predict.py', *arguments, cwd=photos.parent)
     assert run.code == 2 and said in run.err and 'Traceback' not in run.err
+    assert '--work-dir' not in run.err  # an option of other tools
 
 
 def test_a_checkpoint_of_another_config_is_refused(runs):

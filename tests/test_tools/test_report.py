@@ -105,8 +105,12 @@ def test_names(runs, tmp_path):
     found = find_runs([f'A={runs / "lspt"}', str(runs / 'deep'), str(tmp_path / 'deep')])
     assert found[0].name == 'A' and len({run.name for run in found}) == 3
     assert all(run.name.endswith('deep') for run in found[1:])
-    for wrong in (['A={0}', 'A={1}'], ['={0}'], ['{0}', '{0}']):
-        with pytest.raises(InputError, match='twice|empty'):
+    for wrong, word in (
+        (['A={0}', 'A={1}'], "'A' is given twice"),
+        (['={0}'], 'empty name'),
+        (['{0}', '{0}'], 'a run is given twice'),
+    ):
+        with pytest.raises(InputError, match=word):
             find_runs([text.format(runs / 'lspt', runs / 'deep') for text in wrong])
 
 
