@@ -22,7 +22,7 @@ help:  ## list the targets
 venv: .venv/.installed  ## make .venv: everything that the other targets need
 
 demo: venv  ## train and draw a small example: METHOD=lspt, DEMO_ARGS='...'
-	.venv/bin/python tools/demo.py --method $(METHOD) $(DEMO_ARGS)
+	.venv/bin/python -m lspt_mm demo --method $(METHOD) $(DEMO_ARGS)
 
 test: venv  ## quick tests: JOBS=2, PYTEST_ARGS='...'
 	$(call QUICK_TESTS,.venv/bin/python)

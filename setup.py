@@ -9,7 +9,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 #: Folders of the checkout that a wheel carries in ``lspt_mm/.mim``, OpenMMLab's place for them.
-CARRIED = ('configs', 'tools')
+CARRIED = ('configs', 'tools', 'projects')
 BYTE_CODE = ('__pycache__', '*.py[cod]')
 
 
@@ -34,7 +34,7 @@ def readme() -> str:
 class BuildWithConfigs(build_py):
     """Copies configs and tools into the built package; the source tree stays as it is.
 
-    An editable installation copies nothing: ``lspt_mm.configs_path`` looks into the checkout.
+    An editable installation copies nothing: ``lspt_mm.config.paths`` looks into the checkout.
     """
 
     def run(self):
@@ -65,7 +65,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['lspt_mm', 'lspt_mm.*']),
-    package_data={'lspt_mm.analysis.report': ['page.html', 'page.css', 'viewer.js']},
+    package_data={'lspt_mm.report': ['page.html', 'page.css', 'viewer.js']},
     # No mm* package here: the maintained and the original distributions share their import
     # names, either serves, and both in one environment break each other. The extras choose.
     install_requires=[
@@ -76,7 +76,7 @@ setup(
         'onedl': pins('requirements.txt', r'onedl-'),
         # What tools/deployment/export.py writes and checks ONNX files with.
         'onnx': ['onnx', 'onnxruntime>=1.17', 'onnxscript'],
-        # The page of tools/demo_app.py.
+        # The page of projects/demo_app/demo_app.py.
         'app': ['gradio>=6.31,<7'],
         # Launchers of tools/search.py for several machines.
         'slurm': ['submitit'],

@@ -12,31 +12,23 @@ import sys
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from lspt_mm.configs_path import config_dir
+from lspt_mm.config.paths import projects_dir, tools_dir
 from lspt_mm.errors import InputError
 
 #: Exit code for an unknown tool (argparse's own for a bad option).
 EXIT_USAGE = 2
-
-
-def tools_dir() -> Path:
-    """Folder of the tools: beside that of the configs, in a wheel and in a checkout."""
-    return config_dir().parent / 'tools'
+_MAIN = "if __name__ == '__main__':"
 
 
 def find_tools() -> Dict[str, Path]:
-    """Name to file of every tool; a name that two folders have is told by its folder."""
+    """Name to file of every tool, those of the projects included.
+
+    In a project's folder the files that can be run are tools, the others are modules.
+    """
     root = tools_dir()
-    found: Dict[str, List[Path]] = {}
-    for path in sorted([*root.rglob('*.py'), *root.rglob('*.sh')]):
-        if not path.name.startswith('_'):
-            found.setdefault(path.stem, []).append(path)
-    tools = {}
-    for stem, paths in found.items():
-        for path in paths:
-            name = stem if len(paths) == 1 else path.relative_to(root).with_suffix('').as_posix()
-            tools[name] = path
-    return tools
+    files = sorted([*root.rglob('*.py'), *root.rglob('*.sh')])
+    files += [f for f in sorted(projects_dir().rglob('*.py')) if _MAIN in f.read_text('utf-8')]
+    return {path.stem: path for path in files if not path.name.startswith('_')}
 
 
 def tool_named(name: str) -> Path:
@@ -55,7 +47,7 @@ def tool_named(name: str) -> Path:
     if wanted in tools:
         return tools[wanted]
     for path in tools.values():
-        if path.relative_to(tools_dir()).with_suffix('').as_posix() == wanted:
+        if path.relative_to(_root()).with_suffix('').as_posix() in (wanted, f'tools/{wanted}'):
             return path
     stem = wanted.rsplit('/', 1)[-1].replace('-', '_')
     if stem in tools and '/' not in wanted:
@@ -64,6 +56,11 @@ def tool_named(name: str) -> Path:
     close += [tool for tool in tools if stem and stem in tool and tool not in close]
     hint = f'did you mean {" or ".join(close[:4])}?' if close else ''
     raise InputError(f'no tool {name!r}; {hint}'.rstrip('; ') + ' (python -m lspt_mm lists them)')
+
+
+def _root() -> Path:
+    """What the folders of tools and projects lie in."""
+    return tools_dir().parent
 
 
 def summary_of(path: Path) -> str:
@@ -78,16 +75,15 @@ def summary_of(path: Path) -> str:
 
 def listing() -> str:
     """All tools by folder, a line each."""
-    root = tools_dir()
     folders: Dict[str, List[str]] = {}
     tools = find_tools()
     width = max(map(len, tools))
     for name, path in tools.items():
-        folder = path.parent.relative_to(root).as_posix()
+        folder = path.parent.relative_to(_root()).as_posix().removeprefix('tools/')
         folders.setdefault(folder, []).append(f'  {name:{width}}  {summary_of(path)}')
     lines = ['usage: python -m lspt_mm TOOL ARGUMENTS      (TOOL --help has its options)', '']
-    for folder in sorted(folders, key=lambda f: (f != '.', f)):
-        if folder != '.':
+    for folder in sorted(folders, key=lambda f: (f != 'tools', f)):
+        if folder != 'tools':
             lines += ['', f'{folder}:']
         lines += folders[folder]
     return '\n'.join(lines)
@@ -95,11 +91,10 @@ def listing() -> str:
 
 def run_tool(path: Path, arguments: List[str]) -> int:
     """Run a tool as a script of its own would be; returns its exit code."""
-    root = tools_dir().parent
-    if root.name != '.mim':
-        # A checkout that is not installed: processes that the tool starts have to find it too.
-        known = [str(root), *filter(None, [os.environ.get('PYTHONPATH')])]
-        os.environ['PYTHONPATH'] = os.pathsep.join(known)
+    # Projects import each other's modules from here, and so do the processes that they start.
+    sys.path.insert(0, str(_root()))
+    known = [str(_root()), *filter(None, [os.environ.get('PYTHONPATH')])]
+    os.environ['PYTHONPATH'] = os.pathsep.join(known)
     if path.suffix == '.sh':
         # Of this environment, whatever `python` is on the path.
         env = {'PYTHON': sys.executable, **os.environ}

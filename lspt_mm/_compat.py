@@ -14,7 +14,7 @@ import types
 from typing import Callable
 
 from lspt_mm.errors import InputError
-from lspt_mm.plain_checkpoints import mmengine_checkpoint_globals
+from lspt_mm.utils.safe_load import mmengine_checkpoint_globals
 
 _MISSING_NMS = 'operator torchvision::nms does not exist'
 # The library object must outlive the import: the schemas vanish with it.
@@ -155,7 +155,7 @@ def register_configs() -> None:
         package, _, name = cfg_path.partition('::')
         if package != 'lspt_mm' or not name:
             return of_mmengine(cfg_path, filename)
-        from lspt_mm.configs_path import config_path
+        from lspt_mm.config.paths import config_path
 
         return str(config_path(name)), None
 

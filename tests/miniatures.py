@@ -204,6 +204,11 @@ def write_classification(folder):
     return Miniature(config, data, vit)
 
 
+def tool_path(name):
+    """A tool's file: below tools/, or a project's by its path from the root."""
+    return ROOT / name if str(name).startswith('projects/') else TOOLS / name
+
+
 # ---- running tools ----------------------------------------------------------------------------
 
 
@@ -214,7 +219,7 @@ class Run(NamedTuple):
 
 
 _forks = multiprocessing.get_context('forkserver')
-_forks.set_forkserver_preload(['lspt_mm.engine.launch', 'mmseg.apis', 'mmpretrain.apis'])
+_forks.set_forkserver_preload(['lspt_mm.engine.runner', 'mmseg.apis', 'mmpretrain.apis'])
 
 
 def run_tool(name: str, *arguments, cwd=None) -> Run:
@@ -246,7 +251,7 @@ def _child(writer, folder, name, arguments):
         os.dup2(out.fileno(), 1)
         os.dup2(err.fileno(), 2)
         try:
-            runpy.run_path(str(TOOLS / name), run_name='__main__')
+            runpy.run_path(str(tool_path(name)), run_name='__main__')
         except Exception:
             import traceback
 

@@ -15,7 +15,8 @@ import pytest
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 
-from lspt_mm import _compat, plain_checkpoints
+from lspt_mm import _compat
+from lspt_mm.utils import safe_load as plain_checkpoints
 
 
 def write(root, files):
@@ -268,7 +269,7 @@ def test_mmengines_checkpoint_is_read_safely(trained, no_other_globals):
     path = trained[0] / 'iter_4.pth'
     with pytest.raises(pickle.UnpicklingError):
         torch.load(path, weights_only=True)
-    with plain_checkpoints.mmengine_checkpoints_allowed():
+    with plain_checkpoints.allow_mmengine_checkpoints():
         safe = torch.load(path, weights_only=True)
     everything = torch.load(path, weights_only=False)
     history, expected = (c['message_hub']['log_scalars']['train/loss'] for c in (safe, everything))
@@ -305,7 +306,7 @@ def test_anything_else_is_still_refused(evil):
     file = io.BytesIO()
     torch.save({'state_dict': {}, 'meta': evil}, file)
     file.seek(0)
-    with plain_checkpoints.mmengine_checkpoints_allowed(), pytest.raises(pickle.UnpicklingError):
+    with plain_checkpoints.allow_mmengine_checkpoints(), pytest.raises(pickle.UnpicklingError):
         torch.load(file, weights_only=True)
 
 
@@ -322,7 +323,7 @@ def test_repair_of_resume_is_for_the_original_mmengine_only(monkeypatch, no_othe
 def test_allowing_for_a_while_forgets_nothing(no_other_globals):
     torch.serialization.add_safe_globals(plain_checkpoints.mmengine_checkpoint_globals())
     before = set(torch.serialization.get_safe_globals())
-    with plain_checkpoints.mmengine_checkpoints_allowed():
+    with plain_checkpoints.allow_mmengine_checkpoints():
         pass
     assert set(torch.serialization.get_safe_globals()) == before
 

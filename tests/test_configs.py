@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
 import lspt_mm.models  # noqa: F401  (registers the methods)
-from lspt_mm.analysis.costs import count_flops
+from lspt_mm.analysis.flops import count_flops
 from lspt_mm.registry import PROMPTERS
 
 NAMES = sorted(
@@ -28,7 +28,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 import mmengine.registry as registries
-from lspt_mm.engine.launch import prepare_for_cpu
+from lspt_mm.engine.runner import prepare_for_cpu
 from lspt_mm.registry import PROMPTERS
 
 cfg = Config.fromfile(sys.argv[1])

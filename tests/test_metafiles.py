@@ -11,7 +11,8 @@ from miniatures import CONFIGS, ROOT
 from mmengine.config.utils import _get_cfg_metainfo
 from mmengine.registry import MODELS, init_default_scope
 
-from lspt_mm.engine.launch import prepare_for_cpu, read_config
+from lspt_mm.config.load import read_config
+from lspt_mm.engine.runner import prepare_for_cpu
 from lspt_mm.recipes import METHODS
 
 INDEX = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']

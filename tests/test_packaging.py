@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from lspt_mm.configs_path import config_dir, config_names, config_path
+from lspt_mm.config.paths import config_dir, config_names, config_path
 from lspt_mm.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,7 +56,7 @@ def test_nothing_outside_the_configs(wrong):
 
 def test_package_without_its_configs(tmp_path, monkeypatch):
     (tmp_path / 'configs').mkdir()  # somebody else's, as in site-packages
-    monkeypatch.setattr('lspt_mm.configs_path._PACKAGE', tmp_path / 'lspt_mm')
+    monkeypatch.setattr('lspt_mm.config.paths._PACKAGE', tmp_path / 'lspt_mm')
     with pytest.raises(InputError, match='install the package'):
         config_dir()
 
@@ -90,7 +90,7 @@ def run(*command, **options):
 def tree(tmp_path_factory):
     """A copy to build from: a build leaves `build/` and `*.egg-info` behind."""
     copy = tmp_path_factory.mktemp('tree')
-    for folder in ('lspt_mm', 'configs', 'tools'):
+    for folder in ('lspt_mm', 'configs', 'tools', 'projects'):
         shutil.copytree(ROOT / folder, copy / folder)
     for file in ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE', 'model-index.yml'):
         shutil.copy(ROOT / file, copy)
@@ -119,7 +119,7 @@ def wheel(tree, tmp_path_factory):
 def test_wheel_carries_configs_and_tools(wheel):
     expected = {
         f'lspt_mm/.mim/{p.relative_to(ROOT).as_posix()}'
-        for folder in ('configs', 'tools')
+        for folder in ('configs', 'tools', 'projects')
         for p in (ROOT / folder).rglob('*')
         if p.is_file() and '__pycache__' not in p.parts
     }
@@ -130,7 +130,7 @@ def test_wheel_carries_configs_and_tools(wheel):
     names = file.namelist()
     assert {n for n in names if n.startswith('lspt_mm/.mim/')} == expected
     assert not [n for n in names if '__pycache__' in n or n.endswith('.pyc')]
-    assert not [n for n in names if n.split('/')[0] in ('configs', 'tools', 'tests')]
+    assert not [n for n in names if n.split('/')[0] in ('configs', 'tools', 'projects', 'tests')]
 
 
 @pytest.mark.slow
@@ -159,7 +159,7 @@ import sys
 import lspt_mm
 from mmengine.config import Config
 from mmengine.hub import get_config
-from lspt_mm.configs_path import config_path
+from lspt_mm.config.paths import config_path
 target, name = sys.argv[1:]
 assert lspt_mm.__file__.startswith(target), lspt_mm.__file__
 path = config_path(name)

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.progress import track
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.apis.inferencing import inferencer_of
-from lspt_mm.apis.predicting import found_in, images_of, predict_images
-from lspt_mm.engine.launch import check_writable, input_errors_as_messages
+from lspt_mm.apis.inferencer import inferencer_of
+from lspt_mm.apis.predict import found_in, images_of, predict_images
 from lspt_mm.errors import InputError
+from lspt_mm.utils.cli import check_writable, input_errors_as_messages
 
 
 def parse_args() -> argparse.Namespace:

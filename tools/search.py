@@ -17,21 +17,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.engine.amp import turn_on_amp
-from lspt_mm.engine.config_arguments import parse, split_arguments, split_list
-from lspt_mm.engine.data_check import check_data
-from lspt_mm.engine.launch import (
-    KeyValueAction,
-    apply_common_options,
-    choose_weights,
-    input_errors_as_messages,
-    read_config,
-)
-from lspt_mm.engine.preflight import check_inputs
+from lspt_mm.config.arguments import parse, split_arguments, split_list
+from lspt_mm.config.load import KeyValueAction, apply_common_options, choose_weights, read_config
+from lspt_mm.config.preflight import check_inputs
+from lspt_mm.datasets.verify import check_data
+from lspt_mm.engine.optim_wrappers import turn_on_amp
 from lspt_mm.errors import InputError
-from lspt_mm.search.grid import Outcome, name_of, points_of
+from lspt_mm.search.grid import Outcome, expand_grid, name_of
 from lspt_mm.search.plan import final_config, seeds_checked, selection_config, split_point
 from lspt_mm.search.protocol import RESULTS, Search, mean_and_deviation
+from lspt_mm.utils.cli import input_errors_as_messages
 
 
 def parse_args() -> argparse.Namespace:
@@ -99,10 +94,10 @@ def grid_from(args: argparse.Namespace) -> dict:
         cell = read_config(args.config).get('cell')
         if cell is None:
             raise InputError('--grid: this config has no grid of its own, name the values to try')
-        from lspt_mm.recipes import Cell, grid_of
+        from lspt_mm.recipes import Cell, default_grid
 
         # What the user has fixed is not searched.
-        return {k: values for k, values in grid_of(Cell.of(cell)).items() if k not in fixed}
+        return {k: values for k, values in default_grid(Cell.of(cell)).items() if k not in fixed}
     grid = {}
     for text in args.grid:
         name, equals, values = text.partition('=')
@@ -146,7 +141,7 @@ def config_maker(args: argparse.Namespace):
 
 def launcher_from(args: argparse.Namespace, folder: Path):
     """What carries out the runs."""
-    from lspt_mm.search.launchers import LocalLauncher, RayLauncher, SlurmLauncher
+    from lspt_mm.search.launcher import LocalLauncher, RayLauncher, SlurmLauncher
 
     if args.launcher == 'slurm':
         return SlurmLauncher(folder / 'slurm', args.jobs, args.launcher_options)
@@ -242,7 +237,7 @@ def main() -> None:
     with input_errors_as_messages(args.debug):
         grid = grid_from(args)
         config_of = config_maker(args)
-        points = points_of(grid)
+        points = expand_grid(grid)
         folder = args.work_dir or Path(f'{config_of(points[0]).work_dir}_search')
         search = Search(
             folder, config_of, points, launcher=None, seeds=seeds_checked(args.seeds),

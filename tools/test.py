@@ -8,16 +8,12 @@ from pathlib import Path
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.checkpoints import read_checkpoint
-from lspt_mm.engine.checkpoints import check_fit
-from lspt_mm.engine.launch import (
-    add_common_arguments,
-    build_runner,
-    input_errors_as_messages,
-    load_config,
-    run,
-)
-from lspt_mm.engine.preflight import check_vit_file
+from lspt_mm.config.load import add_common_arguments, load_config
+from lspt_mm.config.preflight import check_vit_file
+from lspt_mm.engine.hooks.prompt_checkpoint_hook import check_fit
+from lspt_mm.engine.runner import build_runner, run
 from lspt_mm.errors import InputError
+from lspt_mm.utils.cli import input_errors_as_messages
 
 
 def parse_args() -> argparse.Namespace:

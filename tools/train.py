@@ -6,20 +6,15 @@ python tools/train.py configs/lspt_upernet_ade20k.py --work-dir work_dirs/ade --
 import argparse
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.engine.amp import turn_on_amp
-from lspt_mm.engine.data_check import check_data
-from lspt_mm.engine.faster import turn_on_channels_last, turn_on_compile
-from lspt_mm.engine.freed_memory import keep_freed_memory
-from lspt_mm.engine.launch import (
-    add_common_arguments,
-    build_runner,
-    choose_weights,
-    input_errors_as_messages,
-    load_config,
-    run,
-)
-from lspt_mm.engine.whole_checkpoints import latest_whole_checkpoint, whole_checkpoint
+from lspt_mm.config.load import add_common_arguments, choose_weights, load_config
+from lspt_mm.datasets.verify import check_data
+from lspt_mm.engine.hooks.channels_last_hook import turn_on_channels_last, turn_on_compile
+from lspt_mm.engine.optim_wrappers import turn_on_amp
+from lspt_mm.engine.runner import build_runner, run
+from lspt_mm.engine.work_dir import latest_checkpoint, read_training_checkpoint
 from lspt_mm.errors import InputError
+from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.malloc import keep_freed_memory
 
 
 def parse_args() -> argparse.Namespace:
@@ -83,10 +78,10 @@ def apply_options(cfg, args: argparse.Namespace) -> None:
         )
     if args.resume:
         if args.resume == 'auto':
-            found = latest_whole_checkpoint(cfg.work_dir)
+            found = latest_checkpoint(cfg.work_dir)
         else:
             found = args.resume
-            whole_checkpoint(found)
+            read_training_checkpoint(found)
         cfg.resume = found is not None
         if found is None:
             print(f'--resume: no checkpoint in {cfg.work_dir} yet, the run begins', flush=True)

@@ -11,4 +11,4 @@ default_hooks = dict(
     logger=dict(log_metric_by_epoch=True),
     checkpoint=dict(by_epoch=True, interval=10),
     visualization=dict(type='VisualizationHook', enable=False))
-visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='lspt_mm.PatientLocalVisBackend')])
+visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='lspt_mm.FaultTolerantLocalVisBackend')])

@@ -8,23 +8,23 @@ default_hooks = dict(
         type='lspt_mm.PromptCheckpointHook', content='full', by_epoch=False, interval=16000,
         max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    finite=dict(type='lspt_mm.FiniteLossHook'),
+    finite=dict(type='lspt_mm.CheckInvalidLossHook'),
     # One log of the run over all its interruptions; SIGTERM and SIGINT stop it so that --resume
     # goes on exactly.
-    run_log=dict(type='lspt_mm.RunLogHook', interval=50),
-    stop=dict(type='lspt_mm.StopOnSignalHook'))
+    run_log=dict(type='lspt_mm.JsonlLoggerHook', interval=50),
+    stop=dict(type='lspt_mm.PreemptionHook'))
 log_processor = dict(by_epoch=False)
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'))
-vis_backends = [dict(type='lspt_mm.PatientLocalVisBackend')]
+vis_backends = [dict(type='lspt_mm.FaultTolerantLocalVisBackend')]
 log_level = 'INFO'
 load_from = None
 resume = False
 randomness = dict(seed=0)
 custom_hooks = [
     dict(type='lspt_mm.BackboneWeightsHook'),
-    dict(type='lspt_mm.PreparePromptsHook'),
+    dict(type='lspt_mm.PromptInitHook'),
     dict(type='lspt_mm.TrainableReportHook'),
 ]

@@ -3,5 +3,5 @@ _base_ = './default_runtime.py'
 default_scope = 'mmseg'
 default_hooks = dict(visualization=dict(type='SegVisualizationHook'))
 visualizer = dict(
-    type='SegLocalVisualizer', vis_backends=[dict(type='lspt_mm.PatientLocalVisBackend')], name='visualizer')
+    type='SegLocalVisualizer', vis_backends=[dict(type='lspt_mm.FaultTolerantLocalVisBackend')], name='visualizer')
 tta_model = dict(type='SegTTAModel')

@@ -1,6 +1,6 @@
 """The demo: LSPT + UPerNet on rendered scenes, with the small ViT of ``mae_scenes.py``, frozen.
 
-Run by ``tools/demo.py``. The prompter's options and both learning rates were chosen on the scenes' validation
+Run by ``projects/demo/demo.py``. The prompter's options and both learning rates were chosen on the scenes' validation
 split; see docs/results.md.
 """
 _base_ = [
@@ -35,4 +35,4 @@ param_scheduler = [
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(
     logger=dict(interval=25), checkpoint=dict(interval=max_iters, max_keep_ckpts=1))
-pretrained_help = 'The ViT of this run is made by tools/demo.py (make demo).'
+pretrained_help = 'The ViT of this run is made by projects/demo/demo.py (make demo).'

@@ -1,6 +1,6 @@
 """MAE pre-training of the demo's ViT (width 128, 8 blocks, patches of 8) on unlabelled rendered scenes.
 
-Run by ``tools/demo.py``, which renders the scenes.
+Run by ``projects/demo/demo.py``, which renders the scenes.
 """
 _base_ = ['../_base_/default_runtime.py', '../_base_/models/mae_pretrain.py',
           '../_base_/datasets/unlabelled.py']

@@ -5,7 +5,7 @@ from typing import List, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from lspt_mm.models.block import project
+from lspt_mm.models.prompted_block import project
 from lspt_mm.models.prompted_vit import BlockStep, PromptedViT
 from lspt_mm.models.tokens import Tokens
 

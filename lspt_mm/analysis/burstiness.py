@@ -5,7 +5,7 @@ from typing import Iterable, List, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lspt_mm.models.prompters.preparation import patch_tokens
+from lspt_mm.models.prompters.patch_tokens import patch_tokens
 from lspt_mm.models.prompters.whitening import logit_matrix, whiten
 
 #: Edges of the histograms, in standard deviations.

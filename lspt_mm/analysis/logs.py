@@ -7,7 +7,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Dict, Iterable, Iterator, List, Tuple
 
-from lspt_mm.engine.run_log import LOG, read_log
+from lspt_mm.engine.hooks.jsonl_logger_hook import LOG, read_log
 from lspt_mm.errors import InputError
 
 #: Pairs of iteration and value, by iteration.

@@ -9,9 +9,9 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 from mmengine.config import Config
 
 from lspt_mm.analysis.logs import Curve, curves_of_lines
-from lspt_mm.engine.launch import apply_common_options, read_config
-from lspt_mm.engine.run_log import read_log
-from lspt_mm.engine.tuned import find_config_and_checkpoint
+from lspt_mm.config.load import apply_common_options, read_config
+from lspt_mm.engine.hooks.jsonl_logger_hook import read_log
+from lspt_mm.engine.work_dir import find_config_and_checkpoint
 from lspt_mm.errors import InputError
 
 #: Keys of configs that say where and how a run was made, not what it is.

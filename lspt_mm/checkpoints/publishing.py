@@ -8,8 +8,8 @@ from typing import Dict, Optional
 import pooch
 from torch import Tensor
 
-from lspt_mm.checkpoints.prompts import BaseRecord
-from lspt_mm.checkpoints.writing import write_checkpoint
+from lspt_mm.checkpoints.io import write_checkpoint
+from lspt_mm.checkpoints.prompt_only import BaseRecord
 from lspt_mm.version import __version__
 
 

@@ -7,7 +7,7 @@ from typing import Dict, List
 
 from mmseg.datasets import BaseSegDataset
 
-from lspt_mm.datasets.listed_images import is_inside
+from lspt_mm.datasets.image_list import is_inside
 from lspt_mm.errors import InputError
 from lspt_mm.registry import DATASETS
 

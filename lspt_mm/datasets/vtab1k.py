@@ -2,9 +2,9 @@
 
 from typing import Dict, NamedTuple
 
-from lspt_mm.datasets.listed_images import ListedImages
-from lspt_mm.models.checks import check_choice
+from lspt_mm.datasets.image_list import ListedImages
 from lspt_mm.registry import DATASETS
+from lspt_mm.utils.checks import check_choice
 
 
 class Task(NamedTuple):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lspt_mm.engine.tuned import takes_rgb
+from lspt_mm.apis.model import takes_rgb
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
 

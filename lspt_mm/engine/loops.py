@@ -7,13 +7,13 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner.base_loop import BaseLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 
-from lspt_mm.engine.data_order import endless_batches, resumable
-from lspt_mm.engine.randomness import seed_iteration
+from lspt_mm.engine.resumable_dataloader import endless_batches, resumable
 from lspt_mm.errors import InputError
 from lspt_mm.registry import LOOPS
+from lspt_mm.utils.seed import seed_iteration
 
-#: Key in the message hub: the last validation that is written down (``RunLogHook``), as the number
-#: of iterations before it.
+#: Key in the message hub: the last logged validation (``JsonlLoggerHook``), as the number of
+#: iterations before it.
 VALIDATED = 'last_validation'
 
 

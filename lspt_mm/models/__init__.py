@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from lspt_mm.checkpoints import mmengine_loader
+from lspt_mm.checkpoints import io as mmengine_loader
 from lspt_mm.models import prompters
 from lspt_mm.models.prompt_sets import PromptSets
 from lspt_mm.models.prompted_vit import PromptedViT

@@ -13,14 +13,14 @@ from mmseg.models.losses import CrossEntropyLoss
 from mmseg.utils import SampleList
 from torch import Tensor, nn
 
-from lspt_mm.models.strip_loss import upsampled_cross_entropy
+from lspt_mm.models.ops.chunked_cross_entropy import upsampled_cross_entropy
 from lspt_mm.registry import MODELS
 
 #: As in mmseg's means: where no pixel counts, the loss is 0.
 EPS = torch.finfo(torch.float32).eps
 
 
-class StripLoss:
+class ChunkedLossMixin:
     """A mixin for heads of mmseg (``BaseDecodeHead``), to stand before them."""
 
     def loss_by_feat(
@@ -61,20 +61,20 @@ def _is_plain(loss: nn.Module) -> bool:
 
 
 @MODELS.register_module()
-class UPerHead(StripLoss, decode_heads.UPerHead):
-    """mmseg's UPerNet head (arXiv 1807.10221) with :class:`StripLoss`."""
+class UPerHead(ChunkedLossMixin, decode_heads.UPerHead):
+    """mmseg's UPerNet head (arXiv 1807.10221) with :class:`ChunkedLossMixin`."""
 
 
 @MODELS.register_module()
-class FCNHead(StripLoss, decode_heads.FCNHead):
-    """mmseg's FCN head (arXiv 1411.4038) with :class:`StripLoss`."""
+class FCNHead(ChunkedLossMixin, decode_heads.FCNHead):
+    """mmseg's FCN head (arXiv 1411.4038) with :class:`ChunkedLossMixin`."""
 
 
 @MODELS.register_module()
-class SegformerHead(StripLoss, decode_heads.SegformerHead):
-    """mmseg's SegFormer head (arXiv 2105.15203) with :class:`StripLoss`."""
+class SegformerHead(ChunkedLossMixin, decode_heads.SegformerHead):
+    """mmseg's SegFormer head (arXiv 2105.15203) with :class:`ChunkedLossMixin`."""
 
 
 @MODELS.register_module()
-class SETRUPHead(StripLoss, decode_heads.SETRUPHead):
-    """mmseg's SETR head (arXiv 2012.15840) with :class:`StripLoss`."""
+class SETRUPHead(ChunkedLossMixin, decode_heads.SETRUPHead):
+    """mmseg's SETR head (arXiv 2012.15840) with :class:`ChunkedLossMixin`."""

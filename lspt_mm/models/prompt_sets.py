@@ -5,13 +5,13 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 import torch
 from torch import Tensor, nn
 
-from lspt_mm.checkpoints.files import read_checkpoint
-from lspt_mm.checkpoints.prompts import (
+from lspt_mm.checkpoints.io import read_checkpoint
+from lspt_mm.checkpoints.prompt_only import (
     RECORD,
     base_fingerprint,
     from_tensor,
     measures,
-    output_of,
+    output_config,
 )
 from lspt_mm.errors import InputError
 from lspt_mm.models.prompted_vit import PromptedViT
@@ -108,10 +108,10 @@ class PromptSets(nn.Module):
 
     def _check_base(self, source: str, record) -> None:
         """Raise InputError if ``record`` is of another ViT, or of features taken otherwise."""
-        if record.arch != measures(self.vit) or record.output != output_of(self.vit):
+        if record.arch != measures(self.vit) or record.output != output_config(self.vit):
             raise InputError(
                 f'{source}: was trained in a ViT with {record.arch} and {record.output}, this one '
-                f'has {measures(self.vit)} and {output_of(self.vit)}: build it with the same'
+                f'has {measures(self.vit)} and {output_config(self.vit)}: build it with the same'
             )
         found = base_fingerprint(self.vit.backbone_state_dict(), record)
         if found != record.fingerprint:

@@ -11,22 +11,17 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from lspt_mm.checkpoints import load_backbone
-from lspt_mm.checkpoints.prompts import UNKNOWN, bring_in_base
+from lspt_mm.checkpoints.prompt_only import UNKNOWN, restore_base_weights
 from lspt_mm.errors import InputError
-from lspt_mm.models.block import ReadOnly, compiled_block, keys_and_values, run_block
-from lspt_mm.models.checks import (
-    check_arch,
-    check_bool,
-    check_int,
-    check_out_indices,
-    check_vit_arguments,
-)
 from lspt_mm.models.kept_results import KeptResults
+from lspt_mm.models.ops.sdpa import attention
+from lspt_mm.models.prompted_block import ReadOnly, compiled_block, keys_and_values, run_block
 from lspt_mm.models.prompters.base import Prompter
-from lspt_mm.models.short_attention import attention
 from lspt_mm.models.tokens import Tokens
 from lspt_mm.models.tuning import apply_tune, check_tune, train_tuned_only
+from lspt_mm.models.vit_arguments import check_arch, check_out_indices, check_vit_arguments
 from lspt_mm.registry import MODELS, PROMPTERS
+from lspt_mm.utils.checks import check_bool, check_int
 
 
 class BlockStep(NamedTuple):
@@ -241,7 +236,7 @@ class PromptedViT(VisionTransformer):
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         # Called for every way of loading, mmengine's own included.
         self._keys_values.clear()
-        base = bring_in_base(self, state_dict, prefix)
+        base = restore_base_weights(self, state_dict, prefix)
         unchanged = self.weights_from is not None and self._is_frozen_part_of(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         if any(key.startswith(f'{prefix}prompter.') for key in state_dict):

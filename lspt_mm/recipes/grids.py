@@ -2,12 +2,12 @@
 
 from typing import Dict, Tuple
 
-from lspt_mm.recipes.cells import Cell
-from lspt_mm.recipes.methods import method_named
+from lspt_mm.recipes.experiment import Cell
+from lspt_mm.recipes.methods import get_method
 from lspt_mm.recipes.published_values import BPT, GAPT, VPT_BASE_LR, VPT_WEIGHT_DECAY
 
 
-def grid_of(cell: Cell) -> Dict[str, Tuple[float, ...]]:
+def default_grid(cell: Cell) -> Dict[str, Tuple[float, ...]]:
     """Names of :class:`Cell`'s values to the values to try, in ascending order.
 
     - Methods with VPT's recipe: VPT's learning rates, scaled by the batch, and weight decays.
@@ -15,7 +15,7 @@ def grid_of(cell: Cell) -> Dict[str, Tuple[float, ...]]:
     - BPT: the learning rates and weight decays that occur in its text.
     - Full fine-tuning: ours.
     """
-    method = method_named(cell.method)
+    method = get_method(cell.method)
     if method.recipe == 'full':
         return dict(lr=(5e-5, 1e-4, 5e-4, 1e-3), weight_decay=(0.01, 0.05))
     if method.recipe == 'bpt':

@@ -7,13 +7,14 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 from mmengine.config import Config
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
-from lspt_mm.checkpoints.sources import TIMM
-from lspt_mm.configs_path import config_names, config_path
-from lspt_mm.engine.config_arguments import taken
+from lspt_mm.checkpoints.load_backbone import TIMM
+from lspt_mm.config.arguments import taken
+from lspt_mm.config.paths import config_names, config_path
 from lspt_mm.errors import InputError
-from lspt_mm.models.checks import check_arch, check_choice, check_int, check_number
+from lspt_mm.models.vit_arguments import check_arch
 from lspt_mm.recipes.folders import masks_of
 from lspt_mm.recipes.timm_vits import timm_vit
+from lspt_mm.utils.checks import check_choice, check_int, check_number
 
 #: Of ImageNet, for RGB values of 0 to 255: MAE, MoCo v3 and DINO.
 _IMAGENET = dict(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))

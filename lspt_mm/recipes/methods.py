@@ -2,7 +2,7 @@
 
 from typing import Dict, Mapping, NamedTuple, Optional, Tuple
 
-from lspt_mm.models.checks import check_choice
+from lspt_mm.utils.checks import check_choice
 
 
 class Method(NamedTuple):
@@ -61,7 +61,7 @@ METHODS: Dict[str, Method] = {
 }  # fmt: skip
 
 
-def method_named(name: str) -> Method:
+def get_method(name: str) -> Method:
     """The method, or ValueError naming those there are."""
     check_choice('method', name, METHODS)
     return METHODS[name]

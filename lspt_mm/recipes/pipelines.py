@@ -2,8 +2,8 @@
 
 from typing import List, Tuple
 
-from lspt_mm.recipes.cells import Cell
-from lspt_mm.recipes.methods import method_named
+from lspt_mm.recipes.experiment import Cell
+from lspt_mm.recipes.methods import get_method
 
 _LOAD = dict(type='lspt_mm.LoadImage')  # names a broken file
 _LOAD_TEST = dict(type='LoadImageFromFile')  # the name that inferencers look for
@@ -25,7 +25,7 @@ def crops(cell: Cell) -> Tuple[List[dict], List[dict]]:
     VPT's and GaPT's: shorter side 256, crop of 224. BPT's: training crops of random size and
     bicubic interpolation. Other sizes in proportion.
     """
-    bicubic = method_named(cell.method).recipe == 'bpt'
+    bicubic = get_method(cell.method).recipe == 'bpt'
     interpolation = dict(interpolation='bicubic' if bicubic else 'bilinear', backend='pillow')
     resize = dict(
         type='ResizeEdge', scale=round(cell.img_size * 256 / 224), edge='short', **interpolation

@@ -3,7 +3,7 @@
 from types import MappingProxyType
 from typing import Dict, Mapping, NamedTuple, Tuple
 
-from lspt_mm.models.checks import check_choice
+from lspt_mm.utils.checks import check_choice
 
 _IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 
@@ -53,7 +53,7 @@ PRETRAININGS: Dict[str, Pretraining] = {
 }  # fmt: skip
 
 
-def pretraining_named(name: str) -> Pretraining:
+def get_pretraining(name: str) -> Pretraining:
     """The pre-training, or ValueError naming those there are."""
     check_choice('pretraining', name, PRETRAININGS)
     return PRETRAININGS[name]

@@ -4,7 +4,7 @@ from typing import Any, Dict, NamedTuple, Tuple
 
 import torch
 
-from lspt_mm.checkpoints.sources import TIMM
+from lspt_mm.checkpoints.load_backbone import TIMM
 from lspt_mm.errors import InputError
 
 

@@ -11,7 +11,7 @@ from lspt_mm.errors import InputError
 Point = Dict[str, Any]
 
 
-def points_of(grid: Mapping[str, Sequence[Any]]) -> List[Point]:
+def expand_grid(grid: Mapping[str, Sequence[Any]]) -> List[Point]:
     """The product of the grid's values, the last name changing fastest.
 
     Raises:

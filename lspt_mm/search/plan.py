@@ -5,7 +5,7 @@ from typing import Any, List, Mapping
 
 from mmengine.config import Config, ConfigDict
 
-from lspt_mm.engine.preflight import allows_random
+from lspt_mm.config.preflight import allows_random
 from lspt_mm.errors import InputError
 
 #: What a run needs to reach data.

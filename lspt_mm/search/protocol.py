@@ -16,7 +16,7 @@ from lspt_mm.errors import InputError
 from lspt_mm.search.grid import Outcome, Point, best, name_of
 from lspt_mm.search.plan import final_config, selection_config
 from lspt_mm.search.worker import CONFIG, LOG, RESULT, TEST_BEGUN, write_json
-from lspt_mm.whole_files import write_text
+from lspt_mm.utils.atomic_io import write_text
 
 #: Files of a search's folder.
 RESULTS, STATE = 'results.csv', 'search.json'
@@ -32,7 +32,7 @@ class Search:
         folder: Where all of it is kept; see docs/benchmarks.md.
         config_of: From a point of the grid to the config of a run with it.
         points: The grid.
-        launcher: Carries out runs (:mod:`lspt_mm.search.launchers`).
+        launcher: Carries out runs (:mod:`lspt_mm.search.launcher`).
         seeds: Of the final runs.
         selection_seed: Of the selection runs.
         final_on: What the final runs are trained on, ``'train+val'`` or ``'train'``.

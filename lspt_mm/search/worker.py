@@ -21,11 +21,12 @@ from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import EpochBasedTrainLoop
 
-from lspt_mm.engine.freed_memory import keep_freed_memory
-from lspt_mm.engine.hooks import count_parameters
-from lspt_mm.engine.launch import build_runner, input_errors_as_messages, run
-from lspt_mm.engine.preflight import allows_random
-from lspt_mm.whole_files import write_text
+from lspt_mm.config.preflight import allows_random
+from lspt_mm.engine.hooks.trainable_report_hook import count_parameters
+from lspt_mm.engine.runner import build_runner, run
+from lspt_mm.utils.atomic_io import write_text
+from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.malloc import keep_freed_memory
 
 CONFIG, RESULT, LOG, RUN, LOCK = 'config.py', 'result.json', 'log.txt', 'run', 'lock'
 PREDICTIONS, CONFUSION = 'predictions.pkl', 'confusion.csv'

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from lspt_mm.analysis.benchmark_tables import (
+from lspt_mm.datasets import vtab1k
+from lspt_mm.errors import InputError
+from lspt_mm.search.tables import (
     OF_GROUPS,
     OF_TASKS,
     Entry,
@@ -19,8 +21,6 @@ from lspt_mm.analysis.benchmark_tables import (
     means,
     table_of,
 )
-from lspt_mm.datasets import vtab1k
-from lspt_mm.errors import InputError
 
 SIZES = {'natural': 7, 'specialized': 4, 'structured': 8}
 FGVC = ('cub', 'nabirds', 'flowers', 'dogs', 'cars')

@@ -9,19 +9,19 @@ import pytest
 import torch
 from miniatures import CONFIGS
 
-from lspt_mm.analysis.benchmark_cases import METHODS, Case
-from lspt_mm.analysis.benchmarking import (
+from lspt_mm.analysis.flops import count_flops
+from projects.benchmark.cases import METHODS, Case
+from projects.benchmark.measure import (
     measure_memory,
     measure_times,
     peak_of_tensors,
     peak_resident,
     relative_to_plain,
 )
-from lspt_mm.analysis.costs import count_flops
 
 TINY = {'embed_dims': 16, 'num_layers': 3, 'num_heads': 4, 'feedforward_channels': 32}
 SMALL = {'arch': TINY, 'img_size': 32, 'batch': 2, 'num_tokens': 5}
-TOOL = CONFIGS.parent / 'tools/analysis_tools/benchmark.py'
+TOOL = CONFIGS.parent / 'projects/benchmark/benchmark.py'
 
 
 def tool(*args, cwd=None):
@@ -163,7 +163,7 @@ def test_the_tool_refuses_what_it_cannot_run():
 
 
 def test_a_segmentation_config_runs_with_its_optimizer():
-    from lspt_mm.engine.launch import read_config
+    from lspt_mm.config.load import read_config
 
     found = {}
     for name in ('lspt_upernet_ade20k', 'ade20k/full_upernet_ade20k'):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lspt_mm.analysis.burstiness import EDGES, _shape, burstiness
-from lspt_mm.analysis.memory_gates import GateTrace
+from lspt_mm.analysis.lstm_gates import GateTrace
 from lspt_mm.models import PromptedViT
 
 ARCH = {'embed_dims': 8, 'num_layers': 4, 'num_heads': 2, 'feedforward_channels': 16}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lspt_mm.analysis.pictures import colour, draw_attention
+from lspt_mm.analysis.visualization import colour, draw_attention
 
 PALETTE = [[255, 0, 0], [0, 255, 0]]
 

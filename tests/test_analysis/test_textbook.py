@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from lspt_mm.analysis.costs import count_flops
-from lspt_mm.analysis.textbook import textbook_forward
+from lspt_mm.analysis.flops import count_flops
 from lspt_mm.models import PromptedViT
+from projects.benchmark.reference import textbook_forward
 
 ARCH = {'embed_dims': 16, 'num_layers': 4, 'num_heads': 4, 'feedforward_channels': 32}
 METHODS = {

@@ -9,8 +9,8 @@ from miniatures import ARCH, tiny_vit
 from torch.nn import functional as F
 
 from lspt_mm.checkpoints import load_backbone
-from lspt_mm.checkpoints.backbone import describe
-from lspt_mm.checkpoints.families import kinds_set_aside
+from lspt_mm.checkpoints.key_mapping import group_ignored_keys
+from lspt_mm.checkpoints.load_backbone import describe
 from lspt_mm.models import PromptedViT
 
 MODULES = {
@@ -194,7 +194,7 @@ def test_the_prompter_is_not_touched(family, tmp_path):
 def test_what_is_set_aside_is_reported_by_kind(family, kinds, tmp_path):
     torch.save(family(), tmp_path / 'vit.pth')
     report = load_backbone(vit(), str(tmp_path / 'vit.pth'))
-    found = {kind: len(keys) for kind, keys in kinds_set_aside(report.ignored).items()}
+    found = {kind: len(keys) for kind, keys in group_ignored_keys(report.ignored).items()}
     assert found == kinds
     text = describe('vit.pth', report)
     assert all(f'{kind} ({count})' in text for kind, count in kinds.items())

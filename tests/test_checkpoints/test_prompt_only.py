@@ -10,13 +10,13 @@ from miniatures import ARCH, tiny_vit
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load
 from torch import nn
 
-from lspt_mm.checkpoints.prompts import (
+from lspt_mm.checkpoints.prompt_only import (
     RECORD,
     fingerprint,
     record_of,
     records_in,
+    strip_base_weights,
     to_tensor,
-    without_base,
 )
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
@@ -70,7 +70,7 @@ def trained(base, **kwargs):
 def prompt_only(model, source=None):
     vit = model.backbone
     record = record_of(vit, source or vit.weights_from)
-    return without_base(model.state_dict(), 'backbone', record)
+    return strip_base_weights(model.state_dict(), 'backbone', record)
 
 
 @pytest.mark.parametrize('tune', ['prompts', 'prompts+bias', 'partial-1'])
@@ -184,11 +184,11 @@ def test_one_changed_value_in_the_base_is_enough(base, tmp_path):
 
 
 def test_a_base_of_another_family_with_the_same_weights_will_do(base, tmp_path):
-    from lspt_mm.checkpoints import read_vit
+    from lspt_mm.checkpoints import load_vit_state_dict
 
     state = prompt_only(trained(base), source='gone.pth')
     converted = tmp_path / 'mmpretrain.pth'
-    torch.save({'state_dict': read_vit(base).tensors}, converted)
+    torch.save({'state_dict': load_vit_state_dict(base).tensors}, converted)
     fresh = build(pretrained=str(converted))
     torch_load(fresh, state)
     assert fresh.backbone.weights_from == str(converted)
@@ -233,14 +233,14 @@ def test_without_prompts(base, images):
 
 def test_megabytes_on_vit_b(tmp_path):
     """VPT-shallow with a linear head of 200 classes: under 2 MB where the whole is 344 MB."""
-    from lspt_mm.checkpoints.writing import write_checkpoint
+    from lspt_mm.checkpoints.io import write_checkpoint
 
     vit = PromptedViT('base', prompter={'type': 'VPT', 'num_tokens': 100})
     vit.altered = ()
     state = {f'backbone.{k}': v for k, v in vit.state_dict().items()}
     state.update({'head.fc.weight': torch.zeros(200, 768), 'head.fc.bias': torch.zeros(200)})
     record = record_of(vit, 'mae_pretrain_vit_base.pth')
-    small = without_base(state, 'backbone', record)
+    small = strip_base_weights(state, 'backbone', record)
     write_checkpoint(tmp_path / 'small.pth', small, {})
     size = (tmp_path / 'small.pth').stat().st_size
     assert 4 * (76800 + 200 * 769) <= size < 1e6

@@ -7,8 +7,8 @@ import pytest
 from mmseg.registry import DATASETS
 from PIL import Image
 
-from lspt_mm.datasets.preparing.mask_classes import MaskClass, read_classes
-from lspt_mm.datasets.preparing.masks import prepare_masks
+from lspt_mm.converters.mask_classes import MaskClass, read_classes
+from lspt_mm.converters.masks import prepare_masks
 from lspt_mm.errors import InputError
 
 RED, GREEN, BLACK = (255, 0, 0), (0, 200, 0), (0, 0, 0)

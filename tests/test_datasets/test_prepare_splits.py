@@ -11,11 +11,11 @@ import pytest
 from miniatures import run_tool, save_image
 from scipy.io import savemat
 
+from lspt_mm.converters import prepare_fgvc, prepare_image_folder, prepare_vtab
+from lspt_mm.converters.io import write_lists
+from lspt_mm.converters.splits import random_share, random_tenth
 from lspt_mm.datasets import FGVC, VTAB1K, ListedImages, fgvc, vtab1k
 from lspt_mm.datasets.fgvc import Task
-from lspt_mm.datasets.preparing import prepare_fgvc, prepare_image_folder, prepare_vtab
-from lspt_mm.datasets.preparing.validation import random_share, random_tenth
-from lspt_mm.datasets.preparing.writing import write_lists
 from lspt_mm.errors import InputError
 
 
@@ -647,7 +647,7 @@ def vtab(tmp_path, monkeypatch):
     monkeypatch.setattr(
         vtab1k, 'SPLITS', {'train800': 4, 'val200': 2, 'train800val200': 6, 'test': None}
     )
-    monkeypatch.setattr('lspt_mm.datasets.preparing.vtab.SPLITS', vtab1k.SPLITS)
+    monkeypatch.setattr('lspt_mm.converters.vtab1k.SPLITS', vtab1k.SPLITS)
     for task in ('dtd', 'kitti'):
         monkeypatch.setitem(vtab1k.TASKS, task, vtab1k.Task('natural', 2, 3, task.upper()))
         folder = tmp_path / 'source' / task

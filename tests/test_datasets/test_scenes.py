@@ -4,14 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from lspt_mm.datasets import scenes
-from lspt_mm.datasets.scene_files import write_ade20k_layout
-from lspt_mm.datasets.scenes import (
-    CLASSES,
-    PALETTE,
-    render_scene,
-    scene_rng,
-)
+from lspt_mm.datasets.scene_dataset import PALETTE
+from projects.demo import scenes
+from projects.demo.scene_files import write_ade20k_layout
+from projects.demo.scenes import CLASSES, render_scene, scene_rng
 
 COUNT = 200
 SIZE = 64

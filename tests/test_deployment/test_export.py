@@ -12,7 +12,8 @@ from mmseg.registry import MODELS as SEGMENTATION
 from torch import nn
 
 from lspt_mm import recipes
-from lspt_mm.analysis.costs import count_flops
+from lspt_mm.analysis.flops import count_flops
+from lspt_mm.config.load import read_config
 from lspt_mm.deployment import (
     Exportable,
     export_onnx,
@@ -21,7 +22,7 @@ from lspt_mm.deployment import (
     run_onnx,
 )
 from lspt_mm.deployment.exportable import _AveragePool
-from lspt_mm.engine.launch import prepare_for_cpu, read_config
+from lspt_mm.engine.runner import prepare_for_cpu
 from lspt_mm.errors import InputError
 
 WIDTH, DEPTH, TOKENS = 32, 3, 6

@@ -22,7 +22,7 @@ def steps():
 @pytest.fixture(scope='module')
 def copy(tmp_path_factory):
     def make(folder):
-        for name in ('lspt_mm', 'tests', 'configs', 'tools', 'pyproject.toml'):
+        for name in ('lspt_mm', 'tests', 'configs', 'tools', 'projects', 'pyproject.toml'):
             source = ROOT / name
             if source.is_dir():
                 ignored = shutil.ignore_patterns('__pycache__')

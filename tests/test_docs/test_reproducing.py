@@ -6,9 +6,9 @@ import re
 import pytest
 from miniatures import ROOT
 
+from lspt_mm.config.arguments import given
 from lspt_mm.datasets import fgvc, vtab1k
-from lspt_mm.engine.config_arguments import given
-from lspt_mm.recipes import grid_of, resolve
+from lspt_mm.recipes import default_grid, resolve
 
 PAGE = (ROOT / 'docs' / 'reproducing.md').read_text()
 EPOCHS, SEEDS = 100, 5
@@ -27,7 +27,7 @@ def number(text):
 
 def points(method, benchmark='fgvc', task='cub'):
     with given(dict(task=task, pretraining='mae', method=method)):
-        return math.prod(map(len, grid_of(resolve(benchmark)).values()))
+        return math.prod(map(len, default_grid(resolve(benchmark)).values()))
 
 
 def gflop(method, num_tokens):

@@ -5,8 +5,8 @@ import torch
 from mmengine.hooks import CheckpointHook
 from torch import nn
 
-from lspt_mm.checkpoints.prompts import record_of
-from lspt_mm.engine.checkpoints import (
+from lspt_mm.checkpoints.prompt_only import record_of
+from lspt_mm.engine.hooks.prompt_checkpoint_hook import (
     PromptCheckpointHook,
     check_fit,
     records_in_meta,

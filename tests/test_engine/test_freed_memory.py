@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from lspt_mm.engine.freed_memory import give_back_freed_memory, keep_freed_memory
+from lspt_mm.utils.malloc import keep_freed_memory, release_freed_memory
 
 COUNT = """
 import resource, sys
 import torch
-from lspt_mm.engine.freed_memory import keep_freed_memory
+from lspt_mm.utils.malloc import keep_freed_memory
 
 torch.set_num_threads(1)
 if sys.argv[1] == 'keep':
@@ -48,12 +48,12 @@ def test_pages_are_not_mapped_anew_in_every_step():
 def test_without_glibc_nothing_is_done(monkeypatch):
     monkeypatch.setattr(platform, 'libc_ver', lambda: ('', ''))
     assert keep_freed_memory() is False
-    assert give_back_freed_memory() is False
+    assert release_freed_memory() is False
 
 
 HOLES = """
 from pathlib import Path
-from lspt_mm.engine.freed_memory import give_back_freed_memory
+from lspt_mm.utils.malloc import release_freed_memory
 
 def resident():
     lines = Path('/proc/self/status').read_text().splitlines()
@@ -63,7 +63,7 @@ pieces = [bytearray(b'x') * (1 << 16) for _ in range(4096)]  # 256 MiB, too smal
 kept = pieces[::16]  # what lies between cannot be given back from the heap's end
 del pieces
 before = resident()
-assert give_back_freed_memory()
+assert release_freed_memory()
 print(before - resident())
 """
 

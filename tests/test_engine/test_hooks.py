@@ -8,7 +8,8 @@ from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel
 from torch import nn
 
-from lspt_mm.engine.hooks import BackboneWeightsHook, TrainableReportHook, trainable_table
+from lspt_mm.engine.hooks.backbone_weights_hook import BackboneWeightsHook
+from lspt_mm.engine.hooks.trainable_report_hook import TrainableReportHook, trainable_table
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
 

@@ -10,15 +10,11 @@ from mmengine.config import Config, ConfigDict
 from mmengine.optim import LinearLR
 from mmengine.registry import DefaultScope
 
-from lspt_mm.engine.launch import (
-    _RampsEnd,
-    add_common_arguments,
-    input_errors_as_messages,
-    load_config,
-    prepare_for_cpu,
-)
-from lspt_mm.engine.preflight import datasets_of
+from lspt_mm.config.load import add_common_arguments, load_config
+from lspt_mm.config.preflight import datasets_of
+from lspt_mm.engine.runner import _RampsEnd, prepare_for_cpu
 from lspt_mm.errors import InputError
+from lspt_mm.utils.cli import input_errors_as_messages
 
 
 def dataset(name):

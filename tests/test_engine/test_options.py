@@ -9,7 +9,7 @@ from miniatures import CONFIGS, TOOLS, run_command
 from mmengine.config import Config, DictAction
 from mmengine.registry import DefaultScope
 
-from lspt_mm.engine.options import arguments_of, merge_options
+from lspt_mm.config.cfg_options import arguments_of, merge_options
 from lspt_mm.errors import InputError
 
 

@@ -1,4 +1,4 @@
-"""PreparePromptsHook: when it prepares, from which images, and what it leaves as it was."""
+"""PromptInitHook: when it prepares, from which images, and what it leaves as it was."""
 
 import random
 from types import SimpleNamespace
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lspt_mm.engine.prepare import PreparePromptsHook
+from lspt_mm.engine.hooks.prompt_init_hook import PromptInitHook
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
 
@@ -62,21 +62,21 @@ def runner(prompter=WHITENED, seed=5):
 
 def test_prepares_once_and_says_so():
     run = runner()
-    PreparePromptsHook(num_images=7, batch_size=3).before_train(run)
+    PromptInitHook(num_images=7, batch_size=3).before_train(run)
     assert len(set(run.train_dataloader.dataset.asked)) == 7
     assert run.model.sizes == [3, 3, 1]
     assert len(run.logger) == 1 and 'backbone.prompter: whitening of block 1' in run.logger[0]
     assert not run.model.backbone.prompter.needs_preparation
     assert run.model.backbone.training
     before = run.model.backbone.prompter.right.clone()
-    PreparePromptsHook().before_train(run)  # as after a resume
+    PromptInitHook().before_train(run)  # as after a resume
     assert len(run.train_dataloader.dataset.asked) == 7
     assert torch.equal(run.model.backbone.prompter.right, before)
 
 
 def test_fewer_images_than_asked_for_are_all_taken():
     run = runner()
-    PreparePromptsHook(num_images=100).before_train(run)
+    PromptInitHook(num_images=100).before_train(run)
     assert sorted(run.train_dataloader.dataset.asked) == list(range(12))
 
 
@@ -84,7 +84,7 @@ def test_fewer_images_than_asked_for_are_all_taken():
 def test_nothing_to_prepare(prompter):
     run = runner(prompter)
     for door in ('before_train', 'before_val', 'before_test'):
-        getattr(PreparePromptsHook(), door)(run)
+        getattr(PromptInitHook(), door)(run)
     assert not run.train_dataloader.dataset.asked and not run.logger
 
 
@@ -95,7 +95,7 @@ def test_random_generators_are_left_as_they_were():
         for seed in (random.seed, np.random.seed, torch.manual_seed):
             seed(3)
         if prepare:
-            PreparePromptsHook().before_train(run)
+            PromptInitHook().before_train(run)
         states.append((random.random(), np.random.rand(), torch.rand(1).item()))
     assert states[0] == states[1]
 
@@ -108,7 +108,7 @@ def test_the_runs_seed_decides(a, b, same):
         random.seed(i)  # whatever else was drawn before
         np.random.seed(i)
         torch.manual_seed(i)
-        PreparePromptsHook(num_images=6).before_train(run)
+        PromptInitHook(num_images=6).before_train(run)
         rights.append(run.model.backbone.prompter.right)
     assert torch.equal(*rights) == same
 
@@ -116,20 +116,20 @@ def test_the_runs_seed_decides(a, b, same):
 def test_too_few_images_are_an_error_of_the_input():
     run = runner({'type': 'SelfPrompt', 'num_tokens': 9})
     with pytest.raises(InputError, match=r'backbone\.prompter: .* 8 patch tokens .* num_images'):
-        PreparePromptsHook(num_images=2).before_train(run)
+        PromptInitHook(num_images=2).before_train(run)
 
 
 @pytest.mark.parametrize('door', ['before_val', 'before_test'])
 def test_prompts_never_prepared_are_refused(door):
     with pytest.raises(InputError, match='BilinearPrompt .* has not been prepared'):
-        getattr(PreparePromptsHook(), door)(runner())
+        getattr(PromptInitHook(), door)(runner())
 
 
 @pytest.mark.parametrize('bad', [{'num_images': 0}, {'batch_size': 1.5}, {'num_images': None}])
 def test_bad_arguments(bad):
     (name,) = bad
     with pytest.raises(InputError, match=name):
-        PreparePromptsHook(**bad)
+        PromptInitHook(**bad)
 
 
 def test_prompts_of_a_run_that_is_resumed_are_not_started_anew():
@@ -137,24 +137,24 @@ def test_prompts_of_a_run_that_is_resumed_are_not_started_anew():
     run.iter = 7
     before = run.model.backbone.prompter.right.clone()
     with pytest.raises(InputError, match='iteration 7'):
-        PreparePromptsHook().before_train(run)
+        PromptInitHook().before_train(run)
     assert torch.equal(run.model.backbone.prompter.right, before)
 
 
 @pytest.mark.parametrize('seed', ['abc', -1, 1.5])
 def test_a_bad_seed(seed):
     with pytest.raises(InputError, match='seed'):
-        PreparePromptsHook(seed=seed)
+        PromptInitHook(seed=seed)
 
 
 def test_a_config_without_the_hook():
-    from lspt_mm.engine.prepare import check_prepared_somewhere
+    from lspt_mm.engine.hooks.prompt_init_hook import check_prepared_somewhere
 
     run = runner()
     run.hooks = []
-    with pytest.raises(InputError, match='PreparePromptsHook'):
+    with pytest.raises(InputError, match='PromptInitHook'):
         check_prepared_somewhere(run)
-    run.hooks = [PreparePromptsHook()]
+    run.hooks = [PromptInitHook()]
     check_prepared_somewhere(run)
     run = runner({'type': 'VPT', 'num_tokens': 2})
     run.hooks = []

@@ -7,7 +7,7 @@ from mmpretrain.models import ClsDataPreprocessor
 from mmseg.models import SegDataPreProcessor
 from torch import nn
 
-from lspt_mm.engine.tuned import class_names, takes_rgb
+from lspt_mm.apis.model import class_names, takes_rgb
 
 
 def model_of(count, trained_on=None, where='head'):

@@ -5,7 +5,7 @@ import torch
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from vit_oracles import block, randomize
 
-from lspt_mm.models.block import Divide, run_block
+from lspt_mm.models.prompted_block import Divide, run_block
 from lspt_mm.models.tokens import Tokens
 
 B, P, N, D, H = 2, 3, 5, 16, 4

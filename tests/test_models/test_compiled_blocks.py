@@ -9,7 +9,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from vit_oracles import ARCH, build, images, weighted_sum
 
 from lspt_mm.models import prompted_vit
-from lspt_mm.models.block import run_block
+from lspt_mm.models.prompted_block import run_block
 
 DEEP = dict(ARCH, num_layers=6)
 

@@ -8,7 +8,7 @@ import torch
 from method_table import METHODS
 from vit_oracles import build, images, randomize
 
-from lspt_mm.analysis.costs import count_flops
+from lspt_mm.analysis.flops import count_flops
 
 FIXED = ['vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt']
 #: Methods with other products that do not depend on the image: of prompts, of gates.

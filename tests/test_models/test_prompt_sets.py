@@ -6,7 +6,7 @@ from method_table import METHODS
 from miniatures import ARCH, tiny_vit
 from torch import nn
 
-from lspt_mm.checkpoints.prompts import record_of, without_base
+from lspt_mm.checkpoints.prompt_only import record_of, strip_base_weights
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT, PromptSets
 
@@ -45,7 +45,7 @@ def tuned(base, prompter, seed, **kwargs):
 def save(model, path, **beside):
     state = {f'backbone.{k}': v for k, v in model.state_dict().items()} | beside
     record = record_of(model, 'somewhere.pth')
-    torch.save({'state_dict': without_base(state, 'backbone', record)}, path)
+    torch.save({'state_dict': strip_base_weights(state, 'backbone', record)}, path)
     return str(path)
 
 

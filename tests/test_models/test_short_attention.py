@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lspt_mm.models.short_attention import FEW, attention
+from lspt_mm.models.ops.sdpa import FEW, attention
 
 
 def draw(keys, dtype, queries=7):

@@ -10,9 +10,9 @@ from mmseg.structures import SegDataSample
 from torch.nn import functional as F
 
 import lspt_mm.models  # noqa: F401
-from lspt_mm.analysis.benchmarking import peak_of_tensors
-from lspt_mm.models.heads import StripLoss
-from lspt_mm.models.strip_loss import upsampled_cross_entropy
+from lspt_mm.models.heads import ChunkedLossMixin
+from lspt_mm.models.ops.chunked_cross_entropy import upsampled_cross_entropy
+from projects.benchmark.measure import peak_of_tensors
 
 IGNORED = 255
 CLASSES = 5
@@ -134,7 +134,7 @@ LOSSES = {
 )  # fmt: skip
 def test_heads_give_mmsegs_losses_and_gradients(name, loss):
     theirs, ours = head('', name, LOSSES[loss]), head('lspt_mm.', name, LOSSES[loss])
-    assert isinstance(ours, getattr(decode_heads, name)) and isinstance(ours, StripLoss)
+    assert isinstance(ours, getattr(decode_heads, name)) and isinstance(ours, ChunkedLossMixin)
     ours.load_state_dict(theirs.state_dict())
     maps = [torch.randn(2, 8, side, side) for side in (16, 8, 4, 2)]
     labels = labels_of(2, 61, 47)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from vit_oracles import ARCH, PATCH, build, weighted_sum
 
-from lspt_mm.analysis.costs import count_flops, saved_bytes
+from lspt_mm.analysis.flops import count_flops, saved_bytes
 
 B, P = 2, 5
 IMG = 48

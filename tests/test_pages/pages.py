@@ -46,7 +46,7 @@ def script_of(page: Path) -> str:
 def build_wheel(folder: Path) -> Path:
     """The wheel of this checkout, built from a copy."""
     tree = folder / 'tree'
-    for name in ('lspt_mm', 'configs', 'tools'):
+    for name in ('lspt_mm', 'configs', 'tools', 'projects'):
         shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns('__pycache__'))
     for file in [
         *ROOT.glob('*.py'),

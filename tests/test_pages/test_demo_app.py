@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from miniatures import (
     ROOT,
-    TOOLS,
     free_port,
     once,
     run_tool,
@@ -55,7 +54,8 @@ class App:
     def __init__(self, folder, log, *options):
         self.log = log
         self.port = free_port()
-        command = [sys.executable, TOOLS / 'demo_app.py', '--port', self.port, '--device', 'cpu']
+        command = [sys.executable, '-m', 'lspt_mm', 'demo_app', '--port', self.port]
+        command += ['--device', 'cpu']
         command += [f'--run={name}={folder / name}' for name in ('lspt', 'gated', 'none', 'kinds')]
         env = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
         with log.open('w') as stream:
@@ -379,11 +379,11 @@ def test_two_users_at_once(app, browser, page, runs, photo):
     (['--max-pixels', '3'], 'max_pixels=3'),
 ])  # fmt: skip
 def test_bad_options(options, words):
-    run = run_tool('demo_app.py', *options)
+    run = run_tool('projects/demo_app/demo_app.py', *options)
     assert run.code == 2 and words in run.err and 'Traceback' not in run.err, run.err
 
 
 def test_a_port_that_is_taken(app, runs):
-    run = run_tool('demo_app.py', '--run', runs / 'lspt', '--port', app.port)
+    run = run_tool('projects/demo_app/demo_app.py', '--run', runs / 'lspt', '--port', app.port)
     assert run.code == 2 and f'--port {app.port}' in run.err, run.err
     assert 'Traceback' not in run.err

@@ -7,9 +7,9 @@ import pytest
 import torch
 from miniatures import CONFIGS, once, run_tool
 
-from lspt_mm.engine.launch import read_config
+from lspt_mm.config.load import read_config
 from lspt_mm.errors import InputError
-from lspt_mm.recipes import BENCHMARKS, METHODS, PRETRAININGS, Cell, grid_of, published_results
+from lspt_mm.recipes import BENCHMARKS, METHODS, PRETRAININGS, Cell, default_grid, published_results
 from lspt_mm.recipes.published_values import BPT, GAPT
 
 #: Read from the paper's table (arXiv 2306.05067), independently of the module.
@@ -159,7 +159,7 @@ def test_normalisation_goes_with_the_checkpoint():
 def test_grids():
     def grid(method, **more):
         described = cell('vtab1k', 'dtd', 'mae', method).cell
-        return grid_of(Cell.of({**described, **more}))
+        return default_grid(Cell.of({**described, **more}))
 
     vpt = grid('vpt', batch_size=64)
     # base_lr * batch / 256, ascending: ties go to the smaller one.
@@ -187,7 +187,7 @@ import json, sys
 import lspt_mm, torch
 from mmengine.registry import init_default_scope
 from mmengine.registry import MODELS, DATASETS
-from lspt_mm.engine.launch import read_config
+from lspt_mm.engine.runner import read_config
 from lspt_mm.errors import InputError
 from lspt_mm.recipes import BENCHMARKS, METHODS, PRETRAININGS
 

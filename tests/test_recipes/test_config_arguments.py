@@ -3,8 +3,8 @@
 import pytest
 from miniatures import CONFIGS
 
-from lspt_mm.engine.config_arguments import parse, split_arguments, split_list
-from lspt_mm.engine.launch import read_config
+from lspt_mm.config.arguments import parse, split_arguments, split_list
+from lspt_mm.config.load import read_config
 from lspt_mm.errors import InputError
 
 VTAB = str(CONFIGS / 'vtab1k/transfer.py')

@@ -9,7 +9,8 @@ from miniatures import CONFIGS
 from mmengine.registry import init_default_scope
 from mmseg.registry import MODELS
 
-from lspt_mm.engine.launch import prepare_for_cpu, read_config
+from lspt_mm.config.load import read_config
+from lspt_mm.engine.runner import prepare_for_cpu
 from lspt_mm.errors import InputError
 from lspt_mm.recipes.mask_folder import methods
 from lspt_mm.recipes.timm_vits import timm_vit
@@ -97,7 +98,7 @@ def test_number_of_prompts(folder):
 )  # fmt: skip
 def test_measures_are_those_of_timms_model(folder, name):
     """All weights of timm's model find a place of their shape."""
-    from lspt_mm.checkpoints.families import to_mmpretrain
+    from lspt_mm.checkpoints.key_mapping import to_mmpretrain
 
     patch = 14 if 'patch14' in name else 16
     cfg = read(folder, f',pretrained=timm:{name},crop={4 * patch},channels=8')

@@ -17,9 +17,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
-from lspt_mm.datasets import checking
-from lspt_mm.datasets.checking import check_data_set, read_through
-from lspt_mm.engine.data_check import check_data
+from lspt_mm.datasets import verify as checking
+from lspt_mm.datasets.verify import check_data, check_data_set, read_through
 from lspt_mm.errors import InputError
 
 

@@ -9,9 +9,9 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
 
-from lspt_mm.engine.data_order import Draw, DrawnDataset, endless_batches, resumable
-from lspt_mm.engine.randomness import own_random_state, seed_iteration
+from lspt_mm.engine.resumable_dataloader import Draw, SeededDataset, endless_batches, resumable
 from lspt_mm.errors import InputError
+from lspt_mm.utils.seed import isolate_rng, seed_iteration
 
 
 class Noise(Dataset):
@@ -83,7 +83,7 @@ def test_every_sample_has_random_numbers_of_its_own():
 
 
 def test_processes_share_the_samples_of_one(monkeypatch):
-    from lspt_mm.engine import data_order
+    from lspt_mm.engine import resumable_dataloader as data_order
 
     def of(rank, processes, batch):
         monkeypatch.setattr('mmengine.dataset.sampler.get_dist_info', lambda: (rank, processes))
@@ -101,13 +101,13 @@ def test_the_main_process_draws_as_if_nothing_was_loaded():
     torch.manual_seed(3), np.random.seed(3), random.seed(3)
     untouched = torch.rand(2).tolist(), np.random.rand(), random.random()
     torch.manual_seed(3), np.random.seed(3), random.seed(3)
-    dataset = DrawnDataset(Noise(), 5)
+    dataset = SeededDataset(Noise(), 5)
     dataset[Draw(1, 0, 0)]
     assert (torch.rand(2).tolist(), np.random.rand(), random.random()) == untouched
 
 
 def test_it_is_still_the_data_set():
-    dataset = DrawnDataset(Noise(), 5)
+    dataset = SeededDataset(Noise(), 5)
     assert dataset.metainfo == Noise.metainfo and len(dataset) == 10 and dataset[3][0] == 3
     with pytest.raises(AttributeError, match='nothing'):
         dataset.nothing  # noqa: B018
@@ -133,7 +133,7 @@ def test_iterations_draw_by_their_number():
 
 def test_own_random_state_leaves_no_trace():
     torch.manual_seed(3), np.random.seed(3), random.seed(3)
-    with own_random_state(9):
+    with isolate_rng(9):
         inside = torch.rand(()).item(), np.random.rand(), random.random()
     behind = torch.rand(()).item(), np.random.rand(), random.random()
     torch.manual_seed(3), np.random.seed(3), random.seed(3)

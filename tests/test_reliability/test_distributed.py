@@ -14,9 +14,9 @@ import torch
 from exact_runs import write_run
 from miniatures import FROM_DATA, TOOLS, free_port, once, run_command
 
-from lspt_mm.analysis.soaking import done_iterations, ended
-from lspt_mm.engine.run_log import read_log
-from lspt_mm.engine.stopping import EXIT_STOPPED
+from lspt_mm.engine.hooks.jsonl_logger_hook import read_log
+from lspt_mm.engine.hooks.preemption_hook import EXIT_STOPPED
+from projects.soak.rounds import done_iterations, ended
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,7 +34,7 @@ model['decode_head'] = dict(
     loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0))
 train_dataloader['batch_size'] = {batch}
 optim_wrapper = dict(optimizer=dict(lr=0.01))
-custom_hooks = [dict(type='lspt_mm.BackboneWeightsHook'), dict(type='lspt_mm.PreparePromptsHook')]
+custom_hooks = [dict(type='lspt_mm.BackboneWeightsHook'), dict(type='lspt_mm.PromptInitHook')]
 """
 SPT = {'_delete_': True, 'type': 'SelfPrompt', 'num_tokens': 3, 'deep': True}
 PROMPTERS = {'lspt': {'num_tokens': 3, 'dropout': 0.0}, 'bpt': FROM_DATA, 'spt': SPT}

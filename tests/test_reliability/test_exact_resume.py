@@ -7,11 +7,11 @@ import time
 
 import pytest
 from exact_runs import Tool, write_run
-from miniatures import TOOLS, once, run_command
+from miniatures import once, run_command
 
-from lspt_mm.analysis.soaking import done_iterations, ended
-from lspt_mm.engine.run_log import read_log
-from lspt_mm.engine.stopping import EXIT_STOPPED
+from lspt_mm.engine.hooks.jsonl_logger_hook import read_log
+from lspt_mm.engine.hooks.preemption_hook import EXIT_STOPPED
+from projects.soak.rounds import done_iterations, ended
 
 #: Name to kind, loader workers and further options; what they differ in has state of its own.
 RUNS = {
@@ -163,7 +163,7 @@ def test_soak(kind, tmp_path):
     config = write_run(tmp_path, kind, workers=2, iterations=240)
     # With SIGINT ignored, as scripts start what runs in the background; runs must not inherit it.
     run = run_command(
-        'bash', '-c', 'trap "" INT; exec "$@"', 'bash', sys.executable, TOOLS / 'misc/soak.py',
+        'bash', '-c', 'trap "" INT; exec "$@"', 'bash', sys.executable, '-m', 'lspt_mm', 'soak',
         config, '--kills', 20, '--out', tmp_path / 'soak', cwd=tmp_path,
     )  # fmt: skip
     assert run.code == 0, run.out[-2000:] + run.err[-3000:]

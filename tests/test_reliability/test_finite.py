@@ -6,8 +6,8 @@ import pytest
 import torch
 from miniatures import run_tool, write_segmentation
 
-from lspt_mm.engine.finite import FiniteLossHook, files_of
-from lspt_mm.engine.run_log import read_log
+from lspt_mm.engine.hooks.check_invalid_loss_hook import CheckInvalidLossHook, files_of
+from lspt_mm.engine.hooks.jsonl_logger_hook import read_log
 from lspt_mm.errors import InputError
 
 
@@ -73,7 +73,7 @@ FINE = {'loss': torch.tensor(1.0)}
 
 
 def test_the_scaler_has_patience(tmp_path):
-    hook, run = FiniteLossHook(patience=2), Run(tmp_path, scaled=True)
+    hook, run = CheckInvalidLossHook(patience=2), Run(tmp_path, scaled=True)
     for outputs in (NAN, NAN, FINE, NAN, NAN):
         hook.after_train_iter(run, 0, {}, outputs)
     with pytest.raises(InputError, match=r'iteration 5: .*loss=nan.*lr=0.5, base_lr=0.25'):
@@ -82,20 +82,20 @@ def test_the_scaler_has_patience(tmp_path):
 
 def test_without_a_scaler_there_is_none(tmp_path):
     with pytest.raises(InputError, match='Files of the batch: unknown'):
-        FiniteLossHook().after_train_iter(Run(tmp_path), 0, {}, NAN)
+        CheckInvalidLossHook().after_train_iter(Run(tmp_path), 0, {}, NAN)
 
 
 def test_a_dump_that_cannot_be_written(tmp_path):
     with pytest.raises(InputError, match='iteration 5.*cannot be written'):
-        FiniteLossHook().after_train_iter(Run(tmp_path / 'nowhere'), 0, {}, NAN)
+        CheckInvalidLossHook().after_train_iter(Run(tmp_path / 'nowhere'), 0, {}, NAN)
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     state = {'fine': torch.ones(2), 'count': torch.tensor(3), 'bad': torch.tensor([1.0, torch.inf])}
     with pytest.raises(InputError, match=r'not saved \(1, such as bad\)'):
-        FiniteLossHook().before_save_checkpoint(Run(tmp_path), {'state_dict': state})
+        CheckInvalidLossHook().before_save_checkpoint(Run(tmp_path), {'state_dict': state})
     state.pop('bad')
-    FiniteLossHook().before_save_checkpoint(Run(tmp_path), {'state_dict': state})
+    CheckInvalidLossHook().before_save_checkpoint(Run(tmp_path), {'state_dict': state})
 
 
 def test_files_of_whatever_a_batch_is():
@@ -105,4 +105,4 @@ def test_files_of_whatever_a_batch_is():
 @pytest.mark.parametrize('patience', [-1, 1.0, True, 'x'])
 def test_patience(patience):
     with pytest.raises(InputError, match='patience='):
-        FiniteLossHook(patience)
+        CheckInvalidLossHook(patience)

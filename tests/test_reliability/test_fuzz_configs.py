@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from lspt_mm.engine.config_arguments import parse, split_arguments
-from lspt_mm.engine.launch import read_config
-from lspt_mm.engine.options import merge_options
+from lspt_mm.config.arguments import parse, split_arguments
+from lspt_mm.config.cfg_options import merge_options
+from lspt_mm.config.load import read_config
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
 

@@ -16,10 +16,10 @@ from safetensors.torch import save as save_safetensors
 
 from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.datasets import LoadSegLabels
-from lspt_mm.datasets.checking import read_through
-from lspt_mm.datasets.listed_images import read_json, read_lines
-from lspt_mm.engine.run_log import LOG, read_log
-from lspt_mm.engine.whole_checkpoints import whole_checkpoint
+from lspt_mm.datasets.image_list import read_json, read_lines
+from lspt_mm.datasets.verify import read_through
+from lspt_mm.engine.hooks.jsonl_logger_hook import LOG, read_log
+from lspt_mm.engine.work_dir import read_training_checkpoint
 from lspt_mm.errors import InputError
 
 SECONDS = 20
@@ -115,7 +115,7 @@ def test_training_checkpoints(tmp_path):
     @many(100)
     @given(mutated(CHECKPOINTS['vit.pth']))
     def some(content):
-        found = read_or_refused(tmp_path / 'iter_3.pth', content, whole_checkpoint)
+        found = read_or_refused(tmp_path / 'iter_3.pth', content, read_training_checkpoint)
         if found is not None:  # what is taken is what was written
             assert found['state_dict']['a.weight'].tolist() == [[0, 1, 2], [3, 4, 5]]
 

@@ -8,7 +8,7 @@ from miniatures import once, run_tool, write_segmentation
 from mmengine.runner import checkpoint as of_mmengine
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from lspt_mm.plain_checkpoints import refuse_executable_checkpoints
+from lspt_mm.utils.safe_load import force_weights_only
 
 
 class Attack:
@@ -72,7 +72,7 @@ def test_mmengine_alone_executes_and_is_kept_from_it(tmp_path, monkeypatch):
     CheckpointLoader.load_checkpoint(str(path))
     assert (tmp_path / 'executed').exists()  # what this is about
     (tmp_path / 'executed').rmdir()
-    refuse_executable_checkpoints()
+    force_weights_only()
     with pytest.raises(Exception, match='mkdir'):
         CheckpointLoader.load_checkpoint(str(path))
     assert not (tmp_path / 'executed').exists()

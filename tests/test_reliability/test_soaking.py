@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from lspt_mm.analysis.soaking import soak
-from lspt_mm.engine.run_log import LOG
+from lspt_mm.engine.hooks.jsonl_logger_hook import LOG
+from projects.soak.rounds import soak
 
 
 class Attempt:

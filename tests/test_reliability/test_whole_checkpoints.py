@@ -16,13 +16,17 @@ from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
-from lspt_mm.analysis.soaking import ended
-from lspt_mm.engine.checkpoints import PromptCheckpointHook
-from lspt_mm.engine.run_log import PatientLocalVisBackend, RunLogHook, read_log
-from lspt_mm.engine.stopping import EXIT_STOPPED, StopOnSignalHook
-from lspt_mm.engine.whole_checkpoints import latest_whole_checkpoint, whole_checkpoint
+from lspt_mm.engine.hooks.jsonl_logger_hook import (
+    FaultTolerantLocalVisBackend,
+    JsonlLoggerHook,
+    read_log,
+)
+from lspt_mm.engine.hooks.preemption_hook import EXIT_STOPPED, PreemptionHook
+from lspt_mm.engine.hooks.prompt_checkpoint_hook import PromptCheckpointHook
+from lspt_mm.engine.work_dir import latest_checkpoint, read_training_checkpoint
 from lspt_mm.errors import InputError
-from lspt_mm.whole_files import write_text, written_whole
+from lspt_mm.utils.atomic_io import atomic_write, write_text
+from projects.soak.rounds import ended
 
 
 class Toy(BaseModel):
@@ -94,7 +98,7 @@ def test_nothing_is_removed_for_one_that_fails(tmp_path, monkeypatch):
         train(tmp_path, max_keep_ckpts=1)
     assert names(tmp_path) == ['iter_2.pth']
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'iter_2.pth')
-    assert whole_checkpoint(tmp_path / 'iter_2.pth')['meta']['iter'] == 2
+    assert read_training_checkpoint(tmp_path / 'iter_2.pth')['meta']['iter'] == 2
 
 
 def test_what_a_killed_run_left_unfinished_is_removed(tmp_path):
@@ -132,7 +136,7 @@ def copied(two, tmp_path):
 def test_torn_at_every_hundredth(copied, percent):
     whole = (copied / 'iter_4.pth').read_bytes()
     (copied / 'iter_4.pth').write_bytes(whole[: len(whole) * percent // 100])
-    assert latest_whole_checkpoint(copied) == str(copied / 'iter_2.pth')
+    assert latest_checkpoint(copied) == str(copied / 'iter_2.pth')
 
 
 def test_one_changed_byte_of_the_weights(copied):
@@ -144,15 +148,15 @@ def test_one_changed_byte_of_the_weights(copied):
     (copied / 'iter_4.pth').write_bytes(content)
     assert torch.load(copied / 'iter_4.pth', weights_only=False)  # torch takes it
     with pytest.raises(InputError, match='checksum'):
-        whole_checkpoint(copied / 'iter_4.pth')
-    assert latest_whole_checkpoint(copied) == str(copied / 'iter_2.pth')
+        read_training_checkpoint(copied / 'iter_4.pth')
+    assert latest_checkpoint(copied) == str(copied / 'iter_2.pth')
 
 
 @pytest.mark.parametrize('text', [None, '', 'nowhere/iter_9.pth', '\0\0\0', '\udcff'])
 def test_a_torn_pointer(copied, text):
     file = copied / 'last_checkpoint'
     file.unlink() if text is None else file.write_bytes(text.encode(errors='surrogateescape'))
-    assert latest_whole_checkpoint(copied) == str(copied / 'iter_4.pth')
+    assert latest_checkpoint(copied) == str(copied / 'iter_4.pth')
 
 
 def test_a_copied_folder_has_its_own(copied, tmp_path_factory):
@@ -160,41 +164,41 @@ def test_a_copied_folder_has_its_own(copied, tmp_path_factory):
     original = tmp_path_factory.mktemp('original')
     shutil.copy(copied / 'iter_2.pth', original / 'iter_4.pth')
     (copied / 'last_checkpoint').write_text(str(original / 'iter_4.pth'))
-    assert latest_whole_checkpoint(copied) == str(copied / 'iter_4.pth')
+    assert latest_checkpoint(copied) == str(copied / 'iter_4.pth')
 
 
 def test_a_moved_folder(copied, tmp_path_factory):
     (copied / 'last_checkpoint').write_text('/no/such/place/iter_4.pth')
-    assert latest_whole_checkpoint(copied) == str(copied / 'iter_4.pth')
+    assert latest_checkpoint(copied) == str(copied / 'iter_4.pth')
 
 
 def test_the_greatest_iteration_not_the_greatest_name(copied):
     (copied / 'last_checkpoint').unlink()
     (copied / 'iter_2.pth').rename(copied / 'iter_10.pth')
     (copied / 'best_mIoU_iter_9.pth').write_bytes(b'not looked at')
-    assert latest_whole_checkpoint(copied) == str(copied / 'iter_4.pth')
+    assert latest_checkpoint(copied) == str(copied / 'iter_4.pth')
 
 
 def test_none_is_whole(copied):
     for name in names(copied):
         (copied / name).write_bytes(b'')
     with pytest.raises(InputError, match='iter_4.pth.*iter_2.pth'):
-        latest_whole_checkpoint(copied)
+        latest_checkpoint(copied)
 
 
 def test_none_at_all(tmp_path):
-    assert latest_whole_checkpoint(tmp_path) is None
-    assert latest_whole_checkpoint(tmp_path / 'not there') is None
+    assert latest_checkpoint(tmp_path) is None
+    assert latest_checkpoint(tmp_path / 'not there') is None
 
 
 def test_not_of_a_run(tmp_path):
     torch.save({'state_dict': {}}, tmp_path / 'iter_1.pth')
     with pytest.raises(InputError, match='no state of a training run'):
-        latest_whole_checkpoint(tmp_path)
+        latest_checkpoint(tmp_path)
     (tmp_path / 'iter_1.pth').unlink()
     (tmp_path / 'iter_1.pth').mkdir()
     with pytest.raises(InputError, match='no such checkpoint file'):
-        latest_whole_checkpoint(tmp_path)
+        latest_checkpoint(tmp_path)
 
 
 # ---- files ------------------------------------------------------------------------------------
@@ -203,7 +207,7 @@ def test_not_of_a_run(tmp_path):
 def test_written_whole_or_not_at_all(tmp_path):
     file = tmp_path / 'file.txt'
     write_text(file, 'one')
-    with pytest.raises(ZeroDivisionError), written_whole(file) as unfinished:
+    with pytest.raises(ZeroDivisionError), atomic_write(file) as unfinished:
         unfinished.write_text('tw')
         raise ZeroDivisionError
     assert file.read_text() == 'one' and list(tmp_path.iterdir()) == [file]
@@ -230,7 +234,7 @@ def test_size_limit_of_the_system(tmp_path):
 
 def test_a_log_that_cannot_be_written_ends_no_run(tmp_path, monkeypatch):
     (tmp_path / 'log.jsonl').mkdir(parents=True)
-    train(tmp_path, 2, hooks=[RunLogHook(1)])
+    train(tmp_path, 2, hooks=[JsonlLoggerHook(1)])
     assert names(tmp_path) == ['iter_2.pth']
 
 
@@ -249,7 +253,7 @@ def test_losses_are_means_since_the_line_before(tmp_path):
             self.seen += 1
             return {'loss': self.weight.sum() * 0 + self.seen}
 
-    train(tmp_path, 7, hooks=[RunLogHook(3)], model=Counting())
+    train(tmp_path, 7, hooks=[JsonlLoggerHook(3)], model=Counting())
     lines = list(read_log(tmp_path))
     assert [(line['iter'], line['loss'], line['lr']) for line in lines] == [
         (3, 2.0, 0.1), (6, 5.0, 0.1), (7, 7.0, 0.1),
@@ -257,7 +261,7 @@ def test_losses_are_means_since_the_line_before(tmp_path):
 
 
 def test_local_scalars_that_cannot_be_written_end_no_run(tmp_path):
-    backend = PatientLocalVisBackend(str(tmp_path / 'vis'))
+    backend = FaultTolerantLocalVisBackend(str(tmp_path / 'vis'))
     backend.add_scalars({'loss': 1.0}, step=1)
     file = tmp_path / 'vis/scalars.json'
     file.rename(tmp_path / 'kept')
@@ -272,7 +276,7 @@ def test_local_scalars_that_cannot_be_written_end_no_run(tmp_path):
 @pytest.mark.parametrize('interval', [0, -1, 1.5, True, '5'])
 def test_interval_of_the_log(interval):
     with pytest.raises(InputError, match='interval='):
-        RunLogHook(interval)
+        JsonlLoggerHook(interval)
 
 
 # ---- a disk that is full, and one that cannot be written -----------------------------------------
@@ -308,7 +312,7 @@ def test_a_run_on_a_disk_that_is_full(small_disk, tmp_path):
     assert 'checkpoint iter_9.pth cannot be written' in said and 'The run goes on' in said
     assert 'error: the checkpoint iter_12.pth, the last one of the run, cannot be written' in said
     for name in ('iter_3.pth', 'iter_6.pth'):
-        assert whole_checkpoint(work / name)
+        assert read_training_checkpoint(work / name)
     (small_disk / 'ballast').unlink()
     code, said = start(work)
     assert code == 0, said
@@ -331,12 +335,12 @@ def test_a_work_dir_that_cannot_be_written(tmp_path):
 
 def test_handlers_are_put_back(tmp_path):
     before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
-    train(tmp_path, 2, hooks=[StopOnSignalHook()])
+    train(tmp_path, 2, hooks=[PreemptionHook()])
     assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
 
 
 def test_another_thread_cannot_be_told(tmp_path):
-    thread = threading.Thread(target=train, args=(tmp_path, 2, [StopOnSignalHook()]))
+    thread = threading.Thread(target=train, args=(tmp_path, 2, [PreemptionHook()]))
     thread.start()
     thread.join()
     assert names(tmp_path) == ['iter_2.pth']
@@ -354,17 +358,17 @@ class Telling(Hook):
 
 
 def test_stopped_behind_an_optimizers_step(tmp_path):
-    hooks = [Telling(signal.SIGTERM, 4), StopOnSignalHook()]
+    hooks = [Telling(signal.SIGTERM, 4), PreemptionHook()]
     with pytest.raises(SystemExit) as stopped:
         train(tmp_path, 12, hooks, accumulative_counts=3, interval=100)
     assert stopped.value.code == EXIT_STOPPED
-    assert whole_checkpoint(tmp_path / 'interrupted.pth')['meta']['iter'] == 6
+    assert read_training_checkpoint(tmp_path / 'interrupted.pth')['meta']['iter'] == 6
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def test_the_second_interrupt_ends_it(tmp_path):
-    hook = StopOnSignalHook()
+    hook = PreemptionHook()
     hook._tell(signal.SIGINT, None)
     hook._tell(signal.SIGTERM, None)
     with pytest.raises(KeyboardInterrupt):
@@ -372,5 +376,5 @@ def test_the_second_interrupt_ends_it(tmp_path):
 
 
 def test_told_in_the_last_iteration(tmp_path):
-    train(tmp_path, 4, [Telling(signal.SIGTERM, 4), StopOnSignalHook()])
+    train(tmp_path, 4, [Telling(signal.SIGTERM, 4), PreemptionHook()])
     assert names(tmp_path) == ['iter_2.pth', 'iter_4.pth']

@@ -5,14 +5,14 @@ import math
 import pytest
 
 from lspt_mm.errors import InputError
-from lspt_mm.search.grid import Outcome, best, name_of, points_of
+from lspt_mm.search.grid import Outcome, best, expand_grid, name_of
 
 
 def test_product():
-    assert points_of({'lr': [0.1, 0.5], 'P': [1, 2]}) == [
+    assert expand_grid({'lr': [0.1, 0.5], 'P': [1, 2]}) == [
         {'lr': 0.1, 'P': 1}, {'lr': 0.1, 'P': 2}, {'lr': 0.5, 'P': 1}, {'lr': 0.5, 'P': 2}
     ]  # fmt: skip
-    assert points_of({}) == [{}]
+    assert expand_grid({}) == [{}]
 
 
 @pytest.mark.parametrize(
@@ -28,11 +28,11 @@ def test_product():
 )
 def test_malformed(grid, said):
     with pytest.raises(InputError, match=said):
-        points_of(grid)
+        expand_grid(grid)
 
 
 def test_values_that_are_nearly_equal_are_two_points():
-    assert len({name_of(p) for p in points_of({'lr': [0.1000001, 0.1000002]})}) == 2
+    assert len({name_of(p) for p in expand_grid({'lr': [0.1000001, 0.1000002]})}) == 2
 
 
 def test_names_are_folders():

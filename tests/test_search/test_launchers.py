@@ -9,8 +9,8 @@ import time
 import pytest
 
 from lspt_mm.errors import InputError
-from lspt_mm.search import launchers
-from lspt_mm.search.launchers import LOST, LocalLauncher, RayLauncher, SlurmLauncher
+from lspt_mm.search import launcher as launchers
+from lspt_mm.search.launcher import LOST, LocalLauncher, RayLauncher, SlurmLauncher
 
 #: Notes when it is running and what it was told; ends with the code in its folder's name.
 STAND_IN = """

@@ -6,9 +6,9 @@ import json
 import pytest
 from mmengine.config import Config
 
-from lspt_mm.engine.launch import read_config
+from lspt_mm.config.load import read_config
 from lspt_mm.errors import InputError
-from lspt_mm.search.grid import Outcome, points_of
+from lspt_mm.search.grid import Outcome, expand_grid
 from lspt_mm.search.plan import final_config
 from lspt_mm.search.protocol import Search, mean_and_deviation
 from lspt_mm.search.worker import write_json
@@ -47,7 +47,7 @@ def config_of(point):
 def search(folder, launcher=None, lrs=(0.1, 0.5, 1.0), **kwargs):
     kwargs = {'seeds': [1, 2], **kwargs}
     return Search(
-        folder, config_of, points_of({'lr': list(lrs)}), launcher or Pretender(), **kwargs
+        folder, config_of, expand_grid({'lr': list(lrs)}), launcher or Pretender(), **kwargs
     )
 
 
@@ -105,7 +105,7 @@ def test_without_a_list_of_both_the_data_sets_are_joined(tmp_path):
         return read_config('fgvc/lspt_mae_cub:arch=deit-tiny', point)
 
     for on, count in (('train+val', 2), ('train', 1)):
-        it = Search(tmp_path / on, fgvc, points_of({'lr': [0.1]}), Pretender(), final_on=on)
+        it = Search(tmp_path / on, fgvc, expand_grid({'lr': [0.1]}), Pretender(), final_on=on)
         run(it)
         dataset = Config.fromfile(
             tmp_path / on / 'final/seed=42/config.py'
@@ -212,7 +212,7 @@ def test_missing_parts_of_a_config_are_named(tmp_path):
 
         return config
 
-    points = points_of({'lr': [0.1]})
+    points = expand_grid({'lr': [0.1]})
     with pytest.raises(InputError, match='no val_dataloader to select on'):
         Search(tmp_path / 'a', without('val_dataloader'), points, Pretender()).select()
     it = Search(tmp_path / 'b', without('test_dataloader'), points, Pretender())
@@ -234,7 +234,7 @@ def test_test_data_that_are_the_validation_data_are_refused(tmp_path):
     cfg = config_of({})
     cfg.test_dataloader.dataset = cfg.val_dataloader.dataset.copy()
     cfg.test_dataloader.dataset.pipeline = []
-    points = points_of({'lr': [0.1]})
+    points = expand_grid({'lr': [0.1]})
     it = Search(tmp_path, lambda point: cfg, points, Pretender())
     chosen = it.select()
     with pytest.raises(InputError, match='are its validation data.*--select-only'):
@@ -256,7 +256,7 @@ def test_another_metric_is_refused_before_the_first_run(evaluator, tmp_path):
     cfg.val_evaluator = evaluator
     launcher = Pretender()
     with pytest.raises(InputError, match='val_evaluator of this config measures no top-1'):
-        Search(tmp_path, lambda point: cfg, points_of({'lr': [0.1]}), launcher).select()
+        Search(tmp_path, lambda point: cfg, expand_grid({'lr': [0.1]}), launcher).select()
     assert launcher.seen == []
 
 

@@ -8,8 +8,8 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
-from lspt_mm.checkpoints.prompts import record_of, without_base
-from lspt_mm.serving import Source
+from lspt_mm.checkpoints.prompt_only import record_of, strip_base_weights
+from projects.demo_app import Source
 
 METHODS = {
     'lspt': {'type': 'LSPT', 'num_tokens': 3},
@@ -50,7 +50,7 @@ def build(config, seed=0):
 def save(model, path, content='full', meta=None):
     state = model.state_dict()
     if content == 'prompts':
-        state = without_base(state, 'backbone', record_of(model.backbone, 'somewhere.pth'))
+        state = strip_base_weights(state, 'backbone', record_of(model.backbone, 'somewhere.pth'))
     torch.save({'state_dict': state, 'meta': {'dataset_meta': meta or {}}}, path)
     return path
 

@@ -5,24 +5,14 @@ import logging
 
 import numpy as np
 import pytest
-from miniatures import TOOLS, save_image
+from miniatures import save_image
 from PIL import Image
 from served_miniatures import BIRDS, METHODS, write_sources
 
-from lspt_mm.analysis.pictures import colours_of
+from lspt_mm.analysis.visualization import colours_of
 from lspt_mm.errors import InputError
-from lspt_mm.serving import Attention, BlockMaps, Limits, ServedModels
-from lspt_mm.serving.pictures import attention_over, map_of, mask_over
-
-
-def load_tool():
-    spec = importlib.util.spec_from_file_location('demo_app', TOOLS / 'demo_app.py')
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    return tool
-
-
-demo_app = load_tool()
+from projects.demo_app import Attention, BlockMaps, Limits, ServedModels, demo_app
+from projects.demo_app.pictures import attention_over, map_of, mask_over
 
 
 @pytest.fixture(scope='module')

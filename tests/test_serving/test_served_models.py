@@ -13,8 +13,8 @@ from served_miniatures import BIRDS, METHODS, build, child_config, save, write_s
 
 from lspt_mm.analysis import attention_maps
 from lspt_mm.errors import InputError
-from lspt_mm.serving import ServedModels, Source, named_sources
-from lspt_mm.serving.sharing import SharedTensors
+from projects.demo_app import ServedModels, Source, named_sources
+from projects.demo_app.weight_sharing import SharedWeights
 
 SIZES = ((40, 56), (64, 33), (37, 90))
 
@@ -224,7 +224,7 @@ def test_values_alike_but_not_the_same_are_kept():
     with torch.no_grad():
         two.layers[0].ffn.layers[0][0].weight[0, 0] += 1e-7
         two.layers[1].ln1.weight.neg_()
-    shared = SharedTensors()
+    shared = SharedWeights()
     assert shared.share(one) == 0
     spared = shared.share(two)
     kept = {n for n, p in two.named_parameters() if p is not dict(one.named_parameters())[n]}
@@ -258,7 +258,7 @@ def test_what_the_model_saw(served):
 
 
 def test_large_inputs_have_attention_of_less(served, monkeypatch):
-    from lspt_mm.serving import models
+    from projects.demo_app import models
 
     monkeypatch.setattr(models, 'MOST_PATCHES', 12)
     attention = served.look('seg lspt', photo(40, 56)).attention
@@ -383,7 +383,7 @@ def test_a_file_by_path_predicts_the_same(served, both, tmp_path):
     """From the file on, as mmseg reads it itself."""
     from mmseg.apis import inference_model, init_model
 
-    from lspt_mm.serving import read_image
+    from projects.demo_app import read_image
 
     save_image(tmp_path / 'a.png', 40, 56)
     source = both[0]

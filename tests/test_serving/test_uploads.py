@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from lspt_mm.errors import InputError
-from lspt_mm.serving import Limits, read_image
-from lspt_mm.serving.uploads import check_limits
+from projects.demo_app import Limits, read_image
+from projects.demo_app.image_io import check_limits
 
 
 def noise(height=40, width=48, channels=3):

@@ -40,7 +40,7 @@ def test_tensorboard_by_the_pages_option(cls, tmp_path):
 
 
 def test_backends_that_the_page_names_are_mmengines():
-    names = set(re.findall(r'\b(\w+VisBackend)\b', PAGE)) - {'PatientLocalVisBackend'}
+    names = set(re.findall(r'\b(\w+VisBackend)\b', PAGE)) - {'FaultTolerantLocalVisBackend'}
     assert 'WandbVisBackend' in names and len(names) == 7
     assert [name for name in names if not hasattr(visualization, name)] == []
 
@@ -53,7 +53,7 @@ def test_options_of_the_pages_commands_exist(command):
     if tool.endswith('openmmlab.py'):
         return
     known = set(re.findall(r"'(--[a-z-]+)'", path.read_text()))
-    known |= set(re.findall(r"'(--[a-z-]+)'", (ROOT / 'lspt_mm/engine/launch.py').read_text()))
+    known |= set(re.findall(r"'(--[a-z-]+)'", (ROOT / 'lspt_mm/engine/runner.py').read_text()))
     assert {a for a in arguments if a.startswith('--')} <= known
     for argument in arguments:
         if argument.startswith('configs/'):

@@ -113,7 +113,7 @@ def test_runner_val_does_not_judge_a_random_vit(no_pretrained, tmp_path):
         'import lspt_mm\n'
         'from mmengine.config import Config\n'
         'from mmengine.runner import Runner\n'
-        'from lspt_mm.engine.launch import input_errors_as_messages, prepare_for_cpu\n'
+        'from lspt_mm.engine.runner import input_errors_as_messages, prepare_for_cpu\n'
         f'cfg = Config.fromfile({str(no_pretrained)!r})\n'
         "cfg.work_dir, cfg.launcher = 'w', 'none'\n"
         'prepare_for_cpu(cfg)\n'
@@ -394,4 +394,4 @@ def test_a_method_that_starts_from_data_without_its_hook(cls, tmp_path):
         "model = dict(backbone=dict(prompter=dict(\n"
         "    _delete_=True, type='SelfPrompt', num_tokens=3, start='kmeans')))\n"
     )
-    refused(train(tmp_path / 'own.py', cwd=tmp_path), 'PreparePromptsHook', 'SelfPrompt')
+    refused(train(tmp_path / 'own.py', cwd=tmp_path), 'PromptInitHook', 'SelfPrompt')

@@ -7,9 +7,9 @@ import pytest
 from miniatures import CONFIGS, TOOLS, run_command
 
 from lspt_mm.__main__ import find_tools, listing, main, summary_of, tool_named
-from lspt_mm.configs_path import config_dir
-from lspt_mm.engine.config_arguments import split_arguments
-from lspt_mm.engine.launch import read_config
+from lspt_mm.config.arguments import split_arguments
+from lspt_mm.config.load import read_config
+from lspt_mm.config.paths import config_dir
 from lspt_mm.errors import InputError
 
 

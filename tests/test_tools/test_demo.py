@@ -1,4 +1,4 @@
-"""tools/demo.py, shortened to a few iterations of everything."""
+"""projects/demo/demo.py, shortened to a few iterations of everything."""
 
 import json
 import re
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from miniatures import TOOLS, once, run_command
+from miniatures import once, run_command
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,8 @@ def demo(tmp_path_factory):
 
 def run_python(folder, *options):
     return run_command(
-        sys.executable, TOOLS / 'demo.py', '--quick', '--out', folder / 'out', *options, cwd=folder
+        sys.executable, '-m', 'lspt_mm', 'demo', '--quick', '--out', folder / 'out', *options,
+        cwd=folder,
     )
 
 

@@ -41,7 +41,7 @@ def trained(request, tmp_path_factory):
         )
         config.write_text(
             config.read_text() + "custom_imports = dict(imports=['note'])\n"
-            "hooks = ('lspt_mm.BackboneWeightsHook', 'lspt_mm.PreparePromptsHook', 'Note')\n"
+            "hooks = ('lspt_mm.BackboneWeightsHook', 'lspt_mm.PromptInitHook', 'Note')\n"
             'custom_hooks = [dict(type=hook) for hook in hooks]\n'
             f"model['backbone']['prompter'].update({PROMPTERS[request.param]!r})\n"
         )

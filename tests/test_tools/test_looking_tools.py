@@ -51,7 +51,7 @@ def test_browse_draws_masks_behind_the_training_pipeline(seg, tmp_path):
 def test_browse_mixes_the_image_with_its_classes_colours(tmp_path):
     # Images of one colour and one class: a picture's colour is a blend of the image's and the
     # class's. Class 1 of the files is the first one.
-    from lspt_mm.datasets.scenes import PALETTE
+    from lspt_mm.datasets.scene_dataset import PALETTE
 
     for number in (1, 9):
         image = tmp_path / f'scenes/images/training/s{number}.jpg'
@@ -317,7 +317,7 @@ def test_flops_say_what_is_wrong(arguments, told, seg, tmp_path):
 def test_their_tool_gets_a_cell_as_a_file(tmp_path):
     from mmengine.config import Config
 
-    from lspt_mm.engine.launch import read_config
+    from lspt_mm.config.load import read_config
 
     cell = 'vtab1k/vpt-deep_mae_dtd:lr=0.125'
     run = run_tool('misc/openmmlab.py', 'mmseg', 'print_config', cell, cwd=tmp_path)

@@ -16,9 +16,9 @@ from miniatures import (
 )
 from PIL import Image
 
-from lspt_mm.analysis.overlays import overlay
+from lspt_mm.analysis.visualization import overlay
 from lspt_mm.apis import inferencer_of
-from lspt_mm.apis.predicting import images_of, names_for
+from lspt_mm.apis.predict import images_of, names_for
 from lspt_mm.errors import InputError
 
 

@@ -19,7 +19,7 @@ from miniatures import (
 )
 
 from lspt_mm.checkpoints import read_checkpoint
-from lspt_mm.checkpoints.prompts import RECORD
+from lspt_mm.checkpoints.prompt_only import RECORD
 from lspt_mm.errors import InputError
 
 

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Dict, Tuple
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.analysis.curve_pictures import draw_curves
 from lspt_mm.analysis.logs import Curve, curves_of_log, default_keys
-from lspt_mm.engine.launch import input_errors_as_messages
+from lspt_mm.analysis.visualization import draw_curves
 from lspt_mm.errors import InputError
+from lspt_mm.utils.cli import input_errors_as_messages
 
 Curves = Dict[Tuple[str, str], Curve]
 

@@ -15,8 +15,8 @@ import tempfile
 from pathlib import Path
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.checkpoints.prompts import record_of, without_base
-from lspt_mm.checkpoints.writing import write_checkpoint
+from lspt_mm.checkpoints.io import write_checkpoint
+from lspt_mm.checkpoints.prompt_only import record_of, strip_base_weights
 from lspt_mm.models import PromptedViT
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -64,8 +64,8 @@ def parts(config: str) -> str:
     from mmengine.config import Config
     from mmengine.registry import MODELS, init_default_scope
 
-    from lspt_mm.engine.checkpoints import size_table
-    from lspt_mm.engine.launch import prepare_for_cpu
+    from lspt_mm.engine.hooks.prompt_checkpoint_hook import size_table
+    from lspt_mm.engine.runner import prepare_for_cpu
 
     cfg = Config.fromfile(config)
     init_default_scope(cfg.default_scope)
@@ -76,7 +76,7 @@ def parts(config: str) -> str:
     same = tuple(model.backbone.patch_resolution) == (14, 14)
     model.backbone.altered = () if same else ('pos_embed',)
     record = record_of(model.backbone, 'vit.pth')
-    return size_table(without_base(model.state_dict(), 'backbone', record))
+    return size_table(strip_base_weights(model.state_dict(), 'backbone', record))
 
 
 def print_table(classes: int) -> None:
@@ -93,7 +93,7 @@ def print_table(classes: int) -> None:
             vit.altered = ()
             state = {f'backbone.{k}': v for k, v in vit.state_dict().items()}
             record = record_of(vit, 'mae_pretrain_vit_base.pth')
-            small = without_base(state, 'backbone', record)
+            small = strip_base_weights(state, 'backbone', record)
             with_head = {f'head.fc.{k}': v for k, v in head.items()}
             count = sum(p.numel() for p in vit.prompter.parameters())
             arguments = ', '.join(f'{k}={v}' for k, v in prompter.items() if k != 'type')

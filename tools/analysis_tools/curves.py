@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Dict, List
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.analysis.curve_pictures import draw_curves
-from lspt_mm.engine.launch import input_errors_as_messages
+from lspt_mm.analysis.visualization import draw_curves
 from lspt_mm.errors import InputError
 from lspt_mm.search.grid import name_of
 from lspt_mm.search.protocol import STATE, read_json
 from lspt_mm.search.worker import RESULT
+from lspt_mm.utils.cli import input_errors_as_messages
 
 Curves = Dict[str, List[List[float]]]
 

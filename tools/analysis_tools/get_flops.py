@@ -14,14 +14,10 @@ import json
 from pathlib import Path
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.analysis.model_costs import Costs, model_costs
-from lspt_mm.engine.launch import (
-    KeyValueAction,
-    apply_common_options,
-    input_errors_as_messages,
-    read_config,
-)
+from lspt_mm.analysis.flops import Costs, model_costs
+from lspt_mm.config.load import KeyValueAction, apply_common_options, read_config
 from lspt_mm.errors import InputError
+from lspt_mm.utils.cli import input_errors_as_messages
 
 
 def parse_args() -> argparse.Namespace:

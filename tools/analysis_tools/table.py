@@ -11,8 +11,8 @@ import argparse
 from pathlib import Path
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.analysis.benchmark_tables import FORMATS, collect, compact, table_of
-from lspt_mm.engine.launch import input_errors_as_messages
+from lspt_mm.search.tables import FORMATS, collect, compact, table_of
+from lspt_mm.utils.cli import input_errors_as_messages
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ import argparse
 from pathlib import Path
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.datasets.preparing.masks import KINDS, prepare_masks
-from lspt_mm.engine.launch import input_errors_as_messages
+from lspt_mm.converters.masks import KINDS, prepare_masks
+from lspt_mm.utils.cli import input_errors_as_messages
 
 
 def parse_args() -> argparse.Namespace:

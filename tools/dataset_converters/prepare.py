@@ -12,12 +12,12 @@ and image is checked, and the lists are written last. `prepare.py NAME --help` h
 import argparse
 from pathlib import Path
 
+from lspt_mm.converters import prepare_fgvc, prepare_image_folder, prepare_vtab
+from lspt_mm.converters.fgvc import expected_files
+from lspt_mm.converters.where import SPLITS, WHERE
 from lspt_mm.datasets import fgvc, vtab1k
-from lspt_mm.datasets.preparing import prepare_fgvc, prepare_image_folder, prepare_vtab
-from lspt_mm.datasets.preparing.fgvc import expected_files
-from lspt_mm.datasets.preparing.where import SPLITS, WHERE
-from lspt_mm.engine.launch import input_errors_as_messages
 from lspt_mm.errors import InputError
+from lspt_mm.utils.cli import input_errors_as_messages
 
 
 def parse_args() -> argparse.Namespace:

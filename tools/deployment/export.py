@@ -18,6 +18,8 @@ from pathlib import Path
 import torch
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.apis.model import load_tuned
+from lspt_mm.config.load import read_config
 from lspt_mm.deployment import (
     Exportable,
     export_onnx,
@@ -25,9 +27,8 @@ from lspt_mm.deployment import (
     largest_difference,
     run_onnx,
 )
-from lspt_mm.engine.launch import input_errors_as_messages, read_config
-from lspt_mm.engine.tuned import load_tuned
 from lspt_mm.errors import InputError
+from lspt_mm.utils.cli import input_errors_as_messages
 
 #: Of the largest logit; what is beyond is a fault of the file.
 CLOSE = 1e-4

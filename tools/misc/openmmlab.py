@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Dict, List
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.engine.config_arguments import split_arguments
-from lspt_mm.engine.launch import input_errors_as_messages, read_config
+from lspt_mm.config.arguments import split_arguments
+from lspt_mm.config.load import read_config
 from lspt_mm.errors import InputError
+from lspt_mm.utils.cli import input_errors_as_messages
 
 PACKAGES = ('mmseg', 'mmpretrain')
 #: Theirs that are looked for first where two have one name.

@@ -16,7 +16,7 @@ from mmengine.registry import MODELS
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.checkpoints import read_checkpoint
-from lspt_mm.checkpoints.prompts import UNKNOWN, record_of, without_base
+from lspt_mm.checkpoints.prompt_only import UNKNOWN, record_of, strip_base_weights
 from lspt_mm.checkpoints.publishing import (
     model_card,
     plain_dataset_meta,
@@ -24,11 +24,19 @@ from lspt_mm.checkpoints.publishing import (
     without_folders,
     write_published,
 )
-from lspt_mm.engine.checkpoints import META, check_fit, records_in_meta, records_json, size_table
-from lspt_mm.engine.launch import input_errors_as_messages, load_config, prepare_for_cpu
-from lspt_mm.engine.preflight import check_vit_file
+from lspt_mm.config.load import load_config
+from lspt_mm.config.preflight import check_vit_file
+from lspt_mm.engine.hooks.prompt_checkpoint_hook import (
+    META,
+    check_fit,
+    records_in_meta,
+    records_json,
+    size_table,
+)
+from lspt_mm.engine.runner import prepare_for_cpu
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
+from lspt_mm.utils.cli import input_errors_as_messages
 
 CONTENT = {
     'prompts': 'Without the frozen ViT, which is loaded from the base named below.',
@@ -132,7 +140,7 @@ def publish(args: argparse.Namespace) -> None:
             )
         records[name] = record_of(vit, public_source(source))
         if args.kind == 'prompts':
-            state = without_base(state, name, records[name])
+            state = strip_base_weights(state, name, records[name])
     if args.without_head:
         state = {k: v for k, v in state.items() if k.startswith(tuple(f'{n}.' for n in vits))}
     meta = (read_checkpoint(args.checkpoint).get('meta') or {}).get('dataset_meta')

@@ -10,14 +10,13 @@ import argparse
 from pathlib import Path
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.checkpoints import read_vit
-from lspt_mm.checkpoints.backbone import check_sound
-from lspt_mm.checkpoints.families import kinds_set_aside
+from lspt_mm.checkpoints import load_vit_state_dict
+from lspt_mm.checkpoints.io import write_checkpoint
+from lspt_mm.checkpoints.key_mapping import group_ignored_keys
+from lspt_mm.checkpoints.load_backbone import GRID, check_sound
 from lspt_mm.checkpoints.publishing import public_source
-from lspt_mm.checkpoints.sources import GRID
-from lspt_mm.checkpoints.writing import write_checkpoint
-from lspt_mm.engine.launch import input_errors_as_messages
 from lspt_mm.errors import InputError
+from lspt_mm.utils.cli import input_errors_as_messages
 
 
 def parse_args() -> argparse.Namespace:
@@ -47,7 +46,7 @@ def main() -> None:
     with input_errors_as_messages(args.debug):
         if args.out.exists() and not args.force:
             raise InputError(f'{args.out} is there already; --force replaces it')
-        mapped = read_vit(args.source, args.grid and tuple(args.grid))
+        mapped = load_vit_state_dict(args.source, args.grid and tuple(args.grid))
         tensors = {args.prefix + k: v.contiguous() for k, v in sorted(mapped.tensors.items())}
         meta = {'source': public_source(args.source), 'family': mapped.family}
         if mapped.grid:
@@ -56,7 +55,7 @@ def main() -> None:
         write_checkpoint(args.out, tensors, meta)
     count = sum(t.numel() for t in tensors.values())
     print(f'{args.source} ({mapped.family}): {len(tensors)} tensors, {count / 1e6:.1f} M values')
-    for kind, keys in kinds_set_aside(mapped.ignored).items():
+    for kind, keys in group_ignored_keys(mapped.ignored).items():
         print(f'  left out, {kind}: {len(keys)} tensors')
     if 'register_tokens' in mapped.tensors:
         print(

@@ -12,11 +12,11 @@ import argparse
 from pathlib import Path
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.analysis.pictures import draw_attention
-from lspt_mm.analysis.report import Picture, looked_at
 from lspt_mm.analysis.runs import add_run_arguments, find_runs
-from lspt_mm.engine.launch import input_errors_as_messages
+from lspt_mm.analysis.visualization import draw_attention
 from lspt_mm.errors import InputError
+from lspt_mm.report import Picture, looked_at
+from lspt_mm.utils.cli import input_errors_as_messages
 
 
 def parse_args() -> argparse.Namespace:

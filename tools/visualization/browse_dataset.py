@@ -18,14 +18,10 @@ from mmengine.registry import DATASETS, VISUALIZERS
 from mmengine.visualization import Visualizer
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.engine.launch import (
-    KeyValueAction,
-    apply_common_options,
-    input_errors_as_messages,
-    read_config,
-)
-from lspt_mm.engine.preflight import check_inputs
+from lspt_mm.config.load import KeyValueAction, apply_common_options, read_config
+from lspt_mm.config.preflight import check_inputs
 from lspt_mm.errors import InputError
+from lspt_mm.utils.cli import input_errors_as_messages
 
 #: Shorter side of a picture in pixels: smaller images are enlarged, so that a label is legible.
 SHORTER_SIDE = 256

@@ -1,10 +1,10 @@
-"""Rendered scenes of ``lspt_mm.datasets.scenes``: 16 classes, 128x128, ADE20K's layout and labels.
+"""Rendered scenes of ``projects.demo.scenes``: 16 classes, 128x128, ADE20K's layout and labels.
 
 ``validation`` is for choosing hyper-parameters, ``test`` for the report.
 """
 _base_ = './segmentation.py'
 data_root = 'work_dirs/demo/scenes'
-data_help = 'The scenes are rendered by tools/demo.py (make demo).'
+data_help = 'The scenes are rendered by projects/demo/demo.py (make demo).'
 crop_size = (96, 96)
 load_labels = dict(type='lspt_mm.LoadSegLabels', num_classes=16)
 train_pipeline = [

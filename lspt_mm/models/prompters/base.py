@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lspt_mm.models.checks import check_int, check_share
 from lspt_mm.models.kept_results import KeptResults
-from lspt_mm.signatures import constructor_arguments, constructor_defaults
+from lspt_mm.utils.checks import check_int, check_share
+from lspt_mm.utils.signatures import constructor_arguments, constructor_defaults
 
 
 class Prompter(nn.Module):

@@ -5,10 +5,10 @@ from typing import Iterable, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from lspt_mm.models.checks import check_bool, check_choice, check_int, check_number
 from lspt_mm.models.prompters.base import Prompter
 from lspt_mm.models.prompters.whitening import whiten
 from lspt_mm.registry import PROMPTERS
+from lspt_mm.utils.checks import check_bool, check_choice, check_int, check_number
 
 
 @PROMPTERS.register_module()
@@ -22,7 +22,7 @@ class BilinearPrompt(Prompter):
           W = U \operatorname{diag}(s)^{-1/2} U^T \\
         & \text{fWhiten, tWhiten:}\quad P' = P W^T \qquad \text{bilinear:}\quad P' = A B^T
 
-    W is computed by the program before the first iteration (``PreparePromptsHook``) and stored
+    W is computed by the program before the first iteration (``PromptInitHook``) and stored
     in checkpoints. Deep prompts are only read, as VPT's.
 
     Args:

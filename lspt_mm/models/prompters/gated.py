@@ -5,9 +5,9 @@ from typing import Dict, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from lspt_mm.models.checks import check_bool, check_number
 from lspt_mm.models.prompters.base import Prompter, vpt_uniform
 from lspt_mm.registry import PROMPTERS
+from lspt_mm.utils.checks import check_bool, check_number
 
 #: The range of a temperature (the authors' code).
 COLDEST, HOTTEST = 0.01, 10.0

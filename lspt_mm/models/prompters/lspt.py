@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lspt_mm.models.checks import check_bool, check_choice, check_int, check_number
 from lspt_mm.models.prompters.base import Prompter, vpt_uniform
 from lspt_mm.models.prompters.lstm_cells import DiagonalCell, FullCell, LowRankCell
 from lspt_mm.registry import PROMPTERS
+from lspt_mm.utils.checks import check_bool, check_choice, check_int, check_number
 
 #: What travels from block to block: cell state C (None is zero), the input half of the gates of
 #: all steps (steps, P, 4D) (None without LPC), and the inserted prompts after dropout (K, P, D).

@@ -8,10 +8,10 @@ from scipy.cluster.vq import kmeans2
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lspt_mm.models.checks import check_choice, check_int
-from lspt_mm.models.prompters.preparation import patch_tokens
+from lspt_mm.models.prompters.patch_tokens import patch_tokens
 from lspt_mm.models.prompters.vpt import VPT
 from lspt_mm.registry import PROMPTERS
+from lspt_mm.utils.checks import check_choice, check_int
 
 
 @PROMPTERS.register_module()
@@ -20,7 +20,7 @@ class SelfPrompt(VPT):
 
     With :math:`E^{l-1}` the patch tokens of some training images that enter block l of the plain
     ViT, :math:`P_{l-1}` starts from P of them, their P means, or their P clusters; all else is
-    :class:`VPT`. Prepared before the first iteration (``PreparePromptsHook``).
+    :class:`VPT`. Prepared before the first iteration (``PromptInitHook``).
 
     Args:
         num_tokens (int): P, the number of prompts.
@@ -72,7 +72,7 @@ class SelfPrompt(VPT):
         if tokens.size(0) < self.num_tokens:
             raise ValueError(
                 f'SelfPrompt: {tokens.size(0)} patch tokens in the images, fewer than the '
-                f'{self.num_tokens} prompts; give PreparePromptsHook more num_images'
+                f'{self.num_tokens} prompts; give PromptInitHook more num_images'
             )
         if self.start == 'mean':
             return F.adaptive_avg_pool1d(tokens.T.unsqueeze(0), self.num_tokens).squeeze(0).T

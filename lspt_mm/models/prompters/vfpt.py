@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from lspt_mm.models.checks import check_number
 from lspt_mm.models.prompters.vpt import VPT
 from lspt_mm.registry import PROMPTERS
+from lspt_mm.utils.checks import check_number
 
 
 @PROMPTERS.register_module()

@@ -4,9 +4,9 @@ from typing import Optional, Tuple
 
 from torch import Tensor, nn
 
-from lspt_mm.models.checks import check_bool, check_choice, check_int
 from lspt_mm.models.prompters.base import Prompter, vpt_uniform
 from lspt_mm.registry import PROMPTERS
+from lspt_mm.utils.checks import check_bool, check_choice, check_int
 
 
 @PROMPTERS.register_module()

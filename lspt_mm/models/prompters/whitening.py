@@ -5,7 +5,7 @@ from typing import Dict, Iterable, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lspt_mm.models.prompters.preparation import patch_tokens
+from lspt_mm.models.prompters.patch_tokens import patch_tokens
 
 
 class Whitening(NamedTuple):

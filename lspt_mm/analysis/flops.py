@@ -1,0 +1,153 @@
+"""What a computation costs, counted instead of timed: FLOPs, and bytes kept for backward."""
+
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
+
+from lspt_mm.engine.hooks.trainable_report_hook import count_parameters
+from lspt_mm.engine.runner import prepare_for_cpu
+from lspt_mm.errors import InputError
+
+_aten = torch.ops.aten
+#: PyTorch's own formulas, and the CPU's fused attention, which has none there.
+FORMULAS = dict(flop_registry)
+FORMULAS[_aten._scaled_dot_product_flash_attention_for_cpu] = sdpa_flop
+FORMULAS[_aten._scaled_dot_product_flash_attention_for_cpu_backward] = sdpa_backward_flop
+
+
+class _Counter(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.flops: Dict[str, int] = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        packet = func._overloadpacket
+        if packet in FORMULAS:
+            name = packet.__name__
+            flops = FORMULAS[packet](*args, **kwargs, out_val=out)
+            self.flops[name] = self.flops.get(name, 0) + flops
+        return out
+
+
+def count_flops(run: Callable[[], Any]) -> Dict[str, int]:
+    """FLOPs of all matrix products, convolutions and attention in ``run()``, by operation.
+
+    A product of (m, k) and (k, n) has 2 m k n. Everything done element by element is left out, as
+    is usual. Counts what runs, so that a backward pass in ``run`` is in it. (PyTorch's
+    ``FlopCounterMode`` counts neither the CPU's attention nor parameters without a graph.)
+
+    Returns:
+        dict: Name of the operation to FLOPs, 2 for a multiplication and an addition.
+    """
+    counter = _Counter()
+    with counter:
+        run()
+    return counter.flops
+
+
+def saved_bytes(run: Callable[[], Any], modules: nn.Module) -> int:
+    """Bytes that autograd keeps for the backward pass of ``run()``, a forward pass.
+
+    Each storage counts once; what ``modules`` hold anyway (parameters, buffers) does not.
+    """
+    own = {t.untyped_storage().data_ptr() for t in (*modules.parameters(), *modules.buffers())}
+    # The tensors themselves are kept, so that no address is used a second time.
+    kept: List[Tensor] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        run()
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in kept}
+    return sum(size for pointer, size in storages.items() if pointer not in own)
+
+
+#: Parts of a segmentor and of a classifier, in the order in which an image passes them.
+PARTS = ('backbone', 'neck', 'decode_head', 'head')
+
+
+class Costs(NamedTuple):
+    """Of one model.
+
+    Attributes:
+        size: Height and width of the image in pixels.
+        flops: Part to the FLOPs of its forward pass on one image, in eval mode.
+        trainable: Part to its number of trained parameters; a prompter is a part by itself.
+        parameters: Part to its number of parameters.
+    """
+
+    size: Tuple[int, int]
+    flops: Dict[str, int]
+    trainable: Dict[str, int]
+    parameters: Dict[str, int]
+
+
+def model_costs(cfg: Config, size: Optional[Tuple[int, int]] = None) -> Costs:
+    """Build the model of ``cfg``, with a random ViT, and count a forward pass of one image.
+
+    Matrix products, convolutions and attention are counted, a multiplication with its addition as
+    2 FLOPs (:func:`lspt_mm.analysis.flops.count_flops`), as they run in eval mode from the second
+    image on: what a model keeps of prompts that are the same for all images is no longer computed,
+    and heads that only train (``auxiliary_head``) are not in it. Their parameters are.
+
+    Args:
+        cfg: Of a run of segmentation or classification.
+        size: Height and width in pixels; by default the backbone's ``img_size``.
+
+    Raises:
+        InputError: For a model that cannot be built, is of another kind (pre-training), or cannot
+            take images of this size.
+    """
+    model = _build(cfg)
+    if size is None:
+        size = model.backbone.img_size
+    images = torch.zeros(1, 3, *size)
+    flops: Dict[str, int] = {}
+    try:
+        with torch.no_grad():
+            model.backbone(images)  # what is kept from here on is kept
+            value = images
+            for part in PARTS:
+                module = getattr(model, part, None)
+                if module is not None:
+                    flops[part], value = _counted(lambda m=module, v=value: m(v))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise InputError(f'the model does not take an image of {size}: {error}') from error
+    counts = count_parameters(model)
+    return Costs(
+        tuple(size),
+        flops,
+        {k: v[0] for k, v in counts.items()},
+        {k: v[1] for k, v in counts.items()},
+    )
+
+
+def _build(cfg: Config) -> nn.Module:
+    kind = (cfg.get('model') or {}).get('type')
+    if str(kind).rsplit('.', 1)[-1] not in ('EncoderDecoder', 'ImageClassifier'):
+        raise InputError(f'a model of type {kind}: expected EncoderDecoder or ImageClassifier')
+    cfg = cfg.copy()
+    cfg.launcher = 'none'
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    prepare_for_cpu(cfg)
+    cfg.model.backbone.update(pretrained=None, init_cfg=None)
+    try:
+        return MODELS.build(cfg.model).eval()
+    except (TypeError, ValueError, KeyError, AssertionError) as error:
+        raise InputError(f'the model cannot be built: {error}') from error
+
+
+def _counted(run: Callable):
+    """FLOPs of ``run()``, and what it returns."""
+    kept = []
+    flops = sum(count_flops(lambda: kept.append(run())).values())
+    return flops, kept[0]

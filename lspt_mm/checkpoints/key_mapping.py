@@ -1,0 +1,251 @@
+"""Telling whose ViT a state dict holds, and giving its tensors mmpretrain's names."""
+
+import re
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+import torch
+from torch import Tensor
+
+from lspt_mm.checkpoints import jax_vit
+
+#: Under these keys the known families keep their state dict (DINO: the teacher is the one to use).
+_WRAPPERS = ('state_dict', 'model', 'teacher')
+
+#: What may stand before the keys of the ViT to use: of MoCo v3's two encoders, and mmpretrain's,
+#: the one that is not the momentum encoder. One of these wins over prefixes that are not here.
+_PREFIXES = (
+    'module.base_encoder.', 'base_encoder.', 'module.backbone.', 'module.', 'backbone.',
+    'encoder.', '',
+)  # fmt: skip
+
+#: timm's names (MAE, MoCo v3, DeiT, DINO; DINOv2 official: w12, register_tokens) to mmpretrain's.
+_TIMM_TO_MMPRETRAIN = (
+    (r'^patch_embed\.proj\.', 'patch_embed.projection.'),
+    (r'^norm_pre\.', 'pre_norm.'),
+    (r'^norm\.', 'ln1.'),
+    (r'^fc_norm\.', 'ln2.'),
+    (r'^reg_token$', 'register_tokens'),
+    (r'^blocks\.(\d+)\.norm([12])\.', r'layers.\1.ln\2.'),
+    (r'^blocks\.(\d+)\.mlp\.fc1\.', r'layers.\1.ffn.layers.0.0.'),
+    (r'^blocks\.(\d+)\.mlp\.fc2\.', r'layers.\1.ffn.layers.1.'),
+    (r'^blocks\.(\d+)\.mlp\.', r'layers.\1.ffn.'),
+    (r'^blocks\.(\d+)\.ls1\.gamma$', r'layers.\1.attn.gamma1.weight'),
+    (r'^blocks\.(\d+)\.ls2\.gamma$', r'layers.\1.ffn.gamma2.weight'),
+    (r'^blocks\.(\d+)\.gamma_1$', r'layers.\1.attn.gamma1.weight'),
+    (r'^blocks\.(\d+)\.gamma_2$', r'layers.\1.ffn.gamma2.weight'),
+    (r'^blocks\.(\d+)\.', r'layers.\1.'),
+)
+
+_VIT_KEYS = re.compile(
+    r'^((cls_token|dist_token|register_tokens|pos_embed)$|(patch_embed|layers|ln1|ln2|pre_norm)\.'
+    # Of ViTs that compute something else: to be refused, not to be set aside.
+    r'|rope|rel_pos)'
+)
+
+#: What is set aside on purpose; the first pattern that matches a key names its kind.
+_SET_ASIDE = (
+    ('momentum encoder', r'momentum'),
+    ('prompts', r'(^|\.)prompter\.|(^|\.)base_record$'),
+    ('projector and predictor', r'base_encoder\.head\.|predictor|projector|^neck\.(fc|bn)\d'),
+    ('decoder', r'(^|\.)decoder|mask_token|^neck\.'),
+    ('head', r'(^|\.)(head|head_dist|fc|pre_logits|dino_head|ibot_head|attn_pool)(\.|$)|_head\.'
+             r'|^head/|^pre_logits/|MAPHead'),
+)  # fmt: skip
+
+
+#: Rows and columns of patches.
+Grid = Tuple[int, int]
+
+
+class Mapped(NamedTuple):
+    """A ViT under mmpretrain's names.
+
+    ``tensors``: the class token's row of ``pos_embed`` is always there if there is a class token;
+    further leading tokens (registers, a distillation token) are ``register_tokens`` (1, R, D),
+    with their position embeddings added. ``ignored``: keys set aside. ``family``: whose file it
+    is. ``num_heads``, ``grid`` (rows, columns): where the file tells. ``note``: what else the log
+    should say of it.
+    """
+
+    tensors: Dict[str, Tensor]
+    ignored: List[str]
+    family: str
+    num_heads: Optional[int] = None
+    grid: Optional[Grid] = None
+    note: str = ''
+
+
+def to_mmpretrain(
+    checkpoint: dict, grid: Optional[Grid] = None, likely: Optional[Grid] = None
+) -> Mapped:
+    """Find a ViT in a checkpoint and rename its tensors as mmpretrain's ``VisionTransformer``.
+
+    Known: MAE, MoCo v3, DINO, DINOv2, DeiT (official files), timm and its kin, mmpretrain with
+    and without ``backbone.``, and the JAX archives of supervised ViTs. Heads, decoders,
+    projectors and momentum encoders are set aside.
+
+    Args:
+        checkpoint: What :func:`read_checkpoint` returns.
+        grid: Rows and columns of the position embedding's patches, where they are not a square.
+        likely: A grid that is taken where the number of patches is that of no square.
+
+    Raises:
+        ValueError: If there is no ViT in it; the message shows some of its keys.
+    """
+    state = unwrap(checkpoint)
+    if jax_vit.is_jax(state):
+        tensors, ignored, num_heads = jax_vit.to_mmpretrain(state)
+        tensors = join_extra_tokens(tensors, grid, likely)
+        return Mapped(tensors, ignored, 'JAX', num_heads, _known_grid(tensors, grid, likely))
+    prefix = _find_prefix(state)
+    inner = {k[len(prefix) :]: k for k in state if k.startswith(prefix)}
+    timm_names = any(k.startswith('blocks.') for k in inner)
+    tensors, used = {}, set()
+    for name, key in inner.items():
+        new = _rename(name) if timm_names else name
+        if _VIT_KEYS.match(new) and isinstance(state[key], Tensor):
+            tensors[new] = state[key]
+            used.add(key)
+    family = _family(state, prefix, timm_names)
+    num_heads = None
+    if 'MoCo v3' in family or (timm_names and _is_moco_v3_probe(checkpoint)):
+        # Its ViT-S has 12 heads where everyone else's has 6: same shapes, another function.
+        num_heads = {384: 12, 768: 12}.get(tensors['patch_embed.projection.weight'].size(0))
+        family = family if 'MoCo v3' in family else 'MoCo v3, linear probe'
+    if timm_names or 'dist_token' in tensors:
+        # mmpretrain's own files, ours among them, are in that form already.
+        tensors = join_extra_tokens(tensors, grid, likely)
+    grid = _known_grid(tensors, grid, likely, own=not timm_names)
+    return Mapped(tensors, [k for k in state if k not in used], family, num_heads, grid)
+
+
+def _known_grid(tensors: Dict[str, Tensor], grid, likely, own=False) -> Optional[Grid]:
+    """Rows and columns of the patches of a joined position embedding, if they can be told.
+
+    Files of timm's kin are of square grids: 2x8 patches are as many as 4x4, in other places.
+    mmpretrain's (``own``) may come from the very model of the ``likely`` grid.
+    """
+    pos = tensors.get('pos_embed')
+    if pos is None or pos.ndim != 3:
+        return grid
+    patches = pos.size(1) - ('cls_token' in tensors)
+    if grid:
+        if min(grid) < 1 or grid[0] * grid[1] != patches:
+            raise ValueError(
+                f'grid={tuple(grid)}: its position embedding is of {patches} patches, '
+                f'{grid[0]}x{grid[1]} are {grid[0] * grid[1]}'
+            )
+        return tuple(grid)
+    as_likely = tuple(likely) if likely and likely[0] * likely[1] == patches else None
+    if own and (as_likely or likely is None):
+        return as_likely
+    return (round(patches**0.5),) * 2 if is_square(patches) else as_likely
+
+
+def unwrap(checkpoint: dict) -> dict:
+    """The state dict inside a checkpoint, or the checkpoint itself."""
+    for key in _WRAPPERS:
+        if isinstance(checkpoint.get(key), dict):
+            return checkpoint[key]
+    return checkpoint
+
+
+def group_ignored_keys(keys: List[str]) -> Dict[str, List[str]]:
+    """Sort ignored keys by what they belong to; what nothing is known of is ``'unknown'``."""
+    kinds: Dict[str, List[str]] = {}
+    for key in keys:
+        kind = next((k for k, pattern in _SET_ASIDE if re.search(pattern, str(key))), 'unknown')
+        kinds.setdefault(kind, []).append(key)
+    return kinds
+
+
+def join_extra_tokens(tensors: Dict[str, Tensor], grid=None, likely=None) -> Dict[str, Tensor]:
+    """Bring leading tokens and their position embeddings into the one form of :class:`Mapped`.
+
+    A distillation token is a register token whose output nobody reads: the same function of the
+    image. Position embeddings of such tokens are constants and go into them. Where the class
+    token has no position embedding (timm's ``no_embed_class``), it gets a row of zeros.
+    """
+    tensors = dict(tensors)
+    more = [tensors.pop(k) for k in ('dist_token', 'register_tokens') if k in tensors]
+    pos, cls = tensors.get('pos_embed'), 'cls_token' in tensors
+    if any(t.ndim != 3 for t in [*more, *([] if pos is None else [pos])]):
+        return {**tensors, **({'register_tokens': more[0]} if more else {})}
+    registers = sum(t.size(1) for t in more)
+    if pos is not None:
+        rows = _rows_before_patches(pos.size(1), int(cls), registers, grid, likely)
+        extra, patches = pos[:, :rows], pos[:, rows:]
+        if cls and rows == 0:
+            extra = pos.new_zeros(1, 1, pos.size(2))
+        if registers and rows > int(cls):
+            joint = extra[:, int(cls) :].split([t.size(1) for t in more], dim=1)
+            more = [t + p for t, p in zip(more, joint, strict=True)]
+        tensors['pos_embed'] = torch.cat((extra[:, : int(cls)], patches), dim=1)
+    if more:
+        tensors['register_tokens'] = torch.cat(more, dim=1)
+    return tensors
+
+
+def _rows_before_patches(length: int, cls: int, registers: int, grid, likely) -> int:
+    """How many rows of a position embedding stand before those of the patches."""
+    candidates = sorted({cls + registers, cls, 0}, reverse=True)
+    for rows in candidates:
+        patches = length - rows
+        if grid:
+            fits = patches == grid[0] * grid[1]
+        else:
+            # 6x8 patches and a class token are 49 as well: the model's grid, if it has 48, counts
+            # before a square without one.
+            fits = is_square(patches) or (likely and patches == likely[0] * likely[1])
+        if fits:
+            return rows
+    return cls  # of no known grid: the check of shapes reports it
+
+
+def is_square(number: int) -> bool:
+    """Whether ``number`` is the square of an integer of at least 1."""
+    return number > 0 and int(number**0.5 + 0.5) ** 2 == number
+
+
+def _find_prefix(state: dict) -> str:
+    endings = tuple(f'patch_embed.{name}.weight' for name in ('proj', 'projection'))
+    found = {k[: -len(e)] for k in state for e in endings if isinstance(k, str) and k.endswith(e)}
+    known = [p for p in _PREFIXES if p in found]
+    if len(known) == 1:
+        return known[0]
+    if len(found) == 1:
+        return found.pop()
+    if found:
+        raise ValueError(
+            f'several Vision Transformers in it, below {", ".join(sorted(found))}; keep one'
+        )
+    shown = ', '.join(map(str, list(state)[:5])) or 'none at all'
+    raise ValueError(f'no Vision Transformer in it; its first keys: {shown}')
+
+
+def _family(state: dict, prefix: str, timm_names: bool) -> str:
+    if 'base_encoder' in prefix:
+        return 'MoCo v3'
+    if not timm_names:
+        moco = any(k.startswith('momentum_encoder.') for k in state)
+        return 'mmpretrain, MoCo v3' if moco else 'mmpretrain'
+    if f'{prefix}decoder_pos_embed' in state:
+        return 'MAE with decoder'
+    if f'{prefix}dist_token' in state:
+        return 'DeiT, distilled'
+    if f'{prefix}mask_token' in state and f'{prefix}blocks.0.ls1.gamma' in state:
+        return 'DINOv2'
+    return 'timm or MAE'
+
+
+def _is_moco_v3_probe(checkpoint: dict) -> bool:
+    """MoCo v3's linear-probe files tell by what stands beside the weights (main_lincls.py)."""
+    return checkpoint.get('arch') in ('vit_small', 'vit_base') and 'best_acc1' in checkpoint
+
+
+def _rename(name: str) -> str:
+    for pattern, new in _TIMM_TO_MMPRETRAIN:
+        name, count = re.subn(pattern, new, name)
+        if count:
+            break
+    return name

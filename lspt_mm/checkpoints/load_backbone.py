@@ -1,0 +1,265 @@
+"""Loading a pre-trained ViT into a :class:`PromptedViT`, wholly or not at all."""
+
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+import torch
+from mmengine.logging import print_log
+from mmpretrain.models.utils import resize_pos_embed
+from torch import Tensor, nn
+
+from lspt_mm.checkpoints.io import read_checkpoint
+from lspt_mm.checkpoints.key_mapping import Grid, Mapped, group_ignored_keys, to_mmpretrain
+from lspt_mm.checkpoints.mismatch_hints import mismatch_hints
+from lspt_mm.errors import InputError
+
+
+class LoadReport(NamedTuple):
+    """What became of a checkpoint's tensors, by mmpretrain's names (``ignored``: the file's).
+
+    ``left_at_start``: what pre-training files have no counterpart of. Nothing is ever missing:
+    that is an error.
+    """
+
+    family: str
+    loaded: List[str]
+    resized: List[str]
+    ignored: List[str]
+    left_at_start: List[str]
+    note: str = ''
+
+
+class Fitted(NamedTuple):
+    """The tensors of a ViT as a model takes them, and before any was resized; the report."""
+
+    tensors: Dict[str, Tensor]
+    original: Dict[str, Tensor]
+    report: LoadReport
+
+    @property
+    def altered(self) -> Tuple[str, ...]:
+        """Names of the ViT's tensors that are not as the file has them."""
+        resized = (k for k, v in self.tensors.items() if v is not self.original[k])
+        return (*resized, *self.report.left_at_start)
+
+
+def load_backbone(
+    vit: nn.Module, source: str, grid: Optional[Grid] = None
+) -> LoadReport:
+    """Read the ViT's weights from ``source`` and log a report of it.
+
+    Position embeddings are resized to the model's grid, the class token's row apart. A class
+    token the model has no use for is dropped.
+
+    Args:
+        vit: A ``PromptedViT``; its prompter is not touched.
+        source: Path, URL or ``timm:NAME``, see :func:`lspt_mm.checkpoints.load_vit_state_dict`.
+        grid: Rows and columns of the file's position embedding, where they are not a square.
+
+    Raises:
+        InputError: If any tensor of the ViT is missing, of another shape, not of finite numbers
+            or without a place in the model; nothing is loaded.
+    """
+    fitted = fit_backbone(vit, source, grid)
+    vit.load_state_dict(fitted.tensors, strict=False)
+    vit.weights_from = str(source)
+    vit.altered = fitted.altered
+    print_log(describe(source, fitted.report), logger='current')
+    return fitted.report
+
+
+def fit_backbone(
+    vit: nn.Module, source: str, grid: Optional[Grid] = None
+) -> Fitted:
+    """What :func:`load_backbone` would load, without loading it.
+
+    Raises:
+        InputError: As :func:`load_backbone`.
+    """
+    source = str(source)
+    mapped = load_vit_state_dict(source, grid, likely=tuple(vit.patch_resolution))
+    wanted = vit.backbone_state_dict()
+    original = dict(mapped.tensors)
+    if vit.out_type in vit.POOLED and 'ln2.weight' in original and 'ln1.weight' not in original:
+        # Files fine-tuned on pooled patches have their only norm behind the mean, as this model.
+        for kind in [k[4:] for k in original if k.startswith('ln2.')]:
+            original[f'ln1.{kind}'] = original.pop(f'ln2.{kind}')
+    pos = original.get('pos_embed')
+    if pos is not None and pos.ndim == 3 and not vit.num_extra_tokens and 'cls_token' in original:
+        original['pos_embed'] = pos[:, 1:]  # a class token's row, for a model without one
+    tensors, resized = _fit_pos_embed(vit, original, mapped.grid)
+    # avg_featmap's norm of the pooled patches has no counterpart in pre-training files: it starts
+    # as the identity, which loses nothing.
+    fresh = [k for k in wanted if k.startswith('ln2.') and k not in tensors]
+    _check(source, vit, wanted, tensors, fresh, mapped.num_heads)
+    chosen = {k: tensors[k] for k in wanted if k not in fresh}
+    report = LoadReport(
+        family=mapped.family,
+        loaded=list(chosen),
+        resized=resized,
+        ignored=mapped.ignored + [k for k in tensors if k not in wanted],
+        left_at_start=fresh,
+        note=mapped.note,
+    )
+    return Fitted(chosen, {k: original[k] for k in chosen}, report)
+
+
+def _fit_pos_embed(
+    vit: nn.Module, tensors: Dict[str, Tensor], grid: Optional[Grid]
+) -> Tuple[Dict[str, Tensor], List[str]]:
+    """Resize the position embedding from ``grid`` to that of ``vit`` where it differs."""
+    pos = tensors.get('pos_embed')
+    h, w = vit.patch_resolution
+    extra = vit.num_extra_tokens
+    if grid is None or grid == (h, w) or pos is None or pos.ndim != 3:
+        return tensors, []  # what does not fit is left for the check of shapes to report
+    if pos.size(2) != vit.embed_dims or pos.size(1) != extra + grid[0] * grid[1]:
+        return tensors, []
+    pos = resize_pos_embed(pos.float(), grid, (h, w), vit.interpolate_mode, extra)
+    return dict(tensors, pos_embed=pos), [f'pos_embed {grid[0]}x{grid[1]} -> {h}x{w}']
+
+
+def _check(source, vit, wanted, tensors, fresh, num_heads) -> None:
+    missing = [k for k in wanted if k not in tensors and k not in fresh]
+    other = [
+        f'{k} {tuple(tensors[k].shape)} in the file, {tuple(wanted[k].shape)} in the model'
+        for k in wanted
+        if k in tensors and tensors[k].shape != wanted[k].shape
+    ]
+    # A final norm and a class token may stay unused; all else takes part in what a ViT computes.
+    unused = ('ln1.', 'ln2.', 'cls_token')
+    extra = [k for k in tensors if k not in wanted and not k.startswith(unused)]
+    heads = vit.layers[0].attn.num_heads
+    other_heads = num_heads is not None and num_heads != heads
+    problems = []
+    if missing:
+        problems.append(f'missing ({len(missing)}): {some(missing)}')
+    if other:
+        problems.append(f'of another shape ({len(other)}): {some(other)}')
+    if extra:
+        problems.append(f'without a place in the model ({len(extra)}): {some(extra)}')
+    if other_heads:
+        problems.append(f'attention of {num_heads} heads in the file, of {heads} in the model')
+    if problems:
+        causes = mismatch_hints(wanted, tensors, missing, num_heads if other_heads else None)
+        raise InputError(
+            f'{source}: these weights do not fit the model; {"; ".join(problems)}; likely cause: '
+            f'{"; ".join(causes)}'
+        )
+    check_sound(source, {k: tensors[k] for k in wanted if k in tensors})
+
+
+def check_sound(source: str, tensors: Dict[str, Tensor]) -> None:
+    """Raise InputError for tensors that are no weights: of integers, sparse, not finite."""
+    bad = [k for k, tensor in tensors.items() if not _is_sound(tensor)]
+    if bad:
+        raise InputError(
+            f'{source}: tensors that are not of finite floating point numbers: {some(bad)}; the '
+            'file is damaged, or compressed to integers'
+        )
+
+
+def _is_sound(tensor: Tensor) -> bool:
+    if tensor.layout is not torch.strided or not tensor.is_floating_point():
+        return False
+    return bool(torch.isfinite(tensor.float()).all())
+
+
+def some(items: List[str], shown: int = 4) -> str:
+    """The first of ``items``, for a message."""
+    return ', '.join(map(str, items[:shown])) + (', ...' if len(items) > shown else '')
+
+
+def describe(source: str, report: LoadReport) -> str:
+    """The report as it stands in the log."""
+    text = f'ViT weights from {source} ({report.family}): {len(report.loaded)} tensors loaded'
+    if report.resized:
+        text += f'; resized: {", ".join(report.resized)}'
+    for kind, keys in group_ignored_keys(report.ignored).items():
+        if kind == 'unknown':
+            text += f'; ignored, of unknown purpose ({len(keys)}): {some(keys)}'
+        else:
+            text += f'; ignored on purpose, {kind} ({len(keys)}): {some(keys, 1)}'
+    if report.left_at_start:
+        text += f'; not in the file, left at their start: {some(report.left_at_start)}'
+    return text + '; missing: none' + (f'; {report.note}' if report.note else '')
+
+
+TIMM = 'timm:'
+#: Where the converter's files say what grid their position embedding is of.
+GRID = 'pos_embed_grid'
+
+
+def load_vit_state_dict(
+    source: str,
+    grid: Optional[Grid] = None,
+    likely: Optional[Grid] = None,
+) -> Mapped:
+    """Read a ViT under mmpretrain's names.
+
+    Args:
+        source: Path or URL of a checkpoint of any known family (``#sha256=...`` behind it is
+            checked), or ``timm:NAME``, a pre-trained ``VisionTransformer`` as
+            ``timm.create_model`` knows it (with ``local-dir:FOLDER`` and ``hf-hub:USER/NAME``).
+        grid: Rows and columns of a file's patches, where they are not a square.
+        likely: The grid of the model to be, taken where the number of patches is no square.
+
+    Returns:
+        Mapped: The tensors under mmpretrain's names, and what was set aside.
+
+    Raises:
+        InputError: If it cannot be read, or holds no ViT.
+    """
+    if source.startswith(TIMM):
+        return _read_timm(source[len(TIMM) :])
+    checkpoint = read_checkpoint(source)
+    meta = checkpoint.get('meta')
+    if grid is None and isinstance(meta, dict) and isinstance(meta.get(GRID), (list, tuple)):
+        grid = tuple(meta[GRID])  # as our converter leaves it
+    try:
+        return to_mmpretrain(checkpoint, grid, likely)
+    except ValueError as error:
+        raise InputError(f'{source}: {error}') from error
+
+
+def _read_timm(name: str) -> Mapped:
+    import timm
+    from timm.models.vision_transformer import VisionTransformer
+
+    try:
+        model = timm.create_model(name, pretrained=True)
+    except Exception as error:  # timm, its hub and its readers raise all sorts
+        raise InputError(
+            f'timm:{name}: timm cannot give this pre-trained model ({type(error).__name__}: '
+            f'{str(error).splitlines()[0] if str(error) else "no message"}). '
+            "timm.list_models('vit*', pretrained=True) lists the names; without a connection, "
+            'name a file'
+        ) from error
+    if not isinstance(model, VisionTransformer):
+        raise InputError(
+            f'timm:{name}: is a {type(model).__name__}, expected a VisionTransformer of timm'
+        )
+    _check_function(name, model)
+    mapped = to_mmpretrain(model.state_dict(), grid=model.patch_embed.grid_size)
+    cfg = model.pretrained_cfg
+    return mapped._replace(
+        family='timm',
+        num_heads=model.blocks[0].attn.num_heads,
+        note=f'trained on images normalised by mean {cfg["mean"]}, std {cfg["std"]} (of 0 to 1): '
+        'data_preprocessor has to do the same',
+    )
+
+
+def _check_function(name: str, model: nn.Module) -> None:
+    """Refuse what timm computes otherwise than mmpretrain's ViT although the names agree."""
+    block = model.blocks[0]
+    found = []
+    if not isinstance(getattr(block.mlp, 'act', None), nn.GELU):
+        found.append(f'activation {type(getattr(block.mlp, "act", None)).__name__}, not GELU')
+    if abs(getattr(block.norm1, 'eps', 1e-6) - 1e-6) > 1e-9:
+        found.append(f'norms with eps {block.norm1.eps}, not 1e-6')
+    if getattr(model, 'rope', None) is not None:
+        found.append('rotary position embedding')
+    if type(block).__name__ != 'Block':
+        found.append(f'blocks of another form ({type(block).__name__})')
+    if found:
+        raise InputError(f'timm:{name}: not the ViT that mmpretrain computes: {"; ".join(found)}')

@@ -1,0 +1,119 @@
+"""Arguments of a config file: ``configs/vtab1k/transfer.py:task=dtd,method=gated``."""
+
+import ast
+import os
+import re
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, Optional, Tuple
+
+from lspt_mm.config.paths import config_dir
+from lspt_mm.errors import InputError
+
+#: Benchmarks whose cells have names, ``BENCHMARK/METHOD_PRETRAINING_TASK``.
+NAMED = ('fgvc', 'vtab1k')
+
+#: A colon, and behind it `name=`, or something that is none and then `, name=`.
+_BEFORE_ARGUMENTS = re.compile(r':(?=\s*\w*\s*=|[^:/\\]*,\s*\w+\s*=)')
+
+
+class _Given:
+    """What was written behind a config's name, and whether the file asked for it."""
+
+    def __init__(self, values: Dict[str, Any]):
+        self.values = values
+        self.taken = False
+
+
+_current: Optional[_Given] = None
+
+
+@contextmanager
+def given(values: Dict[str, Any]) -> Iterator[None]:
+    """Hand ``values`` to the config file that is read inside.
+
+    Raises:
+        InputError: If the file takes no arguments.
+    """
+    global _current
+    outer, _current = _current, _Given(values)
+    try:
+        yield
+        if values and not _current.taken:
+            raise InputError(
+                f'the config takes no arguments, but got {", ".join(values)}; to change a value '
+                'of an ordinary config: --cfg-options KEY=VALUE'
+            )
+    finally:
+        _current = outer
+
+
+def taken() -> Dict[str, Any]:
+    """What the config that is being read was given (for the config's own code)."""
+    if _current is None:
+        return {}
+    _current.taken = True
+    return dict(_current.values)
+
+
+def split_arguments(config: str) -> Tuple[str, Dict[str, Any]]:
+    """Path and arguments of ``PATH``, ``PATH:name=value,...`` or a cell's name.
+
+    A cell's name is ``BENCHMARK/METHOD_PRETRAINING_TASK`` (``vtab1k/lspt_mae_eurosat``), with or
+    without further arguments behind it.
+
+    Raises:
+        InputError: For arguments of another form.
+    """
+    path, text = _divided(config)
+    values = {}
+    for part in split_list(text):
+        name, equals, value = part.partition('=')
+        if not equals or not name.strip().isidentifier():
+            raise InputError(f'config {config}: {part!r}: expected name=value behind the colon')
+        if name.strip() in values:
+            raise InputError(f'config {config}: {name.strip()} is given twice')
+        values[name.strip()] = parse(value.strip())
+    benchmark, slash, cell = path.partition('/')
+    parts = cell.split('_', 2)
+    if slash and benchmark in NAMED and len(parts) == 3 and not path.endswith('.py'):
+        named = dict(zip(('method', 'pretraining', 'task'), parts, strict=True))
+        for name in named.keys() & values.keys():
+            raise InputError(f'config {config}: {name} is in the name already')
+        return str(config_dir() / benchmark / 'transfer.py'), {**named, **values}
+    return path, values
+
+
+def _divided(config: str) -> Tuple[str, str]:
+    """The path, and what stands behind the colon."""
+    # A colon, or what looks like an argument, may also be a part of a path (C:\..., lr=0.1/), and
+    # a colon a part of a value (timm:NAME, a URL).
+    if os.path.exists(config):
+        return config, ''
+    places = [found.start() for found in _BEFORE_ARGUMENTS.finditer(config)]
+    if not places:
+        return config, ''
+    place = next((p for p in places if os.path.isfile(config[:p])), places[0])
+    return config[:place], config[place + 1 :]
+
+
+def split_list(text: str) -> Iterator[str]:
+    """Parts between commas that are not inside brackets."""
+    depth, part = 0, ''
+    for character in text:
+        depth += (character in '([{') - (character in ')]}')
+        if character == ',' and depth == 0:
+            yield part
+            part = ''
+        else:
+            part += character
+    if part.strip() or text.strip():
+        yield part
+
+
+def parse(text: str) -> Any:
+    """A Python literal, or the text itself."""
+    try:
+        return ast.literal_eval(text)
+    # TypeError for {[]: 1}, and the last two for very deep nests.
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return {'true': True, 'false': False, 'none': None}.get(text.lower(), text)

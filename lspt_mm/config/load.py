@@ -1,0 +1,115 @@
+"""From a command line to a config: reading files, names and options."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Optional
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+
+from lspt_mm.config.arguments import given, split_arguments
+from lspt_mm.config.cfg_options import merge_options
+from lspt_mm.config.paths import config_path
+from lspt_mm.config.preflight import datasets_of
+from lspt_mm.errors import InputError
+
+
+class KeyValueAction(DictAction):
+    """MMEngine's ``DictAction`` that says which option is not of the form KEY=VALUE."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Parse KEY=VALUE pairs."""
+        for value in values:
+            if '=' not in value:
+                parser.error(f'argument {option_string}: {value!r} is not of the form KEY=VALUE')
+        super().__call__(parser, namespace, values, option_string)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that training and testing have in common."""
+    parser.add_argument(
+        'config', help='config file, or the name of one in this package; FILE:name=value,... for '
+        'one that takes arguments; or the name of a cell such as vtab1k/lspt_mae_eurosat',
+    )  # fmt: skip
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints')
+    parser.add_argument('--data-root', help="folder of the data, instead of the config's")
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE',
+        help="change values of the config, e.g. train_cfg.max_iters=100 or key='[a,b]'",
+    )  # fmt: skip
+    parser.add_argument(
+        '--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none',
+        help='job launcher; dist_train.sh and slurm_train.sh set it',
+    )  # fmt: skip
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config and apply the common options to it."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = read_config(args.config)
+    apply_common_options(cfg, args.cfg_options, args.data_root)
+    cfg.launcher = args.launcher
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    return cfg
+
+
+def apply_common_options(cfg: Config, options: Optional[dict], data_root: Optional[str]) -> None:
+    """Apply ``--cfg-options`` and ``--data-root``."""
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    merge_options(cfg, options)
+    if data_root:
+        for dataset in datasets_of(cfg, ('train_dataloader', 'val_dataloader', 'test_dataloader')):
+            if 'data_root' in dataset:
+                dataset['data_root'] = data_root
+
+
+def choose_weights(cfg: Config, pretrained: Optional[str], random: bool) -> None:
+    """Apply ``--pretrained`` or ``--random-backbone``."""
+    if pretrained or random:
+        cfg.model.backbone.pretrained = pretrained
+    if random:
+        hooks = [h for h in cfg.get('custom_hooks') or [] if 'BackboneWeights' not in h['type']]
+        cfg.custom_hooks = [*hooks, {'type': 'lspt_mm.BackboneWeightsHook', 'allow_random': True}]
+
+
+def read_config(name: str, more: Optional[dict] = None) -> Config:
+    """The config of a file, ``FILE:name=value,...``, or the name of a benchmark's cell.
+
+    A file in the current folder comes first; where there is none, FILE is the name of one of this
+    package's configs, such as ``lspt_upernet_ade20k``. ``more`` are further arguments.
+    """
+    path, values = split_arguments(name)
+    values.update(more or {})
+    if Path(path).is_dir():
+        inside = ', '.join(sorted(str(file) for file in Path(path).glob('*.py'))) or 'none'
+        raise InputError(f'config {path}: a folder, expected a config file; those in it: {inside}')
+    if not Path(path).is_file():
+        path = _of_this_package(path)
+    try:
+        with given(values):
+            return Config.fromfile(path)
+    except InputError as error:
+        raise InputError(f'config {name}: {error}') from error
+    except Exception as error:  # whatever the file's own code raises
+        raise InputError(f'config file {path} cannot be read: {error}') from error
+
+
+def _of_this_package(name: str) -> str:
+    """Path of the package's config ``name``, which may begin with ``configs/`` as in a checkout."""
+    try:
+        return str(config_path(Path(name).as_posix().removeprefix('configs/')))
+    except InputError as error:
+        _, _, close = str(error).partition('close matches: ')
+        hint = f'. The package has: {close}' if close else ''
+        if not name.endswith('.py'):
+            hint += (
+                '. The name of a cell is BENCHMARK/METHOD_PRETRAINING_TASK, such as '
+                'vtab1k/lspt_mae_eurosat or fgvc/vpt-deep_mocov3_cub'
+            )
+        raise InputError(f'config file {name} does not exist{hint}') from error

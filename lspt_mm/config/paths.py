@@ -1,0 +1,77 @@
+"""Where this package's configs are: in the wheel under ``.mim``, in a checkout beside the code."""
+
+import difflib
+from pathlib import Path
+
+from lspt_mm.errors import InputError
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def config_dir() -> Path:
+    """Folder of the configs that belong to this very copy of the package.
+
+    A wheel carries them as ``lspt_mm/.mim/configs``, OpenMMLab's place for them; a checkout, and
+    so an editable installation, has them in its root.
+
+    Raises:
+        InputError: If the package was copied without its configs.
+    """
+    in_wheel = _PACKAGE / '.mim' / 'configs'
+    if in_wheel.is_dir():
+        return in_wheel
+    in_checkout = _PACKAGE.parent / 'configs'
+    # Beside an installed package any other package's `configs` may lie: setup.py tells them apart.
+    if in_checkout.is_dir() and (_PACKAGE.parent / 'setup.py').is_file():
+        return in_checkout
+    raise InputError(
+        f'no configs beside {_PACKAGE}: expected {in_wheel} or {in_checkout}; '
+        'install the package with pip, or run from a checkout'
+    )
+
+
+def tools_dir() -> Path:
+    """Folder of the tools, beside that of the configs in a wheel and in a checkout."""
+    return config_dir().parent / 'tools'
+
+
+def projects_dir() -> Path:
+    """Folder of the projects, beside that of the configs in a wheel and in a checkout."""
+    return config_dir().parent / 'projects'
+
+
+def config_names() -> list[str]:
+    """Names that ``config_path`` knows: paths below ``config_dir()`` without ``.py``, sorted."""
+    root = config_dir()
+    return sorted(p.relative_to(root).with_suffix('').as_posix() for p in root.rglob('*.py'))
+
+
+def config_path(name: str) -> Path:
+    """Path of the config ``name``, such as ``lspt_upernet_ade20k`` or ``camvid/x``.
+
+        cfg = mmengine.Config.fromfile(config_path('lspt_upernet_ade20k'))
+
+    Args:
+        name: Path below the folder of configs, with or without ``.py``.
+
+    Raises:
+        InputError: If there is no such config; it lists the names most like ``name``.
+    """
+    wanted = name.removesuffix('.py')
+    names = config_names()
+    if wanted in names:
+        return config_dir() / f'{wanted}.py'
+    similar = _similar(wanted, names)
+    if similar:
+        hint = 'close matches: ' + ', '.join(similar)
+    else:
+        hint = f'nothing like it among the {len(names)} configs in {config_dir()}'
+    raise InputError(f'no config {name!r}: {hint}')
+
+
+def _similar(wanted: str, names: list[str]) -> list[str]:
+    """At most five names: those in another folder first, then those spelt alike."""
+    stem = wanted.rsplit('/', 1)[-1]
+    elsewhere = [n for n in names if n.rsplit('/', 1)[-1] == stem]
+    spelt_alike = difflib.get_close_matches(wanted, names, n=5)
+    return list(dict.fromkeys(elsewhere + spelt_alike))[:5]

@@ -1,0 +1,171 @@
+"""What a run needs from outside, looked for before anything is built."""
+
+import os
+from pathlib import Path
+from typing import Iterator, List, Optional, Tuple, Union
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+from lspt_mm.checkpoints.download import is_url, split_sha256
+from lspt_mm.checkpoints.io import read_checkpoint
+from lspt_mm.checkpoints.load_backbone import TIMM
+from lspt_mm.errors import InputError
+
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.tif', '.tiff', '.webp')
+
+
+def check_inputs(cfg: Config, loaders: Tuple[str, ...]) -> None:
+    """Raise InputError naming every folder and file that ``cfg`` needs and that is not there.
+
+    ``data_help`` and ``pretrained_help`` of the config say where the things come from.
+
+    Args:
+        cfg: The run's config.
+        loaders: The dataloaders that will be used, such as ``('train_dataloader',)``.
+    """
+    problems = _data_problems(cfg, loaders)
+    load_from = cfg.get('load_from')
+    if load_from and not is_url(load_from) and not Path(load_from).expanduser().is_file():
+        problems.append(f'file {load_from}, the checkpoint of load_from, does not exist')
+    elif load_from and not is_url(load_from) and not cfg.get('resume'):  # read already
+        read_checkpoint(load_from)  # or an InputError that says why it cannot be
+    missing_weights = _missing_weights(cfg)
+    if missing_weights:
+        problems += missing_weights
+        if cfg.get('pretrained_help'):
+            problems.append(cfg.pretrained_help.strip())
+        problems.append('If the file lies elsewhere: --pretrained FILE')
+    _refuse(problems)
+
+
+def check_data_is_there(cfg: Config, loaders: Tuple[str, ...]) -> None:
+    """The part of :func:`check_inputs` that looks for data."""
+    _refuse(_data_problems(cfg, loaders))
+
+
+def _data_problems(cfg: Config, loaders: Tuple[str, ...]) -> List[str]:
+    problems = _missing_data(cfg, loaders)
+    if problems:
+        if cfg.get('data_help'):
+            problems.append(cfg.data_help.strip())
+        problems.append('If the data lies elsewhere: --data-root FOLDER')
+    return problems
+
+
+def _refuse(problems: List[str]) -> None:
+    if problems:
+        lines = '\n'.join(f'  {line}' for p in problems for line in p.splitlines())
+        raise InputError(f'this run cannot start, its input is incomplete:\n{lines}')
+
+
+def datasets_of(cfg: Config, loaders: Tuple[str, ...]) -> Iterator[dict]:
+    """Configs of the data sets below ``loaders``, inside wrappers such as ConcatDataset too."""
+    for loader in loaders:
+        node = (cfg.get(loader) or {}).get('dataset')
+        stack = [node]
+        while stack:
+            node = stack.pop()
+            if isinstance(node, (list, tuple)):
+                stack += node
+            elif isinstance(node, dict):
+                inner = [node[k] for k in ('dataset', 'datasets') if k in node]
+                if inner:
+                    stack += inner
+                else:
+                    yield node
+
+
+def _missing_data(cfg: Config, loaders) -> List[str]:
+    problems = []
+    wanted = ((cfg.get('model') or {}).get('head') or {}).get('num_classes')
+    for dataset in datasets_of(cfg, loaders):
+        for problem in _missing_of(dataset, wanted):
+            if problem not in problems:
+                problems.append(problem)
+    return problems
+
+
+def _missing_of(cfg: dict, wanted: Optional[int]) -> List[str]:
+    root = cfg.get('data_root') or ''
+    if root and not os.path.isdir(root):
+        return [f'folder {root}, the data of {cfg.get("type")}, does not exist']
+    # A data set that is told not to read anything yet knows best where it would read from.
+    dataset = DATASETS.build(dict(cfg, lazy_init=True, pipeline=[]))
+    problems = []
+    if dataset.ann_file and not os.path.isfile(dataset.ann_file):
+        problems.append(f'file {dataset.ann_file} does not exist')
+    for name, folder in dataset.data_prefix.items():
+        kind, suffixes = 'images', _suffixes(getattr(dataset, 'img_suffix', IMAGE_SUFFIXES))
+        if name == 'seg_map_path':
+            kind, suffixes = 'label images', _suffixes(dataset.seg_map_suffix)
+        if not os.path.isdir(folder):
+            problems.append(f'folder {folder} does not exist')
+        elif not _holds_file(folder, suffixes):
+            problems.append(f'folder {folder} holds no {kind} ({", ".join(suffixes)})')
+        elif wanted and _classes_are_folders(cfg, dataset):
+            found = sum(entry.is_dir() for entry in os.scandir(folder))
+            if found != wanted:
+                problems.append(
+                    f'folder {folder} has {found} sub-folders, one for each class, but the head '
+                    f'has {wanted} classes: --cfg-options model.head.num_classes={found}'
+                )
+    return problems
+
+
+def _classes_are_folders(cfg: dict, dataset) -> bool:
+    """Whether a data set takes its classes from the names of sub-folders (mmpretrain's)."""
+    custom = str(cfg.get('type', '')).split('.')[-1] == 'CustomDataset'
+    return custom and getattr(dataset, 'with_label', False) and not dataset.ann_file
+
+
+def _suffixes(value: Union[str, Tuple[str, ...]]) -> Tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _holds_file(folder: str, suffixes: Tuple[str, ...]) -> bool:
+    for _, _, files in os.walk(folder, followlinks=True):
+        if any(f.lower().endswith(suffixes) for f in files):
+            return True
+    return False
+
+
+def _missing_weights(cfg: Config) -> List[str]:
+    backbone = (cfg.get('model') or {}).get('backbone') or {}
+    if not str(backbone.get('type', '')).endswith('PromptedViT') or cfg.get('load_from'):
+        return []
+    source = backbone.get('pretrained') or cfg.model.get('pretrained')
+    if source is None:
+        if allows_random(cfg):
+            return []
+        return [
+            'pre-trained weights of the ViT: the config names none. Name a file with '
+            '--pretrained FILE; to run on a random backbone all the same: --random-backbone'
+        ]
+    place = _absent_file(source)
+    if place is None:
+        return []
+    return [f'file {place}, the pre-trained weights of the ViT, does not exist']
+
+
+def check_vit_file(source: str) -> None:
+    """Raise InputError if ``source``, given on the command line, is a file that is not there."""
+    place = _absent_file(source)
+    if place is not None:
+        raise InputError(f'--pretrained {place}: no such file')
+
+
+def _absent_file(source: str) -> Optional[str]:
+    """The file that a ViT's source names, if it names one that does not exist."""
+    place, _ = split_sha256(source)
+    if is_url(place) or source.startswith(TIMM) or Path(place).expanduser().is_file():
+        return None
+    return place
+
+
+def allows_random(cfg: Config) -> bool:
+    """Whether the config's ``BackboneWeightsHook`` lets a random backbone run."""
+    return any(
+        str(h.get('type', '')).endswith('BackboneWeightsHook') and h.get('allow_random')
+        for h in cfg.get('custom_hooks') or []
+    )

@@ -1,0 +1,129 @@
+"""What can be wrong with the splits of a data set, all of it told at once."""
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Dict, Iterable, List, Optional, Sequence
+
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+
+from lspt_mm.converters.io import Pairs
+from lspt_mm.datasets.image_list import is_inside
+from lspt_mm.errors import InputError
+
+
+def problems_of(
+    splits: Dict[str, Pairs],
+    root: Path,
+    num_classes: int,
+    counts: Optional[Dict[str, int]] = None,
+    verify: bool = True,
+) -> List[str]:
+    """Everything that is wrong with some splits, a sentence each.
+
+    Args:
+        splits (dict): Name to images.
+        root (Path): Folder that their paths are relative to.
+        num_classes (int): Labels are 0 to ``num_classes - 1``.
+        counts (dict, optional): Name to the number of images it must have; None for any.
+        verify (bool): Whether each image is decoded.
+    """
+    problems = []
+    for split, pairs in splits.items():
+        problems += _of_one(split, pairs, root, num_classes)
+    problems += wrong_counts(splits, counts or {})
+    names = list(splits)
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            others = {name for name, _ in splits[other]}
+            both = [name for name, _ in splits[one] if name in others]
+            if both:
+                problems.append(f'{some(both)} both in {one} and in {other}')
+    if verify:
+        paths = dict.fromkeys(name for pairs in splits.values() for name, _ in pairs)
+        bad = _unreadable(root, [name for name in paths if (root / name).is_file()])
+        if bad:
+            problems.append(f'{some(bad)} cannot be read as an image')
+    return problems
+
+
+def wrong_counts(splits: Dict[str, Pairs], counts: Dict[str, int]) -> List[str]:
+    """A sentence for each split with another number of images than ``counts`` has."""
+    return [
+        f'{split}: {len(splits[split])} images, expected {count}. If this is a part of the data '
+        'on purpose: --not-official'
+        for split, count in counts.items()
+        if len(splits[split]) != count
+    ]
+
+
+def refuse(title: str, problems: List[str], stayed: Sequence[Path] = ()) -> None:
+    """Raise InputError with all of ``problems``, if there are any.
+
+    ``stayed`` are folders that a former run left and this one used.
+    """
+    hint = ''
+    if stayed:
+        folders = ', '.join(map(str, stayed))
+        hint = f'\n{folders} stood there before and was not made anew; for that, remove it'
+    if len(problems) == 1:
+        raise InputError(f'{title}: {problems[0]}{hint}')
+    if problems:
+        lines = ''.join(f'\n  - {problem}' for problem in problems)
+        raise InputError(f'{title}: {len(problems)} things are wrong{lines}{hint}')
+
+
+def some(names: Iterable[str]) -> str:
+    """Up to three names, and how many there are."""
+    names = list(names)
+    shown = ', '.join(names[:3])
+    return shown if len(names) <= 3 else f'{shown}, ... ({len(names)} in all)'
+
+
+def _of_one(split: str, pairs: Pairs, root: Path, num_classes: int) -> List[str]:
+    if not pairs:
+        return [f'{split}: names no image']
+    problems = []
+    twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if twice:
+        problems.append(f'{split}: {some(twice)} listed more than once')
+    beyond = [f'{name} ({label})' for name, label in pairs if not 0 <= label < num_classes]
+    if beyond:
+        problems.append(
+            f'{split}: {some(beyond)} with a label outside 0 to {num_classes - 1}, counted from 0'
+        )
+    outside = [name for name, _ in pairs if not is_inside(name)]
+    if outside:
+        problems.append(f'{split}: {some(outside)} outside {root}')
+    missing = [name for name, _ in pairs if is_inside(name) and not (root / name).is_file()]
+    if missing:
+        problems.append(
+            f'{split}: {len(missing)} of its {len(pairs)} images do not exist in {root}, such as '
+            f'{missing[0]}'
+        )
+    return problems
+
+
+def _unreadable(root: Path, names: List[str]) -> List[str]:
+    """Those of ``names`` that PIL cannot read."""
+
+    def readable(name: str) -> bool:
+        try:
+            with Image.open(root / name) as image:
+                image.verify()
+            with Image.open(root / name) as image:
+                # JPEG's smallest scale: verify alone takes a truncated file for whole.
+                image.draft('L', (1, 1))
+                image.load()
+        except Exception:  # whatever PIL makes of a broken file
+            return False
+        return True
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = track(
+            pool.map(readable, names), 'reading images', len(names), console=Console(stderr=True)
+        )
+        return [name for name, good in zip(names, results, strict=True) if not good]

@@ -1,0 +1,116 @@
+"""Your own images, in folders named after their classes."""
+
+from pathlib import Path
+from typing import Dict, List, Optional
+
+from lspt_mm.converters.archives import link_or_copy
+from lspt_mm.converters.checks import problems_of, refuse, some
+from lspt_mm.converters.image_files import classes_in, images_in
+from lspt_mm.converters.io import Pairs, about_json, as_json, write_lists
+from lspt_mm.converters.splits import random_share
+from lspt_mm.datasets.image_list import is_inside
+from lspt_mm.errors import InputError
+
+#: Of each class's training images, those that are val where there is no folder of them.
+VAL_SHARE = 0.1
+
+
+def prepare_image_folder(
+    source: Path,
+    dest: Path,
+    train: str = 'train',
+    val: Optional[str] = None,
+    test: str = 'test',
+    val_share: Optional[float] = None,
+    seed: int = 0,
+    copy: bool = False,
+    verify: bool = True,
+) -> str:
+    """Have ``train.json``, ``val.json``, ``test.json`` and ``about.json`` in ``dest``.
+
+    The classes are the folders in ``source/train``, sorted.
+
+    Args:
+        source (Path): Folder with the folders ``train``, ``val`` and ``test``.
+        dest (Path): Folder of the lists and of links to the images, made if absent.
+        train (str): Folder in ``source`` of the training images.
+        val (str, optional): As ``train``. By default ``val``, if it exists and is not the test.
+        test (str): As ``train``.
+        val_share (float, optional): Draw val from train, this share of each class. By default
+            a tenth where there is no folder ``val``.
+        seed (int): Of the drawing.
+        copy (bool): Copy the folders rather than link to them.
+        verify (bool): Decode each image.
+
+    Returns:
+        str: What was written, in a line.
+
+    Raises:
+        InputError: For everything that is missing or wrong; no list is written then.
+    """
+    if val is not None and val_share is not None:
+        raise InputError(f'--val {val} and --val-share {val_share}: expected one of them')
+    if val_share is not None and not 0 < val_share < 1:
+        raise InputError(f'--val-share {val_share}: expected a number between 0 and 1')
+    if val is None and val_share is None and 'val' not in (train, test):
+        val = 'val' if (source / 'val').is_dir() else None
+    folders = {'train': train, 'val': val, 'test': test}
+    folders = {split: folder for split, folder in folders.items() if folder is not None}
+    _check_folders(source, folders)
+
+    classes = classes_in(source / train)
+    found, problems = _listed(source, folders, classes)
+    kind = 'official'
+    if val is None:
+        share = VAL_SHARE if val_share is None else val_share
+        found['train'], drawn = random_share(found['train'], share, seed)
+        found = {'train': found['train'], 'val': drawn, 'test': found['test']}
+        kind = f'ours (seed {seed})'
+    stayed = [
+        dest / folder for folder in folders.values()
+        if link_or_copy(source / folder, dest / folder, copy)
+    ]  # fmt: skip
+    problems += problems_of(found, dest, len(classes), verify=verify)
+    refuse(str(source), problems, stayed)
+    about = {'name': source.absolute().name, 'classes': classes, 'val': kind}
+    texts = {f'{split}.json': as_json(pairs) for split, pairs in found.items()}
+    write_lists(dest, {**texts, 'about.json': about_json(about)})
+    counts = ', '.join(f'{split} {len(pairs)}' for split, pairs in found.items())
+    return f'{about["name"]}: {counts} images of {len(classes)} classes in {dest}; val is {kind}'
+
+
+def _check_folders(source: Path, folders: Dict[str, str]) -> None:
+    for split, folder in folders.items():
+        if not is_inside(folder) or folder in ('', '.'):
+            raise InputError(f'--{split} {folder!r}: expected the name of a folder in {source}')
+    missing = [
+        f'{folder} (--{split})' for split, folder in folders.items()
+        if not (source / folder).is_dir()
+    ]  # fmt: skip
+    if missing:
+        there = ', '.join(classes_in(source)[:10]) if source.is_dir() else 'nothing'
+        raise InputError(
+            f'{source} lacks {", ".join(missing)}; it has {there or "no folder"}. Expected a '
+            'folder for each split, with a folder for each class in it. Without a test of its '
+            'own: --test val, and val is drawn from train'
+        )
+
+
+def _listed(source: Path, folders: Dict[str, str], classes: List[str]):
+    """Images of each folder with labels, and what is wrong with the folders of the classes."""
+    label_of = {name: label for label, name in enumerate(classes)}
+    found: Dict[str, Pairs] = {}
+    problems = []
+    for split, folder in folders.items():
+        foreign = [name for name in classes_in(source / folder) if name not in label_of]
+        if foreign:
+            problems.append(f'{folder}: classes {some(foreign)}, which {folders["train"]} lacks')
+        images = [(name, name.split('/')[0]) for name in images_in(source / folder)]
+        found[split] = [
+            (f'{folder}/{name}', label_of[c]) for name, c in images if c in label_of
+        ]  # fmt: skip
+    empty = sorted(set(range(len(classes))) - {label for _, label in found['train']})
+    if empty:
+        names = some(classes[label] for label in empty)
+        problems.append(f'{folders["train"]}: no image in {names}')
+    return found, problems

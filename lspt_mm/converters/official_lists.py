@@ -1,0 +1,214 @@
+"""The official lists of the FGVC data sets, each in its own layout, in one form."""
+
+import io
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+from scipy.io import loadmat
+
+from lspt_mm.converters.io import Pairs
+from lspt_mm.errors import InputError
+
+
+class Official(NamedTuple):
+    """What a data set's authors say.
+
+    ``train`` holds all training images; ``val`` is None where there is no official one.
+    ``prefixes`` are the folders that others leave out of the paths.
+    """
+
+    classes: List[str]
+    train: Pairs
+    test: Pairs
+    prefixes: Tuple[str, ...]
+    val: Optional[Pairs] = None
+
+
+class Layout(NamedTuple):
+    """What must be there.
+
+    ``folders``: folder of images to the archive that has it. ``files``: list to the archive that
+    may have it, or None. ``read`` takes the folder that has the folders, and the
+    content of the files.
+    """
+
+    folders: Dict[str, str]
+    files: Dict[str, Optional[str]]
+    read: Callable[[Path, Dict[str, bytes]], Official]
+
+
+def _read_cub(root: Path, files: Dict[str, bytes]) -> Official:
+    return _read_birds(root, 'CUB_200_2011', sparse=False)
+
+
+def _read_nabirds(root: Path, files: Dict[str, bytes]) -> Official:
+    return _read_birds(root, 'nabirds', sparse=True)
+
+
+def _read_birds(root: Path, name: str, sparse: bool) -> Official:
+    """CUB's four text files, which NABirds has too.
+
+    With ``sparse`` the classes' numbers have gaps, and labels number those that have images;
+    otherwise they are the numbers less 1.
+    """
+    folder = root / name
+    images = _table(folder / 'images.txt')
+    numbers = _numbers(folder / 'image_class_labels.txt')
+    is_train = _numbers(folder / 'train_test_split.txt')
+    titles = _numbered(folder / 'classes.txt', _table(folder / 'classes.txt'))
+    if sparse:
+        label_of = {number: i for i, number in enumerate(sorted(set(numbers.values())))}
+    else:
+        label_of = {number: number - 1 for number in {*titles, *numbers.values()}}
+    train: Pairs = []
+    test: Pairs = []
+    for key, image in images.items():
+        for table, file in ((numbers, 'image_class_labels'), (is_train, 'train_test_split')):
+            if key not in table:
+                raise InputError(f'{folder}/{file}.txt: lacks image {key} of images.txt')
+        split = train if is_train[key] else test
+        split.append((f'{name}/images/{image}', label_of[numbers[key]]))
+    classes = [titles.get(number, str(number)) for number in sorted(label_of)]
+    return Official(classes, train, test, (f'{name}/images/', f'{name}/'))
+
+
+def _read_flowers(root: Path, files: Dict[str, bytes]) -> Official:
+    (labels,) = _columns(files, 'imagelabels.mat', labels=int)
+
+    def split(key: str) -> Pairs:
+        (ids,) = _columns(files, 'setid.mat', **{key: int})
+        beyond = [i for i in ids if not 1 <= i <= len(labels)]
+        if beyond:
+            raise InputError(
+                f'setid.mat: {key} has image {beyond[0]}, but imagelabels.mat has labels of images '
+                f'1 to {len(labels)}'
+            )
+        return [(f'jpg/image_{i:05d}.jpg', labels[i - 1] - 1) for i in ids]
+
+    # The official files give the classes no names.
+    classes = [str(number) for number in sorted(set(labels))]
+    return Official(classes, split('trnid'), split('tstid'), ('jpg/',), val=split('valid'))
+
+
+def _read_dogs(root: Path, files: Dict[str, bytes]) -> Official:
+    titles: Dict[int, str] = {}
+
+    def split(file: str) -> Pairs:
+        pairs = list(zip(*_columns(files, file, file_list=str, labels=int), strict=True))
+        titles.update((label, name.split('/')[0]) for name, label in pairs)
+        return [(f'Images/{name}', label - 1) for name, label in pairs]
+
+    train, test = split('train_list.mat'), split('test_list.mat')
+    classes = [titles[label].partition('-')[2] or titles[label] for label in sorted(titles)]
+    return Official(classes, train, test, ('Images/',))
+
+
+def _read_cars(root: Path, files: Dict[str, bytes]) -> Official:
+    file = 'cars_annos.mat'
+    fields = {'relative_im_path': str, 'class': int, 'test': int}
+    rows = list(zip(*_columns(files, file, 'annotations', **fields), strict=True))
+    train = [(name, number - 1) for name, number, is_test in rows if not is_test]
+    test = [(name, number - 1) for name, number, is_test in rows if is_test]
+    (classes,) = _columns(files, file, class_names=str)
+    return Official(classes, train, test, ('car_ims/',))
+
+
+def _read_cars_in_two(root: Path, files: Dict[str, bytes]) -> Official:
+    def split(file: str, folder: str) -> Pairs:
+        rows = zip(*_columns(files, file, 'annotations', fname=str, **{'class': int}), strict=True)
+        return [(f'{folder}/{name}', number - 1) for name, number in rows]
+
+    train = split('cars_train_annos.mat', 'cars_train')
+    test = split('cars_test_annos_withlabels.mat', 'cars_test')
+    (classes,) = _columns(files, 'cars_meta.mat', class_names=str)
+    # Without a prefix a path could be of either folder.
+    return Official(classes, train, test, ())
+
+
+#: The layouts that each data set circulates in.
+LAYOUTS: Dict[str, Tuple[Layout, ...]] = {
+    'cub': (Layout({'CUB_200_2011': 'CUB_200_2011.tgz'}, {}, _read_cub),),
+    'nabirds': (Layout({'nabirds': 'nabirds.tar.gz'}, {}, _read_nabirds),),
+    'flowers': (
+        Layout(
+            {'jpg': '102flowers.tgz'},
+            {'imagelabels.mat': None, 'setid.mat': None},
+            _read_flowers,
+        ),
+    ),
+    'dogs': (
+        Layout(
+            {'Images': 'images.tar'},
+            {'train_list.mat': 'lists.tar', 'test_list.mat': 'lists.tar'},
+            _read_dogs,
+        ),
+    ),
+    'cars': (
+        Layout({'car_ims': 'car_ims.tgz'}, {'cars_annos.mat': None}, _read_cars),
+        Layout(
+            {'cars_train': 'cars_train.tgz', 'cars_test': 'cars_test.tgz'},
+            {
+                'cars_train_annos.mat': 'car_devkit.tgz',
+                'cars_test_annos_withlabels.mat': 'car_devkit.tgz',
+                'cars_meta.mat': 'car_devkit.tgz',
+            },
+            _read_cars_in_two,
+        ),
+    ),
+}
+
+
+def _table(path: Path) -> Dict[str, str]:
+    """Lines ``key value`` of a text file."""
+    if not path.is_file():
+        raise InputError(f'{path} does not exist; the official archive has it')
+    found: Dict[str, str] = {}
+    for number, line in enumerate(path.read_text('utf-8', 'replace').splitlines(), 1):
+        if not line.strip():
+            continue
+        key, _, value = line.strip().partition(' ')
+        if not value:
+            raise InputError(f'{path}, line {number}: {line!r}: expected an id and a value')
+        if key in found:
+            raise InputError(f'{path}, line {number}: id {key} stands in it twice')
+        found[key] = value.strip()
+    return found
+
+
+def _numbers(path: Path) -> Dict[str, int]:
+    found = _table(path)
+    for key, value in found.items():
+        if not value.isdecimal():
+            raise InputError(f'{path}: id {key} has {value!r}, expected a number')
+    return {key: int(value) for key, value in found.items()}
+
+
+def _numbered(path: Path, table: Dict[str, str]) -> Dict[int, str]:
+    for key in table:
+        if not key.isdecimal():
+            raise InputError(f'{path}: id {key!r}: expected the number of a class')
+    return {int(key): value for key, value in table.items()}
+
+
+def _columns(files: Dict[str, bytes], file: str, inside: str = '', **kinds: type) -> List[list]:
+    """Variables of a .mat file, or fields of the records of its variable ``inside``, as lists.
+
+    Raises:
+        InputError: If one is not there or of another kind, or they are not equally long.
+    """
+    try:
+        content = loadmat(io.BytesIO(files[file]), squeeze_me=True)
+        content = content[inside] if inside else content
+        found = [
+            [kind(item) for item in np.atleast_1d(content[key])] for key, kind in kinds.items()
+        ]
+    except Exception as error:  # whatever scipy makes of another or a broken file
+        raise InputError(
+            f'{file}: {inside} {", ".join(kinds)} cannot be read ({error!r}); is it the official '
+            'file?'
+        ) from error
+    if len({len(values) for values in found}) > 1:
+        lengths = ', '.join(f'{len(v)} of {key}' for key, v in zip(kinds, found, strict=True))
+        raise InputError(f'{file}: {lengths}; expected as many of each')
+    return found

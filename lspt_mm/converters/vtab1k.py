@@ -1,0 +1,192 @@
+"""Tasks of VTAB-1K from the community's layout, or from folders named after the classes."""
+
+import re
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import Dict, List, NamedTuple, Optional, Sequence
+
+from lspt_mm.converters import where
+from lspt_mm.converters.archives import link_or_copy
+from lspt_mm.converters.checks import problems_of, refuse, some, wrong_counts
+from lspt_mm.converters.image_files import classes_in, images_in
+from lspt_mm.converters.io import Pairs, about_json, as_lines, write_lists
+from lspt_mm.datasets.image_list import is_inside, read_lines
+from lspt_mm.datasets.vtab1k import SPLITS, TASKS
+from lspt_mm.errors import InputError
+
+#: The splits that share no image.
+APART = ('train800', 'val200', 'test')
+BOTH = 'train800val200'
+
+
+class _Read(NamedTuple):
+    """A task as it was found: its folder, its four lists, its classes, what is wrong."""
+
+    folder: Path
+    lists: Dict[str, Pairs]
+    classes: List[str]
+    problems: List[str]
+
+
+def prepare_vtab(
+    source: Path,
+    dest: Path,
+    tasks: Sequence[str] = (),
+    copy: bool = False,
+    verify: bool = True,
+    official_counts: bool = True,
+) -> str:
+    """Have the tasks below ``dest`` as ``VTAB1K`` reads them: images, four lists, ``about.json``.
+
+    A task is a folder in ``source`` (or ``source`` itself, if it is the only task asked for) in
+    one of two forms:
+
+    - ``train800.txt``, ``val200.txt``, ``test.txt`` of lines ``path label``; without
+      ``train800val200.txt`` it is made;
+    - ``train800/CLASS/...``, ``val200/CLASS/...``, ``test/CLASS/...``, the labels numbering the
+      sorted names of the classes; lists of bare paths say which images and in which order.
+
+    Args:
+        source (Path): The folder.
+        dest (Path): Folder of the tasks' folders, made if absent.
+        tasks (sequence of str): Names of ``lspt_mm.datasets.vtab1k.TASKS``; none for all.
+        copy (bool): Copy the images' folders rather than link to them.
+        verify (bool): Decode each image.
+        official_counts (bool): Whether the numbers of images (and of classes' folders) must be
+            VTAB's.
+
+    Returns:
+        str: What was written, a line for each task.
+
+    Raises:
+        InputError: For everything that is missing or wrong; no list is written then.
+    """
+    if not source.is_dir():
+        raise InputError(f'{source} is not a folder; expected one with the tasks of VTAB-1K')
+    tasks = list(dict.fromkeys(tasks or TASKS))
+    problems: List[str] = []
+    missing: List[str] = []
+    stayed: List[Path] = []
+    found: Dict[str, _Read] = {}
+    for task in tasks:
+        folder = _folder_of(task, source, alone=len(tasks) == 1)
+        if folder is None:
+            missing.append(task)
+            continue
+        found[task] = _read(folder)
+        told = found[task].problems
+        if not told:
+            stayed += _bring(found[task], dest / task, copy)
+            told = _problems(task, found[task], dest / task, verify, official_counts)
+        problems += [f'{task}: {problem}' for problem in told]
+    if missing:
+        problems.insert(0, _told_missing(missing, tasks, source))
+    refuse('vtab-1k', problems, stayed)
+    return '\n'.join(_write(task, found[task], dest / task) for task in tasks)
+
+
+def _told_missing(missing: List[str], tasks: List[str], source: Path) -> str:
+    return (
+        f'{source} lacks {len(missing)} of {len(tasks)} tasks: {", ".join(missing)}. Expected: a '
+        f'folder for each, with train800.txt, val200.txt, test.txt and their images. To have only '
+        f'some: --task NAME. Where to get them: {where.WHERE["vtab-1k"]}'
+    )
+
+
+def _folder_of(task: str, source: Path, alone: bool) -> Optional[Path]:
+    for folder in (source / task, source) if alone else (source / task,):
+        if any((folder / f'train800{suffix}').exists() for suffix in ('', '.txt')):
+            return folder
+    # A folder without train800 is told what it lacks.
+    return source / task if (source / task).is_dir() else None
+
+
+def _read(folder: Path) -> _Read:
+    lists = {split: folder / f'{split}.txt' for split in SPLITS}
+    there = {split: path for split, path in lists.items() if path.is_file()}
+    try:
+        if all((folder / split).is_dir() for split in APART) and not _labelled(there.values()):
+            return _from_folders(folder, there)
+        lacks = [f'{split}.txt' for split in APART if split not in there]
+        if lacks:
+            return _Read(folder, {}, [], [f'{folder} lacks {", ".join(lacks)}'])
+        pairs = {split: read_lines(path) for split, path in there.items()}
+    except InputError as error:
+        return _Read(folder, {}, [], [str(error)])
+    return _Read(folder, _with_both(pairs), [], [])
+
+
+def _labelled(paths) -> bool:
+    """Whether there are lists of images with labels."""
+    lines = [line for path in paths for line in path.read_text('utf-8').splitlines()]
+    return any(re.search(r' \d+\s*$', line) for line in lines)
+
+
+def _from_folders(folder: Path, there: Dict[str, Path]) -> _Read:
+    classes = sorted({name for split in APART for name in classes_in(folder / split)})
+    label_of = {name: label for label, name in enumerate(classes)}
+    names = {
+        split: [f'{split}/{name}' for name in images_in(folder / split)] for split in APART
+    }  # fmt: skip
+    for split, path in there.items():
+        listed = [line.strip() for line in path.read_text('utf-8').splitlines() if line.strip()]
+        homes = ('train800', 'val200') if split == BOTH else (split,)
+        for name in listed:
+            parts = PurePosixPath(name).parts
+            if len(parts) < 3 or parts[0] not in homes or parts[1] not in label_of:
+                raise InputError(f'{path}: {name!r}: expected {" or ".join(homes)}/CLASS/image')
+        names[split] = listed
+    pairs = {s: [(name, label_of[name.split('/')[1]]) for name in names[s]] for s in names}
+    return _Read(folder, _with_both(pairs), classes, [])
+
+
+def _with_both(lists: Dict[str, Pairs]) -> Dict[str, Pairs]:
+    """The four lists in their order, train800val200 made if it was not there."""
+    both = lists.get(BOTH, lists['train800'] + lists['val200'])
+    return {split: both if split == BOTH else lists[split] for split in SPLITS}
+
+
+def _bring(found: _Read, dest: Path, copy: bool) -> List[Path]:
+    """Have the folders of a task's images in ``dest``; returns those that stay as they were."""
+    names = {name for pairs in found.lists.values() for name, _ in pairs if is_inside(name)}
+    tops = sorted({PurePosixPath(name).parts[0] for name in names})
+    folders = [top for top in tops if (found.folder / top).is_dir()]
+    return [dest / f for f in folders if link_or_copy(found.folder / f, dest / f, copy)]
+
+
+def _problems(
+    task: str, found: _Read, dest: Path, verify: bool, official_counts: bool
+) -> List[str]:
+    num_classes = TASKS[task].num_classes
+    apart = {split: found.lists[split] for split in APART}
+    counts = _counts(task) if official_counts else None
+    problems = problems_of(apart, dest, num_classes, counts, verify)
+    # A class whose folder is missing would shift the labels of those behind it.
+    if official_counts and len(found.classes) not in (0, num_classes):
+        problems.append(f'folders of {len(found.classes)} classes, expected {num_classes}')
+    union = Counter(apart['train800'] + apart['val200'])
+    both = Counter(found.lists[BOTH])
+    if union != both:
+        odd = [f'{name} {label}' for name, label in (union - both) + (both - union)]
+        problems.append(f'{BOTH}.txt is not train800.txt and val200.txt together: {some(odd)}')
+    return problems
+
+
+def _counts(task: str) -> Dict[str, int]:
+    return {split: SPLITS[split] or TASKS[task].num_test for split in APART}
+
+
+def _write(task: str, found: _Read, dest: Path) -> str:
+    num_classes = TASKS[task].num_classes
+    official = not wrong_counts(found.lists, _counts(task))
+    official = official and len(found.classes) in (0, num_classes)
+    about = {
+        'name': TASKS[task].title,
+        'classes': found.classes or [str(label) for label in range(num_classes)],
+        'val': 'official',
+        'official_counts': official,
+    }
+    texts = {f'{split}.txt': as_lines(pairs) for split, pairs in found.lists.items()}
+    write_lists(dest, {**texts, 'about.json': about_json(about)})
+    counts = ', '.join(f'{split} {len(pairs)}' for split, pairs in found.lists.items())
+    return f'{task}: {counts} images in {dest}' + ('' if official else '; NOT the official counts')

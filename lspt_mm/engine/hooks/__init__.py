@@ -1,0 +1,24 @@
+"""Hooks of prompt-tuned runs, one file each."""
+
+from lspt_mm.engine.hooks.atomic_checkpoint_hook import AtomicCheckpointHook
+from lspt_mm.engine.hooks.backbone_weights_hook import BackboneWeightsHook
+from lspt_mm.engine.hooks.channels_last_hook import ChannelsLastHook
+from lspt_mm.engine.hooks.check_invalid_loss_hook import CheckInvalidLossHook
+from lspt_mm.engine.hooks.jsonl_logger_hook import FaultTolerantLocalVisBackend, JsonlLoggerHook
+from lspt_mm.engine.hooks.preemption_hook import PreemptionHook
+from lspt_mm.engine.hooks.prompt_checkpoint_hook import PromptCheckpointHook
+from lspt_mm.engine.hooks.prompt_init_hook import PromptInitHook
+from lspt_mm.engine.hooks.trainable_report_hook import TrainableReportHook
+
+__all__ = [
+    'AtomicCheckpointHook',
+    'BackboneWeightsHook',
+    'ChannelsLastHook',
+    'CheckInvalidLossHook',
+    'FaultTolerantLocalVisBackend',
+    'JsonlLoggerHook',
+    'PreemptionHook',
+    'PromptCheckpointHook',
+    'PromptInitHook',
+    'TrainableReportHook',
+]

@@ -1,0 +1,166 @@
+"""Checkpoints that are whole or absent, and finding the last one that is whole."""
+
+from collections import deque
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator, List, Optional
+
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import Runner
+
+from lspt_mm.engine.work_dir import INTERRUPTED, LAST
+from lspt_mm.errors import InputError
+from lspt_mm.utils.atomic_io import atomic_write, write_text
+
+_BACKEND = 'lspt_mm.whole'
+_KEPT = 'keep_ckpt_ids'
+
+
+class AtomicLocalBackend(LocalBackend):
+    """MMEngine's backend of local files, whose files appear under their names when complete."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self._to_remove: Optional[List[str]] = None
+
+    def put(self, obj: bytes, filepath) -> None:
+        """Write bytes."""
+        Path(filepath).parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(filepath) as unfinished:
+            unfinished.write_bytes(obj)
+
+    def remove(self, filepath) -> None:
+        """Remove a file, behind the block where removals come last."""
+        if self._to_remove is None:
+            super().remove(filepath)
+        else:
+            self._to_remove.append(filepath)
+
+    @contextmanager
+    def removals_last(self) -> Iterator[None]:
+        """Remove nothing before the block has ended, and nothing at all when an error ends it."""
+        if self._to_remove is not None:  # a block in a block: the outer one removes
+            before = len(self._to_remove)
+            try:
+                yield
+            except BaseException:
+                del self._to_remove[before:]
+                raise
+            return
+        self._to_remove = []
+        try:
+            yield
+            outdated = self._to_remove
+        finally:
+            self._to_remove = None
+        for path in outdated:
+            if self.isfile(path):
+                self.remove(path)
+
+
+register_backend(_BACKEND, AtomicLocalBackend)
+
+
+class AtomicCheckpointHook(CheckpointHook):
+    """MMEngine's ``CheckpointHook`` that never leaves half a file, nor a run without one.
+
+    A checkpoint is written aside, brought to disk, and only then gets its name; ``last_checkpoint``
+    and the removal of old ones (``max_keep_ckpts``, ``save_best``) come after. When it cannot be
+    written (a full disk) the run goes on with a message, its earlier checkpoints untouched; at the
+    end of training, where no other comes after, it ends with an error.
+
+    On other storage than local files the backend's own writing is relied on.
+
+    Args:
+        **kwargs: Arguments of MMEngine's hook.
+
+    Raises:
+        InputError: If the last checkpoint, or that of a stopped run, cannot be written.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        elsewhere = self.file_client_args is not None or '://' in (self.out_dir or '')
+        self._whole = self.backend_args is None and not elsewhere
+        if self._whole:
+            self.backend_args = {'backend': _BACKEND}
+
+    def before_train(self, runner: Runner) -> None:
+        """Remove what a killed run has left unfinished."""
+        super().before_train(runner)
+        if self._whole and runner.rank == 0 and Path(self.out_dir).is_dir():
+            for unfinished in Path(self.out_dir).glob('.*.pth.part'):
+                unfinished.unlink()
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        with self._all_or_nothing(runner, f'checkpoint {self.filename_tmpl.format(step)}'):
+            super()._save_checkpoint_with_step(runner, step, meta)
+            if runner.rank == 0:
+                self.file_backend.remove(self._path(INTERRUPTED))
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        with self._all_or_nothing(runner, 'best checkpoint'):
+            super()._save_best_checkpoint(runner, metrics)
+
+    def save_interrupted(self, runner: Runner, iteration: int) -> str:
+        """Save the state behind so many iterations to ``interrupted.pth``; return its path.
+
+        Raises:
+            InputError: If the file cannot be written.
+        """
+        path = self._path(INTERRUPTED)
+        runner.message_hub.update_info('last_ckpt', path)
+        try:
+            runner.save_checkpoint(
+                self.out_dir, INTERRUPTED, save_optimizer=self.save_optimizer,
+                save_param_scheduler=self.save_param_scheduler,
+                meta={'epoch': runner.epoch, 'iter': iteration}, by_epoch=False,
+                backend_args=self.backend_args,
+            )  # fmt: skip
+            if runner.rank == 0:
+                write_text(Path(runner.work_dir) / LAST, path)
+        except OSError as error:
+            raise InputError(f'{path} cannot be written: {error}') from error
+        return path
+
+    def _path(self, name: str) -> str:
+        return self.file_backend.join_path(self.out_dir, name)
+
+    @contextmanager
+    def _all_or_nothing(self, runner: Runner, what: str) -> Iterator[None]:
+        """Undo what a failed save has changed in this hook and in the message hub."""
+        if not self._whole:
+            yield
+            return
+        own = {name: getattr(self, name, None) for name in ('last_ckpt', 'best_ckpt_path')}
+        kept = list(getattr(self, _KEPT, ()))
+        best = dict(getattr(self, 'best_ckpt_path_dict', {}))
+        info = dict(runner.message_hub.runtime_info)
+        try:
+            with self.file_backend.removals_last():
+                yield
+        except OSError as error:
+            if runner.iter + 1 >= runner.max_iters:
+                raise InputError(
+                    f'the {what}, the last one of the run, cannot be written: {error}. The ones '
+                    f'before it in {self.out_dir} are whole: make room and go on with --resume'
+                ) from error
+            runner.logger.error(
+                f'the {what} cannot be written: {error}. The run goes on; its earlier checkpoints '
+                'are whole'
+            )
+            for name, value in own.items():
+                setattr(self, name, value)
+            if self.max_keep_ckpts > 0:
+                self.keep_ckpt_ids = deque(kept, self.max_keep_ckpts)
+            if best:
+                self.best_ckpt_path_dict = best
+            runner.message_hub.runtime_info.clear()
+            runner.message_hub.runtime_info.update(info)
+
+
+
+
+
+

@@ -1,0 +1,79 @@
+"""Hooks of prompt-tuned runs."""
+
+from typing import Iterator, Tuple
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from lspt_mm.errors import InputError
+from lspt_mm.models import PromptedViT
+from lspt_mm.registry import HOOKS
+
+
+def prompted_vits(runner: Runner) -> Iterator[Tuple[str, PromptedViT]]:
+    """All :class:`PromptedViT` of a run's model, with their names."""
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    for name, module in model.named_modules():
+        if isinstance(module, PromptedViT):
+            yield name, module
+
+
+@HOOKS.register_module()
+class BackboneWeightsHook(Hook):
+    """Refuse to train, validate or test with a ViT whose weights were never read.
+
+    MMEngine's ``Runner.val()`` and ``Runner.test()`` do not call ``init_weights``, and loading a
+    checkpoint that lacks the ViT is a warning to it: without this the numbers of a random
+    backbone would look like results.
+
+    Args:
+        allow_random (bool): Run all the same (for timing, say); one warning is logged.
+
+    Raises:
+        InputError: Before the first iteration; also if prompts would neither be trained nor are
+            loaded.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, allow_random: bool = False):
+        self.allow_random = allow_random
+
+    def _check(self, runner: Runner) -> None:
+        for name, vit in prompted_vits(runner):
+            if vit.weights_from is not None:
+                continue
+            message = f'{name}: the ViT has no pre-trained weights, all of it is random'
+            if not self.allow_random:
+                raise InputError(
+                    f'{message}. Name a file with --pretrained FILE (or pretrained= in the config) '
+                    'or a checkpoint that holds the whole ViT; to run on a random backbone all '
+                    'the same, say --random-backbone'
+                )
+            runner.logger.warning(f'{message}, as --random-backbone allows')
+
+    def before_train(self, runner: Runner) -> None:  # noqa: D102
+        self._check(runner)
+        for name, vit in prompted_vits(runner):
+            if vit.prompter is None or vit.prompts_loaded or self.allow_random:
+                continue
+            trained = any(p.requires_grad for p in vit.prompter.parameters())
+            if not trained and not vit.prompter.needs_preparation:
+                raise InputError(
+                    f'{name}: tune={vit.tune!r} does not train the prompts of '
+                    f'{type(vit.prompter).__name__}, which are random. For a baseline without '
+                    'prompts say prompter=None; to go on from trained ones, load_from='
+                )
+
+    def before_val(self, runner: Runner) -> None:  # noqa: D102
+        self._check(runner)
+
+    def before_test(self, runner: Runner) -> None:  # noqa: D102
+        self._check(runner)
+
+
+
+
+
+

@@ -1,0 +1,115 @@
+"""Ending a run whose numbers have gone wrong, with what is needed to find out why."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any, Dict, List
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from lspt_mm.errors import InputError
+from lspt_mm.registry import HOOKS
+from lspt_mm.utils.atomic_io import write_text
+from lspt_mm.version import __version__
+
+
+@HOOKS.register_module()
+class CheckInvalidLossHook(Hook):
+    """End the run at the first loss, or weight to be saved, that is not a finite number.
+
+    The error names the iteration, the learning rates and the batch's files; ``nonfinite_N.json`` in
+    the work dir has them with every loss and, for each trained tensor, its norm and how many of
+    its values are not finite. No checkpoint is written of such weights,
+    so that the last one is good. Where gradients are scaled (float16), steps that overflow are left
+    to the scaler, up to ``patience`` in a row.
+
+    Args:
+        patience (int): How many such steps in a row a run with loss scaling may have.
+
+    Raises:
+        InputError: Behind the iteration.
+    """
+
+    priority = 'HIGH'
+
+    def __init__(self, patience: int = 20):
+        if not isinstance(patience, int) or isinstance(patience, bool) or patience < 0:
+            raise InputError(
+                f'CheckInvalidLossHook: patience={patience!r}: expected an integer >= 0'
+            )
+        self.patience = patience
+        self._in_a_row = 0
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # noqa: D102
+        # MMEngine has fetched the losses from the device already, for the log.
+        losses = {k: _value(v) for k, v in (outputs or {}).items() if _is_number(v)}
+        if math.isfinite(losses.get('loss', 0.0)):
+            self._in_a_row = 0
+            return
+        self._in_a_row += 1
+        if hasattr(runner.optim_wrapper, 'loss_scaler') and self._in_a_row <= self.patience:
+            return
+        files = files_of(data_batch)
+        rates = {k: v[0] for k, v in runner.optim_wrapper.get_lr().items() if v}
+        report = {
+            'iteration': runner.iter + 1, 'epoch': runner.epoch, 'rank': runner.rank,
+            'seed': runner.seed, 'losses': losses, 'learning_rates': rates, 'files': files,
+            'trained': _state_of(runner.model), 'lspt_mm': __version__, 'torch': torch.__version__,
+        }  # fmt: skip
+        path = Path(runner.work_dir) / f'nonfinite_{runner.iter + 1}_rank_{runner.rank}.json'
+        try:
+            write_text(path, json.dumps(report, indent=1, default=str) + '\n')
+            where = f'; more in {path}'
+        except OSError as error:
+            where = f'; {path} cannot be written: {error}'
+        parts = ', '.join(f'{k}={v:g}' for k, v in losses.items() if not math.isfinite(v))
+        raise InputError(
+            f'iteration {runner.iter + 1}: the loss is not finite ({parts}) at learning rates '
+            f'{", ".join(f"{k}={v:g}" for k, v in rates.items())}. Files of the batch: '
+            f'{", ".join(files) or "unknown"}{where}. Checkpoints before it are kept. Lower the '
+            'learning rate, lengthen the warm-up, or clip gradients: --cfg-options '
+            'optim_wrapper.clip_grad.max_norm=1'
+        )
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:  # noqa: D102
+        bad = [
+            name for name, tensor in checkpoint['state_dict'].items()
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all()
+        ]  # fmt: skip
+        if bad:
+            raise InputError(
+                f'iteration {runner.iter + 1}: weights that are not finite are not saved '
+                f'({len(bad)}, such as {bad[0]}). Checkpoints before it are kept. Lower the '
+                'learning rate, or clip gradients: --cfg-options '
+                'optim_wrapper.clip_grad.max_norm=1'
+            )
+
+
+def files_of(batch: Any) -> List[str]:
+    """Paths of the images of a batch, as far as its samples know them."""
+    samples = batch.get('data_samples') if isinstance(batch, dict) else None
+    if samples is None:
+        return []
+    samples = samples if isinstance(samples, (list, tuple)) else [samples]
+    return [str(s.img_path) for s in samples if getattr(s, 'img_path', None)]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) or getattr(value, 'numel', lambda: 0)() == 1
+
+
+def _value(number: Any) -> float:
+    return float(number.detach() if isinstance(number, torch.Tensor) else number)
+
+
+def _state_of(model: torch.nn.Module) -> Dict[str, dict]:
+    """Norms of trained weights behind the step, and how many of their values are not finite.
+
+    Their gradients are gone by then.
+    """
+    return {
+        name: {'norm': float(p.detach().norm()), 'not_finite': int((~torch.isfinite(p)).sum())}
+        for name, p in model.named_parameters() if p.requires_grad
+    }  # fmt: skip

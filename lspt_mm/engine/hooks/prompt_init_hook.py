@@ -1,0 +1,111 @@
+"""Prompts that start from the loaded ViT and from training data."""
+
+from typing import Iterator, List, Optional, Tuple
+
+import torch
+from mmengine.dist import broadcast, is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor
+
+from lspt_mm.engine.hooks.backbone_weights_hook import prompted_vits
+from lspt_mm.errors import InputError
+from lspt_mm.models import PromptedViT
+from lspt_mm.registry import HOOKS
+from lspt_mm.utils.seed import isolate_rng
+
+
+@HOOKS.register_module()
+class PromptInitHook(Hook):
+    """Before the first iteration, prepare prompters that need the ViT and data (BPT, SPT).
+
+    Rank 0 draws training images, as the training pipeline and the data preprocessor give them,
+    has the prompter start from them, and sends the outcome to the other ranks. The outcome is in
+    every checkpoint, so that a resumed run and a test need no data for it; a test with a
+    checkpoint that lacks it is refused. Random generators are left as they were found.
+
+    Args:
+        num_images (int): How many images; about 100 suffice for whitening (arXiv 2506.22908).
+        batch_size (int): How many of them at once.
+        seed (int, optional): For the choice of images, their augmentation and the prompter's
+            draws; by default the run's.
+
+    Raises:
+        InputError: When the images do not suffice, when a run is resumed from prompts that were
+            never prepared, and when validating or testing with such prompts.
+    """
+
+    priority = 'HIGH'
+
+    def __init__(self, num_images: int = 100, batch_size: int = 10, seed: Optional[int] = None):
+        for name, value in dict(num_images=num_images, batch_size=batch_size).items():
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f'PromptInitHook: {name}={value!r}: expected an integer >= 1')
+        if seed is not None and (not isinstance(seed, int) or seed < 0):
+            raise InputError(f'PromptInitHook: seed={seed!r}: expected an integer >= 0 or None')
+        self.num_images = num_images
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def before_train(self, runner: Runner) -> None:  # noqa: D102
+        for name, vit in unprepared(runner):
+            if runner.iter > 0:
+                raise InputError(
+                    f'{name}.prompter: the checkpoint to go on from, of iteration {runner.iter}, '
+                    f'holds prompts that were never prepared, and {type(vit.prompter).__name__} '
+                    'would start them anew. Resume with the settings of its own run'
+                )
+            if is_main_process():
+                mode = vit.training
+                vit.eval()
+                with isolate_rng(runner.seed if self.seed is None else self.seed):
+                    try:
+                        report = vit.prompter.prepare(vit, self._batches(runner))
+                    except (ValueError, torch.linalg.LinAlgError) as error:
+                        raise InputError(f'{name}.prompter: {error}') from error
+                vit.train(mode)
+                runner.logger.info(f'{name}.prompter: {report}')
+            for tensor in vit.prompter.state_dict().values():
+                broadcast(tensor, src=0)
+
+    def _batches(self, runner: Runner) -> Iterator[Tensor]:
+        """Images (b, 3, H, W) of the training set, read in this process."""
+        loader = runner.train_dataloader
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        chosen: List[int] = torch.randperm(len(loader.dataset))[: self.num_images].tolist()
+        for start in range(0, len(chosen), self.batch_size):
+            samples = [loader.dataset[i] for i in chosen[start : start + self.batch_size]]
+            yield model.data_preprocessor(loader.collate_fn(samples), True)['inputs']
+
+    def _refuse_unprepared(self, runner: Runner) -> None:
+        for name, vit in unprepared(runner):
+            raise InputError(
+                f'{name}.prompter: {type(vit.prompter).__name__} starts from training data and has '
+                'not been prepared. Train first, or load a checkpoint of a run that was'
+            )
+
+    def before_val(self, runner: Runner) -> None:  # noqa: D102
+        self._refuse_unprepared(runner)
+
+    def before_test(self, runner: Runner) -> None:  # noqa: D102
+        self._refuse_unprepared(runner)
+
+
+def check_prepared_somewhere(runner: Runner) -> None:
+    """Raise InputError if prompts start from data and the config has no hook to prepare them."""
+    if any(isinstance(hook, PromptInitHook) for hook in runner.hooks):
+        return
+    for name, vit in unprepared(runner):
+        raise InputError(
+            f'{name}.prompter: {type(vit.prompter).__name__} starts from training data, but the '
+            "config has no hook for it: add dict(type='lspt_mm.PromptInitHook') to "
+            'custom_hooks (a list in a config replaces that of its base)'
+        )
+
+
+def unprepared(runner: Runner) -> Iterator[Tuple[str, PromptedViT]]:
+    """The ViTs of a run whose prompts have yet to be started from data, with their names."""
+    for name, vit in prompted_vits(runner):
+        if vit.prompter is not None and vit.prompter.needs_preparation:
+            yield name, vit

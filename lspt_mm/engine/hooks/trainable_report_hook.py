@@ -1,0 +1,45 @@
+"""Logs which parameters a run trains, and their share of the model."""
+
+from typing import Dict, List
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from lspt_mm.registry import HOOKS
+
+
+@HOOKS.register_module()
+class TrainableReportHook(Hook):
+    """Log a table of what is trained, and what share of it all, before the first iteration."""
+
+    def before_train(self, runner: Runner) -> None:  # noqa: D102
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        runner.logger.info('Trainable parameters:\n' + trainable_table(model))
+
+
+def count_parameters(model: nn.Module) -> Dict[str, List[int]]:
+    """Trainable and all parameters of each part of ``model``; a prompter is a part by itself."""
+    parts: Dict[str, List[int]] = {}
+    for name, parameter in model.named_parameters():
+        part = name.split('.')[0]
+        if '.prompter.' in f'.{name}':
+            part = name[: name.index('prompter.') + len('prompter')]
+        counts = parts.setdefault(part, [0, 0])
+        counts[0] += parameter.numel() * parameter.requires_grad
+        counts[1] += parameter.numel()
+    return parts
+
+
+def trainable_table(model: nn.Module) -> str:
+    """What :func:`count_parameters` counts, as text."""
+    parts = count_parameters(model)
+    parts['all'] = [sum(c[k] for c in parts.values()) for k in (0, 1)]
+    width = max(map(len, parts))
+    rows = [f'{"part":<{width}}  {"trainable":>13}  {"all":>13}  share']
+    for part, (trainable, total) in parts.items():
+        rows.append(
+            f'{part:<{width}}  {trainable:>13,}  {total:>13,}  {trainable / max(total, 1):6.2%}'
+        )
+    return '\n'.join(rows)

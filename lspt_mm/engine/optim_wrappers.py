@@ -1,0 +1,108 @@
+"""Mixed precision on any device."""
+
+from collections import defaultdict
+from contextlib import contextmanager
+from typing import List, Optional
+
+import torch
+from mmengine.config import Config
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
+from mmengine.registry import OPTIMIZERS
+from mmengine.runner.amp import autocast
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lspt_mm.errors import InputError
+from lspt_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+
+
+@OPTIM_WRAPPERS.register_module()
+class Bf16OptimWrapper(OptimWrapper):
+    """``OptimWrapper`` whose forward pass runs under bfloat16 autocast, on CPU and GPU alike.
+
+    MMEngine's ``AmpOptimWrapper`` refuses to start without an accelerator. bfloat16 has
+    float32's range, so no loss scaling is needed.
+    """
+
+    @contextmanager
+    def optim_context(self, model: nn.Module):
+        """Enter gradient-accumulation context and bfloat16 autocast."""
+        with super().optim_context(model), autocast(dtype=torch.bfloat16):
+            yield
+
+
+def turn_on_amp(cfg: Config) -> None:
+    """Mixed precision in the cheapest form that this machine has."""
+    if cfg.optim_wrapper.type not in ('OptimWrapper', 'AmpOptimWrapper'):
+        return  # the config has chosen a wrapper of its own
+    if torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.loss_scale = 'dynamic'
+    else:
+        cfg.optim_wrapper.type = 'lspt_mm.Bf16OptimWrapper'
+        cfg.optim_wrapper.pop('loss_scale', None)
+
+
+_NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
+_KEYS = ('custom_keys', 'norm_decay_mult', 'bias_decay_mult')
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """MMEngine's default constructor for a model most of whose parameters are frozen.
+
+    Frozen parameters are left out without a word (MMEngine's logs a line for each of them, or
+    hands them to the optimizer), and parameters with equal settings share a group.
+
+    Args:
+        optim_wrapper_cfg (dict): As in MMEngine.
+        paramwise_cfg (dict, optional): ``custom_keys`` (a part of a parameter's name to
+            ``dict(lr_mult=, decay_mult=)``; the longest match counts, and alone),
+            ``norm_decay_mult``, ``bias_decay_mult``.
+    """
+
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: Optional[dict] = None):
+        paramwise_cfg = dict(paramwise_cfg or {})
+        for key in paramwise_cfg:
+            if key not in _KEYS:
+                raise InputError(f'paramwise_cfg: {key!r} is none of {", ".join(_KEYS)}')
+        optimizer = optim_wrapper_cfg.get('optimizer') or {}
+        name = optimizer.get('type')
+        if isinstance(name, str) and OPTIMIZERS.get(name) is None:
+            raise InputError(f'optimizer type={name!r}: no such optimizer is registered')
+        for key in ('lr', 'weight_decay'):
+            if not isinstance(optimizer.get(key), (int, float, type(None))):
+                raise InputError(f'optimizer {key}={optimizer[key]!r}: expected a number')
+        # The base class takes the path of groups only where there is something in it.
+        paramwise_cfg.setdefault('custom_keys', {})
+        super().__init__(optim_wrapper_cfg, paramwise_cfg)
+
+    def add_params(self, params: List[dict], module: nn.Module, **kwargs) -> None:
+        """Append to ``params`` one group for each pair of multipliers that occurs."""
+        groups, seen = defaultdict(list), set()  # tied parameters have two names
+        for prefix, owner in module.named_modules():
+            for name, parameter in owner.named_parameters(recurse=False):
+                if parameter.requires_grad and parameter not in seen:
+                    seen.add(parameter)
+                    full_name = f'{prefix}.{name}' if prefix else name
+                    groups[self._multipliers(full_name, name, owner)].append(parameter)
+        for (lr_mult, decay_mult), members in groups.items():
+            group = {'params': members}
+            if self.base_lr is not None:
+                group['lr'] = self.base_lr * lr_mult
+            if self.base_wd is not None:
+                group['weight_decay'] = self.base_wd * decay_mult
+            params.append(group)
+        if not params:
+            raise InputError('nothing to train: no parameter has requires_grad (see tune=)')
+
+    def _multipliers(self, full_name: str, name: str, owner: nn.Module):
+        custom = self.paramwise_cfg['custom_keys']
+        for key in sorted(sorted(custom), key=len, reverse=True):
+            if key in full_name:
+                return custom[key].get('lr_mult', 1.0), custom[key].get('decay_mult', 1.0)
+        if isinstance(owner, _NORMS):
+            return 1.0, self.paramwise_cfg.get('norm_decay_mult', 1.0)
+        if name == 'bias':
+            return 1.0, self.paramwise_cfg.get('bias_decay_mult', 1.0)
+        return 1.0, 1.0

@@ -1,0 +1,1 @@
+"""Fast operators; each docstring has the eager form it stands for."""

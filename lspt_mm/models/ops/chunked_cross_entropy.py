@@ -1,0 +1,143 @@
+"""Cross-entropy of enlarged logits, a strip of rows at a time.
+
+Heads give logits at a quarter of the image's size; the loss is taken at its full size. Enlarged at
+once, logits, their log-softmax and the gradients of both are four maps of all classes and pixels:
+1.3 GB for two images of 512 pixels and 150 classes, 10 GB for sixteen. Here a strip is enlarged,
+compared with its labels, and its gradient brought back to the head's size before the next one is
+made; what stays for the backward pass is a gradient as large as the head's logits.
+
+Shapes: B images, K classes, h and w the head's size, H and W the labels'.
+"""
+
+from typing import NamedTuple, Optional, Tuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+#: Numbers in a strip's logits: what fits a CPU's cache; what keeps a GPU busy (128 MiB).
+CHUNK_CPU, CHUNK_GPU = 1 << 20, 1 << 25
+
+
+class SumsOverPixels(NamedTuple):
+    """What :func:`upsampled_cross_entropy` gives; scalars.
+
+    ``loss`` is the sum of ``-weight[label] * log softmax(logits)[label]`` over the pixels that
+    count, the only one with a gradient; ``weight`` the sum of their weights (their number, without
+    weights); ``pixels`` their number; ``correct`` how many have the largest logit at their label.
+    """
+
+    loss: Tensor
+    weight: Tensor
+    pixels: Tensor
+    correct: Tensor
+
+
+def upsampled_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int = 255,
+    align_corners: bool = False,
+    class_weight: Optional[Tensor] = None,
+    strip: Optional[int] = None,
+) -> SumsOverPixels:
+    """Cross-entropy of logits (B, K, h, w), enlarged bilinearly, with labels (B, H, W).
+
+    The same numbers as ``cross_entropy(interpolate(logits, (H, W), mode='bilinear'), labels)``,
+    computed in float32 whatever the logits are.
+
+    Args:
+        logits: The head's output.
+        labels: Classes 0 .. K - 1, or ``ignore_index``.
+        ignore_index: Pixels with this label count for nothing.
+        align_corners: As of ``torch.nn.functional.interpolate``.
+        class_weight: (K,), what each class's pixels weigh; None is 1.
+        strip: Numbers in the logits of a strip; the device's default if None. A strip has at
+            least a row.
+
+    Raises:
+        IndexError: If a label is neither a class nor ``ignore_index`` (PyTorch's; on GPUs an
+            assertion of the device).
+    """
+    batch, classes = logits.shape[:2]
+    height, width = labels.shape[1:]
+    if strip is None:
+        strip = CHUNK_CPU if logits.device.type == 'cpu' else CHUNK_GPU
+    rows = max(1, strip // max(1, batch * classes * width))
+    loss, correct = _ChunkedCrossEntropy.apply(
+        logits, labels, ignore_index, align_corners, class_weight, min(rows, height)
+    )
+    counted = labels != ignore_index
+    pixels = counted.sum()
+    weight = pixels.to(loss.dtype)
+    if class_weight is not None:
+        weight = class_weight.to(loss.dtype)[labels.where(counted, 0)].mul(counted).sum()
+    return SumsOverPixels(loss, weight, pixels, correct)
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """The sum over pixels; its gradient is made in the forward pass, strip by strip."""
+
+    @staticmethod
+    def forward(ctx, logits, labels, ignore_index, align_corners, class_weight, rows):
+        wanted = ctx.needs_input_grad[0]
+        height, width = labels.shape[1:]
+        size = logits.shape[2]
+        loss = logits.new_zeros((), dtype=torch.float32)
+        correct = labels.new_zeros(())
+        grad = torch.zeros_like(logits, dtype=torch.float32) if wanted else None
+        if class_weight is not None:
+            class_weight = class_weight.float()
+        above, below, share = _neighbours(size, height, align_corners, logits.device)
+        with torch.autocast(logits.device.type, enabled=False):
+            for first in range(0, height, rows):
+                part = slice(first, min(first + rows, height))
+                up, down, by = above[part], below[part], share[part, None]
+                # Rows first, while these are short: (B, K, rows, w).
+                low = torch.lerp(logits[:, :, up].float(), logits[:, :, down].float(), by)
+                with torch.set_grad_enabled(wanted):
+                    low = low.requires_grad_(wanted)
+                    whole = F.interpolate(
+                        low, (low.size(2), width), mode='bilinear', align_corners=align_corners
+                    )
+                    target = labels[:, part]
+                    of_strip = F.cross_entropy(
+                        whole, target, class_weight, ignore_index=ignore_index, reduction='sum'
+                    )
+                loss += of_strip.detach()
+                # argmax(), for the same numbers, takes more than twice as long on a CPU.
+                hit = whole.detach().max(dim=1).indices == target
+                correct += (hit & (target != ignore_index)).sum()
+                if wanted:
+                    (of_low,) = torch.autograd.grad(of_strip, low)
+                    grad.index_add_(2, up, of_low * (1 - by))
+                    grad.index_add_(2, down, of_low * by)
+        if wanted:
+            ctx.save_for_backward(grad)
+        ctx.dtype = logits.dtype
+        ctx.mark_non_differentiable(correct)
+        return loss, correct
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, of_loss, of_correct):
+        (grad,) = ctx.saved_tensors
+        return (grad * of_loss).to(ctx.dtype), None, None, None, None, None
+
+
+def _neighbours(
+    size: int, larger: int, align_corners: bool, device
+) -> Tuple[Tensor, Tensor, Tensor]:
+    """For each of ``larger`` rows: the two of ``size`` it lies between, and the second's share.
+
+    PyTorch's rule: with ``align_corners`` the outer rows' centres fall together, otherwise the
+    outer edges do, and what lies outside the centres takes the outermost row.
+    """
+    row = torch.arange(larger, device=device, dtype=torch.float32)
+    if align_corners:
+        at = row * ((size - 1) / (larger - 1) if larger > 1 else 0.0)
+    else:
+        at = ((row + 0.5) * (size / larger) - 0.5).clamp(min=0)
+    above = at.long().clamp(max=size - 1)
+    return above, (above + 1).clamp(max=size - 1), at - above

@@ -1,0 +1,260 @@
+"""A cell of a benchmark's table (data set, pre-training, method) with all its hyper-parameters."""
+
+import difflib
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Dict, List, Mapping, Optional
+
+from mmpretrain.models.backbones.vision_transformer import VisionTransformer
+
+from lspt_mm.config.arguments import taken
+from lspt_mm.datasets import fgvc, vtab1k
+from lspt_mm.errors import InputError
+from lspt_mm.recipes.methods import get_method
+from lspt_mm.recipes.pretrainings import get_pretraining
+from lspt_mm.recipes.published_values import BPT, BPT_SHALLOW, GAPT, BPTValues, GaPTValues
+from lspt_mm.utils.checks import check_choice, check_int, check_number
+
+#: Data sets of each benchmark; of a folder of one's own any.
+BENCHMARKS: Dict[str, Optional[tuple]] = {
+    'fgvc': tuple(fgvc.TASKS),
+    'vtab1k': tuple(vtab1k.TASKS),
+    'imagefolder': None,
+}
+
+#: Where there is no published value: GaPT's most common ones for FGVC, and BPT's (ours).
+_GAPT_OTHERWISE = {'mae': GaPTValues(64, 100, 0.25, 5), 'mocov3': GaPTValues(64, 100, 1, 5)}
+_BPT_OTHERWISE = BPTValues(5e-2, 5e-3, 0.1)
+#: Full fine-tuning (ours).
+_FULL = dict(batch_size=64, optimizer='AdamW', lr=1e-4, weight_decay=0.05)
+
+
+@dataclass
+class Cell:
+    """What a ``transfer.py`` is resolved by, and the numbers that follow from it.
+
+    Attributes:
+        benchmark: 'fgvc', 'vtab1k' or 'imagefolder'.
+        task: The data set; for ``imagefolder`` the folder that ``prepare.py imagefolder`` wrote.
+        pretraining: One of :data:`~lspt_mm.recipes.pretrainings.PRETRAININGS`.
+        method: One of :data:`~lspt_mm.recipes.methods.METHODS`.
+        arch: The ViT, by mmpretrain's names.
+        img_size: Side of its images in pixels.
+        patch_size: Side of a patch in pixels.
+        num_tokens: P; None without prompts.
+        batch_size: Images of a step.
+        optimizer: 'SGD' (with momentum 0.9) or 'AdamW'.
+        lr: Learning rate, not scaled by the batch.
+        weight_decay: Of all that is trained.
+        head_weight_decay: Of the head; None is the rest's.
+        epochs: In all, warm-up among them.
+        warmup: Epochs.
+        official: Whether the data must have the official number of images.
+        gate_init: GaPT's; None for other methods.
+        rank: BPT's p; None for other methods.
+        dropout: On the prompts; None is the method's.
+    """
+
+    benchmark: str
+    task: str
+    pretraining: str
+    method: str
+    arch: str = 'base'
+    img_size: int = 224
+    patch_size: int = 16
+    num_tokens: Optional[int] = None
+    batch_size: int = 64
+    optimizer: str = 'SGD'
+    lr: float = 0.1
+    weight_decay: float = 0.0
+    head_weight_decay: Optional[float] = None
+    epochs: int = 100
+    warmup: int = 10
+    official: bool = True
+    gate_init: Optional[float] = None
+    rank: Optional[int] = None
+    dropout: Optional[float] = None
+
+    @property
+    def name(self) -> str:
+        """Name of the cell, as in ``vtab1k/lspt_mae_eurosat``."""
+        task = str(self.task).rstrip('/').split('/')[-1]
+        return f'{self.benchmark}/{self.method}_{self.pretraining}_{task}'
+
+    @property
+    def embed_dims(self) -> int:
+        """D of the ViT."""
+        return VisionTransformer.arch_zoo[self.arch]['embed_dims']
+
+    @property
+    def prompter(self) -> Optional[dict]:
+        """The prompter's config."""
+        prompter = get_method(self.method).prompter
+        if prompter is None:
+            return None
+        chosen = dict(gate_init=self.gate_init, rank=self.rank, dropout=self.dropout)
+        return {
+            **prompter, 'num_tokens': self.num_tokens,
+            **{name: value for name, value in chosen.items() if value is not None},
+        }  # fmt: skip
+
+    @property
+    def backbone(self) -> dict:
+        """The backbone's config."""
+        facts = get_pretraining(self.pretraining)
+        out_type = facts.out_type
+        if out_type == 'avg_tokens' and self.prompter is None:
+            out_type = 'avg_patches'
+        return dict(
+            arch=self.arch, img_size=self.img_size, patch_size=self.patch_size, out_type=out_type,
+            pretrained=facts.weights(self.arch), tune=get_method(self.method).tune,
+            prompter=self.prompter,
+        )  # fmt: skip
+
+    @property
+    def optim_wrapper(self) -> dict:
+        """Optimizer with a weight decay of its own for the head."""
+        optimizer = dict(type=self.optimizer)
+        if self.optimizer == 'SGD':
+            optimizer['momentum'] = 0.9
+        decay, keys = self.weight_decay, {}
+        if self.head_weight_decay is not None:
+            # MMEngine multiplies one common weight decay.
+            common = max(decay, self.head_weight_decay) or 1.0
+            keys = {
+                'backbone': dict(decay_mult=decay / common),
+                'head': dict(decay_mult=self.head_weight_decay / common),
+            }
+            decay = common
+        optimizer.update(lr=self.lr, weight_decay=decay)
+        wrapper = dict(
+            type='OptimWrapper', constructor='lspt_mm.TrainableOptimWrapperConstructor',
+            optimizer=optimizer,
+        )  # fmt: skip
+        return {**wrapper, 'paramwise_cfg': dict(custom_keys=keys)} if keys else wrapper
+
+    @property
+    def param_scheduler(self) -> List[dict]:
+        """Linear warm-up, then cosine; GaPT's by epoch, the others' by step."""
+        by_step = get_method(self.method).recipe != 'gapt'
+        eta_min = 1e-8 if get_method(self.method).recipe == 'bpt' else 0.0
+        common = dict(by_epoch=True, convert_to_iter_based=True) if by_step else dict(by_epoch=True)
+        parts = []
+        # MMEngine's ramp reaches its end in its last step: one of a single step never leaves its
+        # start, and what comes after goes on from there.
+        if self.warmup > 1 or (self.warmup and by_step):
+            parts.append(
+                dict(type='LinearLR', start_factor=1e-3, begin=0, end=self.warmup, **common)
+            )
+        parts.append(dict(
+            type='CosineAnnealingLR', begin=self.warmup, end=self.epochs, eta_min=eta_min, **common
+        ))  # fmt: skip
+        return parts
+
+    def config(self, num_classes: int) -> Dict[str, Any]:
+        """All of a run's config that follows from the cell, but for the data."""
+        facts = get_pretraining(self.pretraining)
+        return dict(
+            cell=self.described(),
+            work_dir=f'work_dirs/{self.name}',
+            model=dict(
+                backbone=self.backbone,
+                head=dict(in_channels=self.embed_dims, num_classes=num_classes),
+            ),
+            data_preprocessor=dict(mean=list(facts.mean), std=list(facts.std)),
+            pretrained_help=f'{facts.weights(self.arch)} is {facts.source}.',
+            optim_wrapper=self.optim_wrapper,
+            param_scheduler=self.param_scheduler,
+            train_cfg=dict(max_epochs=self.epochs),
+        )
+
+    def described(self) -> Dict[str, Any]:
+        """The values as plain data, for the config's dump and for tables."""
+        return {**asdict(self), 'name': self.name}
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any]) -> 'Cell':
+        """The inverse of :meth:`described`."""
+        return cls(**{name: value for name, value in described.items() if name != 'name'})
+
+
+def resolve(benchmark: str, **defaults) -> Cell:
+    """The cell that the config being read stands for.
+
+    ``defaults`` are overridden by what was given behind the config's name. What neither says
+    comes from the published tables, and failing those from this module's constants (ours).
+
+    Raises:
+        InputError: For an unknown argument, data set, pre-training, method or value.
+    """
+    values = {**defaults, **taken()}
+    known = {field.name for field in fields(Cell)} - {'benchmark'}
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=2)
+            hint = f'did you mean {" or ".join(close)}?' if close else f'known: {sorted(known)}'
+            raise InputError(f'configs/{benchmark}/transfer.py takes no argument {name!r}; {hint}')
+    for name in ('task', 'pretraining', 'method'):
+        values[name] = str(values[name])  # a folder may be called 2024
+    try:
+        _check(values, BENCHMARKS[benchmark])
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    values = {**_published(benchmark, values), **values}
+    if get_method(values['method']).prompter is None:
+        values.pop('num_tokens', None)  # the same command line serves methods without prompts
+    values.setdefault('warmup', values.get('epochs', 100) // 10)
+    return Cell(benchmark=benchmark, **values)
+
+
+def _check(values: Dict[str, Any], tasks: Optional[tuple]) -> None:
+    """Raise ValueError for a value that is none."""
+    if tasks is not None:
+        check_choice('task', values['task'], tasks)
+    get_pretraining(values['pretraining'])
+    method = get_method(values['method'])
+    choices = dict(
+        arch=VisionTransformer.arch_zoo, optimizer=('SGD', 'AdamW'), official=(True, False)
+    )
+    for name in choices.keys() & values.keys():
+        check_choice(name, values[name], choices[name])
+    lowest = dict(img_size=1, patch_size=1, num_tokens=1, batch_size=1, epochs=1, warmup=0, rank=1)
+    for name in lowest.keys() & values.keys():
+        check_int(name, values[name], lowest[name])
+    for name in {'lr', 'weight_decay', 'head_weight_decay', 'dropout'} & values.keys():
+        check_number(name, values[name], 0)
+    sides = values.get('img_size', Cell.img_size), values.get('patch_size', Cell.patch_size)
+    if sides[0] % sides[1]:
+        raise ValueError(f'img_size={sides[0]}: expected a multiple of patch_size={sides[1]}')
+    epochs = values.get('epochs', Cell.epochs)
+    if values.get('warmup', 0) >= epochs:
+        raise ValueError(f'warmup={values["warmup"]}: expected less than epochs={epochs}')
+    taken_by_some = {'gate_init', 'rank'} - set(method.takes)
+    if method.prompter is None:
+        taken_by_some.add('dropout')
+    for name in taken_by_some & values.keys():
+        raise ValueError(f'{name}={values[name]!r}: method={values["method"]} has none')
+
+
+def _published(benchmark: str, values: Dict[str, Any]) -> Dict[str, Any]:
+    """Hyper-parameters of the cell: published where there are any, else ours."""
+    method = get_method(values['method'])
+    task, pretraining = values['task'], values['pretraining']
+    if method.recipe == 'full':
+        return dict(_FULL)
+    if method.recipe == 'bpt':
+        deep = method.prompter.get('deep', False)
+        table = {} if deep else BPT_SHALLOW
+        found = table.get((task, pretraining)) or BPT.get(task, {}).get(pretraining)
+        found = (found or _BPT_OTHERWISE)._asdict()
+        tokens = values.get('num_tokens', method.num_tokens)
+        width = VisionTransformer.arch_zoo[values.get('arch', 'base')]['embed_dims']
+        common = dict(batch_size=32, optimizer='AdamW', num_tokens=method.num_tokens)
+        return {**common, 'rank': method.rank_of(tokens, width), **found}
+    known = 'mae' if pretraining == 'mae' else 'mocov3'  # no published table for supervised ViTs
+    row = GAPT.get(task, {}).get(known) or _GAPT_OTHERWISE[known]
+    found = row._asdict()
+    if 'gate_init' not in method.takes:
+        del found['gate_init']
+    if method.num_tokens is not None:
+        found['num_tokens'] = method.num_tokens
+    return found

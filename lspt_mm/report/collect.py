@@ -1,0 +1,323 @@
+"""Going over images one by one: what is kept of each, and what follows from all."""
+
+from contextlib import ExitStack
+from typing import Callable, Dict, List, Optional, Tuple
+
+import numpy as np
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, init_default_scope
+from torch import Tensor, nn
+
+from lspt_mm.analysis.attention import BlockAttention, attention_of
+from lspt_mm.analysis.attention_similarity import PersistenceTrace
+from lspt_mm.analysis.burstiness import burstiness
+from lspt_mm.analysis.forgetting import PromptTrace
+from lspt_mm.analysis.localization import IGNORED, Localization, classes_of_patches, localization
+from lspt_mm.analysis.lstm_gates import GateTrace
+from lspt_mm.analysis.runs import FinishedRun
+from lspt_mm.analysis.scores import confusion
+from lspt_mm.analysis.visualization import colours_of
+from lspt_mm.apis.model import Tuned, check_is_prompted, class_names, load_tuned, takes_rgb
+from lspt_mm.config.preflight import check_data_is_there, check_vit_file
+from lspt_mm.engine.hooks.trainable_report_hook import count_parameters
+from lspt_mm.errors import InputError
+from lspt_mm.models import PromptedViT
+from lspt_mm.report.results import Measured, Picture
+
+#: Prompts are kept of so many images at most: (images, P, D) for every block, twice.
+TRACED_IMAGES = 32
+#: Images that whitening is computed from, and as many others that burstiness is judged on.
+BURSTINESS_IMAGES = 32
+
+
+class Look:
+    """Looks at one image after the other.
+
+    Args:
+        model: Of a run, in eval mode, with a :class:`PromptedViT`.
+        run: It.
+        dataset: Images with their truth, as the run is tested with.
+        shown: Positions in the data set of those that are kept as pictures.
+    """
+
+    def __init__(self, model: nn.Module, run: FinishedRun, dataset, shown: List[int]):
+        self.model, self.run, self.dataset = model, run, dataset
+        self.vit: PromptedViT = model.backbone
+        self.classes = class_names(model, dataset.metainfo.get('classes'))
+        self.shown = shown
+        self.counts = np.zeros((len(self.classes),) * 2, np.int64)
+        self.trace = PromptTrace()
+        self.gates = GateTrace.of(self.vit.prompter)
+        self.persistence = {'cls': PersistenceTrace(), 'prompts': PersistenceTrace()}
+        self.placed: Dict[str, Dict[int, List[Localization]]] = {'cls': {}, 'prompts': {}}
+        self.before: List[BlockAttention] = []  # of the image before
+        self.features: List[np.ndarray] = []
+        self.feature_classes: List[int] = []
+        self.inputs: List[Tensor] = []
+        self.pictures: List[Picture] = []
+        self.seen = 0
+
+    @torch.no_grad()
+    def at(self, index: int) -> None:
+        """Look at one image."""
+        item = self.dataset[index]
+        data = self.model.data_preprocessor(pseudo_collate([item]), False)
+        img, sample = data['inputs'], data['data_samples'][0]
+        truth = self._truth(sample)
+        outcome = self.model.predict(img, [sample])[0]
+        predicted, scores = self._prediction(outcome)
+        if truth is not None:
+            self.counts += confusion(truth, predicted, len(self.classes))
+        if len(self.inputs) < 2 * BURSTINESS_IMAGES:
+            self.inputs.append(img)
+        blocks = self._unroll(img)
+        patches = self._patches(truth, img, blocks[0])
+        for block in blocks:
+            for who, by_block in self.placed.items():
+                weights = getattr(block, who)
+                if weights is not None:
+                    others = getattr(self.before[block.number - 1], who) if self.before else None
+                    found = localization(weights, patches, others)
+                    by_block.setdefault(block.number, []).append(found)
+        for who, trace in self.persistence.items():
+            trace.add([_of_one_image(block, who) for block in blocks])
+        self.before = blocks
+        self._take_features(img, truth, patches)
+        if index in self.shown:
+            self.pictures.append(self._picture(item, truth, predicted, scores, blocks, index))
+        self.seen += 1
+
+    def _unroll(self, img: Tensor) -> List[BlockAttention]:
+        """Attention of all blocks; prompts and gates are traced by the way."""
+        blocks: List[BlockAttention] = []
+
+        def look(step) -> None:
+            blocks.append(attention_of(self.vit, step))
+            if self.seen < TRACED_IMAGES:
+                self.trace.add(step)
+
+        with ExitStack() as stack:
+            if self.gates is not None:
+                stack.enter_context(self.gates.watching())
+            self.vit.unroll(img, look)
+        return blocks
+
+    def _truth(self, sample) -> Optional[np.ndarray]:
+        if self.run.segments:
+            if 'gt_sem_seg' not in sample:
+                return None
+            return sample.gt_sem_seg.data[0].cpu().numpy()
+        return sample.gt_label.cpu().numpy() if 'gt_label' in sample else None
+
+    def _prediction(self, outcome) -> Tuple[np.ndarray, Optional[np.ndarray]]:
+        if self.run.segments:
+            return outcome.pred_sem_seg.data[0].cpu().numpy(), None
+        return outcome.pred_label.cpu().numpy(), outcome.pred_score.cpu().numpy()
+
+    def _patches(self, truth, img: Tensor, block: BlockAttention) -> Optional[Tensor]:
+        """The class of each patch, of a segmentation."""
+        if truth is None or not self.run.segments:
+            return None
+        weights = block.cls if block.cls is not None else block.prompts
+        if weights is None:
+            return None
+        label = torch.from_numpy(truth.astype(np.int64))
+        label[(label < 0) | (label >= len(self.classes))] = IGNORED
+        patch = self.vit.patch_embed.projection.kernel_size[0]
+        return classes_of_patches(label, img.shape[-2:], weights.shape[-2:], patch).to(img.device)
+
+    def _take_features(self, img: Tensor, truth, patches: Optional[Tensor]) -> None:
+        """The last features: of an image, or for each of its classes the mean over its patches."""
+        feature = self.vit(img)[-1][0].float().cpu()
+        if feature.dim() == 1:
+            if truth is not None:
+                self.features.append(feature.numpy())
+                self.feature_classes.append(int(truth[0]))
+        elif feature.dim() == 3 and patches is not None:
+            patches = patches.cpu()
+            for number in patches.unique().tolist():
+                if number != IGNORED:
+                    self.features.append(feature[:, patches == number].mean(1).numpy())
+                    self.feature_classes.append(number)
+
+    def _picture(self, item, truth, predicted, scores, blocks, index: int) -> Picture:
+        pixels = item['inputs']
+        if pixels.dtype != torch.uint8:
+            raise InputError(
+                f'{self.run.folder}: images come out of its pipeline as {pixels.dtype}, expected '
+                'uint8 (the data preprocessor normalises them)'
+            )
+        pixels = pixels.permute(1, 2, 0).numpy()
+        if takes_rgb(self.model.data_preprocessor):
+            pixels = pixels[..., ::-1]
+        path = item['data_samples'].get('img_path')
+        if truth is not None and self.run.segments:
+            truth = _nearest(truth, pixels.shape[:2])
+        if self.run.segments:
+            predicted = _nearest(predicted, pixels.shape[:2])
+        return Picture(
+            name=str(path).rsplit('/', 1)[-1] if path else f'image {index}',
+            pixels=np.ascontiguousarray(pixels),
+            truth=truth,
+            predicted=predicted,
+            scores=scores,
+            cls=[None if b.cls is None else _numpy(b.cls[0]) for b in blocks],
+            prompts=[None if b.prompts is None else _numpy(b.prompts[0].mean(0)) for b in blocks],
+        )
+
+    def result(self) -> Measured:
+        """All of it."""
+        prompter, vit = self.vit.prompter, self.vit
+        half = len(self.inputs) // 2
+        return Measured(
+            run=self.run,
+            classes=self.classes,
+            palette=colours_of(len(self.classes), self.dataset.metainfo.get('palette')),
+            parameters=count_parameters(self.model),
+            method=None if prompter is None else type(prompter).__name__,
+            start_block=None if prompter is None else prompter.start_block,
+            images=self.seen,
+            confusion=self.counts,
+            forgetting=self.trace.result(),
+            persistence={who: t.result() for who, t in self.persistence.items() if t.seen},
+            localization={
+                who: {number: _mean(found) for number, found in sorted(by_block.items())}
+                for who, by_block in self.placed.items()
+                if by_block
+            },
+            over_depth={} if prompter is None else prompter.over_depth(),
+            memory_gates=self.gates.result() if self.gates is not None else [],
+            burstiness=burstiness(
+                vit, self.inputs[0::2], self.inputs[1::2], range(1, vit.num_layers + 1)
+            )
+            if half
+            else [],
+            features=np.array(self.features),
+            feature_classes=np.array(self.feature_classes, int),
+            pictures=self.pictures,
+        )
+
+
+def _of_one_image(block: BlockAttention, who: str) -> Optional[Tensor]:
+    """(Q, N): a map for each head of the class token, or for each prompt, over the heads."""
+    weights = getattr(block, who)
+    if weights is None:
+        return None
+    return (weights[0] if who == 'cls' else weights[0].mean(1)).flatten(-2)
+
+
+def _mean(found: List[Localization]) -> Localization:
+    table = np.array(found)
+    valid = ~np.isnan(table)
+    sums = np.where(valid, table, 0).sum(0)
+    with np.errstate(invalid='ignore'):
+        return Localization(*(sums / valid.sum(0)).tolist())
+
+
+def _nearest(label: np.ndarray, size) -> np.ndarray:
+    if label.shape == tuple(size):
+        return label
+    rows = (np.arange(size[0]) + 0.5) * label.shape[0] / size[0]
+    columns = (np.arange(size[1]) + 0.5) * label.shape[1] / size[1]
+    return label[rows.astype(int)][:, columns.astype(int)]
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.float().cpu().numpy()
+
+
+def measure(
+    run: FinishedRun,
+    split: str = 'val',
+    images: int = 64,
+    pictures: int = 8,
+    pretrained: Optional[str] = None,
+    device: str = 'cpu',
+    progress: Callable = iter,
+) -> Measured:
+    """Load a run's model and look at it on images evenly spaced over one of its data sets.
+
+    Args:
+        run: From :func:`~lspt_mm.analysis.runs.find_runs`.
+        split: ``'train'``, ``'val'`` or ``'test'``: the config's data loader.
+        images: How many images numbers are taken over.
+        pictures: How many of them are kept to be shown.
+        pretrained: File of the ViT's weights, instead of the config's.
+        device: Device of the model.
+        progress: Wraps an iterable of images, to show how far it is.
+
+    Raises:
+        InputError: If data or weights are missing, or the checkpoint does not fit.
+    """
+    look, chosen, remarks = _prepared(run, split, images, pictures, pretrained, device)
+    for index in progress(chosen):
+        look.at(index)
+    found = look.result()
+    found.remarks += remarks
+    return found
+
+
+def looked_at(
+    run: FinishedRun,
+    split: str = 'val',
+    images: int = 8,
+    pretrained: Optional[str] = None,
+    device: str = 'cpu',
+) -> List[Picture]:
+    """The pictures of :func:`measure` alone."""
+    look, chosen, _ = _prepared(run, split, images, images, pretrained, device)
+    for index in chosen:
+        look.at(index)
+    return look.pictures
+
+
+def _prepared(
+    run, split, images, pictures, pretrained, device
+) -> Tuple[Look, List[int], List[str]]:
+    """What looks at images, the images to look at, and what is to be known of the run."""
+    check_is_prompted(run.cfg)
+    loader = f'{split}_dataloader'
+    if run.cfg.get(loader) is None:
+        raise InputError(f'{run.folder}: its config has no {loader}')
+    if pretrained:
+        check_vit_file(pretrained)
+    check_data_is_there(run.cfg, (loader,))
+    tuned = load_tuned(run.cfg, run.checkpoint, pretrained, device)
+    init_default_scope(run.cfg.get('default_scope') or 'mmseg')
+    dataset = DATASETS.build(_without_flips(run, loader))
+    chosen = evenly_spaced(len(dataset), images)
+    shown = [chosen[position] for position in evenly_spaced(len(chosen), pictures)]
+    return Look(tuned.model, run, dataset, shown), chosen, _remarks(run, tuned)
+
+
+def _remarks(run: FinishedRun, tuned: Tuned) -> List[str]:
+    remarks = []
+    if tuned.random:
+        remarks.append('trained on a random ViT (--random-backbone): its numbers mean nothing')
+    if run.curves and tuned.iteration is not None and run.iterations != tuned.iteration:
+        remarks.append(
+            f'its log ends at iteration {run.iterations}, the checkpoint is of {tuned.iteration}: '
+            'the run is going on, was interrupted, or has begun anew since'
+        )
+    return remarks
+
+
+def evenly_spaced(available: int, wanted: int) -> List[int]:
+    """``wanted`` numbers of 0 .. available-1 from end to end, all if there are no more."""
+    count = min(available, wanted)
+    return [(2 * i + 1) * available // (2 * count) for i in range(count)]
+
+
+def _without_flips(run: FinishedRun, loader: str) -> dict:
+    """The data set, by the pipeline that the run is tested with."""
+    dataset = dict(run.cfg[loader].dataset)
+    if loader == 'train_dataloader':
+        tested = run.cfg.get('val_dataloader') or run.cfg.get('test_dataloader')
+        if tested is None or 'pipeline' not in dataset:
+            raise InputError(
+                f'{run.folder}: without a val_dataloader or test_dataloader there is no pipeline '
+                'to look at training images with; take another split'
+            )
+        dataset['pipeline'] = tested.dataset.pipeline
+    return dataset

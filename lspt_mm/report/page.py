@@ -1,0 +1,243 @@
+"""The report's page: one HTML file with everything in it."""
+
+import datetime
+import math
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional
+
+import jinja2
+
+from lspt_mm.analysis.localization import Localization
+from lspt_mm.analysis.runs import alike, differences
+from lspt_mm.analysis.scores import class_iou, class_recall
+from lspt_mm.report import figures
+from lspt_mm.report.results import Measured
+from lspt_mm.report.viewer import viewer_data
+from lspt_mm.utils.atomic_io import write_text
+from lspt_mm.version import __version__
+
+#: Metrics of a validation or test that are shown, the first that there is.
+MAIN_METRICS = ('mIoU', 'accuracy/top1')
+#: What runs may differ in that are compared over the block their prompts enter at.
+_ENTRY = ('model.backbone.prompter.start_block', 'randomness.seed')
+
+
+def write_page(measured: List[Measured], path: Path, split: str, command: str = '') -> None:
+    """Write the comparison of runs as one HTML file that needs no other.
+
+    Args:
+        measured: Runs in the order in which they are shown.
+        path: File to write.
+        split: The data that numbers and pictures were taken on.
+        command: What made it, for the page's foot.
+    """
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters['number'] = number
+    here = files(__package__)
+    template = environment.from_string((here / 'page.html').read_text(encoding='utf-8'))
+    text = template.render(
+        style=(here / 'page.css').read_text(encoding='utf-8'),
+        script=(here / 'viewer.js').read_text(encoding='utf-8'),
+        version=__version__,
+        made=datetime.datetime.now().strftime('%Y-%m-%d %H:%M'),
+        command=command,
+        split=split,
+        measured=measured,
+        colours=[figures.style_of(i)['color'] for i in range(len(measured))],
+        summary=summary(measured),
+        differing=differences([m.run for m in measured]),
+        classes=class_table(measured),
+        viewer=viewer_data(measured),
+        figures=all_figures(measured),
+    )
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_text(Path(path), text)
+
+
+def number(value: Any) -> str:
+    """A value of a table."""
+    if value is None:
+        return '–'
+    if isinstance(value, float):
+        return '–' if math.isnan(value) else f'{value:.4g}'
+    return f'{value:,}' if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def all_figures(measured: List[Measured]) -> Dict[str, Optional[str]]:
+    """Name to SVG, None where no run has anything to show."""
+    names = [m.run.name for m in measured]
+    by_vit = {}
+    for one in measured:  # of the same frozen ViT and images these are the same
+        key = tuple(round(block.kurtosis, 6) for block in one.burstiness)
+        by_vit.setdefault(key, []).append(one)
+    return {
+        'curves': figures.lines(_curves(measured), names, 'iteration'),
+        'attention': figures.lines(_attention(measured), names, 'block', columns=4),
+        'persistence_cls': _persistence(measured, 'cls'),
+        'persistence_prompts': _persistence(measured, 'prompts'),
+        'cosine': _similarity(measured, 'cosine', 'cosine', -0.2),
+        'cka': _similarity(measured, 'cka', 'CKA', 0.0),
+        'forgetting': figures.lines(_forgetting(measured), names, 'block', columns=4),
+        'learned': figures.lines(_over_depth(measured), names, 'block'),
+        'memory': figures.memory_gates(measured, names),
+        'entry': figures.lines(entry_blocks(measured), [], 'first block with prompts'),
+        'burstiness': [
+            (', '.join(m.run.name for m in group), figures.burstiness_figure(
+                group[0].burstiness, str(i)))
+            for i, group in enumerate(by_vit.values()) if group[0].burstiness
+        ],
+        'features': figures.embeddings(measured),
+        'confusion': figures.confusions(measured),
+    }  # fmt: skip
+
+
+def summary(measured: List[Measured]) -> List[Dict[str, Any]]:
+    """A row for each run."""
+    rows = []
+    for one in measured:
+        counts = one.parameters.values()
+        rows.append({
+            'run': one.run.name,
+            'checkpoint': one.run.checkpoint.name,
+            'method': one.method or 'none',
+            'trained': sum(c[0] for c in counts),
+            'prompts': sum(c[0] for name, c in one.parameters.items() if name.endswith('prompter')),
+            'all': sum(c[1] for c in counts),
+            'iterations': one.run.iterations,
+            'validation': main_metric({key: curve[-1][1] for key, curve in one.run.curves.items()}),
+            'tests': {where: main_metric(metrics) for where, metrics in one.run.tests.items()},
+            'here': one.score,
+        })  # fmt: skip
+    return rows
+
+
+def main_metric(metrics: Dict[str, Any]) -> Optional[str]:
+    """The metric by which such runs are compared, with its name."""
+    for name in MAIN_METRICS:
+        if isinstance(metrics.get(name), (int, float)):
+            return f'{name} {metrics[name]:.2f}'
+    return None
+
+
+def class_table(measured: List[Measured]) -> List[List[Any]]:
+    """Rows of class, pixels or images of it, and each run's IoU (recall of classifiers)."""
+    if any(m.classes != measured[0].classes for m in measured):
+        return []
+    columns = [(class_iou if m.run.segments else class_recall)(m.confusion) for m in measured]
+    seen = measured[0].confusion.sum(1)
+    return [
+        [name, int(seen[i]), *(column[i] for column in columns)]
+        for i, name in enumerate(measured[0].classes)
+        if seen[i] or any(not math.isnan(column[i]) for column in columns)
+    ]
+
+
+def _per_run(measured: List[Measured], points: Callable[[Measured], list]) -> Dict[str, list]:
+    return {m.run.name: points(m) for m in measured}
+
+
+def _curves(measured: List[Measured]) -> Dict[str, Dict[str, list]]:
+    panels = {
+        'training loss': _per_run(measured, lambda m: m.run.curves.get('loss', [])),
+        'learning rate': _per_run(measured, lambda m: m.run.curves.get('lr', [])),
+    }
+    for metric in MAIN_METRICS:
+        panels[f'validation, {metric}'] = _per_run(
+            measured, lambda m, metric=metric: m.run.curves.get(metric, [])
+        )
+    return panels
+
+
+def _attention(measured: List[Measured]) -> Dict[str, Dict[str, list]]:
+    panels: Dict[str, Dict[str, list]] = {}
+    what = {
+        'entropy': 'entropy (1: even)',
+        'overlap': 'overlap with a class',
+        'elsewhere': "above another image's",
+        'on_patches': 'share on patches',
+    }
+    for who, name in figures.WHO.items():
+        for key, title in what.items():
+            panel = _per_run(
+                measured,
+                lambda m, who=who, key=key: [
+                    (block, _judged(one, key)) for block, one in m.localization.get(who, {}).items()
+                ],
+            )
+            panels[f'{name}: {title}'] = panel
+    return panels
+
+
+def _judged(one: Localization, key: str) -> float:
+    return one.overlap - one.elsewhere if key == 'elsewhere' else getattr(one, key)
+
+
+def _persistence(measured: List[Measured], who: str) -> Optional[str]:
+    found = {m.run.name: m.persistence[who] for m in measured if who in m.persistence}
+    return figures.matrices(
+        {name: one.correlation for name, one in found.items()},
+        {name: one.blocks for name, one in found.items()},
+        f'correlation, {figures.WHO[who]}',
+        low=-0.2,
+    )
+
+
+def _similarity(measured: List[Measured], key: str, title: str, low: float) -> Optional[str]:
+    found = {m.run.name: m.forgetting for m in measured if m.forgetting is not None}
+    return figures.matrices(
+        {name: getattr(one, key) for name, one in found.items()},
+        {name: one.blocks for name, one in found.items()},
+        title,
+        low=low,
+    )
+
+
+def _forgetting(measured: List[Measured]) -> Dict[str, Dict[str, list]]:
+    found = [m for m in measured if m.forgetting is not None]
+
+    def panel(values: Callable) -> Dict[str, list]:
+        return {
+            m.run.name: list(zip(m.forgetting.blocks, values(m.forgetting), strict=False))
+            for m in found
+        }
+
+    return {
+        'cosine with the first prompts': panel(lambda f: f.cosine[0]),
+        'CKA with the first prompts': panel(lambda f: f.cka[0]),
+        'CKA with the prompts a block before': panel(
+            lambda f: [math.nan, *(f.cka[i - 1][i] for i in range(1, len(f.blocks)))]
+        ),
+        'kept by the block (cosine in, out)': panel(lambda f: f.kept),
+        'passed on to the next block (cosine)': panel(lambda f: f.passed_on),
+        "spread of an image's prompts": panel(lambda f: f.spread),
+        'cosine between prompts of an image': panel(lambda f: f.alike),
+        'norm of what the block made of them': panel(lambda f: f.made_norm),
+        'norm of its mean patch token': panel(lambda f: f.patch_norm),
+    }
+
+
+def _over_depth(measured: List[Measured]) -> Dict[str, Dict[str, list]]:
+    titles = dict.fromkeys(title for m in measured for title in m.over_depth)
+    return {
+        title: _per_run(measured, lambda m, title=title: list(m.over_depth.get(title, {}).items()))
+        for title in titles
+    }
+
+
+def entry_blocks(measured: List[Measured]) -> Dict[str, Dict[str, list]]:
+    """Metric over ``start_block``, for runs that differ in it alone, or in their seed as well."""
+    groups: Dict[str, List[Measured]] = {}
+    for one in measured:
+        if one.start_block is not None and one.score is not None:
+            groups.setdefault(alike(one.run, _ENTRY), []).append(one)
+    series = {}
+    for group in groups.values():
+        found: Dict[int, List[float]] = {}
+        for one in group:
+            found.setdefault(one.start_block, []).append(one.score)
+        if len(found) > 1:
+            label = f'{group[0].method}: {group[0].run.name} ...'
+            series[label] = [(block, sum(v) / len(v)) for block, v in sorted(found.items())]
+    title = 'mIoU' if measured and measured[0].run.segments else 'top-1'
+    return {f'{title} on these images': series}

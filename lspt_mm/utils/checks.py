@@ -1,0 +1,60 @@
+"""Checks of arguments: a bad value is named at construction, with what was expected."""
+
+import math
+from typing import Optional
+
+import torch
+
+#: No number of tokens, channels or blocks is larger; beyond 64 bits PyTorch raises a TypeError.
+LARGEST = 2**31 - 1
+
+
+def check_int(name: str, value, least: int, most: Optional[int] = None) -> None:
+    """Raise ValueError unless ``value`` is an integer from ``least`` to ``most``."""
+    ok = isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST
+    if not ok or (most is not None and value > most):
+        span = f'of at least {least}' if most is None else f'from {least} to {most}'
+        raise ValueError(f'{name}={value!r}: expected an integer {span}')
+
+
+def check_number(name: str, value, least: float = -math.inf) -> None:
+    """Raise ValueError unless ``value`` is a finite number of at least ``least``."""
+    ok = isinstance(value, (int, float)) and not isinstance(value, bool)
+    # What is beyond float32 is infinite in a parameter (and NaN compares as False).
+    if not (ok and abs(value) <= torch.finfo(torch.float32).max):
+        raise ValueError(f'{name}={value!r}: expected a finite number (of float32)')
+    if value < least:
+        raise ValueError(f'{name}={value!r}: expected a number of at least {least}')
+
+
+def check_share(name: str, value) -> None:
+    """Raise ValueError unless ``value`` is a number from 0 to below 1."""
+    ok = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (ok and 0 <= value < 1):
+        raise ValueError(f'{name}={value!r}: expected a number from 0 to below 1')
+
+
+def check_size(name: str, value) -> None:
+    """Raise ValueError unless ``value`` is an integer of at least 1, or a pair of them."""
+    pair = value if isinstance(value, (list, tuple)) and len(value) == 2 else (value, value)
+    for side in pair:
+        if not isinstance(side, int) or isinstance(side, bool) or not 1 <= side <= LARGEST:
+            raise ValueError(f'{name}={value!r}: expected an integer of at least 1 or a pair')
+
+
+def check_choice(name: str, value, choices) -> None:
+    """Raise ValueError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f'{name}={value!r}: expected one of {", ".join(map(repr, choices))}')
+
+
+def check_bool(name: str, value) -> None:
+    """Raise ValueError unless ``value`` is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f'{name}={value!r}: expected True or False')
+
+
+
+
+
+

@@ -1,0 +1,1 @@
+"""Time and memory of methods on this machine."""

@@ -1,0 +1,217 @@
+"""Time, memory and work of prompt methods on this machine, beside the plain ViT and the textbook.
+
+python -m lspt_mm benchmark --out work_dirs/benchmark/train
+python -m lspt_mm benchmark --inference --batch 1 8
+python -m lspt_mm benchmark --methods gated --with-cp off on selective
+python -m lspt_mm benchmark --methods vpt-deep lspt --num-tokens 10 50 100 200
+python -m lspt_mm benchmark --methods vpt-deep lspt --num-layers 3 6 12 24
+python -m lspt_mm benchmark --configs configs/ade20k/full_upernet_ade20k.py \\
+    configs/lspt_upernet_ade20k.py configs/ade20k/lspt_segformer_ade20k.py
+
+Every combination of the options is a row. Without --configs: a ViT with a class-token head, forward
+and backward pass; ``plain`` is mmpretrain's frozen ViT with a gradient with respect to its tokens,
+``(textbook)`` the method as papers write it down. With --configs: the model of a segmentation
+config with AdamW, 512 pixels and batch 2 unless said otherwise. Writes OUT.md, OUT.csv and OUT.png.
+"""
+
+import argparse
+import csv
+import itertools
+import math
+import platform
+from pathlib import Path
+from typing import List
+
+import torch
+
+import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.config.load import read_config
+from lspt_mm.errors import InputError
+from lspt_mm.utils.cli import input_errors_as_messages
+from projects.benchmark.cases import METHODS, PLAIN, TEXTBOOK, Case
+from projects.benchmark.measure import measure_memory, measure_times, relative_to_plain
+
+CHECKPOINTING = {'off': False, 'on': True, 'selective': 'selective'}
+
+
+def parse_args() -> argparse.Namespace:
+    """Options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        '--methods', nargs='+', choices=METHODS, default=METHODS, help='default: all'
+    )
+    parser.add_argument(
+        '--textbook', nargs='*', choices=METHODS, default=['vpt-deep', 'gated', 'lspt'],
+        help='methods to run as papers write them down as well',
+    )  # fmt: skip
+    parser.add_argument('--configs', nargs='+', help='segmentation configs instead of methods')
+    parser.add_argument('--inference', action='store_true', help='forward pass in eval mode')
+    parser.add_argument('--arch', nargs='+', default=['base'], help="of mmpretrain's ViTs")
+    parser.add_argument('--batch', nargs='+', type=int, help='default: 8, with --configs 2')
+    parser.add_argument('--img-size', nargs='+', type=int, help='default: 224, with --configs 512')
+    parser.add_argument('--num-layers', nargs='+', type=int, help="blocks; default: the arch's")
+    parser.add_argument('--num-tokens', nargs='+', type=int, default=[100])
+    parser.add_argument('--dtype', nargs='+', choices=('fp32', 'bf16'), default=['fp32'])
+    parser.add_argument('--with-cp', nargs='+', choices=CHECKPOINTING, default=['off'])
+    parser.add_argument('--compile', action='store_true', help="compile the ViT's blocks")
+    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
+    parser.add_argument('--threads', type=int, help='of PyTorch on the CPU')
+    parser.add_argument('--rounds', type=int, default=5, help='steps timed of each row')
+    parser.add_argument('--no-memory', action='store_true', help='leave peak memory out')
+    parser.add_argument('--out', help='name of the files to write; by default the table is printed')
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
+    return parser.parse_args()
+
+
+def cases_of(args: argparse.Namespace) -> List[Case]:
+    """All combinations of the options, the plain ViT first in each."""
+    if args.configs:
+        names = [(path, _model_of(path)) for path in args.configs]
+        batches, sizes = args.batch or [2], args.img_size or [512]
+        archs, depths, numbers = [None], [None], [0]  # the configs' own
+    else:
+        names = [(PLAIN, None), *((name, None) for name in args.methods)]
+        names += [(name + TEXTBOOK, None) for name in args.methods if name in args.textbook]
+        batches, sizes = args.batch or [8], args.img_size or [224]
+        archs, depths, numbers = args.arch, args.num_layers or [None], args.num_tokens
+    given = dict(
+        batch=batches, img_size=sizes, num_tokens=args.num_tokens, rounds=[args.rounds],
+        threads=[args.threads or 1], num_layers=args.num_layers or [1],
+    )  # fmt: skip
+    for name, values in given.items():
+        if min(values) < 1:
+            raise InputError(f'--{name.replace("_", "-")} {min(values)}: expected at least 1')
+    cases = []
+    for arch, depth, batch, size, tokens, dtype, with_cp in itertools.product(
+        archs, depths, batches, sizes, numbers, args.dtype, args.with_cp
+    ):
+        for name, config in names:
+            # What a reference does not depend on makes no second row of it.
+            fixed = name == PLAIN or name.endswith(TEXTBOOK)
+            case = Case(
+                name=name, training=not args.inference, batch=batch, img_size=size, arch=arch,
+                num_layers=depth, num_tokens=0 if name == PLAIN else tokens, dtype=dtype,
+                device=args.device, with_cp=False if fixed else CHECKPOINTING[with_cp],
+                compile_blocks=args.compile and not fixed, config=config,
+            )  # fmt: skip
+            if case not in cases:
+                cases.append(case)
+    return cases
+
+
+def _model_of(path: str) -> dict:
+    cfg = read_config(path)
+    if cfg.get('default_scope') != 'mmseg':
+        raise InputError(f'{path}: not a segmentation config')
+    return cfg.model.to_dict()
+
+
+#: Column, its heading, how it is written.
+COLUMNS = [
+    ('seconds', 'step, s', '{:.3f}'),
+    ('times', 'times plain', '{:.2f}'),
+    ('gflops', 'GFLOP', '{:,.0f}'),
+    ('fraction', 'of the matrix rate', '{:.2f}'),
+    ('peak', 'peak, GB', '{:.2f}'),
+    ('before', 'before the step, GB', '{:.2f}'),
+    ('tensors', "step's tensors, GB", '{:.2f}'),
+]
+
+
+def settings_that_differ(rows: List[dict], settings: List[str]) -> List[str]:
+    """Those of ``settings`` that are not the same in all rows with prompts."""
+    # The plain ViT has none; that makes their number none of what differs.
+    prompted = [row for row in rows if row['name'] != PLAIN]
+    return [name for name in settings if len({str(row[name]) for row in prompted}) > 1]
+
+
+def markdown(rows: List[dict], differing: List[str]) -> str:
+    """The table; ``differing`` are settings that are not the same in all rows."""
+    # NaN is not equal to itself.
+    columns = [c for c in COLUMNS if all(r.get(c[0]) == r.get(c[0], math.nan) for r in rows)]
+    lines = ['| | ' + ' | '.join([*differing, *(heading for _, heading, _ in columns)]) + ' |']
+    lines.append('|---' * (len(differing) + len(columns) + 1) + '|')
+    for row in rows:
+        cells = [str(row[name]) for name in differing]
+        cells += [layout.format(row[key]) for key, _, layout in columns]
+        lines.append(f'| {row["name"]} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+def plot(rows: List[dict], differing: List[str], path: Path) -> None:
+    """Seconds of a step: bars, or lines over the one setting of numbers that differs."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+
+    over = [name for name in differing if name in ('batch', 'img_size', 'num_layers', 'num_tokens')]
+    figure, axes = plt.subplots(figsize=(8, 5), layout='constrained')
+    if len(over) == 1 and len(differing) == 1:
+        for name in dict.fromkeys(row['name'] for row in rows):
+            points = [(r[over[0]], r['seconds']) for r in rows if r['name'] == name]
+            axes.plot(*zip(*points, strict=True), marker='o', label=name)
+        axes.set_xlabel(over[0])
+        axes.legend()
+        axes.set_ylabel('seconds per step')
+        axes.set_ylim(bottom=0)
+    else:
+        labels = [' '.join([r['name'], *(f'{n}={r[n]}' for n in differing)]) for r in rows]
+        axes.barh(labels, [row['seconds'] for row in rows])
+        axes.invert_yaxis()
+        axes.set_xlabel('seconds per step')
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def machine(args: argparse.Namespace) -> str:
+    """Where this was measured, in a line."""
+    if args.device == 'cuda':
+        name = torch.cuda.get_device_name()
+    else:
+        with open('/proc/cpuinfo') as file:
+            found = [line.split(':')[1].strip() for line in file if 'model name' in line]
+        name = f'{found[0] if found else platform.machine()}, {torch.get_num_threads()} threads'
+    return f'{name}, torch {torch.__version__}'
+
+
+def main() -> None:
+    """Measure, and write the table."""
+    args = parse_args()
+    with input_errors_as_messages(args.debug):
+        if args.device == 'cuda' and not torch.cuda.is_available():
+            raise InputError('--device cuda: this machine has no GPU')
+        cases = cases_of(args)
+        if args.threads:
+            torch.set_num_threads(args.threads)
+        rows = [
+            {**case.settings(), **found}
+            for case, found in zip(cases, measure_times(cases, args.rounds), strict=True)
+        ]
+        for case, row in zip(cases, rows, strict=True):
+            if not args.no_memory:
+                found = measure_memory(case)
+                row.update({key: value / 1e9 for key, value in found.items()})
+    settings = list(cases[0].settings())[1:]
+    differing = settings_that_differ(rows, settings)
+    relative_to_plain(rows)
+    table = markdown(rows, differing)
+    said = ', '.join(f'{name} {rows[-1][name]}' for name in settings if name not in differing)
+    rates = ', '.join(f'{rate:,.0f}' for rate in dict.fromkeys(row['rate'] for row in rows))
+    text = f'{machine(args)}; {rates} GFLOP/s in a matrix product; {said}\n\n{table}\n'
+    print(text)
+    if args.out:
+        out = Path(args.out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.with_name(out.name + '.md').write_text(text)
+        with open(out.with_name(out.name + '.csv'), 'w', newline='') as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        plot(rows, differing, out.with_name(out.name + '.png'))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,165 @@
+"""What a benchmark runs: one step of a ViT with a class-token head, or of a config's model."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Callable, Optional
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmpretrain.models.backbones.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from lspt_mm import recipes
+from lspt_mm.models import PromptedViT
+from projects.benchmark.reference import textbook_forward
+
+#: Names of the methods with prompts.
+METHODS = tuple(n for n, m in recipes.METHODS.items() if m.prompter and m.tune == 'prompts')
+#: mmpretrain's ViT with a gradient with respect to its tokens: what an input-side prompt pays.
+PLAIN = 'plain'
+#: Behind a method's name: as papers write it down.
+TEXTBOOK = ' (textbook)'
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of a benchmark.
+
+    Args:
+        name: ``'plain'``, one of :data:`METHODS`, one with ``' (textbook)'`` behind it; or
+            where ``config`` is given, any name.
+        training: Forward and backward pass (and with ``config`` the optimizer's step); otherwise
+            the forward pass in eval mode.
+        batch, img_size: Images (batch, 3, img_size, img_size), of random numbers.
+        arch, num_tokens: Of the ViT and its prompts; with ``config``, which says it, None and 0.
+        num_layers: Blocks; None is as many as ``arch`` has.
+        dtype: 'fp32', or 'bf16' for autocast.
+        device: 'cpu' or 'cuda'.
+        with_cp, compile_blocks: As the backbone has them.
+        config: The ``model`` of a config, and AdamW; its ViT is random.
+    """
+
+    name: str
+    training: bool = True
+    batch: int = 8
+    img_size: int = 224
+    arch: Any = 'base'
+    num_layers: Optional[int] = None
+    num_tokens: int = 100
+    dtype: str = 'fp32'
+    device: str = 'cpu'
+    with_cp: Any = False
+    compile_blocks: bool = False
+    config: Optional[dict] = field(default=None, compare=False)
+
+    def build(self) -> 'Step':
+        """The model, with images for it."""
+        torch.manual_seed(0)
+        return (_ViTStep if self.config is None else _ConfigStep)(self)
+
+    def settings(self) -> dict:
+        """All of it but the config, for a table."""
+        return {k: v for k, v in asdict(self).items() if k != 'config'}
+
+
+class Step:
+    """Call it for one step."""
+
+    model: nn.Module
+
+    def __init__(self, case: Case):
+        self.case = case
+
+    def __call__(self) -> None:
+        """Run a step of the case."""
+        case = self.case
+        enabled = case.dtype == 'bf16'
+        with torch.autocast(case.device, torch.bfloat16, enabled=enabled):
+            if not case.training:
+                with torch.no_grad():
+                    self.forward()
+                return
+            loss = self.forward()
+        loss.backward()
+        self.update()
+
+    def forward(self) -> Tensor:
+        """A scalar."""
+        raise NotImplementedError
+
+    def update(self) -> None:
+        """What follows the backward pass."""
+        self.model.zero_grad()
+
+
+class _ViTStep(Step):
+    def __init__(self, case: Case):
+        super().__init__(case)
+        name = case.name.removesuffix(TEXTBOOK)
+        arch = VisionTransformer.arch_zoo[case.arch] if isinstance(case.arch, str) else case.arch
+        if case.num_layers is not None:
+            arch = {**arch, 'num_layers': case.num_layers}
+        shape = {'arch': arch, 'img_size': case.img_size}
+        if name == PLAIN:
+            self.model = VisionTransformer(**shape)
+            self.model.requires_grad_(False)
+            if case.training:
+                self.model.patch_embed.register_forward_hook(_ask_for_gradient)
+        else:
+            method = recipes.METHODS[name]
+            prompter = dict(method.prompter, num_tokens=case.num_tokens)
+            if 'rank' in method.takes:
+                prompter.setdefault('rank', method.rank_of(case.num_tokens, arch['embed_dims']))
+            faster = {'with_cp': case.with_cp, 'compile_blocks': case.compile_blocks}
+            self.model = PromptedViT(prompter=prompter, **shape, **faster)
+        self.model.to(case.device).train(case.training)
+        self.images = torch.randn(case.batch, 3, case.img_size, case.img_size, device=case.device)
+        self.run: Callable[[], Tensor] = lambda: self.model(self.images)[0]
+        if case.name.endswith(TEXTBOOK):
+            self.run = lambda: textbook_forward(self.model, self.images)
+
+    def forward(self) -> Tensor:
+        return self.run().float().square().sum()
+
+
+def _ask_for_gradient(module, inputs, output):
+    tokens, size = output
+    return tokens.requires_grad_(), size
+
+
+class _ConfigStep(Step):
+    def __init__(self, case: Case):
+        super().__init__(case)
+        from mmengine.structures import PixelData
+        from mmseg.registry import MODELS
+        from mmseg.structures import SegDataSample
+
+        from lspt_mm.engine.runner import prepare_for_cpu
+
+        init_default_scope('mmseg')
+        cfg = Config({'model': case.config, 'launcher': 'none'})
+        # One process: SyncBN is BN, on a GPU as well.
+        prepare_for_cpu(cfg)
+        cfg.model.backbone.update(
+            pretrained=None, with_cp=case.with_cp, compile_blocks=case.compile_blocks,
+            img_size=case.img_size,
+        )  # fmt: skip
+        cfg.model.data_preprocessor = None
+        self.model = MODELS.build(cfg.model).to(case.device).train(case.training)
+        size = (case.img_size, case.img_size)
+        self.images = torch.randn(case.batch, 3, *size, device=case.device)
+        classes = self.model.decode_head.num_classes
+        labels = torch.randint(classes, (case.batch, 1, *size), device=case.device)
+        self.samples = [SegDataSample(gt_sem_seg=PixelData(data=one)) for one in labels]
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=1e-4) if case.training else None
+
+    def forward(self) -> Tensor:
+        if not self.case.training:
+            return self.model(self.images, mode='tensor').sum()
+        losses = self.model(self.images, self.samples, mode='loss')
+        return sum(v.sum() for k, v in losses.items() if 'loss' in k)
+
+    def update(self) -> None:
+        self.optimizer.step()
+        self.optimizer.zero_grad()

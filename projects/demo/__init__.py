@@ -1,0 +1,1 @@
+"""The demo: rendered scenes, from nothing to two mIoUs."""

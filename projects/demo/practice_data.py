@@ -1,0 +1,138 @@
+"""Practice data of rendered scenes, laid out as people have their own: photos, masks, folders."""
+
+from pathlib import Path
+from typing import Callable, Dict, Iterable, List
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from lspt_mm.datasets.scene_dataset import CLASSES, PALETTE
+from lspt_mm.errors import InputError
+from projects.demo import scenes
+
+#: Name of what is no class in masks, and its colour.
+OTHER = 'other'
+BLACK = (0, 0, 0)
+#: Classes of the classification folder: things that stand alone often enough.
+THINGS = ('tree', 'bush', 'car', 'person', 'building', 'brick wall')
+#: A crop's shortest side in pixels, and what a thing's box must at least be.
+_LEAST = 24
+_CROP = 96
+
+Told = Callable[[Iterable, int], Iterable]
+
+
+def write_photos_and_masks(
+    root: Path,
+    count: int = 20,
+    size: int = 256,
+    seed: int = 0,
+    told: Told = lambda items, total: items,
+) -> None:
+    """Write ``images/*.jpg``, ``masks/*.png`` in colours, and ``classes.txt``.
+
+    Args:
+        root: Folder, made if absent.
+        count: How many.
+        size: Side in pixels, a multiple of 8, at least 32. Every third picture is a quarter wider
+            than high or the other way round, as people's are.
+        seed: Of the scenes.
+        told: Passes on an iterable of so many items, showing progress.
+
+    Raises:
+        InputError: If ``root`` holds anything, or a number is out of its range.
+    """
+    _check(root, count, size)
+    for folder in ('images', 'masks'):
+        (root / folder).mkdir(parents=True)
+    colours = np.array([BLACK, *PALETTE], np.uint8)
+    for index in told(range(1, count + 1), count):
+        image, label = scenes.render_scene(scenes.scene_rng(seed, 'practice', index), size)
+        cut = size - size // 5 // (1 + index % 3 % 2) if index % 3 else size
+        rows, columns = (size, cut) if index % 3 == 1 else (cut, size)
+        _write_jpeg(root / 'images' / f'photo_{index:02d}.jpg', image[:rows, :columns])
+        mask = Image.fromarray(colours[label[:rows, :columns]])
+        mask.save(root / 'masks' / f'photo_{index:02d}.png')
+    lines = [(OTHER, BLACK), *zip(CLASSES, PALETTE, strict=True)]
+    text = ''.join(f'{name} {" ".join(map(str, colour))}\n' for name, colour in lines)
+    (root / 'classes.txt').write_text(text, encoding='utf-8')
+
+
+def write_class_folders(
+    root: Path,
+    count: int = 12,
+    size: int = 256,
+    seed: int = 0,
+    told: Told = lambda items, total: items,
+) -> None:
+    """Write ``train/CLASS/*.jpg`` and ``test/CLASS/*.jpg``: things cut out of scenes.
+
+    A quarter of the pictures of each class (rounded up) is for the test; the scenes of train and
+    test are different ones.
+
+    Args:
+        root: Folder, made if absent.
+        count: Pictures of each class, at least 4.
+        size: Side of the scenes that they are cut from.
+        seed: Of the scenes.
+        told: Passes on an iterable of so many items, showing progress.
+
+    Raises:
+        InputError: As :func:`write_photos_and_masks`.
+    """
+    _check(root, count, size)
+    if count < 4:
+        raise InputError(f'--count {count}: expected at least 4 pictures of each class')
+    test = -(-count // 4)
+    work = [(part, name, number) for part, wanted in (('train', count - test), ('test', test))
+            for name in THINGS for number in range(wanted)]  # fmt: skip
+    found: Dict[str, Dict[str, List[np.ndarray]]] = {}
+    rendered = {'train': 0, 'test': 0}
+    for part, name, number in told(work, len(work)):
+        have = found.setdefault(part, {})
+        while len(have.get(name, [])) <= number:
+            rendered[part] += 1
+            if rendered[part] > 200 * count:  # no seed needs nearly so many
+                raise InputError(f'--seed {seed}: no {name} in {rendered[part]} scenes')
+            for thing, crop in _things_of(seed, part, rendered[part], size):
+                have.setdefault(thing, []).append(crop)
+        path = root / part / name.replace(' ', '_') / f'{name.replace(" ", "_")}_{number:02d}.jpg'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_jpeg(path, have[name][number])
+
+
+def _things_of(seed: int, part: str, index: int, size: int):
+    """Names and pictures of the things of one scene that are large and whole enough."""
+    rng = scenes.scene_rng(seed, f'practice-{part}', index)
+    image, label = scenes.render_scene(rng, size)
+    for name in THINGS:
+        mask = (label == CLASSES.index(name) + 1).astype(np.uint8)
+        _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+        for left, top, width, height, area in stats[1:]:
+            box = max(width, height)
+            small = min(width, height) < _LEAST // 2 or box < _LEAST
+            if small or box > 0.55 * size or area < 0.3 * width * height:
+                continue
+            side = min(int(1.3 * box), size)
+            x = int(np.clip(left + width // 2 - side // 2, 0, size - side))
+            y = int(np.clip(top + height // 2 - side // 2, 0, size - side))
+            crop = image[y : y + side, x : x + side]
+            yield name, cv2.resize(crop, (_CROP, _CROP), interpolation=cv2.INTER_AREA
+                                   if side > _CROP else cv2.INTER_CUBIC)  # fmt: skip
+            break  # one of a kind from each scene
+
+
+def _check(root: Path, count: int, size: int) -> None:
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise InputError(f'--to {root}: there is something already; name a new folder')
+    if count < 1:
+        raise InputError(f'--count {count}: expected at least 1')
+    try:
+        scenes.check_size(size)
+    except ValueError as error:
+        raise InputError(f'--size {size}: {error}') from error
+
+
+def _write_jpeg(path: Path, rgb: np.ndarray) -> None:
+    Image.fromarray(np.ascontiguousarray(rgb)).save(path, quality=92, subsampling=0)

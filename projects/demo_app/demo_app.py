@@ -1,0 +1,391 @@
+"""Look at tuned models live: drop an image, see class or mask and attention, block by block.
+
+python -m lspt_mm demo_app CONFIG CHECKPOINT [CONFIG CHECKPOINT ...]
+python -m lspt_mm demo_app --run lspt=work_dirs/demo/lspt --run frozen=work_dirs/demo/frozen
+
+Models that have the same frozen ViT hold it once and are switched without loading anything. The
+page is served to this machine alone unless --host says otherwise, needs no connection to the
+internet, and is never shared to it. Needs Gradio: pip install 'lspt_mm[app]'.
+"""
+
+import argparse
+import html
+import importlib.util
+import logging
+import os
+import sys
+import traceback
+from typing import List, NamedTuple, Optional, Tuple
+
+import torch
+
+import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.errors import InputError
+from lspt_mm.utils.cli import input_errors_as_messages
+from projects.demo_app import Limits, Look, ServedModels, Upload, named_sources, read_image
+from projects.demo_app.image_io import check_limits
+from projects.demo_app.pictures import attention_over, enlarged, map_of, mask_over
+
+#: In place of a second model.
+ALONE = 'nothing'
+MEAN = 'mean of all heads'
+ASKERS = {'class token': 'cls', 'prompts': 'prompts'}
+#: Those of the user's system.
+FONTS = ['system-ui', 'sans-serif']
+#: Classes of a mask that are listed; the others share a row.
+LEGEND_ROWS = 12
+#: What waits for the model before others are told to come back, and what is kept for sessions.
+WAITING, SESSIONS, SESSION_SECONDS = 32, 100, 1800
+PER_CENT = (
+    '<small>Per cent: how much of the attention is on patches; the rest is on the class token and '
+    'the prompts. Brightest: the most in this picture.</small>'
+)
+HINT = 'Drop an image above, or click there to choose one.'
+
+logger = logging.getLogger('lspt_mm.demo_app')
+
+CSS = """
+.lspt-status {padding: .6em .8em; border-radius: 8px; border-left: 5px solid #3a7;
+  background: var(--background-fill-secondary); overflow-wrap: anywhere}
+.lspt-status.problem {border-color: #c33; background: #fdecea; color: #611a15; font-weight: 600}
+.lspt-title {font-size: 1.1em; margin: .2em 0}
+.lspt-title span {color: var(--body-text-color-subdued); font-size: .85em}
+table.lspt-rows {width: 100%; border-collapse: collapse; font-size: .95em}
+table.lspt-rows, table.lspt-rows tr, table.lspt-rows td {border: none !important}
+table.lspt-rows td {padding: .15em .4em !important; vertical-align: middle}
+table.lspt-rows td.bar {width: 45%}
+table.lspt-rows td.number {text-align: right; font-variant-numeric: tabular-nums;
+  white-space: nowrap}
+.lspt-bar {height: .75em; border-radius: 3px; min-width: 2px}
+.lspt-chip {display: inline-block; width: 1em; height: 1em; border-radius: 3px;
+  vertical-align: -.12em; border: 1px solid #0004; margin-right: .4em}
+#maps-one .grid-wrap, #maps-two .grid-wrap {max-height: none; min-height: 0; overflow: visible}
+#maps-one .caption-label, #maps-two .caption-label {max-width: 100%;
+  font-size: 11px; padding: 1px 4px}
+"""
+
+
+class Shown(NamedTuple):
+    """What a session has on its page: the file, its image, and one or two results."""
+
+    path: str
+    upload: Upload
+    looks: List[Look]
+
+
+def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
+    """Options of the app."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        'models', nargs='*', metavar='CONFIG CHECKPOINT',
+        help='configs and checkpoints (full or prompt-only), in turn',
+    )  # fmt: skip
+    parser.add_argument(
+        '--run', action='append', default=[], metavar='NAME=WORK_DIR',
+        help='a run: config and last checkpoint of its work dir; may be given several times',
+    )  # fmt: skip
+    parser.add_argument('--pretrained', help="file of the ViT's weights, instead of the configs'")
+    parser.add_argument('--device', help='such as cpu or cuda:0; default: a GPU if there is one')
+    parser.add_argument('--host', default='127.0.0.1', help='address to listen on (%(default)s)')
+    parser.add_argument('--port', type=int, default=7860, help='port to listen on (%(default)s)')
+    limits = Limits()
+    parser.add_argument(
+        '--max-pixels', type=int, default=limits.max_pixels,
+        help='uploads of more pixels are refused (%(default)s)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--work-side', type=int, default=limits.work_side,
+        help='larger images are reduced to this long side (%(default)s)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--max-megabytes', type=int, default=50, help='larger files are refused (%(default)s)'
+    )
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
+    return parser.parse_args(argv)
+
+
+class Demo:
+    """What happens on the page, without the page: from inputs to what the components show."""
+
+    def __init__(self, models: ServedModels, limits: Limits):
+        self.models = models
+        self.limits = limits
+
+    def look(
+        self, path: Optional[str], first: str, second: str, shown: Optional[Shown]
+    ) -> Tuple[str, Optional[Shown]]:
+        """Run the chosen models on the file; the status, and what is shown (None: nothing)."""
+        if not path:
+            return status(HINT), None
+        try:
+            known = {} if shown is None or shown.path != path else {
+                look.model: look for look in shown.looks
+            }  # fmt: skip
+            upload = shown.upload if known else read_image(path, self.limits)
+            looks = []
+            for name in dict.fromkeys([first, second]):
+                if name != ALONE:
+                    looks.append(known.get(name) or self.models.look(name, upload.image))
+            return status(self._told(upload, looks)), Shown(path, upload, looks)
+        except InputError as error:
+            logger.info('refused: %s', error)
+            return status(str(error), problem=True), None
+        except (MemoryError, torch.OutOfMemoryError):
+            logger.warning('out of memory for %s', path)
+            told = 'There is not enough memory for this image; send a smaller one.'
+            return status(told, problem=True), None
+        except Exception:
+            traceback.print_exc()
+            told = 'Something went wrong in the app itself; its log says what.'
+            return status(told, problem=True), None
+
+    @staticmethod
+    def _told(upload: Upload, looks: List[Look]) -> str:
+        width, height = upload.size
+        notes = ''.join(f'; {note}' for note in upload.notes)
+        by = ' and '.join(look.model for look in looks)
+        return f'{width} x {height} pixels{notes}. Looked at by {by}.'
+
+    def panel(self, shown: Optional[Shown], index: int, opacity: float) -> tuple:
+        """Title, picture and rows of the first (0) or second (1) result."""
+        if shown is None or index >= len(shown.looks):
+            return '', None, ''
+        look = shown.looks[index]
+        if look.mask is not None:
+            return title_of(look), mask_over(shown.upload.image, look.mask, opacity), legend(look)
+        return title_of(look), enlarged(look.attention.seen), probabilities(look)
+
+    def attention(self, shown: Optional[Shown], index: int, asker: str, head: str) -> tuple:
+        """Pictures of all blocks, each with its caption, and a line about them."""
+        if shown is None or index >= len(shown.looks):
+            return [], ''
+        look = shown.looks[index]
+        number = None if head == MEAN else int(head.split()[-1]) - 1
+        if number is not None and number >= self.models.heads(look.model):
+            return [], f'{html.escape(look.model)} has {self.models.heads(look.model)} heads.'
+        pictures = []
+        for block in look.attention.blocks:
+            grid = map_of(block, ASKERS[asker], number)
+            if grid is not None:
+                caption = f'block {block.number}: {grid.sum():.0%}'
+                pictures.append((attention_over(look.attention, grid), caption))
+        if not pictures:
+            return [], f'{html.escape(look.model)} has no {asker}.'
+        told = f'Attention of the {asker} of <b>{html.escape(look.model)}</b>. '
+        return pictures, told + PER_CENT
+
+
+def status(text: str, problem: bool = False) -> str:
+    """A line for the status box."""
+    kind, role = ('lspt-status problem', 'alert') if problem else ('lspt-status', 'status')
+    return f'<div class="{kind}" role="{role}">{html.escape(text)}</div>'
+
+
+def title_of(look: Look) -> str:
+    """Name of a model and its times."""
+    prediction, attention = look.seconds
+    times = f'prediction {prediction:.2f} s, attention {attention:.2f} s'
+    return f'<div class="lspt-title"><b>{html.escape(look.model)}</b><br><span>{times}</span></div>'
+
+
+def legend(look: Look) -> str:
+    """Classes of a mask: colour, name, share of the area."""
+    rows = [row(s.name, s.share, 'rgb({}, {}, {})'.format(*s.colour)) for s in look.shares]
+    rest = look.shares[LEGEND_ROWS:]
+    if rest:
+        share = sum(entry.share for entry in rest)
+        rows = [*rows[:LEGEND_ROWS], row(f'{len(rest)} more classes', share, '#888')]
+    return table(rows)
+
+
+def probabilities(look: Look) -> str:
+    """The likeliest classes and their probabilities."""
+    return table([row(name, share, 'var(--color-accent)', chip=False) for name, share in look.top])
+
+
+def row(name: str, share: float, colour: str, chip: bool = True) -> str:
+    """One row of a table of shares."""
+    style = f'style="background: {colour}"'
+    begin = f'<span class="lspt-chip" {style}></span>' if chip else ''
+    return (
+        f'<tr><td>{begin}{html.escape(str(name))}</td><td class="number">{share:.1%}</td>'
+        f'<td class="bar"><div class="lspt-bar" style="width: {share:.1%}; background: {colour}">'
+        '</div></td></tr>'
+    )
+
+
+def table(rows: List[str]) -> str:
+    """Rows as a table."""
+    return f'<table class="lspt-rows">{"".join(rows)}</table>'
+
+
+def build_page(demo: Demo):
+    """The page, a ``gradio.Blocks``."""
+    import gradio as gr
+
+    models = demo.models
+    names = models.names
+    heads = max(models.heads(name) for name in names)
+    held, apart = (megabytes(size) for size in models.bytes_held())
+    with gr.Blocks(title='lspt_mm', analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        shown = gr.State(None, time_to_live=SESSION_SECONDS)
+        gr.Markdown(
+            f'### lspt_mm\n{len(names)} model{"s" * (len(names) > 1)} on {models.device}, '
+            f'{held} of weights in memory (each on its own: {apart}).'
+        )
+        with gr.Row():
+            with gr.Column(scale=1, min_width=280):
+                upload = gr.Image(
+                    label='Image', type='filepath', sources=['upload', 'clipboard'], height=260,
+                    elem_id='upload', buttons=[],
+                )  # fmt: skip
+                # Gradio's own opens the file, and its errors for bad ones say nothing to a user.
+                upload.preprocess = lambda payload: payload and payload.path
+                first = gr.Dropdown(names, value=names[0], label='Model', elem_id='first')
+                second = gr.Dropdown(
+                    [ALONE, *names], value=ALONE, label='Beside it', elem_id='second',
+                    visible=len(names) > 1,
+                )  # fmt: skip
+                line = gr.HTML(status(HINT), elem_id='status')
+                opacity = gr.Slider(
+                    0, 1, value=0.6, step=0.05, label='Mask over the image', elem_id='opacity',
+                    visible=any(map(models.segments, names)),
+                )  # fmt: skip
+            with gr.Column(scale=3, min_width=480), gr.Row():
+                panels = [_panel(gr, which) for which in ('one', 'two')]
+        gr.Markdown('### Attention, block by block')
+        with gr.Row():
+            asker = gr.Radio(list(ASKERS), value='class token', label='Of', elem_id='asker')
+            head = gr.Dropdown(
+                [MEAN, *(f'head {n}' for n in range(1, heads + 1))], value=MEAN, label='Head',
+                elem_id='head',
+            )  # fmt: skip
+        with gr.Row():
+            galleries = [_gallery(gr, which) for which in ('one', 'two')]
+        results = [part for panel in panels for part in panel]
+        maps = [part for gallery in galleries for part in gallery]
+
+        def draw_results(shown, opacity):
+            out = []
+            for index in (0, 1):
+                title, picture, rows = demo.panel(shown, index, opacity)
+                out += [gr.update(visible=bool(title)), title, gr.update(value=picture), rows]
+            return out
+
+        def draw_attention(shown, asker, head):
+            out = []
+            for index in (0, 1):
+                pictures, told = demo.attention(shown, index, asker, head)
+                out += [gr.update(visible=bool(told)), told]
+                out.append(gr.update(value=pictures, visible=bool(pictures)))
+            return out
+
+        def look(path, first, second, shown, opacity, asker, head):
+            told, shown = demo.look(path, first, second, shown)
+            return [
+                told, shown, *draw_results(shown, opacity), *draw_attention(shown, asker, head)
+            ]  # fmt: skip
+
+        gr.on(
+            [upload.change, first.change, second.change],
+            look,
+            [upload, first, second, shown, opacity, asker, head],
+            [line, shown, *results, *maps],
+            concurrency_limit=1,
+            concurrency_id='model',
+            trigger_mode='always_last',
+            api_visibility='private',
+            show_progress_on=[line],
+        )
+        quick = {'show_progress': 'hidden', 'api_visibility': 'private', 'concurrency_limit': 4}
+        opacity.release(draw_results, [shown, opacity], results, **quick)
+        gr.on([asker.change, head.change], draw_attention, [shown, asker, head], maps, **quick)
+    return page
+
+
+def megabytes(size: int) -> str:
+    """Bytes in 10^6, told with three digits or so."""
+    return f'{size / 1e6:,.{0 if size > 1e8 else 1}f} MB'
+
+
+def _panel(gr, which: str) -> tuple:
+    with gr.Column(min_width=240, visible=False) as column:
+        title = gr.HTML(elem_id=f'title-{which}')
+        picture = gr.Image(
+            interactive=False, show_label=False, format='png', elem_id=f'picture-{which}',
+            buttons=['download', 'fullscreen'],
+        )  # fmt: skip
+        rows = gr.HTML(elem_id=f'rows-{which}')
+    return column, title, picture, rows
+
+
+def _gallery(gr, which: str) -> tuple:
+    with gr.Column(min_width=320, visible=False) as column:
+        told = gr.HTML(elem_id=f'told-{which}')
+        gallery = gr.Gallery(
+            interactive=False, show_label=False, columns=4, format='jpeg', height='auto',
+            object_fit='contain', elem_id=f'maps-{which}', buttons=['fullscreen'],
+        )  # fmt: skip
+    return column, told, gallery
+
+
+def serve(page, args: argparse.Namespace) -> None:
+    """Serve the page until the process is told to stop."""
+    import gradio
+
+    page.queue(max_size=WAITING)
+    try:
+        page.launch(
+            server_name=args.host, server_port=args.port, share=False, quiet=True,
+            inbrowser=False, prevent_thread_lock=True, ssr_mode=False, pwa=False, mcp_server=False,
+            enable_monitoring=False, run_history=False, footer_links=[], css=CSS,
+            theme=gradio.themes.Default(font=FONTS, font_mono=['monospace']),
+            max_file_size=f'{args.max_megabytes}mb', state_session_capacity=SESSIONS,
+        )  # fmt: skip
+    except OSError as error:
+        raise InputError(
+            f'--host {args.host} --port {args.port}: cannot be listened on ({error}); is another '
+            'app there? Choose another: --port NUMBER'
+        ) from error
+    logger.info('ready: %s (Ctrl-C ends it)', page.local_url)
+    page.block_thread()
+
+
+def prepare_gradio() -> None:
+    """Have Gradio here, and silent towards the internet.
+
+    Raises:
+        InputError: If it is not installed.
+    """
+    if importlib.util.find_spec('gradio') is None:
+        raise InputError(
+            "this app needs Gradio, which is not installed: pip install 'lspt_mm[app]'"
+        )
+    os.environ.update(GRADIO_ANALYTICS_ENABLED='False', HF_HUB_DISABLE_TELEMETRY='1')
+    # Gradio asks its own page whether it is there; a proxy would not know.
+    for name in ('NO_PROXY', 'no_proxy'):
+        known = os.environ.get(name, '')
+        os.environ[name] = f'{known},127.0.0.1,localhost'.lstrip(',')
+
+
+def main() -> None:
+    """Load the models and serve the page."""
+    args = parse_args()
+    with input_errors_as_messages(args.debug):
+        logging.basicConfig(
+            level=logging.WARNING, stream=sys.stdout, format='%(asctime)s %(message)s'
+        )
+        logging.getLogger('lspt_mm').setLevel(logging.INFO)
+        prepare_gradio()
+        limits = Limits(max_pixels=args.max_pixels, work_side=args.work_side)
+        check_limits(limits)
+        sources = named_sources(args.models, args.run)
+        device = args.device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
+        models = ServedModels(sources, device, args.pretrained)
+        serve(build_page(Demo(models, limits)), args)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,134 @@
+"""Killing a training run again and again, and looking whether it ends as if nobody had."""
+
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Callable, Dict, NamedTuple, Tuple
+
+from lspt_mm.engine.hooks.jsonl_logger_hook import read_log
+from lspt_mm.engine.hooks.preemption_hook import EXIT_STOPPED
+from lspt_mm.engine.work_dir import latest_checkpoint
+from projects.soak.digests import checkpoint_digest, log_digest
+
+KILL, TERM, INT = (int(s) for s in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
+#: A process that does nothing for so many seconds has hung.
+PATIENCE = 600
+
+
+class Ended(NamedTuple):
+    """What a run has ended with."""
+
+    checkpoint: str
+    weights: str
+    log: str
+
+
+def ended(work_dir: Path) -> Ended:
+    """Name of the last checkpoint of a finished run, and digests of it and of the log."""
+    path = latest_checkpoint(str(work_dir))
+    if path is None:
+        return Ended('', '', log_digest(work_dir))
+    return Ended(Path(path).name, checkpoint_digest(path), log_digest(work_dir))
+
+
+def soak(
+    start: Callable, work_dir: Path, iterations: int, kills: int, rng: random.Random,
+    told: Callable[[str], None] = print,
+) -> Dict[str, int]:
+    """Run to the end, killed and told to stop ``kills`` times on the way.
+
+    Every attempt is ended at a random moment: behind an iteration it still has to do, or, where
+    that one is done already, while it starts. Three in five by SIGKILL, the others by SIGTERM or
+    SIGINT.
+
+    Args:
+        start: Starts the run, going on where there is something to go on from; gives an object
+            with ``pid``, ``poll()`` (None while it runs) and ``send_signal(number)``.
+        work_dir: Folder of the run; iterations are read off its log.
+        iterations: How many the run has.
+        kills: How often to end it before it is left alone.
+        rng: Where the moments come from.
+        told: Gets a line for every attempt.
+
+    Returns:
+        dict: 'kills' (by SIGKILL), 'stops' (by another signal), 'attempts',
+        'finished_early' (1 if the run was done before it had been ended so often), 'bytes_written'
+        (to anything, by the main processes; 0 where /proc does not say).
+
+    Raises:
+        RuntimeError: If an attempt ends by itself with an error, or hangs.
+    """
+    counts = dict(kills=0, stops=0, attempts=0, finished_early=0, bytes_written=0)
+    while True:
+        ending = counts['kills'] + counts['stops'] < kills
+        before = done_iterations(work_dir)
+        process = start()
+        counts['attempts'] += 1
+        if ending:
+            # Aims at the next iterations, so that the run outlives all attempts.
+            left = kills - counts['kills'] - counts['stops']
+            wanted = before + rng.randint(-2, max(1, (iterations - before) // left))
+            _wait(process, work_dir, max(wanted, 0), rng.uniform(0, 0.05))
+        number = rng.choice((KILL, KILL, KILL, TERM, INT)) if ending else None
+        alive = process.poll() is None
+        before_signal = _bytes_written(process.pid)
+        if ending and alive:
+            process.send_signal(number)
+        code, written = _join(process)
+        counts['bytes_written'] += max(written, before_signal)
+        told(f'attempt {counts["attempts"]}: signal {number if alive else None}, exit code {code}')
+        if code == 0:
+            counts['finished_early'] += ending
+            return counts
+        starting = done_iterations(work_dir) == before
+        if ending and alive and code == -KILL:
+            counts['kills'] += 1
+        elif ending and alive and code in stopped_codes(number, starting):
+            counts['stops'] += 1
+        else:
+            raise RuntimeError(f'attempt {counts["attempts"]} ended with code {code}')
+
+
+def stopped_codes(number: int, starting: bool) -> Tuple[int, ...]:
+    """With what a run may end that got signal ``number``, while it was still starting or not."""
+    if number == KILL:
+        return ()
+    # Imports of C extensions make an ImportError of a KeyboardInterrupt.
+    interrupted_import = (1,) if number == INT and starting else ()
+    return (EXIT_STOPPED, -TERM, -INT, 130, *interrupted_import)
+
+
+def done_iterations(work_dir: Path) -> int:
+    """Iterations that a run's log says are done."""
+    return max((line['iter'] for line in read_log(work_dir)), default=0)
+
+
+def _wait(process, work_dir: Path, wanted: int, more: float) -> None:
+    begun = time.monotonic()
+    while process.poll() is None and done_iterations(work_dir) < wanted:
+        if time.monotonic() - begun > PATIENCE:
+            process.send_signal(KILL)
+            raise RuntimeError(f'no progress to iteration {wanted} in {PATIENCE} seconds')
+        time.sleep(0.01)
+    time.sleep(more)
+
+
+def _join(process) -> Tuple[int, int]:
+    """Exit code and bytes written."""
+    begun, written = time.monotonic(), 0
+    while process.poll() is None:
+        written = max(written, _bytes_written(process.pid))
+        if time.monotonic() - begun > PATIENCE:
+            process.send_signal(KILL)
+            raise RuntimeError(f'has not ended in {PATIENCE} seconds')
+        time.sleep(0.02)
+    return process.poll(), written
+
+
+def _bytes_written(pid: int) -> int:
+    try:
+        lines = Path(f'/proc/{pid}/io').read_text().splitlines()
+    except OSError:
+        return 0
+    return int(dict(line.split(': ') for line in lines).get('wchar', 0))

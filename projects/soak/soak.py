@@ -1,0 +1,110 @@
+"""Kill a training run many times and compare its end with that of a run left alone.
+
+python -m lspt_mm soak configs/demo/lspt_upernet_scenes.py --kills 50 --out work_dirs/soak \\
+    -- --data-root work_dirs/demo/scenes --random-backbone
+
+What stands behind ``--`` goes to tools/train.py. The end of the run (weights, optimizer, schedules,
+log) has to be the same to the bit; exit code 1 if it is not.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import List
+
+import lspt_mm  # noqa: F401
+from lspt_mm.config.paths import tools_dir
+from lspt_mm.errors import InputError
+from lspt_mm.utils.cli import input_errors_as_messages
+from projects.soak.rounds import done_iterations, ended, soak
+
+EVERY_LINE = ('default_hooks.run_log.interval=1',)
+
+
+def parse_args() -> argparse.Namespace:
+    """Options of the soak."""
+    own, behind = sys.argv[1:], []
+    if '--' in own:
+        own, behind = own[: own.index('--')], own[own.index('--') + 1 :]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='as of tools/train.py')
+    parser.add_argument('--kills', type=int, default=20, help='default: 20')
+    parser.add_argument('--seed', type=int, default=0, help='of the moments; default: 0')
+    parser.add_argument('--out', type=Path, required=True, help='folder for both runs; made anew')
+    args = parser.parse_args(own)
+    args.train = behind
+    return args
+
+
+def starter(args: argparse.Namespace, work_dir: Path, log: Path):
+    """A function that starts, or goes on with, a run."""
+    train = list(args.train)
+    if '--cfg-options' in train:
+        at = train.index('--cfg-options') + 1
+        train[at:at] = EVERY_LINE
+    else:
+        train += ['--cfg-options', *EVERY_LINE]
+    train_py = str(tools_dir() / 'train.py')
+    command = [sys.executable, train_py, args.config, '--work-dir', str(work_dir), '--resume']
+
+    def start() -> subprocess.Popen:
+        with log.open('ab') as file:
+            return subprocess.Popen(
+                [*command, *train], stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    return start
+
+
+def differences(left: tuple, right: tuple) -> List[str]:
+    """Names of what two runs did not end with alike."""
+    return [name for name in left._fields if getattr(left, name) != getattr(right, name)]
+
+
+def main() -> None:
+    """Run, kill, compare."""
+    args = parse_args()
+    # Shells start what runs in the background with SIGINT ignored, and so would the runs be.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with input_errors_as_messages():
+        if args.kills < 1:
+            raise InputError(f'--kills {args.kills}: expected at least 1')
+        whole, killed = args.out / 'whole', args.out / 'killed'
+        if args.out.exists() and not {p.name for p in args.out.iterdir()} <= {
+            'whole', 'killed', 'whole.txt', 'killed.txt', 'soak.json'
+        }:  # fmt: skip
+            raise InputError(f'--out {args.out}: not a folder of a soak; it would be emptied')
+        shutil.rmtree(args.out, ignore_errors=True)
+        args.out.mkdir(parents=True)
+        begun = time.time()
+        code = starter(args, whole, args.out / 'whole.txt')().wait()
+        if code:
+            raise InputError(
+                f'the run by itself ends with code {code}; see {args.out / "whole.txt"}'
+            )
+        iterations = done_iterations(whole)
+        print(f'left alone: {iterations} iterations, {time.time() - begun:.0f} s', flush=True)
+        counts = soak(
+            starter(args, killed, args.out / 'killed.txt'), killed, iterations, args.kills,
+            random.Random(args.seed), lambda text: print(text, flush=True),
+        )  # fmt: skip
+        different = differences(ended(whole), ended(killed))
+        report = {
+            **counts, 'iterations': iterations, 'seconds': round(time.time() - begun),
+            'differences': different,
+        }  # fmt: skip
+    (args.out / 'soak.json').write_text(json.dumps(report, indent=1) + '\n')
+    print(json.dumps(report, indent=1))
+    sys.exit(bool(different))
+
+
+if __name__ == '__main__':
+    main()
