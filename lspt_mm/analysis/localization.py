@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-#: Class numbers that are not judged.
-IGNORED = 255
+from lspt_mm.utils.images import IGNORE_INDEX
 
 
 class Localization(NamedTuple):
@@ -38,7 +37,7 @@ def localization(
 
     Args:
         weights: (..., h, w), a map for each query.
-        classes: (h, w), the class of each patch, :data:`IGNORED` for none; see
+        classes: (h, w), the class of each patch, :data:`IGNORE_INDEX` for none; see
             :func:`classes_of_patches`.
         others: (..., h', w'), the same queries' maps on another image; resized to h, w.
     """
@@ -47,7 +46,7 @@ def localization(
     shares = maps / total[:, None].clamp_min(1e-30)
     entropy = -torch.xlogy(shares, shares).sum(-1)
     overlap = elsewhere = math.nan
-    if classes is not None and bool((classes != IGNORED).any()):
+    if classes is not None and bool((classes != IGNORE_INDEX).any()):
         overlap = _best_overlap(maps, classes.flatten())
         if others is not None:
             others = others.double().flatten(0, -3)[None]
@@ -64,7 +63,7 @@ def localization(
 
 def _best_overlap(maps: Tensor, classes: Tensor) -> float:
     """Mean over maps (Q, N) of the best class's intersection over union."""
-    judged = classes != IGNORED
+    judged = classes != IGNORE_INDEX
     maps, classes = maps[:, judged], classes[judged]
     order = maps.argsort(-1, descending=True)
     best = maps.new_zeros(maps.size(0))
@@ -82,14 +81,14 @@ def classes_of_patches(
     """The class that most pixels of each patch have.
 
     Args:
-        label: Class numbers (H, W), :data:`IGNORED` for none.
+        label: Class numbers (H, W), :data:`IGNORE_INDEX` for none.
         size: Height and width of the image as the ViT had it; the label is brought to it.
         grid: Rows and columns of patches. Those that reach beyond the image are judged by what
             lies in it.
         patch: Height and width of a patch, in pixels.
 
     Returns:
-        Tensor: (h, w), class numbers; :data:`IGNORED` where most pixels have none.
+        Tensor: (h, w), class numbers; :data:`IGNORE_INDEX` where most pixels have none.
     """
     label = F.interpolate(label[None, None].float(), size, mode='nearest')[0, 0].long()
     outside = int(label.max()) + 1  # a number of its own, that gets no vote

@@ -1,18 +1,14 @@
 """Colours of labels, and pictures of where tokens look in every block."""
 
-import colorsys
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import (
-    Figure,  # not pyplot, which would want a screen  # not pyplot, which would want a screen
-)
+from matplotlib.figure import Figure  # pyplot would need a display
 from PIL import Image, ImageDraw, ImageFont
 
-#: Steps of the hue that lie far from all before them (the golden ratio's fraction).
-_GOLDEN = 0.6180339887498949
+from lspt_mm.utils.images import spread_colours
 
 
 def colour(label: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
@@ -23,14 +19,10 @@ def colour(label: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def colours_of(count: int, palette: Optional[Sequence] = None) -> List[Tuple[int, int, int]]:
-    """A colour for each of ``count`` classes: the palette if it has as many, else distinct hues."""
+    """A colour for each of ``count`` classes: the palette if it fits, else distinct hues."""
     if palette is not None and len(palette) == count:
         return [tuple(int(value) for value in colour) for colour in palette]
-    made = []
-    for number in range(count):
-        hue = number * _GOLDEN % 1.0
-        made.append(colorsys.hsv_to_rgb(hue, (0.75, 0.5)[number % 2], (0.95, 0.7)[number // 2 % 2]))
-    return [tuple(round(255 * value) for value in colour) for colour in made]
+    return spread_colours(count)
 
 
 def outlines(mask: np.ndarray) -> np.ndarray:

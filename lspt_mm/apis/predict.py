@@ -1,7 +1,6 @@
 """Predictions of a folder of images as files: masks and overlays, or a table of classes."""
 
 import csv
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Callable, Dict, Iterable, List, Sequence, Tuple
@@ -10,9 +9,8 @@ import numpy as np
 from PIL import Image
 
 from lspt_mm.analysis.visualization import colours_of, overlay
-from lspt_mm.datasets.mask_folder import IMAGE_SUFFIXES
-from lspt_mm.datasets.verify import read_through
 from lspt_mm.errors import InputError
+from lspt_mm.utils.images import IMAGE_SUFFIXES, check_image, find_images
 
 Told = Callable[[Iterable, int], Iterable]
 
@@ -29,16 +27,13 @@ def images_of(sources: Sequence[Path]) -> List[Path]:
         if not source.is_dir():
             found.append(source)
             continue
-        inside = sorted(
-            Path(parent) / name for parent, _, names in os.walk(source) for name in names
-            if name.lower().endswith(IMAGE_SUFFIXES) and name[0] != '.'
-        )  # fmt: skip
+        inside = find_images(source)
         if not inside:
             problems.append(f'{source}: no image in it ({", ".join(IMAGE_SUFFIXES)})')
         found += inside
     for path in found:
         try:
-            read_through(str(path))
+            check_image(path)
         except InputError as error:
             problems.append(str(error))
     if problems:

@@ -11,6 +11,7 @@ from lspt_mm.checkpoints.io import read_checkpoint
 from lspt_mm.checkpoints.key_mapping import Grid, Mapped, group_ignored_keys, to_mmpretrain
 from lspt_mm.checkpoints.mismatch_hints import mismatch_hints
 from lspt_mm.errors import InputError
+from lspt_mm.utils.text import shorten
 
 
 class LoadReport(NamedTuple):
@@ -132,11 +133,11 @@ def _check(source, vit, wanted, tensors, fresh, num_heads) -> None:
     other_heads = num_heads is not None and num_heads != heads
     problems = []
     if missing:
-        problems.append(f'missing ({len(missing)}): {some(missing)}')
+        problems.append(f'missing: {shorten(missing)}')
     if other:
-        problems.append(f'of another shape ({len(other)}): {some(other)}')
+        problems.append(f'of another shape: {shorten(other)}')
     if extra:
-        problems.append(f'without a place in the model ({len(extra)}): {some(extra)}')
+        problems.append(f'without a place in the model: {shorten(extra)}')
     if other_heads:
         problems.append(f'attention of {num_heads} heads in the file, of {heads} in the model')
     if problems:
@@ -153,7 +154,7 @@ def check_sound(source: str, tensors: Dict[str, Tensor]) -> None:
     bad = [k for k, tensor in tensors.items() if not _is_sound(tensor)]
     if bad:
         raise InputError(
-            f'{source}: tensors that are not of finite floating point numbers: {some(bad)}; the '
+            f'{source}: tensors that are not of finite floating point numbers: {shorten(bad)}; the '
             'file is damaged, or compressed to integers'
         )
 
@@ -164,11 +165,6 @@ def _is_sound(tensor: Tensor) -> bool:
     return bool(torch.isfinite(tensor.float()).all())
 
 
-def some(items: List[str], shown: int = 4) -> str:
-    """The first of ``items``, for a message."""
-    return ', '.join(map(str, items[:shown])) + (', ...' if len(items) > shown else '')
-
-
 def describe(source: str, report: LoadReport) -> str:
     """The report as it stands in the log."""
     text = f'ViT weights from {source} ({report.family}): {len(report.loaded)} tensors loaded'
@@ -176,11 +172,11 @@ def describe(source: str, report: LoadReport) -> str:
         text += f'; resized: {", ".join(report.resized)}'
     for kind, keys in group_ignored_keys(report.ignored).items():
         if kind == 'unknown':
-            text += f'; ignored, of unknown purpose ({len(keys)}): {some(keys)}'
+            text += f'; ignored, of unknown purpose: {shorten(keys)}'
         else:
-            text += f'; ignored on purpose, {kind} ({len(keys)}): {some(keys, 1)}'
+            text += f'; ignored on purpose, {kind} ({len(keys)}), such as {keys[0]}'
     if report.left_at_start:
-        text += f'; not in the file, left at their start: {some(report.left_at_start)}'
+        text += f'; not in the file, left at their start: {shorten(report.left_at_start)}'
     return text + '; missing: none' + (f'; {report.note}' if report.note else '')
 
 

@@ -16,8 +16,9 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from lspt_mm.checkpoints.load_backbone import fit_backbone, some
+from lspt_mm.checkpoints.load_backbone import fit_backbone
 from lspt_mm.errors import InputError
+from lspt_mm.utils.text import shorten
 
 #: Name of the record's tensor below the backbone's prefix.
 RECORD = 'base_record'
@@ -256,7 +257,7 @@ def _find_base(vit: nn.Module, record: BaseRecord, absent: List[str]):
         if found == record.fingerprint and not lacking:
             return fitted.tensors, source, set(fitted.altered) & set(absent)
         problems.append(
-            f'{source}: lacks {some(lacking)}' if lacking else f'{source}: another ViT, of '
+            f'{source}: lacks {shorten(lacking)}' if lacking else f'{source}: another ViT, of '
             f'fingerprint {found[:12]} instead of {record.fingerprint[:12]}'
         )  # fmt: skip
         if source in asked:

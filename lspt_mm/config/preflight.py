@@ -11,8 +11,7 @@ from lspt_mm.checkpoints.download import is_url, split_sha256
 from lspt_mm.checkpoints.io import read_checkpoint
 from lspt_mm.checkpoints.load_backbone import TIMM
 from lspt_mm.errors import InputError
-
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.ppm', '.tif', '.tiff', '.webp')
+from lspt_mm.utils.images import IMAGE_SUFFIXES
 
 
 def check_inputs(cfg: Config, loaders: Tuple[str, ...]) -> None:

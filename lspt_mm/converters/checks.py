@@ -4,15 +4,16 @@ import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
-from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
 from lspt_mm.converters.io import Pairs
 from lspt_mm.datasets.image_list import is_inside
 from lspt_mm.errors import InputError
+from lspt_mm.utils.images import check_image
+from lspt_mm.utils.text import shorten
 
 
 def problems_of(
@@ -41,12 +42,12 @@ def problems_of(
             others = {name for name, _ in splits[other]}
             both = [name for name, _ in splits[one] if name in others]
             if both:
-                problems.append(f'{some(both)} both in {one} and in {other}')
+                problems.append(f'{shorten(both)} both in {one} and in {other}')
     if verify:
         paths = dict.fromkeys(name for pairs in splits.values() for name, _ in pairs)
         bad = _unreadable(root, [name for name in paths if (root / name).is_file()])
         if bad:
-            problems.append(f'{some(bad)} cannot be read as an image')
+            problems.append(f'{shorten(bad)} cannot be read as an image')
     return problems
 
 
@@ -76,28 +77,21 @@ def refuse(title: str, problems: List[str], stayed: Sequence[Path] = ()) -> None
         raise InputError(f'{title}: {len(problems)} things are wrong{lines}{hint}')
 
 
-def some(names: Iterable[str]) -> str:
-    """Up to three names, and how many there are."""
-    names = list(names)
-    shown = ', '.join(names[:3])
-    return shown if len(names) <= 3 else f'{shown}, ... ({len(names)} in all)'
-
-
 def _of_one(split: str, pairs: Pairs, root: Path, num_classes: int) -> List[str]:
     if not pairs:
         return [f'{split}: names no image']
     problems = []
     twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
     if twice:
-        problems.append(f'{split}: {some(twice)} listed more than once')
+        problems.append(f'{split}: {shorten(twice)} listed more than once')
     beyond = [f'{name} ({label})' for name, label in pairs if not 0 <= label < num_classes]
     if beyond:
         problems.append(
-            f'{split}: {some(beyond)} with a label outside 0 to {num_classes - 1}, counted from 0'
+            f'{split}: {shorten(beyond)} with a label outside 0 to {num_classes - 1}'
         )
     outside = [name for name, _ in pairs if not is_inside(name)]
     if outside:
-        problems.append(f'{split}: {some(outside)} outside {root}')
+        problems.append(f'{split}: {shorten(outside)} outside {root}')
     missing = [name for name, _ in pairs if is_inside(name) and not (root / name).is_file()]
     if missing:
         problems.append(
@@ -108,17 +102,12 @@ def _of_one(split: str, pairs: Pairs, root: Path, num_classes: int) -> List[str]
 
 
 def _unreadable(root: Path, names: List[str]) -> List[str]:
-    """Those of ``names`` that PIL cannot read."""
+    """Those of ``names`` that cannot be decoded."""
 
     def readable(name: str) -> bool:
         try:
-            with Image.open(root / name) as image:
-                image.verify()
-            with Image.open(root / name) as image:
-                # JPEG's smallest scale: verify alone takes a truncated file for whole.
-                image.draft('L', (1, 1))
-                image.load()
-        except Exception:  # whatever PIL makes of a broken file
+            check_image(root / name)
+        except InputError:
             return False
         return True
 

@@ -1,10 +1,9 @@
 """Images in folders that are named after their classes."""
 
-import os
 from pathlib import Path
 from typing import List
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm')
+from lspt_mm.utils.images import find_images
 
 
 def classes_in(folder: Path) -> List[str]:
@@ -14,12 +13,5 @@ def classes_in(folder: Path) -> List[str]:
 
 def images_in(folder: Path) -> List[str]:
     """Paths of all images of all classes, relative to ``folder``, sorted."""
-    found = []
-    for name in classes_in(folder):
-        for parent, _, files in os.walk(folder / name, followlinks=True):
-            inside = Path(parent).relative_to(folder)
-            found += [
-                (inside / file).as_posix() for file in files
-                if file.lower().endswith(SUFFIXES) and file[0] != '.'
-            ]  # fmt: skip
-    return sorted(found)
+    found = (path.relative_to(folder) for path in find_images(folder))
+    return sorted(path.as_posix() for path in found if len(path.parts) > 1)

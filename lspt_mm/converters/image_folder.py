@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Dict, List, Optional
 
 from lspt_mm.converters.archives import link_or_copy
-from lspt_mm.converters.checks import problems_of, refuse, some
+from lspt_mm.converters.checks import problems_of, refuse
 from lspt_mm.converters.image_files import classes_in, images_in
 from lspt_mm.converters.io import Pairs, about_json, as_json, write_lists
 from lspt_mm.converters.splits import random_share
 from lspt_mm.datasets.image_list import is_inside
 from lspt_mm.errors import InputError
+from lspt_mm.utils.text import shorten
 
 #: Of each class's training images, those that are val where there is no folder of them.
 VAL_SHARE = 0.1
@@ -104,13 +105,13 @@ def _listed(source: Path, folders: Dict[str, str], classes: List[str]):
     for split, folder in folders.items():
         foreign = [name for name in classes_in(source / folder) if name not in label_of]
         if foreign:
-            problems.append(f'{folder}: classes {some(foreign)}, which {folders["train"]} lacks')
+            problems.append(f'{folder}: classes {shorten(foreign)}, which {folders["train"]} lacks')
         images = [(name, name.split('/')[0]) for name in images_in(source / folder)]
         found[split] = [
             (f'{folder}/{name}', label_of[c]) for name, c in images if c in label_of
         ]  # fmt: skip
     empty = sorted(set(range(len(classes))) - {label for _, label in found['train']})
     if empty:
-        names = some(classes[label] for label in empty)
+        names = shorten(classes[label] for label in empty)
         problems.append(f'{folders["train"]}: no image in {names}')
     return found, problems

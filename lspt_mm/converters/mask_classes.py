@@ -1,6 +1,5 @@
 """The classes of masks: from a file that names them, or from what the masks hold."""
 
-import colorsys
 import re
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Sequence, Tuple
@@ -96,14 +95,3 @@ def pack(colour: Sequence[int]) -> int:
 def unpack(packed: int) -> Colour:
     """The inverse of :func:`pack`."""
     return packed >> 16 & 255, packed >> 8 & 255, packed & 255
-
-
-def spread_colours(count: int) -> List[Colour]:
-    """Colours for classes that have none: the first dark grey, the others far apart in hue."""
-    colours = [(60, 60, 60)]
-    for i in range(count - 1):
-        # The golden ratio's multiples are spread evenly however many there are.
-        hue, ring = i * 0.618034 % 1, i // 8 % 3
-        rgb = colorsys.hsv_to_rgb(hue, (0.75, 0.5, 1.0)[ring], (0.95, 0.75, 0.6)[ring])
-        colours.append(tuple(round(255 * part) for part in rgb))
-    return colours[:count]

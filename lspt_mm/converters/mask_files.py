@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from lspt_mm.converters.mask_classes import Colour
-from lspt_mm.datasets.verify import read_through
 from lspt_mm.errors import InputError
+from lspt_mm.utils.images import check_image
 
 _ORIENTATION = 0x0112
 #: What a viewer does to an image with each EXIF orientation.
@@ -108,7 +108,7 @@ def image_facts(path: Path) -> ImageFacts:
     Raises:
         InputError: If it is unreadable or truncated.
     """
-    read_through(str(path))  # finds truncated files, which the loader takes for whole
+    check_image(path)  # finds truncated files, which the loader takes for whole
     try:
         shown = mmcv.imread(str(path)).shape[:2]
     except Exception as error:

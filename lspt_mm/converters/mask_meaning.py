@@ -6,20 +6,19 @@ from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequenc
 
 import numpy as np
 
-from lspt_mm.converters.checks import some
 from lspt_mm.converters.mask_classes import (
     MOST_CLASSES,
     Colour,
     MaskClass,
     colour_of,
     pack,
-    spread_colours,
     unpack,
 )
 from lspt_mm.converters.mask_files import ImageFacts, RawMask
 from lspt_mm.converters.mask_pairs import Pair
-from lspt_mm.datasets.transforms import IGNORED
 from lspt_mm.errors import InputError
+from lspt_mm.utils.images import IGNORE_INDEX, spread_colours
+from lspt_mm.utils.text import shorten
 
 #: What the masks may hold.
 KINDS = ('auto', 'numbers', 'colours', 'binary')
@@ -72,7 +71,7 @@ def decide(
     coloured = [look.pair.mask for look in looks if look.numbers is None]
     if coloured:
         return None, [
-            f'{some(coloured)} of colours, not of one channel of {kind}; for masks of colours: '
+            f'{shorten(coloured)} of colours, not of one channel of {kind}; for masks of colours: '
             "--classes FILE with lines 'name r g b', or --kind colours"
         ]
     return _by_numbers(looks, named, ignore, kind == 'binary', nearest)
@@ -175,8 +174,8 @@ def _by_numbers(looks, named, ignore, binary, nearest) -> Tuple[Optional[Reading
 
 def _table_of(named, classes, ignored: set, key: Callable) -> Dict[int, int]:
     """What becomes of each value: that of a class ``key`` gives, ``ignored`` are values."""
-    table = {key(one): IGNORED for one in named}
-    table.update(dict.fromkeys(ignored, IGNORED))
+    table = {key(one): IGNORE_INDEX for one in named}
+    table.update(dict.fromkeys(ignored, IGNORE_INDEX))
     table.update({key(one): i for i, one in enumerate(classes)})
     return table
 
@@ -279,7 +278,7 @@ def counts_by_class(look: Look, reading: Reading) -> Dict[int, int]:
 
 def classes_in(look: Look, reading: Reading) -> set:
     """Classes of a mask."""
-    return set(counts_by_class(look, reading)) - {IGNORED}
+    return set(counts_by_class(look, reading)) - {IGNORE_INDEX}
 
 
 def counted(array: Optional[np.ndarray]) -> Optional[Dict[int, int]]:

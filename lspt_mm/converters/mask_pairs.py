@@ -5,9 +5,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from lspt_mm.converters.checks import some
-from lspt_mm.datasets.mask_folder import IMAGE_SUFFIXES
 from lspt_mm.errors import InputError
+from lspt_mm.utils.images import IMAGE_SUFFIXES
+from lspt_mm.utils.text import shorten
 
 MASK_SUFFIXES = ('.png', '.tif', '.tiff', '.bmp', '.gif', '.webp', '.pgm', '.jpg', '.jpeg')
 #: Names of folders that are a split already.
@@ -61,12 +61,12 @@ def find_pairs(
     alone = [by_image[key] for key in sorted(by_image.keys() - by_mask.keys())]
     if alone and not skip_unpaired:
         problems.append(
-            f'{images}: no mask for {some(alone)}; to leave such images out: --skip-unpaired'
+            f'{images}: no mask for {shorten(alone)}; to leave such images out: --skip-unpaired'
         )
     alone = [by_mask[key] for key in sorted(by_mask.keys() - by_image.keys())]
     if alone and not skip_unpaired:
         problems.append(
-            f'{masks}: no image for {some(alone)}; to leave such masks out: --skip-unpaired'
+            f'{masks}: no image for {shorten(alone)}; to leave such masks out: --skip-unpaired'
         )
     return [Pair(key, by_image[key], by_mask[key]) for key in both], problems
 
@@ -95,7 +95,7 @@ def _keys(
         if stem.endswith(suffix):
             found.setdefault(stem[: len(stem) - len(suffix)], []).append(name)
     twice = [' and '.join(names) for names in found.values() if len(names) > 1]
-    problems = [f'{folder}: {some(twice)} of one name; which one is meant?'] if twice else []
+    problems = [f'{folder}: {shorten(twice)} of one name; which one is meant?'] if twice else []
     return {key: names[0] for key, names in found.items()}, problems
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import track
 
 from lspt_mm.converters.archives import link_or_copy
-from lspt_mm.converters.checks import refuse, some
+from lspt_mm.converters.checks import refuse
 from lspt_mm.converters.io import about_json, as_json, write_lists
 from lspt_mm.converters.mask_classes import read_classes
 from lspt_mm.converters.mask_files import TURNS, image_facts, read_mask, turned
@@ -30,8 +30,9 @@ from lspt_mm.converters.mask_meaning import (
 from lspt_mm.converters.mask_pairs import Pair, find_pairs
 from lspt_mm.converters.mask_split import split_of
 from lspt_mm.datasets.mask_folder import IMAGES, MASKS
-from lspt_mm.datasets.transforms import IGNORED
 from lspt_mm.errors import InputError
+from lspt_mm.utils.images import IGNORE_INDEX
+from lspt_mm.utils.text import shorten
 
 OWNER = 'lspt_mm own_masks'
 
@@ -152,9 +153,9 @@ def _check_same_classes(dest: Path, classes: List[str]) -> None:
         return
     if before != classes:
         raise InputError(
-            f'--to {dest} was prepared before, with {len(before)} classes ({some(before)}); now '
-            f'there are {len(classes)} ({some(classes)}). Runs that were trained on it would read '
-            'other labels: name another folder, or say --overwrite'
+            f'--to {dest} was prepared before, with {len(before)} classes ({shorten(before)}); '
+            f'now there are {len(classes)} ({shorten(classes)}). Runs that were trained on it '
+            'would read other labels: name another folder, or say --overwrite'
         )
 
 
@@ -196,7 +197,7 @@ def _wrong_sizes(looks: List[Look]) -> List[str]:
         f'{look.pair.mask} ({_by(look.size)}, its image {_by(look.facts.shown)})'
         for look in looks if look.size not in (look.facts.shown, look.facts.stored)
     ]  # fmt: skip
-    return [f"sizes differ from the images': {some(wrong)}"] if wrong else []
+    return [f"sizes differ from the images': {shorten(wrong)}"] if wrong else []
 
 
 def _by(size: tuple) -> str:
@@ -257,13 +258,13 @@ def _table(split: Dict[str, List[Look]], reading: Reading) -> str:
     parts = list(split)
     lines = [f'{"no.":>4} {"class":{width}} {"pixels":>7}  images of '
              + ', '.join(f'{part} ({len(split[part])})' for part in parts)]  # fmt: skip
-    names = [*enumerate(one.name for one in reading.classes), (IGNORED, 'ignored')]
+    names = [*enumerate(one.name for one in reading.classes), (IGNORE_INDEX, 'ignored')]
     for number, name in names:
         pixels = sum(found.get(number, 0) for _, found in counts)
         inside = ', '.join(
             str(sum(1 for p, found in counts if p == part and number in found)) for part in parts
         )
-        if number != IGNORED or pixels:
+        if number != IGNORE_INDEX or pixels:
             lines.append(f'{number:4} {name:{width}} {100 * pixels / total:6.2f}%  {inside}')
     return '\n'.join(lines)
 
@@ -278,14 +279,14 @@ def _remarks(looks: List[Look], split, reading: Reading, exif: str) -> List[str]
             absent = [name for i, name in enumerate(names) if i not in found]
             if absent:
                 what = 'cannot be learnt' if part == 'train' else 'is not judged'
-                remarks.append(f'{part}: no pixel of {some(absent)}, which {what}')
+                remarks.append(f'{part}: no pixel of {shorten(absent)}, which {what}')
     empty = [look.pair.mask for look in looks if not classes_in(look, reading)]
     if empty and not reading.nearest:
-        remarks.append(f'all of the mask is ignored: {some(empty)}')
+        remarks.append(f'all of the mask is ignored: {shorten(empty)}')
     turned_ones = [look.pair.image for look in looks if look.stored]
     if turned_ones:
         remarks.append(
-            f'turned as the EXIF data of the image say: the masks of {some(turned_ones)}'
+            f'turned as the EXIF data of the image say: the masks of {shorten(turned_ones)}'
         )
     unsure = [
         look.pair.image for look in looks
@@ -293,13 +294,13 @@ def _remarks(looks: List[Look], split, reading: Reading, exif: str) -> List[str]
     ]  # fmt: skip
     if unsure and exif == 'auto':
         remarks.append(
-            f'EXIF data turn {some(unsure)}, and sizes do not tell whether the mask was drawn on '
-            'the image as shown or as stored; taken as shown (--exif stored for the other)'
+            f'EXIF data turn {shorten(unsure)}, and sizes do not tell whether the mask was drawn '
+            'on the image as shown or as stored; taken as shown (--exif stored for the other)'
         )
     deep = [look.pair.image for look in looks if look.facts.depth > 8]
     if deep:
         remarks.append(
-            f'more than 8 bits a channel, of which the training reads the upper 8: {some(deep)}; '
-            'dark pictures are better scaled to 8 bits beforehand'
+            'more than 8 bits a channel, of which the training reads the upper 8: '
+            f'{shorten(deep)}; dark pictures are better scaled to 8 bits beforehand'
         )
     return remarks

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Callable, Dict, List, Tuple
 
 from lspt_mm.converters import where
-from lspt_mm.converters.checks import some
 from lspt_mm.converters.io import Pairs
 from lspt_mm.converters.official_lists import Official
 from lspt_mm.datasets.image_list import read_json
 from lspt_mm.errors import InputError
+from lspt_mm.utils.text import shorten
 
 
 def random_tenth(train: Pairs, seed: int) -> Tuple[Pairs, Pairs]:
@@ -95,7 +95,9 @@ def published(folder: Path, official: Official) -> Tuple[Pairs, Pairs, List[str]
                 found[split].append((name, labels[name]))
                 ids.append((class_id, labels[name], name))
         if foreign:
-            problems.append(f'{folder / split}.json: {some(foreign)} not among the official images')
+            problems.append(
+                f'{folder / split}.json: {shorten(foreign)} not among the official images'
+            )
     problems += _other_test(folder, found['test'], official.test)
     problems += _other_classes(folder, ids)
     return found['train'], found['val'], problems
@@ -113,11 +115,11 @@ def _other_test(folder: Path, test: Pairs, official: Pairs) -> List[str]:
     problems = []
     if theirs - ours:
         problems.append(
-            f'{folder}/test.json: {some(sorted(theirs - ours))} not in the official test'
+            f'{folder}/test.json: {shorten(sorted(theirs - ours))} not in the official test'
         )
     if ours - theirs:
         problems.append(
-            f'{folder}/test.json: lacks {some(sorted(ours - theirs))} of the official test'
+            f'{folder}/test.json: lacks {shorten(sorted(ours - theirs))} of the official test'
         )
     return problems
 

@@ -7,12 +7,13 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 
 from lspt_mm.converters import where
 from lspt_mm.converters.archives import link_or_copy
-from lspt_mm.converters.checks import problems_of, refuse, some, wrong_counts
+from lspt_mm.converters.checks import problems_of, refuse, wrong_counts
 from lspt_mm.converters.image_files import classes_in, images_in
 from lspt_mm.converters.io import Pairs, about_json, as_lines, write_lists
 from lspt_mm.datasets.image_list import is_inside, read_lines
 from lspt_mm.datasets.vtab1k import SPLITS, TASKS
 from lspt_mm.errors import InputError
+from lspt_mm.utils.text import shorten
 
 #: The splits that share no image.
 APART = ('train800', 'val200', 'test')
@@ -168,7 +169,7 @@ def _problems(
     both = Counter(found.lists[BOTH])
     if union != both:
         odd = [f'{name} {label}' for name, label in (union - both) + (both - union)]
-        problems.append(f'{BOTH}.txt is not train800.txt and val200.txt together: {some(odd)}')
+        problems.append(f'{BOTH}.txt is not train800.txt and val200.txt together: {shorten(odd)}')
     return problems
 
 

@@ -10,11 +10,10 @@ from mmseg.datasets import BaseSegDataset
 from lspt_mm.datasets.image_list import is_inside
 from lspt_mm.errors import InputError
 from lspt_mm.registry import DATASETS
+from lspt_mm.utils.images import IMAGE_SUFFIXES
 
 #: Folders of a prepared data set, below its root.
 IMAGES, MASKS = 'images', 'masks'
-#: Suffixes that images may have.
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm')
 
 
 @DATASETS.register_module()

@@ -10,8 +10,7 @@ from PIL import Image
 
 from lspt_mm.errors import InputError
 from lspt_mm.registry import TRANSFORMS
-
-IGNORED = 255
+from lspt_mm.utils.images import IGNORE_INDEX
 
 
 @TRANSFORMS.register_module()
@@ -72,7 +71,7 @@ class LoadSegLabels(LoadAnnotations):
             )
         shift = int(bool(results['reduce_zero_label']))  # void counts as the file does
         for value in self.void:
-            label[label == value - shift] = IGNORED
+            label[label == value - shift] = IGNORE_INDEX
         self._check_values(path, label, results['reduce_zero_label'])
 
     @staticmethod
@@ -92,7 +91,7 @@ class LoadSegLabels(LoadAnnotations):
 
     def _check_values(self, path: str, label: np.ndarray, reduced: bool) -> None:
         counts = np.bincount(label.ravel(), minlength=256)
-        bad = np.flatnonzero(counts[self.num_classes : IGNORED]) + self.num_classes
+        bad = np.flatnonzero(counts[self.num_classes : IGNORE_INDEX]) + self.num_classes
         if len(bad):
             shift = int(bool(reduced))
             values = ', '.join(str(v + shift) for v in bad[:8])

@@ -12,19 +12,16 @@ import numpy as np
 import pooch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS
-from PIL import Image, UnidentifiedImageError
 
 from lspt_mm.config.preflight import datasets_of
-from lspt_mm.datasets.transforms import IGNORED
 from lspt_mm.errors import InputError
 from lspt_mm.utils.atomic_io import write_text
+from lspt_mm.utils.images import IGNORE_INDEX, check_image
+from lspt_mm.utils.text import format_list, shorten
 from lspt_mm.version import __version__
 
-#: How many remarks are shown.
-SHOWN = 20
 #: Environment variable: folder to remember checks in, instead of the user's cache.
 CACHE = 'LSPT_MM_CACHE'
-_EXIF_ORIENTATION = 0x0112
 
 
 class Findings(NamedTuple):
@@ -73,7 +70,7 @@ def check_data_set(
         counts = Counter(s['gt_label'] for s in samples if isinstance(s.get('gt_label'), int))
         empty = [str(c) for c in range(classes) if not counts[c]]
         if empty:
-            remarks.append(f'{len(empty)} of {classes} classes have no image: {_some(empty)}')
+            remarks.append(f'{len(empty)} of {classes} classes have no image: {shorten(empty, 20)}')
     return Findings(errors, remarks)
 
 
@@ -83,7 +80,7 @@ def _problems_of(sample: dict, load_label, classes) -> Tuple[List[str], List[str
     if classes and isinstance(number, int) and not 0 <= number < classes:
         return [f'{image}: label {number}, expected 0 to {classes - 1}'], []
     try:
-        width, height = read_through(image)
+        width, height = check_image(image)
     except InputError as error:
         return [str(error)], []
     if label is None:
@@ -96,31 +93,9 @@ def _problems_of(sample: dict, load_label, classes) -> Tuple[List[str], List[str
         loaded = load_label({**sample, 'ori_shape': (height, width)})
     except InputError as error:
         return [str(error)], []
-    if np.all(loaded['gt_seg_map'] == IGNORED):
+    if np.all(loaded['gt_seg_map'] == IGNORE_INDEX):
         return [], [f'{label}: all of the label is ignored']
     return [], []
-
-
-def read_through(path: str) -> Tuple[int, int]:
-    """Decode an image to its last byte, at low resolution where the format can; (width, height).
-
-    Raises:
-        InputError: If it is absent, unreadable or truncated.
-    """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
-            image.draft('RGB', (max(1, width // 8), max(1, height // 8)))
-            image.load()
-    except FileNotFoundError as error:
-        raise InputError(f'{path}: does not exist') from error
-    except UnidentifiedImageError as error:
-        raise InputError(f'{path}: cannot be read as an image') from error
-    # Decoders raise what they like for broken files.
-    except Exception as error:
-        raise InputError(f'{path}: cannot be read as an image ({error})') from error
-    return (height, width) if turned else (width, height)
 
 
 def labels_without_image(samples: List[dict]) -> List[str]:
@@ -135,19 +110,6 @@ def labels_without_image(samples: List[dict]) -> List[str]:
                 if Path(path).suffix in suffixes and path not in known:
                     found.append(f'{path}: a label without an image')
     return found
-
-
-def _some(names: List[str]) -> str:
-    more = f', ... ({len(names) - SHOWN} more)' if len(names) > SHOWN else ''
-    return ', '.join(names[:SHOWN]) + more
-
-
-def listed(lines: List[str]) -> str:
-    """Lines as they are shown: the first ones, and how many more there are."""
-    shown = [f'  {line}' for line in lines[:SHOWN]]
-    if len(lines) > SHOWN:
-        shown.append(f'  ... and {len(lines) - SHOWN} more')
-    return '\n'.join(shown)
 
 
 # ---- what was checked before ------------------------------------------------------------------
@@ -211,13 +173,13 @@ def check_data(cfg: Config, loaders: Tuple[str, ...]) -> Findings:
             errors.update(dict.fromkeys(found.errors))
             remarks.update(dict.fromkeys(found.remarks))
     if remarks:
-        print(f'Remarks on the data:\n{listed(list(remarks))}', flush=True)
+        print(f'Remarks on the data:\n{format_list(remarks)}', flush=True)
     skipped = (cfg.get('train_cfg') or {}).get('skip_bad', 0)
     if len(errors) > skipped:
         raise InputError(
             f'{len(errors)} problems in the data; to train all the same: --no-check, and '
             f'train_cfg.skip_bad=N for files that cannot be read\n'
-            + '\n'.join(f'  {line}' for line in errors)
+            + format_list(errors, len(errors))
         )
     return Findings(list(errors), list(remarks))
 

@@ -15,9 +15,10 @@ from lspt_mm.models.vit_arguments import check_arch
 from lspt_mm.recipes.folders import masks_of
 from lspt_mm.recipes.timm_vits import timm_vit
 from lspt_mm.utils.checks import check_choice, check_int, check_number
+from lspt_mm.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
 #: Of ImageNet, for RGB values of 0 to 255: MAE, MoCo v3 and DINO.
-_IMAGENET = dict(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375))
+_IMAGENET = dict(mean=IMAGENET_MEAN, std=IMAGENET_STD)
 #: The published ViTs in JAX archives.
 _HALF = dict(mean=(127.5,) * 3, std=(127.5,) * 3)
 #: Configs on ADE20K, which the methods and their arguments are taken from.

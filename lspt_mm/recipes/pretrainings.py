@@ -4,8 +4,7 @@ from types import MappingProxyType
 from typing import Dict, Mapping, NamedTuple, Tuple
 
 from lspt_mm.utils.checks import check_choice
-
-_IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+from lspt_mm.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
 
 class Pretraining(NamedTuple):
@@ -19,8 +18,8 @@ class Pretraining(NamedTuple):
     pretrained: str
     out_type: str
     source: str
-    mean: Tuple[float, ...] = _IMAGENET[0]
-    std: Tuple[float, ...] = _IMAGENET[1]
+    mean: Tuple[float, ...] = IMAGENET_MEAN
+    std: Tuple[float, ...] = IMAGENET_STD
     by_arch: Mapping[str, str] = MappingProxyType({})  #: weights of others than ViT-B
 
     def weights(self, arch: str) -> str:

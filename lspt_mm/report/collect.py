@@ -13,7 +13,7 @@ from lspt_mm.analysis.attention import BlockAttention, attention_of
 from lspt_mm.analysis.attention_similarity import PersistenceTrace
 from lspt_mm.analysis.burstiness import burstiness
 from lspt_mm.analysis.forgetting import PromptTrace
-from lspt_mm.analysis.localization import IGNORED, Localization, classes_of_patches, localization
+from lspt_mm.analysis.localization import Localization, classes_of_patches, localization
 from lspt_mm.analysis.lstm_gates import GateTrace
 from lspt_mm.analysis.runs import FinishedRun
 from lspt_mm.analysis.scores import confusion
@@ -24,6 +24,7 @@ from lspt_mm.engine.hooks.trainable_report_hook import count_parameters
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
 from lspt_mm.report.results import Measured, Picture
+from lspt_mm.utils.images import IGNORE_INDEX
 
 #: Prompts are kept of so many images at most: (images, P, D) for every block, twice.
 TRACED_IMAGES = 32
@@ -123,7 +124,7 @@ class Look:
         if weights is None:
             return None
         label = torch.from_numpy(truth.astype(np.int64))
-        label[(label < 0) | (label >= len(self.classes))] = IGNORED
+        label[(label < 0) | (label >= len(self.classes))] = IGNORE_INDEX
         patch = self.vit.patch_embed.projection.kernel_size[0]
         return classes_of_patches(label, img.shape[-2:], weights.shape[-2:], patch).to(img.device)
 
@@ -137,7 +138,7 @@ class Look:
         elif feature.dim() == 3 and patches is not None:
             patches = patches.cpu()
             for number in patches.unique().tolist():
-                if number != IGNORED:
+                if number != IGNORE_INDEX:
                     self.features.append(feature[:, patches == number].mean(1).numpy())
                     self.feature_classes.append(number)
 

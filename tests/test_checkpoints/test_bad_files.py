@@ -46,7 +46,7 @@ def state():
 def test_a_missing_tensor(theirs, ours, state, tmp_path):
     del state[theirs]
     torch.save({'model': state}, tmp_path / 'vit.pth')
-    refused(vit(), tmp_path / 'vit.pth', 'missing (1)', ours)
+    refused(vit(), tmp_path / 'vit.pth', 'missing: ', ours)
 
 
 def test_another_width(tmp_path):

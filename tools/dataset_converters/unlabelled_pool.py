@@ -18,19 +18,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp'}
+from lspt_mm.utils.images import IMAGE_SUFFIXES, find_images, is_image
 
 
 def images_of(source: Path):
     """Yield ``(name, bytes)`` of the images in a folder (recursively) or a zip file, sorted."""
     if source.is_dir():
-        for path in sorted(source.rglob('*')):
-            if path.suffix.lower() in SUFFIXES:
-                yield '_'.join(path.relative_to(source).with_suffix('').parts), path.read_bytes()
+        for path in find_images(source):
+            yield '_'.join(path.relative_to(source).with_suffix('').parts), path.read_bytes()
     elif zipfile.is_zipfile(source):
         with zipfile.ZipFile(source) as archive:
             for name in sorted(archive.namelist()):
-                if Path(name).suffix.lower() in SUFFIXES:
+                if is_image(name):
                     yield '_'.join(Path(name).with_suffix('').parts), archive.read(name)
     else:
         raise SystemExit(f'error: {source} is neither a folder nor a zip file')
@@ -71,7 +70,7 @@ def main() -> None:
                 part.save(folder / f'{name}_{k:03d}.jpg', quality=92)
             written += len(parts)
         if not written:
-            sys.exit(f'error: no images ({", ".join(sorted(SUFFIXES))}) in {source}')
+            sys.exit(f'error: no images ({", ".join(IMAGE_SUFFIXES)}) in {source}')
         print(f'{folder}: {written} images')
 
 

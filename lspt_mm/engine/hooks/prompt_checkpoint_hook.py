@@ -9,7 +9,6 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-from lspt_mm.checkpoints.load_backbone import some
 from lspt_mm.checkpoints.prompt_only import (
     RANDOM,
     RECORD,
@@ -28,6 +27,7 @@ from lspt_mm.engine.hooks.backbone_weights_hook import prompted_vits
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
 from lspt_mm.registry import HOOKS
+from lspt_mm.utils.text import shorten
 
 #: Key of the records in a checkpoint's ``meta``: JSON, by name of the backbone.
 META = 'lspt_mm'
@@ -169,7 +169,7 @@ def check_fit(model: nn.Module, checkpoint: dict, resume: bool = False) -> None:
     ]
     extra = [k for k in theirs if k not in ours and '.prompter.' in f'.{k}']
     problems = [
-        f'{what} ({len(keys)}): {some(keys)}'
+        f'{what}: {shorten(keys)}'
         for what, keys in (
             ('missing, and would be random', missing),
             ('of another shape', other),

@@ -1,0 +1,24 @@
+"""Lists in messages."""
+
+import pytest
+
+from lspt_mm.utils.text import format_list, shorten
+
+
+@pytest.mark.parametrize(
+    ('items', 'text'),
+    [
+        ('', ''),
+        ('abc', 'a, b, c'),
+        ('abcd', 'a, b, c, ... (4 in all)'),
+        ({1: 'x'}, '1'),
+    ],
+)
+def test_shorten(items, text):
+    assert shorten(items) == text
+    assert shorten(iter(items)) == text
+
+
+def test_format_list():
+    assert format_list('ab', shown=2) == '  a\n  b'
+    assert format_list('abcd', shown=2) == '  a\n  b\n  ... and 2 more'
