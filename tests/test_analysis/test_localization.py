@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from lspt_mm.analysis.attention_similarity import PersistenceTrace
-from lspt_mm.analysis.localization import IGNORED, classes_of_patches, localization
+from lspt_mm.analysis.localization import classes_of_patches, localization
+from lspt_mm.utils.images import IGNORE_INDEX
 
 HALVES = torch.tensor([[0, 0, 1, 1]] * 2)  # left: class 0, right: class 1
 
@@ -41,11 +42,11 @@ def test_overlap_by_hand():
 
 def test_ignored_patches_do_not_count():
     classes = HALVES.clone()
-    classes[:, 0] = IGNORED
+    classes[:, 0] = IGNORE_INDEX
     weights = torch.tensor([[9.0, 0.9, 0.8, 0.7], [9, 0.2, 0.6, 0.3]])[None]
     # Of six patches four are of class 1: top four are .9 .8 .7 .6, three of them right.
     assert localization(weights, classes).overlap == pytest.approx(3 / 5)
-    assert math.isnan(localization(weights, torch.full((2, 4), IGNORED)).overlap)
+    assert math.isnan(localization(weights, torch.full((2, 4), IGNORE_INDEX)).overlap)
 
 
 def test_maps_of_another_image():
