@@ -6,3 +6,9 @@ import lspt_mm  # noqa: F401  (its repairs must come before any test's import of
 # Tools that tests run remember what data they have checked; not in the user's cache.
 _cache = tempfile.TemporaryDirectory()
 os.environ['LSPT_MM_CACHE'] = _cache.name
+
+
+def pytest_collection_finish():
+    import miniatures
+
+    miniatures.no_needless_work()

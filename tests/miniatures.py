@@ -5,6 +5,7 @@ which has imported it: a fresh process for each run, with its own exit code and 
 """
 
 import fcntl
+import gc
 import multiprocessing
 import os
 import runpy
@@ -219,7 +220,23 @@ class Run(NamedTuple):
 
 
 _forks = multiprocessing.get_context('forkserver')
-_forks.set_forkserver_preload(['lspt_mm.engine.runner', 'mmseg.apis', 'mmpretrain.apis'])
+_forks.set_forkserver_preload([
+    'lspt_mm.engine.runner', 'mmseg.apis', 'mmpretrain.apis', 'lspt_mm.datasets', 'mmseg.datasets',
+    'mmpretrain.datasets', 'mmseg.engine', 'mmseg.evaluation', 'matplotlib.pyplot', 'setuptools',
+    'yapf.yapflib.yapf_api',
+])  # fmt: skip
+
+
+def no_needless_work() -> None:
+    """Leave out what costs seconds in each run of MMEngine and changes no result.
+
+    A runner formats its config by yapf for each log and checkpoint, half a second each time, and
+    a data set collects garbage, which visits all objects of the imported stack.
+    """
+    from yapf.yapflib import yapf_api
+
+    yapf_api.FormatCode = lambda text, **_: (text, False)
+    gc.freeze()
 
 
 def run_tool(name: str, *arguments, cwd=None) -> Run:
@@ -247,6 +264,7 @@ def _child(writer, folder, name, arguments):
     multiprocessing.set_start_method(None, force=True)  # as in a process that nobody forked
     sys.argv = [name, *arguments]
     torch.set_num_threads(1)
+    no_needless_work()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         os.dup2(out.fileno(), 1)
         os.dup2(err.fileno(), 2)

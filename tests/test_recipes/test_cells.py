@@ -187,7 +187,7 @@ import json, sys
 import lspt_mm, torch
 from mmengine.registry import init_default_scope
 from mmengine.registry import MODELS, DATASETS
-from lspt_mm.engine.runner import read_config
+from lspt_mm.config.load import read_config
 from lspt_mm.errors import InputError
 from lspt_mm.recipes import BENCHMARKS, METHODS, PRETRAININGS
 

@@ -113,7 +113,8 @@ def test_runner_val_does_not_judge_a_random_vit(no_pretrained, tmp_path):
         'import lspt_mm\n'
         'from mmengine.config import Config\n'
         'from mmengine.runner import Runner\n'
-        'from lspt_mm.engine.runner import input_errors_as_messages, prepare_for_cpu\n'
+        'from lspt_mm.engine.runner import prepare_for_cpu\n'
+        'from lspt_mm.utils.cli import input_errors_as_messages\n'
         f'cfg = Config.fromfile({str(no_pretrained)!r})\n'
         "cfg.work_dir, cfg.launcher = 'w', 'none'\n"
         'prepare_for_cpu(cfg)\n'
