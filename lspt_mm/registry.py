@@ -38,3 +38,10 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
 VISBACKENDS = Registry(
     'vis_backend', parent=MMENGINE_VISBACKENDS, scope=SCOPE, locations=['lspt_mm.engine']
 )
+
+
+def takes_prompts(backbone: dict) -> bool:
+    """Whether a backbone's config names a class of this package, or one derived from it."""
+    kind = backbone.get('type')
+    found = MODELS.get(kind) if isinstance(kind, str) else kind
+    return any(c.__module__.startswith(f'{SCOPE}.') for c in getattr(found, '__mro__', ()))

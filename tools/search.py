@@ -18,10 +18,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.config.arguments import parse, split_arguments, split_list
-from lspt_mm.config.load import KeyValueAction, apply_common_options, choose_weights, read_config
+from lspt_mm.config.load import (
+    KeyValueAction,
+    apply_common_options,
+    choose_weights,
+    read_config,
+    turn_on_amp,
+)
 from lspt_mm.config.preflight import check_inputs
 from lspt_mm.datasets.verify import check_data
-from lspt_mm.engine.optim_wrappers import turn_on_amp
 from lspt_mm.errors import InputError
 from lspt_mm.search.grid import Outcome, expand_grid, name_of
 from lspt_mm.search.plan import final_config, seeds_checked, selection_config, split_point

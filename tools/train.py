@@ -6,10 +6,15 @@ python tools/train.py configs/lspt_upernet_ade20k.py --work-dir work_dirs/ade --
 import argparse
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.config.load import add_common_arguments, choose_weights, load_config
+from lspt_mm.config.load import (
+    add_common_arguments,
+    choose_weights,
+    load_config,
+    turn_on_amp,
+    turn_on_channels_last,
+    turn_on_compile,
+)
 from lspt_mm.datasets.verify import check_data
-from lspt_mm.engine.hooks.channels_last_hook import turn_on_channels_last, turn_on_compile
-from lspt_mm.engine.optim_wrappers import turn_on_amp
 from lspt_mm.engine.runner import build_runner, run
 from lspt_mm.engine.work_dir import latest_checkpoint, read_training_checkpoint
 from lspt_mm.errors import InputError

@@ -12,6 +12,7 @@ from lspt_mm.checkpoints.prompt_only import RANDOM, records_in
 from lspt_mm.config.preflight import check_vit_file
 from lspt_mm.engine.hooks.prompt_checkpoint_hook import check_fit, records_in_meta
 from lspt_mm.errors import InputError
+from lspt_mm.registry import takes_prompts
 from lspt_mm.utils.cli import check_device
 from lspt_mm.utils.safe_load import force_weights_only
 
@@ -79,7 +80,7 @@ def load_tuned(
 def check_is_prompted(cfg: Config) -> None:
     """Raise InputError if the config's model is none of ours, such as that of a pre-training."""
     backbone = (cfg.get('model') or {}).get('backbone') or {}
-    if not str(backbone.get('type', '')).endswith('PromptedViT'):
+    if not takes_prompts(backbone):
         name = cfg.filename or 'the config'
         raise InputError(f'{name}: its model has no lspt_mm.PromptedViT as backbone')
 

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Optional
 
+import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
@@ -13,6 +14,7 @@ from lspt_mm.config.cfg_options import merge_options
 from lspt_mm.config.paths import config_path
 from lspt_mm.config.preflight import datasets_of
 from lspt_mm.errors import InputError
+from lspt_mm.registry import takes_prompts
 
 
 class KeyValueAction(DictAction):
@@ -76,6 +78,38 @@ def choose_weights(cfg: Config, pretrained: Optional[str], random: bool) -> None
     if random:
         hooks = [h for h in cfg.get('custom_hooks') or [] if 'BackboneWeights' not in h['type']]
         cfg.custom_hooks = [*hooks, {'type': 'lspt_mm.BackboneWeightsHook', 'allow_random': True}]
+
+
+def turn_on_amp(cfg: Config) -> None:
+    """``--amp``: the cheapest mixed precision of this machine, unless the config has its own."""
+    if cfg.optim_wrapper.type not in ('OptimWrapper', 'AmpOptimWrapper'):
+        return
+    if torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.loss_scale = 'dynamic'
+    else:
+        cfg.optim_wrapper.type = 'lspt_mm.Bf16OptimWrapper'
+        cfg.optim_wrapper.pop('loss_scale', None)
+
+
+def turn_on_channels_last(cfg: Config) -> None:
+    """``--channels-last``."""
+    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), {'type': 'lspt_mm.ChannelsLastHook'}]
+
+
+def turn_on_compile(cfg: Config) -> None:
+    """``--compile``: the blocks of the config's backbone.
+
+    Raises:
+        InputError: If the backbone is not of this package.
+    """
+    backbone = cfg.model.get('backbone') or {}
+    if not takes_prompts(backbone):
+        raise InputError(
+            f'--compile: the backbone is {backbone.get("type")!r}; only the blocks of '
+            'lspt_mm.PromptedViT can be compiled'
+        )
+    backbone.compile_blocks = True
 
 
 def read_config(name: str, more: Optional[dict] = None) -> Config:

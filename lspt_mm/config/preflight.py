@@ -11,6 +11,7 @@ from lspt_mm.checkpoints.download import is_url, split_sha256
 from lspt_mm.checkpoints.io import read_checkpoint
 from lspt_mm.checkpoints.load_backbone import TIMM
 from lspt_mm.errors import InputError
+from lspt_mm.registry import takes_prompts
 from lspt_mm.utils.images import IMAGE_SUFFIXES
 
 
@@ -131,7 +132,7 @@ def _holds_file(folder: str, suffixes: Tuple[str, ...]) -> bool:
 
 def _missing_weights(cfg: Config) -> List[str]:
     backbone = (cfg.get('model') or {}).get('backbone') or {}
-    if not str(backbone.get('type', '')).endswith('PromptedViT') or cfg.get('load_from'):
+    if not takes_prompts(backbone) or cfg.get('load_from'):
         return []
     source = backbone.get('pretrained') or cfg.model.get('pretrained')
     if source is None:

@@ -1,4 +1,4 @@
-"""Training loops whose runs can be taken up at any iteration and end as if never interrupted."""
+"""Training loops that resume exactly, at any iteration."""
 
 from typing import List, Optional, Tuple
 
@@ -7,40 +7,38 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 from mmengine.runner.base_loop import BaseLoop
 from mmengine.runner.utils import calc_dynamic_intervals
 
-from lspt_mm.engine.resumable_dataloader import endless_batches, resumable
+from lspt_mm.engine.resumable_dataloader import cycle_batches, make_resumable
 from lspt_mm.errors import InputError
 from lspt_mm.registry import LOOPS
+from lspt_mm.utils.checks import check_int
 from lspt_mm.utils.seed import seed_iteration
 
-#: Key in the message hub: the last logged validation (``JsonlLoggerHook``), as the number of
-#: iterations before it.
+#: Key in the message hub: iterations before the last logged validation (``JsonlLoggerHook``).
 VALIDATED = 'last_validation'
 
 
 class _Resumable:
-    """What the two loops have in common."""
+    """Common to both loops."""
 
     def _build_loader(self, runner, dataloader, skip_bad: int):
-        if not isinstance(skip_bad, int) or isinstance(skip_bad, bool) or skip_bad < 0:
-            raise InputError(f'train_cfg.skip_bad={skip_bad!r}: expected an integer >= 0')
-        per_rank = runner._randomness_cfg.get('diff_rank_seed', False)
-        if per_rank:
+        check_int('train_cfg.skip_bad', skip_bad, 0)
+        if runner._randomness_cfg.get('diff_rank_seed', False):
             raise InputError(
-                'randomness.diff_rank_seed=True: the order of the data would be drawn anew in '
-                'every resumed run. Leave it out: processes get random numbers of their own anyway'
+                'randomness.diff_rank_seed=True: a resumed run would draw the order of the data '
+                'again. Leave it out: each process has its own random numbers anyway'
             )
         loader = runner.build_dataloader(dataloader, seed=runner.seed)
-        return resumable(loader, runner.seed, skip_bad)
+        return make_resumable(loader, runner.seed, skip_bad)
 
     def _follow_seed(self) -> None:
-        """Take the seed of the run that is gone on with, known only when its checkpoint is."""
+        """Take the seed of the resumed run, which its checkpoint holds."""
         sampler = self.dataloader.batch_sampler.sampler
         if hasattr(sampler, 'seed'):
             sampler.seed = self.runner.seed
         self.dataloader.dataset.seed = self.runner.seed
 
-    def _make_up_for_validation(self) -> None:
-        """Validate if the run was interrupted between its checkpoint and that validation."""
+    def _validate_if_missed(self) -> None:
+        """Validate if the run was interrupted between a checkpoint and its validation."""
         if self._iter > 0 and self.runner.message_hub.runtime_info.get(VALIDATED) != self._iter:
             self._validate_if_due()
 
@@ -48,33 +46,34 @@ class _Resumable:
         raise NotImplementedError
 
     def run_iter(self, *args) -> None:
-        """One iteration, its random numbers following from the seed and its number alone."""
+        """One iteration, seeded by the seed of the run and its own number."""
         seed_iteration(self.runner.seed, self._iter, get_rank())
         super().run_iter(*args)
 
 
 @LOOPS.register_module()
 class ResumableIterBasedTrainLoop(_Resumable, IterBasedTrainLoop):
-    """MMEngine's ``IterBasedTrainLoop`` that can be taken up exactly.
+    """MMEngine's ``IterBasedTrainLoop`` that resumes exactly.
 
-    Resumed from a checkpoint of any iteration, a run sees the images in the same order with the
-    same augmentation, and draws the same random numbers, as one that was never interrupted: with
-    any number of loader workers, and on one machine with the same number of processes to the bit.
+    A run resumed from a checkpoint of any iteration sees the same images in the same order with the
+    same augmentation, and draws the same random numbers, as an uninterrupted one. This holds for
+    any number of loader workers; on one machine with the same number of processes the weights are
+    bit-identical.
 
     Args:
         runner, dataloader, max_iters, val_begin, val_interval, dynamic_intervals: As MMEngine's.
-        skip_bad (int): How many training files that cannot be read are passed over with a warning
-            before the run ends with an error; 0 ends it at the first.
+        skip_bad (int): Number of unreadable training files that are skipped with a warning; one
+            more ends the run with an error.
 
     Raises:
-        InputError: For values that cannot be; for a loader without batches or indices.
+        ValueError: For an argument out of range, and a loader without batches or indices.
     """
 
     def __init__(
         self, runner, dataloader, max_iters: int, val_begin: int = 1, val_interval: int = 1000,
         dynamic_intervals: Optional[List[Tuple[int, int]]] = None, skip_bad: int = 0,
     ):  # fmt: skip
-        # MMEngine's constructor may begin to read the data, before it is known from where on.
+        # MMEngine's constructor may start to read data before the first iteration is known.
         BaseLoop.__init__(self, runner, self._build_loader(runner, dataloader, skip_bad))
         if int(max_iters) != max_iters or max_iters < 0:
             raise InputError(f'train_cfg.max_iters={max_iters}: expected an integer >= 0')
@@ -94,8 +93,8 @@ class ResumableIterBasedTrainLoop(_Resumable, IterBasedTrainLoop):
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
         self._follow_seed()
-        self._make_up_for_validation()
-        batches = endless_batches(self.dataloader, self._iter)
+        self._validate_if_missed()
+        batches = cycle_batches(self.dataloader, self._iter)
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             self.run_iter(next(batches))
@@ -114,15 +113,15 @@ class ResumableIterBasedTrainLoop(_Resumable, IterBasedTrainLoop):
 
 @LOOPS.register_module()
 class ResumableEpochBasedTrainLoop(_Resumable, EpochBasedTrainLoop):
-    """MMEngine's ``EpochBasedTrainLoop`` that can be taken up exactly, also within an epoch.
+    """MMEngine's ``EpochBasedTrainLoop`` that resumes exactly, also within an epoch.
 
     Args:
         runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals: As MMEngine's.
         skip_bad (int): As of :class:`ResumableIterBasedTrainLoop`.
 
     Raises:
-        InputError: As of :class:`ResumableIterBasedTrainLoop`; also when a run is taken up whose
-            epochs had another number of iterations.
+        ValueError: As :class:`ResumableIterBasedTrainLoop`; also for a checkpoint of a run with
+            another number of iterations per epoch.
     """
 
     def __init__(
@@ -145,13 +144,13 @@ class ResumableEpochBasedTrainLoop(_Resumable, EpochBasedTrainLoop):
         done = self._iter - self._epoch * len(self.dataloader)
         if not 0 <= done <= len(self.dataloader):
             raise InputError(
-                f'the checkpoint, of iteration {self._iter} in epoch {self._epoch}, is of a run '
-                f'with another number of iterations an epoch than {len(self.dataloader)}: resume '
+                f'the checkpoint (iteration {self._iter}, epoch {self._epoch}) is of a run with '
+                f'another number of iterations per epoch than {len(self.dataloader)}: resume '
                 'with its batch size, data and number of processes'
             )
         self._follow_seed()
         if done == 0:
-            self._make_up_for_validation()
+            self._validate_if_missed()
         while self._epoch < self._max_epochs and not self.stop_training:
             self._run_epoch_from(done)
             done = 0

@@ -1,11 +1,10 @@
-"""Mixed precision on any device."""
+"""Mixed precision on any device, and optimizers for mostly frozen models."""
 
 from collections import defaultdict
 from contextlib import contextmanager
 from typing import List, Optional
 
 import torch
-from mmengine.config import Config
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner.amp import autocast
@@ -31,18 +30,6 @@ class Bf16OptimWrapper(OptimWrapper):
             yield
 
 
-def turn_on_amp(cfg: Config) -> None:
-    """Mixed precision in the cheapest form that this machine has."""
-    if cfg.optim_wrapper.type not in ('OptimWrapper', 'AmpOptimWrapper'):
-        return  # the config has chosen a wrapper of its own
-    if torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
-        cfg.optim_wrapper.type = 'AmpOptimWrapper'
-        cfg.optim_wrapper.loss_scale = 'dynamic'
-    else:
-        cfg.optim_wrapper.type = 'lspt_mm.Bf16OptimWrapper'
-        cfg.optim_wrapper.pop('loss_scale', None)
-
-
 _NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
 _KEYS = ('custom_keys', 'norm_decay_mult', 'bias_decay_mult')
 
@@ -51,7 +38,7 @@ _KEYS = ('custom_keys', 'norm_decay_mult', 'bias_decay_mult')
 class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """MMEngine's default constructor for a model most of whose parameters are frozen.
 
-    Frozen parameters are left out without a word (MMEngine's logs a line for each of them, or
+    Frozen parameters are left out silently (MMEngine's logs a line for each of them, or
     hands them to the optimizer), and parameters with equal settings share a group.
 
     Args:

@@ -1,8 +1,8 @@
-"""A training loader that can begin anywhere, and whose samples do not depend on who drew before.
+"""Resumable data loader: starts at any batch, and seeds each sample by its position in the run.
 
-A loader of PyTorch's draws random numbers as it goes: what augmentation an image gets depends on
-the images before it, on the number of workers, and on how long the process has been running. Here
-every sample has a place in the run, and its random numbers follow from the seed and that place.
+With PyTorch's own loader the augmentation of an image depends on the images before it, on the
+number of workers, and on how long the process has been running. Here the random numbers of a sample
+follow from (seed, epoch, position) alone, for any number of workers.
 """
 
 import itertools
@@ -18,8 +18,8 @@ from lspt_mm.errors import InputError
 from lspt_mm.utils.seed import restore_rng, seed_sample
 
 
-class Draw(NamedTuple):
-    """One sample to be drawn: which one, and its place in the run."""
+class SampleIndex(NamedTuple):
+    """Index of a sample in the data set, and its position in the run."""
 
     index: int
     epoch: int
@@ -27,12 +27,11 @@ class Draw(NamedTuple):
 
 
 class ResumableBatchSampler(Sampler):
-    """A batch sampler's batches from any place on, every sample with its place.
+    """A batch sampler that starts at any batch and gives each sample its position in the run.
 
     Args:
-        batch_sampler: Gives lists of indices of this process, the same ones whenever it is asked
-            for an epoch; samplers with state of their own beyond ``seed`` and ``set_epoch`` cannot
-            be taken up in the middle.
+        batch_sampler: Yields lists of indices of this process, the same ones for the same epoch.
+            A sampler with more state than ``seed`` and ``set_epoch`` cannot be resumed.
     """
 
     def __init__(self, batch_sampler):
@@ -42,60 +41,61 @@ class ResumableBatchSampler(Sampler):
 
     @property
     def sampler(self):
-        """What gives the indices."""
+        """The sampler of indices."""
         return self.batch_sampler.sampler
 
     @property
-    def endless(self) -> bool:
-        """Whether one pass goes on for ever, as MMEngine's ``InfiniteSampler`` does."""
-        return getattr(self.sampler, 'endless', isinstance(self.sampler, InfiniteSampler))
+    def infinite(self) -> bool:
+        """Whether one pass never ends, as with MMEngine's ``InfiniteSampler``."""
+        return isinstance(self.sampler, InfiniteSampler)
 
     def start_at(self, epoch: int, batches: int) -> None:
-        """Let the next pass be number ``epoch`` and begin behind so many batches."""
+        """Let the next pass be number ``epoch``, without its first ``batches`` batches."""
         self.epoch, self.skipped = epoch, batches
         if hasattr(self.sampler, 'set_epoch'):
             self.sampler.set_epoch(epoch)
 
-    def __iter__(self) -> Iterator[List[Draw]]:
+    def __iter__(self) -> Iterator[List[SampleIndex]]:
         """Batches of this process."""
         rank, processes = get_dist_info()
         drawn = 0
         for number, batch in enumerate(self.batch_sampler):
             if number >= self.skipped:
                 yield [
-                    Draw(index, self.epoch, (drawn + i) * processes + rank)
+                    SampleIndex(index, self.epoch, (drawn + i) * processes + rank)
                     for i, index in enumerate(batch)
                 ]
             drawn += len(batch)
 
     def __len__(self) -> int:
-        """Batches of a whole pass."""
+        """Number of batches of a pass."""
         return len(self.batch_sampler)
 
 
 class SeededDataset(Dataset):
-    """A data set whose samples get random numbers of their own.
+    """Seeds each sample of a data set by its position in the run.
 
-    Indexed with a :class:`Draw`; with an integer it is the data set itself. Everything else is
-    that data set's too.
+    Takes a :class:`SampleIndex`, or an integer for the plain sample. All other attributes are those
+    of the data set.
 
     Args:
         dataset: The data set.
-        seed: The run's.
-        skip_bad: How many bad files may be passed over, each with a warning, for the next sample.
+        seed: Seed of the run.
+        skip_bad: Number of unreadable files that are replaced, each with a warning, by the sample
+            after it.
 
     Raises:
-        InputError: By indexing, for a bad file more than that.
+        InputError: When indexed, for one unreadable file more.
     """
 
     def __init__(self, dataset: Dataset, seed: int, skip_bad: int = 0):
         self.dataset = dataset
         self.seed = seed
         self.skip_bad = skip_bad
-        self._skipped = multiprocessing.Value('i', 0)  # of all workers of a loader
+        self._skipped = multiprocessing.Value('i', 0)  # shared by all workers
 
     def __getattr__(self, name: str) -> Any:
-        if name == 'dataset':  # while it is being unpickled
+        if name == 'dataset':  # during unpickling
             raise AttributeError(name)
         return getattr(self.dataset, name)
 
@@ -103,20 +103,20 @@ class SeededDataset(Dataset):
         """Number of samples."""
         return len(self.dataset)
 
-    def __getitem__(self, draw):
-        """The sample of a draw, or of an index as the data set gives it."""
-        if not isinstance(draw, Draw):
-            return self.dataset[draw]
+    def __getitem__(self, index):
+        """The sample of a :class:`SampleIndex`, or of an integer."""
+        if not isinstance(index, SampleIndex):
+            return self.dataset[index]
         with restore_rng():
             for further in range(len(self)):
-                seed_sample(self.seed, draw.epoch, draw.position)
+                seed_sample(self.seed, index.epoch, index.position)
                 try:
-                    return self.dataset[(draw.index + further) % len(self)]
+                    return self.dataset[(index.index + further) % len(self)]
                 except (InputError, OSError) as error:
-                    self._pass_over(error)
+                    self._skip(error)
         raise InputError('no sample of the training data can be read')
 
-    def _pass_over(self, error: Exception) -> None:
+    def _skip(self, error: Exception) -> None:
         """Count a bad file, or raise its error."""
         if not self.skip_bad:
             raise error
@@ -127,19 +127,19 @@ class SeededDataset(Dataset):
             raise InputError(
                 f'{error} (bad file number {count}; skip_bad={self.skip_bad} allows no more)'
             ) from error
-        print_log(f'bad file {count} of at most {self.skip_bad} passed over: {error}', 'current')
+        print_log(f'bad file {count} of at most {self.skip_bad} skipped: {error}', 'current')
 
 
-def resumable(loader: DataLoader, seed: int, skip_bad: int = 0) -> DataLoader:
-    """The same loader with a :class:`ResumableBatchSampler` and a :class:`SeededDataset` in it.
+def make_resumable(loader: DataLoader, seed: int, skip_bad: int = 0) -> DataLoader:
+    """The same loader with a :class:`ResumableBatchSampler` and a :class:`SeededDataset`.
 
     Raises:
-        InputError: If the loader does not make batches, so that nothing has a place.
+        InputError: If the loader does not make batches, so that samples have no position.
     """
     if loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
         raise InputError(
-            'train_dataloader: batch_size=None, or a data set without indices, cannot be resumed '
-            "in the middle; use MMEngine's own training loop for it"
+            'train_dataloader: batch_size=None, or a data set without indices, cannot be resumed; '
+            "use MMEngine's own training loop for it"
         )
     same = {
         name: getattr(loader, name)
@@ -148,24 +148,24 @@ def resumable(loader: DataLoader, seed: int, skip_bad: int = 0) -> DataLoader:
             'generator', 'prefetch_factor', 'persistent_workers', 'worker_init_fn',
         )
     }  # fmt: skip
-    made = DataLoader(
+    result = DataLoader(
         SeededDataset(loader.dataset, seed, skip_bad),
         batch_sampler=ResumableBatchSampler(loader.batch_sampler),
         **same,
     )
-    # Some hooks ask for it (mmpretrain's PreciseBN); DataLoader allows no setting.
-    made.__dict__['batch_size'] = loader.batch_size
-    return made
+    # mmpretrain's PreciseBN hook reads it; DataLoader does not let it be set.
+    result.__dict__['batch_size'] = loader.batch_size
+    return result
 
 
-def endless_batches(loader: DataLoader, iteration: int) -> Iterator[Any]:
-    """The batches of a run of iterations from ``iteration`` on, pass behind pass."""
-    order = loader.batch_sampler
-    per_pass = None if order.endless else len(order)
+def cycle_batches(loader: DataLoader, iteration: int) -> Iterator[Any]:
+    """Batches of an iteration-based run from ``iteration`` on, over as many passes as needed."""
+    sampler = loader.batch_sampler
+    per_pass = None if sampler.infinite else len(sampler)
     if per_pass == 0:
         raise InputError('train_dataloader: fewer images than one batch, and drop_last is set')
     first, skipped = divmod(iteration, per_pass) if per_pass else (0, iteration)
     for epoch in itertools.count(first):
-        order.start_at(epoch, skipped)
+        sampler.start_at(epoch, skipped)
         yield from loader
         skipped = 0

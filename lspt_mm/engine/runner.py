@@ -1,7 +1,8 @@
-"""What ``tools/train.py`` and ``tools/test.py`` share: from a command line to a Runner."""
+"""Builds a Runner from a config, on GPUs and CPUs, and runs it."""
 
 import atexit
-from typing import Callable, Tuple
+from contextlib import contextmanager
+from typing import Callable, Iterator, Optional, Tuple
 
 import torch
 from mmengine.config import Config
@@ -15,49 +16,24 @@ from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import check_writable
 from lspt_mm.utils.safe_load import force_weights_only
 
-#: What classes raise for arguments they cannot take.
-_OF_BUILDING = (TypeError, ValueError, KeyError, AssertionError, ZeroDivisionError)
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 
 def build_runner(cfg: Config, loaders: Tuple[str, ...]) -> Runner:
-    """Check what the run needs, prepare the devices there are, and build the Runner.
+    """Check the inputs of a run, prepare the devices, and build the Runner.
 
     Raises:
-        InputError: For everything that is missing, all at once; and for a value that a class of
-            the config refuses.
+        InputError: Naming everything that is missing, or a value that a class of the config
+            rejects.
     """
     force_weights_only()
     check_inputs(cfg, loaders)
-    check_work_dir(cfg.work_dir)
+    folder = cfg.work_dir
+    check_writable(folder, f'the work dir {folder}', '; name another: --work-dir FOLDER')
     if not torch.cuda.is_available():
         prepare_for_cpu(cfg)
-    try:
+    with _building():
         runner = Runner.from_cfg(cfg)
-    except _OF_BUILDING as error:
-        raise InputError(f'the config cannot be built: {_told(error)}') from error
     check_prepared_somewhere(runner)
     return runner
-
-
-def check_work_dir(path: str) -> None:
-    """Raise InputError if nothing can be written to the work dir, which is made."""
-    check_writable(path, f'the work dir {path}', '; name another: --work-dir FOLDER')
-
-
 
 
 def run(runner: Runner, start: Callable) -> None:
@@ -66,55 +42,59 @@ def run(runner: Runner, start: Callable) -> None:
     MMEngine builds loaders, optimizer and loops only then.
 
     Raises:
-        InputError: For a value that one of them refuses, before the first hook of the run.
+        InputError: For a value that one of them rejects, before the first hook of the run.
     """
-    begun = _Begun()
-    runner.register_hook(begun)
-    runner.register_hook(_RampsEnd())
-    try:
+    begin = _BeginHook()
+    runner.register_hook(begin)
+    with _building(begin):
         start()
+
+
+class _BeginHook(Hook):
+    """Knows whether everything is built and the run has begun; checks the schedules."""
+
+    priority = 'HIGHEST'
+    begun = False
+
+    def before_train(self, runner: Runner) -> None:
+        self.begun = True
+        check_warm_up(runner.param_schedulers or [])
+
+    def before_val(self, runner: Runner) -> None:
+        self.begun = True
+
+    before_test = before_val
+
+
+@contextmanager
+def _building(begin: Optional[_BeginHook] = None) -> Iterator[None]:
+    """Raise InputError for what classes raise for arguments that they do not take."""
+    try:
+        yield
     except InputError:
         raise
-    except _OF_BUILDING as error:
-        if begun.yes:
+    except (TypeError, ValueError, KeyError, AssertionError, ZeroDivisionError) as error:
+        if begin is not None and begin.begun:
             raise
-        raise InputError(f'the config cannot be built: {_told(error)}') from error
+        kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
+        raise InputError(f'the config cannot be built: {kind}{error}') from error
 
 
-class _Begun(Hook):
-    """Knows whether the run has come to its hooks, so that all of it is built."""
+def check_warm_up(schedulers) -> None:
+    """Raise InputError for a linear warm-up of one step, which MMEngine never finishes.
 
-    priority = 'HIGHEST'
-    yes = False
-
-    def before_train(self, runner) -> None:
-        """Everything is built."""
-        self.yes = True
-
-    before_val = before_test = before_train
-
-
-class _RampsEnd(Hook):
-    """Refuses a warm-up of a single step, which MMEngine never takes to its end."""
-
-    priority = 'HIGHEST'
-
-    def before_train(self, runner) -> None:
-        schedulers = runner.param_schedulers or []
-        if isinstance(schedulers, dict):  # of several optimizers
-            schedulers = [one for several in schedulers.values() for one in several]
-        for one in schedulers:
-            if isinstance(one, LinearParamScheduler) and one.total_iters < 1:
-                raise InputError(
-                    f'param_scheduler: {type(one).__name__} from {one.begin} to {one.end} is one '
-                    f'step long: the {one.param_name} would stay at {one.start_factor} of its '
-                    'value for the whole run. Give it two steps or more, or leave it out'
-                )
-
-
-def _told(error: Exception) -> str:
-    """An error's message, with its kind where the message alone says little."""
-    return str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
+    Args:
+        schedulers: A list, or with several optimizers a dict of lists.
+    """
+    if isinstance(schedulers, dict):
+        schedulers = [one for several in schedulers.values() for one in several]
+    for one in schedulers:
+        if isinstance(one, LinearParamScheduler) and one.total_iters < 1:
+            raise InputError(
+                f'param_scheduler: {type(one).__name__} from {one.begin} to {one.end} is one '
+                f'step long: the {one.param_name} would stay at {one.start_factor} of its '
+                'value for the whole run. Give it two steps or more, or leave it out'
+            )
 
 
 def prepare_for_cpu(cfg: Config) -> None:
@@ -129,8 +109,8 @@ def prepare_for_cpu(cfg: Config) -> None:
         return
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group('gloo')
-        # Left open, gloo's threads now and then abort the interpreter on its way out.
-        atexit.register(close_process_group)
+        # With an open group, gloo's threads sometimes abort the interpreter on exit.
+        atexit.register(_close_process_group)
     cfg.model_wrapper_cfg = {
         'type': 'MMDistributedDataParallel',
         'device_ids': None,
@@ -138,8 +118,7 @@ def prepare_for_cpu(cfg: Config) -> None:
     }
 
 
-def close_process_group() -> None:
-    """Close the default process group, if one is open."""
+def _close_process_group() -> None:
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
@@ -153,7 +132,3 @@ def _replace_type(node, old: str, new: str) -> None:
     elif isinstance(node, (list, tuple)):
         for value in node:
             _replace_type(value, old, new)
-
-
-
-

@@ -52,9 +52,3 @@ def check_bool(name: str, value) -> None:
     """Raise ValueError unless ``value`` is True or False."""
     if not isinstance(value, bool):
         raise ValueError(f'{name}={value!r}: expected True or False')
-
-
-
-
-
-

@@ -7,11 +7,8 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from lspt_mm.engine.hooks.channels_last_hook import (
-    ChannelsLastHook,
-    turn_on_channels_last,
-    turn_on_compile,
-)
+from lspt_mm.config.load import turn_on_channels_last, turn_on_compile
+from lspt_mm.engine.hooks.channels_last_hook import ChannelsLastHook
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
 from lspt_mm.registry import MODELS

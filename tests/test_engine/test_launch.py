@@ -12,7 +12,7 @@ from mmengine.registry import DefaultScope
 
 from lspt_mm.config.load import add_common_arguments, load_config
 from lspt_mm.config.preflight import datasets_of
-from lspt_mm.engine.runner import _RampsEnd, prepare_for_cpu
+from lspt_mm.engine.runner import check_warm_up, prepare_for_cpu
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import input_errors_as_messages
 
@@ -136,12 +136,12 @@ def test_data_root_reaches_every_data_set():
 def test_a_warm_up_that_would_never_end_is_refused(end, refused, several):
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     found = [LinearLR(optimizer, start_factor=0.01, begin=0, end=end)]
-    runner = argparse.Namespace(param_schedulers={'of_a': found} if several else found)
+    schedulers = {'of_a': found} if several else found
     if refused:
         with pytest.raises(InputError, match='from 0 to 1 is one step long.*0.01'):
-            _RampsEnd().before_train(runner)
+            check_warm_up(schedulers)
     else:
-        _RampsEnd().before_train(runner)
+        check_warm_up(schedulers)
 
 
 def test_work_dir():

@@ -128,7 +128,7 @@ def test_prompts_never_prepared_are_refused(door):
 @pytest.mark.parametrize('bad', [{'num_images': 0}, {'batch_size': 1.5}, {'num_images': None}])
 def test_bad_arguments(bad):
     (name,) = bad
-    with pytest.raises(InputError, match=name):
+    with pytest.raises(ValueError, match=name):
         PromptInitHook(**bad)
 
 
@@ -143,7 +143,7 @@ def test_prompts_of_a_run_that_is_resumed_are_not_started_anew():
 
 @pytest.mark.parametrize('seed', ['abc', -1, 1.5])
 def test_a_bad_seed(seed):
-    with pytest.raises(InputError, match='seed'):
+    with pytest.raises(ValueError, match='seed'):
         PromptInitHook(seed=seed)
 
 

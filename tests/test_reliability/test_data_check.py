@@ -176,7 +176,7 @@ def test_train_checks_unless_told_not_to(tmp_path):
     assert run.code == 2 and 'problems in the data' not in run.err  # found while training
     run = run_tool(*common, '--cfg-options', 'train_cfg.skip_bad=20', cwd=tmp_path)
     assert run.code == 0, run.err[-2000:]
-    assert 'bad file 1 of at most 20 passed over' in run.out + run.err
+    assert 'bad file 1 of at most 20 skipped' in run.out + run.err
 
 
 def test_classification_too(tmp_path):

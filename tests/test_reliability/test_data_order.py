@@ -9,7 +9,12 @@ import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset
 
-from lspt_mm.engine.resumable_dataloader import Draw, SeededDataset, endless_batches, resumable
+from lspt_mm.engine.resumable_dataloader import (
+    SampleIndex,
+    SeededDataset,
+    cycle_batches,
+    make_resumable,
+)
 from lspt_mm.errors import InputError
 from lspt_mm.utils.seed import isolate_rng, seed_iteration
 
@@ -37,11 +42,11 @@ def loader(sampler, size=10, batch=4, seed=5, bad=(), skip_bad=0, drop_last=Fals
     made = DataLoader(
         dataset, sampler=sampler, batch_size=batch, drop_last=drop_last, collate_fn=list, **kwargs
     )
-    return resumable(made, seed, skip_bad)
+    return make_resumable(made, seed, skip_bad)
 
 
 def batches(count, start=0, **kwargs):
-    return list(itertools.islice(endless_batches(loader(**kwargs), start), count))
+    return list(itertools.islice(cycle_batches(loader(**kwargs), start), count))
 
 
 @pytest.mark.parametrize('sampler', [InfiniteSampler, DefaultSampler])
@@ -102,7 +107,7 @@ def test_the_main_process_draws_as_if_nothing_was_loaded():
     untouched = torch.rand(2).tolist(), np.random.rand(), random.random()
     torch.manual_seed(3), np.random.seed(3), random.seed(3)
     dataset = SeededDataset(Noise(), 5)
-    dataset[Draw(1, 0, 0)]
+    dataset[SampleIndex(1, 0, 0)]
     assert (torch.rand(2).tolist(), np.random.rand(), random.random()) == untouched
 
 
@@ -118,8 +123,8 @@ def test_it_is_still_the_data_set():
 def test_custom_batch_samplers():
     dataset = Noise()
     pairs = BatchSampler(DefaultSampler(dataset, shuffle=False), 2, drop_last=True)
-    made = resumable(DataLoader(dataset, batch_sampler=pairs, collate_fn=list), 0)
-    assert [s[0] for s in next(endless_batches(made, 7))] == [4, 5]
+    made = make_resumable(DataLoader(dataset, batch_sampler=pairs, collate_fn=list), 0)
+    assert [s[0] for s in next(cycle_batches(made, 7))] == [4, 5]
 
 
 def test_iterations_draw_by_their_number():
@@ -173,6 +178,6 @@ def test_what_has_no_places():
             return iter(range(3))
 
     with pytest.raises(InputError, match='batch_size=None'):
-        resumable(DataLoader(Noise(), batch_size=None), 0)
+        make_resumable(DataLoader(Noise(), batch_size=None), 0)
     with pytest.raises(InputError, match='without indices'):
-        resumable(DataLoader(Stream()), 0)
+        make_resumable(DataLoader(Stream()), 0)

@@ -125,7 +125,7 @@ def test_all_stop_together_and_go_on(two, tmp_path, told, iteration):
         os.kill(int(second), signal.SIGTERM)
     assert process.wait() == EXIT_STOPPED, output.read_text()[-4000:]
     said = output.read_text()
-    (iteration,) = set(re.findall(r'behind iteration (\d+)', said))
+    (iteration,) = set(re.findall(r'after iteration (\d+)', said))
     assert done_iterations(work) == int(iteration) < 60
     assert start(config, work, output).wait() == 0, output.read_text()[-4000:]
     assert ended(work) == ended(two / 'whole')

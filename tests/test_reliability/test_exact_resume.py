@@ -78,7 +78,7 @@ def test_told_to_stop(whole, tmp_path, number):
     assert end_at(start(folder, work, *more), work, 4, number) == EXIT_STOPPED, text_of(work)
     assert (work / 'last_checkpoint').read_text().endswith('interrupted.pth')
     stopped = done_iterations(work)
-    assert 4 <= stopped < 12 and f'behind iteration {stopped}' in text_of(work)
+    assert 4 <= stopped < 12 and f'after iteration {stopped}' in text_of(work)
     assert start(folder, work, *more).wait() == 0, text_of(work)
     assert f'iter: {stopped}' in text_of(work)
     assert ended(work) == ended(folder / 'whole')

@@ -104,5 +104,5 @@ def test_files_of_whatever_a_batch_is():
 
 @pytest.mark.parametrize('patience', [-1, 1.0, True, 'x'])
 def test_patience(patience):
-    with pytest.raises(InputError, match='patience='):
+    with pytest.raises(ValueError, match='patience='):
         CheckInvalidLossHook(patience)

@@ -275,7 +275,7 @@ def test_local_scalars_that_cannot_be_written_end_no_run(tmp_path):
 
 @pytest.mark.parametrize('interval', [0, -1, 1.5, True, '5'])
 def test_interval_of_the_log(interval):
-    with pytest.raises(InputError, match='interval='):
+    with pytest.raises(ValueError, match='interval='):
         JsonlLoggerHook(interval)
 
 
@@ -369,10 +369,10 @@ def test_stopped_behind_an_optimizers_step(tmp_path):
 
 def test_the_second_interrupt_ends_it(tmp_path):
     hook = PreemptionHook()
-    hook._tell(signal.SIGINT, None)
-    hook._tell(signal.SIGTERM, None)
+    hook._on_signal(signal.SIGINT, None)
+    hook._on_signal(signal.SIGTERM, None)
     with pytest.raises(KeyboardInterrupt):
-        hook._tell(signal.SIGINT, None)
+        hook._on_signal(signal.SIGINT, None)
 
 
 def test_told_in_the_last_iteration(tmp_path):

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent, and finding the last one that is whole."""
+"""Checkpoints that are written atomically."""
 
 from collections import deque
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ _KEPT = 'keep_ckpt_ids'
 
 
 class AtomicLocalBackend(LocalBackend):
-    """MMEngine's backend of local files, whose files appear under their names when complete."""
+    """MMEngine's local backend, which writes files atomically."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -31,7 +31,7 @@ class AtomicLocalBackend(LocalBackend):
             unfinished.write_bytes(obj)
 
     def remove(self, filepath) -> None:
-        """Remove a file, behind the block where removals come last."""
+        """Remove a file, or schedule it inside :meth:`removals_last`."""
         if self._to_remove is None:
             super().remove(filepath)
         else:
@@ -39,7 +39,7 @@ class AtomicLocalBackend(LocalBackend):
 
     @contextmanager
     def removals_last(self) -> Iterator[None]:
-        """Remove nothing before the block has ended, and nothing at all when an error ends it."""
+        """Postpone removals to the end of the block; an error in it cancels them."""
         if self._to_remove is not None:  # a block in a block: the outer one removes
             before = len(self._to_remove)
             try:
@@ -63,17 +63,13 @@ register_backend(_BACKEND, AtomicLocalBackend)
 
 
 class AtomicCheckpointHook(CheckpointHook):
-    """MMEngine's ``CheckpointHook`` that never leaves half a file, nor a run without one.
+    """MMEngine's ``CheckpointHook`` that writes atomically and always leaves a whole checkpoint.
 
-    A checkpoint is written aside, brought to disk, and only then gets its name; ``last_checkpoint``
-    and the removal of old ones (``max_keep_ckpts``, ``save_best``) come after. When it cannot be
-    written (a full disk) the run goes on with a message, its earlier checkpoints untouched; at the
-    end of training, where no other comes after, it ends with an error.
-
-    On other storage than local files the backend's own writing is relied on.
-
-    Args:
-        **kwargs: Arguments of MMEngine's hook.
+    A checkpoint is written to a temporary file and synced before it gets its name. Only then are
+    ``last_checkpoint`` updated and old ones removed (``max_keep_ckpts``, ``save_best``). When it
+    cannot be written (a full disk) the run goes on with an error in the log and keeps its earlier
+    checkpoints. At the end of training, it ends with an error. On other storage than local files
+    the backend decides.
 
     Raises:
         InputError: If the last checkpoint, or that of a stopped run, cannot be written.
@@ -87,7 +83,7 @@ class AtomicCheckpointHook(CheckpointHook):
             self.backend_args = {'backend': _BACKEND}
 
     def before_train(self, runner: Runner) -> None:
-        """Remove what a killed run has left unfinished."""
+        """Remove the temporary files of a killed run."""
         super().before_train(runner)
         if self._whole and runner.rank == 0 and Path(self.out_dir).is_dir():
             for unfinished in Path(self.out_dir).glob('.*.pth.part'):
@@ -104,7 +100,7 @@ class AtomicCheckpointHook(CheckpointHook):
             super()._save_best_checkpoint(runner, metrics)
 
     def save_interrupted(self, runner: Runner, iteration: int) -> str:
-        """Save the state behind so many iterations to ``interrupted.pth``; return its path.
+        """Save the state after ``iteration`` iterations to ``interrupted.pth``; return its path.
 
         Raises:
             InputError: If the file cannot be written.
@@ -129,7 +125,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
     @contextmanager
     def _all_or_nothing(self, runner: Runner, what: str) -> Iterator[None]:
-        """Undo what a failed save has changed in this hook and in the message hub."""
+        """Undo the changes of a failed save to this hook and the message hub."""
         if not self._whole:
             yield
             return
@@ -144,7 +140,7 @@ class AtomicCheckpointHook(CheckpointHook):
             if runner.iter + 1 >= runner.max_iters:
                 raise InputError(
                     f'the {what}, the last one of the run, cannot be written: {error}. The ones '
-                    f'before it in {self.out_dir} are whole: make room and go on with --resume'
+                    f'before it in {self.out_dir} are whole: free some space and use --resume'
                 ) from error
             runner.logger.error(
                 f'the {what} cannot be written: {error}. The run goes on; its earlier checkpoints '
@@ -158,9 +154,3 @@ class AtomicCheckpointHook(CheckpointHook):
                 self.best_ckpt_path_dict = best
             runner.message_hub.runtime_info.clear()
             runner.message_hub.runtime_info.update(info)
-
-
-
-
-
-

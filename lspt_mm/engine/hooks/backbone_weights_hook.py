@@ -71,9 +71,3 @@ class BackboneWeightsHook(Hook):
 
     def before_test(self, runner: Runner) -> None:  # noqa: D102
         self._check(runner)
-
-
-
-
-
-

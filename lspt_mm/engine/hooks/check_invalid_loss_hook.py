@@ -1,4 +1,4 @@
-"""Ending a run whose numbers have gone wrong, with what is needed to find out why."""
+"""Stops training on a non-finite loss and writes a diagnostic report."""
 
 import json
 import math
@@ -12,38 +12,37 @@ from mmengine.runner import Runner
 from lspt_mm.errors import InputError
 from lspt_mm.registry import HOOKS
 from lspt_mm.utils.atomic_io import write_text
+from lspt_mm.utils.checks import check_int
 from lspt_mm.version import __version__
 
 
 @HOOKS.register_module()
 class CheckInvalidLossHook(Hook):
-    """End the run at the first loss, or weight to be saved, that is not a finite number.
+    """Ends the run at the first non-finite loss, or non-finite weight to be saved.
 
-    The error names the iteration, the learning rates and the batch's files; ``nonfinite_N.json`` in
-    the work dir has them with every loss and, for each trained tensor, its norm and how many of
-    its values are not finite. No checkpoint is written of such weights,
-    so that the last one is good. Where gradients are scaled (float16), steps that overflow are left
-    to the scaler, up to ``patience`` in a row.
+    The error names the iteration, the learning rates and the files of the batch.
+    ``nonfinite_N_rank_R.json`` in the work dir also has every loss and, for each trained tensor,
+    its norm and the number of its non-finite values. Such weights are never saved, so that the
+    last checkpoint is good. With loss scaling (float16) up to ``patience`` overflowing steps in a
+    row are left to the scaler.
 
     Args:
-        patience (int): How many such steps in a row a run with loss scaling may have.
+        patience (int): Number of overflowing steps in a row that loss scaling may have.
 
     Raises:
-        InputError: Behind the iteration.
+        InputError: After the iteration.
+        ValueError: For a negative ``patience``.
     """
 
     priority = 'HIGH'
 
     def __init__(self, patience: int = 20):
-        if not isinstance(patience, int) or isinstance(patience, bool) or patience < 0:
-            raise InputError(
-                f'CheckInvalidLossHook: patience={patience!r}: expected an integer >= 0'
-            )
+        check_int('CheckInvalidLossHook: patience', patience, 0)
         self.patience = patience
         self._in_a_row = 0
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # noqa: D102
-        # MMEngine has fetched the losses from the device already, for the log.
+        # MMEngine has already copied the losses from the device, for the log.
         losses = {k: _value(v) for k, v in (outputs or {}).items() if _is_number(v)}
         if math.isfinite(losses.get('loss', 0.0)):
             self._in_a_row = 0
@@ -88,7 +87,7 @@ class CheckInvalidLossHook(Hook):
 
 
 def files_of(batch: Any) -> List[str]:
-    """Paths of the images of a batch, as far as its samples know them."""
+    """Paths of the images of a batch, where its samples have them."""
     samples = batch.get('data_samples') if isinstance(batch, dict) else None
     if samples is None:
         return []
@@ -105,10 +104,7 @@ def _value(number: Any) -> float:
 
 
 def _state_of(model: torch.nn.Module) -> Dict[str, dict]:
-    """Norms of trained weights behind the step, and how many of their values are not finite.
-
-    Their gradients are gone by then.
-    """
+    """Norms of trained weights after the step (without gradients), and non-finite values."""
     return {
         name: {'norm': float(p.detach().norm()), 'not_finite': int((~torch.isfinite(p)).sum())}
         for name, p in model.named_parameters() if p.requires_grad

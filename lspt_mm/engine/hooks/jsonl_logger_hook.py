@@ -1,4 +1,4 @@
-"""One log of a run over all its interruptions."""
+"""One JSONL log of a run, across interruptions."""
 
 import json
 from contextlib import suppress
@@ -12,9 +12,9 @@ from mmengine.runner import Runner
 from mmengine.visualization import LocalVisBackend
 
 from lspt_mm.engine.loops import VALIDATED
-from lspt_mm.errors import InputError
 from lspt_mm.registry import HOOKS, VISBACKENDS
 from lspt_mm.utils.atomic_io import write_text
+from lspt_mm.utils.checks import check_int
 
 #: Name of the file in the work dir.
 LOG = 'log.jsonl'
@@ -23,26 +23,22 @@ _NOT_OF_THE_RUN = ('time', 'data_time', 'memory')
 
 @HOOKS.register_module()
 class JsonlLoggerHook(Hook):
-    """Write ``log.jsonl``: one line for each logged iteration and each validation, none twice.
+    """Writes ``log.jsonl``: one line per logged iteration and per validation, none twice.
 
-    MMEngine begins new files whenever a run is resumed, in which the iterations between the last
-    checkpoint and the interruption stand a second time. Here a resumed run first takes back the
-    lines behind its checkpoint. Lines are JSON objects: ``mode`` ('train' or 'val'), ``iter`` (the
-    iterations behind it), ``epoch``, and what was measured: losses as means over the iterations
-    since the line before and over all processes, the learning rate, the metrics of a validation.
+    MMEngine starts new files when a run is resumed, and repeats in them the iterations between the
+    last checkpoint and the interruption. Here a resumed run first removes the lines after its
+    checkpoint. Lines are JSON objects: ``mode`` ('train' or 'val'), ``iter`` (number of finished
+    iterations), ``epoch``, and the values: losses as means over the iterations since the previous
+    line and over all processes, the learning rate, the metrics of a validation.
 
     Args:
-        interval (int): Iterations between two lines.
-
-    Raises:
-        InputError: For an interval below 1.
+        interval (int): Iterations between two lines, at least 1.
     """
 
     priority = 'BELOW_NORMAL'
 
     def __init__(self, interval: int = 50):
-        if not isinstance(interval, int) or isinstance(interval, bool) or interval < 1:
-            raise InputError(f'JsonlLoggerHook: interval={interval!r}: expected an integer >= 1')
+        check_int('JsonlLoggerHook: interval', interval, 1)
         self.interval = interval
         self._torn = False
 
@@ -64,7 +60,7 @@ class JsonlLoggerHook(Hook):
                 rate = name.endswith(('lr', 'momentum'))
                 values[name] = float(history.current() if rate else history.mean(window))
         place = {'mode': 'train', 'iter': done, 'epoch': runner.epoch}
-        # Each process has the losses of its own images.
+        # Each process has only the losses of its own images.
         self._append(runner, {**place, **_mean_of_all(values)})
 
     def after_val_epoch(self, runner: Runner, metrics=None) -> None:  # noqa: D102
@@ -76,13 +72,13 @@ class JsonlLoggerHook(Hook):
 
     @master_only
     def _append(self, runner: Runner, values: dict) -> None:
-        text = json.dumps({key: _plain(value) for key, value in values.items()}) + '\n'
+        text = json.dumps(values, default=lambda value: value.item()) + '\n'
         try:
             with open(Path(runner.work_dir) / LOG, 'a', encoding='utf-8') as file:
                 file.write('\n' * self._torn + text)
             self._torn = False
         except OSError as error:
-            self._complain(runner, error)
+            self._report(runner, error)
 
     @master_only
     def _rewrite(self, runner: Runner, lines: List[dict]) -> None:
@@ -90,27 +86,24 @@ class JsonlLoggerHook(Hook):
         try:
             write_text(Path(runner.work_dir) / LOG, text)
         except OSError as error:
-            self._complain(runner, error)
+            self._report(runner, error)
 
-    def _complain(self, runner: Runner, error: OSError) -> None:
-        """A log that cannot be written ends no run."""
+    def _report(self, runner: Runner, error: OSError) -> None:
+        """Log once that lines are lost; the run goes on."""
         if not self._torn:
             runner.logger.error(f'{LOG} cannot be written, lines of it are lost: {error}')
-        self._torn = True  # perhaps with a part of a line
+        self._torn = True  # the file may end with a part of a line
 
 
 @VISBACKENDS.register_module()
 class FaultTolerantLocalVisBackend(LocalVisBackend):
-    """MMEngine's ``LocalVisBackend`` that loses lines of ``scalars.json`` when the disk is full.
+    """MMEngine's ``LocalVisBackend`` that goes on when the disk is full.
 
-    MMEngine's ends the run.
-
-    Args:
-        **kwargs: Arguments of MMEngine's.
+    It loses lines of ``scalars.json``, where MMEngine's ends the run.
     """
 
     def _dump(self, value_dict: dict, file_path: str, file_format: str) -> None:
-        with suppress(OSError):  # JsonlLoggerHook says so
+        with suppress(OSError):  # JsonlLoggerHook reports it
             super()._dump(value_dict, file_path, file_format)
 
 
@@ -125,7 +118,7 @@ def _mean_of_all(values: Dict[str, float]) -> Dict[str, float]:
 
 
 def read_log(folder) -> Iterator[dict]:
-    """The lines of a work dir's log; what an interruption has torn is left out."""
+    """The lines of a work dir's log, without those that an interruption cut off."""
     try:
         text = (Path(folder) / LOG).read_text(encoding='utf-8', errors='replace')
     except OSError:
@@ -137,7 +130,3 @@ def read_log(folder) -> Iterator[dict]:
             continue
         if isinstance(values, dict) and {'iter', 'mode'} <= set(values):
             yield values
-
-
-def _plain(value):
-    return value.item() if hasattr(value, 'item') else value

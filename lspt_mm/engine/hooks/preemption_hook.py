@@ -1,4 +1,4 @@
-"""Stopping a run between two iterations when it is told to, and saying so."""
+"""Saves a checkpoint and exits with code 75 on SIGTERM or SIGINT (preemption, requeue)."""
 
 import multiprocessing
 import os
@@ -19,114 +19,114 @@ from mmengine.runner import Runner
 from lspt_mm.engine.hooks.atomic_checkpoint_hook import AtomicCheckpointHook
 from lspt_mm.registry import HOOKS
 
-#: Exit code of a run that was told to stop and can be gone on with (sysexits' EX_TEMPFAIL).
+#: Exit code of a stopped run that can be resumed (EX_TEMPFAIL of sysexits.h).
 EXIT_STOPPED = 75
-#: Names a file that is made then as well: launchers have exit codes of their own.
+#: Environment variable: a file to create as well, as launchers have exit codes of their own.
 STOPPED_FILE = 'LSPT_MM_STOPPED_FILE'
-#: How long processes wait for the first one to have written the checkpoint.
-_PATIENCE = timedelta(minutes=5)
+#: How long processes wait for the first one to write the checkpoint.
+_TIMEOUT = timedelta(minutes=5)
 
 
 @HOOKS.register_module()
 class PreemptionHook(Hook):
-    """On SIGTERM or SIGINT save a checkpoint behind the current iteration and exit with code 75.
+    """On SIGTERM or SIGINT, saves a checkpoint after the current iteration and exits with code 75.
 
-    Clusters send SIGTERM before they take a machine away. The checkpoint, ``interrupted.pth``, is
-    gone on from by ``--resume``, exactly, and is removed when the next regular one is written. All
-    processes of a distributed run stop behind the same iteration, whichever got the signal. A
-    validation is broken off, and made up for by the resumed run. Where gradients are accumulated
-    the run stops behind an optimizer's step. A second SIGINT ends the process at once.
+    Clusters send SIGTERM before they preempt a job. ``--resume`` continues exactly from the
+    checkpoint, ``interrupted.pth``, which the next regular one replaces. All processes of a
+    distributed run stop after the same iteration, whichever got the signal. A validation is broken
+    off; the resumed run repeats it. With accumulated gradients the run stops after a step of the
+    optimizer. A second SIGINT ends the process at once.
     """
 
     priority = 'LOWEST'
 
     def __init__(self):
-        self._told = False
+        self._stopping = False
         self._former = {}
         self._group = None
-        self._asked = 0
+        self._shared_batches = 0
 
     def before_train(self, runner: Runner) -> None:  # noqa: D102
         if runner.world_size > 1:
-            # Asked on CPUs, so that no GPU has to be waited for.
+            # On CPUs, so that no process waits for a GPU.
             self._group = torch.distributed.new_group(backend='gloo')
         if threading.current_thread() is not threading.main_thread():
-            runner.logger.warning('not in the main thread: signals do not stop this run in time')
+            runner.logger.warning('not in the main thread: this run ignores SIGTERM and SIGINT')
             return
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._former[number] = signal.signal(number, self._tell)
-        leaving = multiprocessing.RawValue('b', False)
+            self._former[number] = signal.signal(number, self._on_signal)
+        exiting = multiprocessing.RawValue('b', False)
         # Before multiprocessing ends the workers and waits for them.
-        Finalize(None, _leave, args=(leaving,), exitpriority=1)
+        Finalize(None, _mark_exiting, args=(exiting,), exitpriority=1)
         for loop in (runner.train_loop, runner.val_loop):
             if loop is not None:
                 loader = loop.dataloader
-                loader.worker_init_fn = partial(_begin_worker, leaving, loader.worker_init_fn)
+                loader.worker_init_fn = partial(_init_worker, exiting, loader.worker_init_fn)
 
     def after_train(self, runner: Runner) -> None:  # noqa: D102
         while self._former:
             signal.signal(*self._former.popitem())
 
-    def _tell(self, number: int, frame) -> None:
-        if self._told and number == signal.SIGINT:
+    def _on_signal(self, number: int, frame) -> None:
+        if self._stopping and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self._told = True
+        self._stopping = True
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # noqa: D102
         done = runner.iter + 1
-        anyone = self._anyone_told()
+        stopping = self._any_stopping()
         steps = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
-        if anyone and done % steps == 0 and done < runner.max_iters:
+        if stopping and done % steps == 0 and done < runner.max_iters:
             self._stop(runner, done)
 
     def before_val(self, runner: Runner) -> None:  # noqa: D102
-        # Processes may have different numbers of batches; they are asked while all have some.
-        self._asked = len(runner.val_dataloader)
+        # Processes may have different numbers of batches: they agree while all have some.
+        self._shared_batches = len(runner.val_dataloader)
         if self._group is not None:
-            count = torch.tensor(self._asked)
+            count = torch.tensor(self._shared_batches)
             torch.distributed.all_reduce(count, torch.distributed.ReduceOp.MIN, group=self._group)
-            self._asked = int(count)
+            self._shared_batches = int(count)
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # noqa: D102
-        if batch_idx < self._asked and self._anyone_told():
+        if batch_idx < self._shared_batches and self._any_stopping():
             self._stop(runner, runner.iter)
 
-    def _anyone_told(self) -> bool:
+    def _any_stopping(self) -> bool:
         if self._group is None:
-            return self._told
-        flag = torch.tensor(int(self._told))
+            return self._stopping
+        flag = torch.tensor(int(self._stopping))
         torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX, group=self._group)
         return bool(flag)
 
     def _stop(self, runner: Runner, iteration: int) -> None:
         saver = next((h for h in runner.hooks if isinstance(h, AtomicCheckpointHook)), None)
         if saver is None:
-            runner.logger.warning('told to stop; the config has no hook that saves a checkpoint')
+            runner.logger.warning('stopped by a signal; no hook of the config saves a checkpoint')
         else:
             path = saver.save_interrupted(runner, iteration)
             runner.logger.warning(
-                f'told to stop: saved {path} behind iteration {iteration}; go on with --resume'
+                f'stopped by a signal: saved {path} after iteration {iteration}; use --resume'
             )
         if self._group is not None:
-            self._wait_for_the_first()
+            self._wait_for_main()
         if os.environ.get(STOPPED_FILE) and int(os.environ.get('LOCAL_RANK', 0)) == 0:
             Path(os.environ[STOPPED_FILE]).touch()
         sys.exit(EXIT_STOPPED)
 
-    def _wait_for_the_first(self) -> None:
-        """Launchers end all processes as soon as one is gone: none is, before the file is there."""
-        with suppress(RuntimeError):  # where another process is gone
-            torch.distributed.barrier(group=self._group, async_op=True).wait(_PATIENCE)
+    def _wait_for_main(self) -> None:
+        """Wait for the checkpoint: launchers end all processes as soon as one exits."""
+        with suppress(RuntimeError):  # another process has exited
+            torch.distributed.barrier(group=self._group, async_op=True).wait(_TIMEOUT)
 
 
-def _begin_worker(leaving, init: Optional[Callable], worker: int) -> None:
-    """Leave the run's end to the main process: what is sent to a job reaches its workers too.
+def _init_worker(exiting, init: Optional[Callable], worker: int) -> None:
+    """Leave signals to the main process: those sent to a job reach its loader workers too.
 
-    A worker ends on SIGTERM only when the main process is on its way out.
+    A worker ends on SIGTERM only when the main process is exiting.
     """
 
     def end(number: int, frame) -> None:
-        if leaving.value:
+        if exiting.value:
             os._exit(0)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -135,5 +135,5 @@ def _begin_worker(leaving, init: Optional[Callable], worker: int) -> None:
         init(worker)
 
 
-def _leave(leaving) -> None:
-    leaving.value = True
+def _mark_exiting(exiting) -> None:
+    exiting.value = True

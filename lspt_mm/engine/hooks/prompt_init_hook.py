@@ -13,6 +13,7 @@ from lspt_mm.engine.hooks.backbone_weights_hook import prompted_vits
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
 from lspt_mm.registry import HOOKS
+from lspt_mm.utils.checks import check_int
 from lspt_mm.utils.seed import isolate_rng
 
 
@@ -39,11 +40,10 @@ class PromptInitHook(Hook):
     priority = 'HIGH'
 
     def __init__(self, num_images: int = 100, batch_size: int = 10, seed: Optional[int] = None):
-        for name, value in dict(num_images=num_images, batch_size=batch_size).items():
-            if not isinstance(value, int) or value < 1:
-                raise InputError(f'PromptInitHook: {name}={value!r}: expected an integer >= 1')
-        if seed is not None and (not isinstance(seed, int) or seed < 0):
-            raise InputError(f'PromptInitHook: seed={seed!r}: expected an integer >= 0 or None')
+        check_int('PromptInitHook: num_images', num_images, 1)
+        check_int('PromptInitHook: batch_size', batch_size, 1)
+        if seed is not None:
+            check_int('PromptInitHook: seed', seed, 0)
         self.num_images = num_images
         self.batch_size = batch_size
         self.seed = seed
