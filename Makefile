@@ -11,7 +11,8 @@ JOBS ?= 2
 PYTEST_ARGS ?=
 
 DEV := requirements-dev.txt setup.py pyproject.toml
-QUICK_TESTS = OMP_NUM_THREADS=1 $(1) -m pytest -m 'not slow and not pages' -q -n $(JOBS) $(PYTEST_ARGS)
+QUICK_TESTS = OMP_NUM_THREADS=1 $(1) -m pytest -m 'not slow and not pages and not docs' -q \
+	-n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-slow test-pages test-openmmlab docs lint wheel clean distclean
@@ -36,8 +37,9 @@ test-pages: .venv/.docs  ## the docs' commands, the notebook, report and app in 
 test-openmmlab: .venv-openmmlab/.installed  ## quick tests on the original OpenMMLab releases
 	$(call QUICK_TESTS,.venv-openmmlab/bin/python)
 
-docs: .venv/.docs  ## build/site: the documentation; a warning is an error
+docs: .venv/.docs  ## build/site: the documentation; a warning is an error, and so is a number that the code does not give
 	.venv/bin/python -m sphinx -n -W --keep-going -q -d build/doctrees docs build/site
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m 'docs and not slow' -q -n $(JOBS) $(PYTEST_ARGS)
 
 lint: venv  ## style of the code
 	.venv/bin/ruff check .

@@ -8,6 +8,8 @@ import sys
 import pytest
 from miniatures import ROOT, once, run_command
 
+pytestmark = pytest.mark.docs
+
 PAGE = ROOT / 'docs' / 'add_a_method.md'
 #: A file's name and what is to be done to it: its content, or a patch.
 STEP = re.compile(

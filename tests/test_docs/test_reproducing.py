@@ -10,6 +10,8 @@ from lspt_mm.config.arguments import given
 from lspt_mm.datasets import fgvc, vtab1k
 from lspt_mm.recipes import default_grid, resolve
 
+pytestmark = pytest.mark.docs
+
 PAGE = (ROOT / 'docs' / 'reproducing.md').read_text()
 EPOCHS, SEEDS = 100, 5
 

@@ -11,6 +11,8 @@ import zlib
 import pytest
 from miniatures import ROOT, once, run_command
 
+pytestmark = pytest.mark.docs
+
 DOCS = ROOT / 'docs'
 SITE_TAKES_MINUTES = pytest.mark.slow
 

@@ -8,6 +8,8 @@ import pytest
 from miniatures import ROOT, TOOLS, once, run_tool, write_classification
 from mmengine import visualization
 
+pytestmark = pytest.mark.docs
+
 PAGE = (ROOT / 'docs' / 'tools.md').read_text()
 COMMANDS = re.findall(r'^    python (tools/.*)$', PAGE, re.MULTILINE)
 

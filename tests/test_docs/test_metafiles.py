@@ -15,6 +15,8 @@ from lspt_mm.config.load import read_config
 from lspt_mm.engine.runner import prepare_for_cpu
 from lspt_mm.recipes import METHODS
 
+pytestmark = pytest.mark.docs
+
 INDEX = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
 FILES = {path: yaml.safe_load((ROOT / path).read_text()) for path in INDEX}
 MODELS_OF = {path: content['Models'] for path, content in FILES.items()}

@@ -1,9 +1,12 @@
 """CITATION.cff agrees with the package; its form was checked with cffconvert 2.0.0."""
 
+import pytest
 import yaml
 from miniatures import ROOT
 
 from lspt_mm.version import __version__
+
+pytestmark = pytest.mark.docs
 
 CITATION = yaml.safe_load((ROOT / 'CITATION.cff').read_text())
 
