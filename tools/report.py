@@ -20,8 +20,7 @@ from rich.progress import track
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.analysis.runs import add_run_arguments, find_runs
 from lspt_mm.errors import InputError
-from lspt_mm.report import collect as measure
-from lspt_mm.report import numbers_of, write_page
+from lspt_mm.report import measure, numbers_of, write_page
 from lspt_mm.utils.atomic_io import write_text
 from lspt_mm.utils.cli import check_writable, input_errors_as_messages
 

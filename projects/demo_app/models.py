@@ -26,7 +26,7 @@ from projects.demo_app.results import Attention, BlockMaps, ClassShare, Look
 from projects.demo_app.sources import Source
 from projects.demo_app.weight_sharing import SharedWeights, bytes_held
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger('lspt_mm.demo_app')
 
 #: Patches up to which attention is drawn at the model's own size; larger inputs are reduced, as it
 #: is taken of the image as a whole, also where predictions come from windows.

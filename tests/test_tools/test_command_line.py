@@ -4,7 +4,7 @@ import ast
 import sys
 
 import pytest
-from miniatures import CONFIGS, TOOLS, run_command
+from miniatures import CONFIGS, ROOT, TOOLS, run_command
 
 from lspt_mm.__main__ import find_tools, listing, main, summary_of, tool_named
 from lspt_mm.config.arguments import split_arguments
@@ -15,6 +15,9 @@ from lspt_mm.errors import InputError
 
 def test_every_tool_is_found_and_listed():
     files = {p for p in TOOLS.rglob('*') if p.suffix in ('.py', '.sh') and p.name[0] != '_'}
+    # What a project's page or command line is; its other files are modules.
+    projects = 'demo practice demo_app serving_memory benchmark soak'.split()
+    files |= {path for path in (ROOT / 'projects').rglob('*.py') if path.stem in projects}
     tools = find_tools()
     assert set(tools.values()) == files
     text = listing()
