@@ -63,14 +63,9 @@ class Exportable(nn.Module):
         self.register_buffer('std', std.reshape(1, -1, 1, 1).clone())
         self.takes_rgb = takes_rgb(preprocessor)
 
-    def fold(self) -> None:
-        """Make constants of what is the same for every image, until the model is moved.
-
-        Keys and values of fixed prompts, and what else follows from weights alone.
-        """
-        with torch.no_grad():
-            self.model.backbone(self.mean.new_zeros(1, 3, self.least_size, self.least_size))
-        self.model.backbone.fold()
+    def fuse(self) -> None:
+        """Make constants of what is the same for every image, until the model is moved."""
+        self.model.backbone.fuse()
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) to logits: (B, K, H, W) of a segmentor, (B, K) of a classifier."""

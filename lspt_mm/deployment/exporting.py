@@ -47,7 +47,7 @@ def export_program(
     if dynamic:
         height, width = (Dim(name, min=least // patch) for name in ('height', 'width'))
         shapes = {'images': {0: Dim('batch', min=1), 2: patch * height, 3: patch * width}}
-    model.fold()
+    model.fuse()
     with torch.no_grad(), _quiet():
         return torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False)
 

@@ -57,9 +57,9 @@ class PromptSets(nn.Module):
         self.sets: Dict[str, Prompter] = {}
         self.others: Dict[str, Dict[str, Tensor]] = {}
         self._kinds: Dict[str, str] = {}
+        self.eval()
         for name, source in files.items():
             self.add(name, source)
-        self.eval()
 
     def add(self, name: str, source: str) -> None:
         """Load one more prompt-only checkpoint under ``name``.
@@ -101,6 +101,7 @@ class PromptSets(nn.Module):
             raise InputError(f'{source}: its prompts were never started from data, nor trained')
         prompter.requires_grad_(False).eval()
         self.prompters.append(prompter.to(next(self.vit.parameters()).device))
+        self.vit.fuse(prompter)
         self.sets[name] = prompter
         self.others[name] = {k: v for k, v in state.items() if not k.startswith(prefix)}
         settings = {k: v for k, v in record.prompter.items() if k not in prompter.TRAINING_ONLY}

@@ -97,7 +97,8 @@ def attend(
             read_only = keys_and_values(attn, norm, read_only.to(tokens.dtype))
         batch = tokens.size(0)
         k, v = (
-            torch.cat((of_prompts.expand(batch, -1, -1, -1), own), dim=2)  # (B, H, P+T, d)
+            # (B, H, P+T, d); fused ones may be of another precision.
+            torch.cat((of_prompts.to(own.dtype).expand(batch, -1, -1, -1), own), dim=2)
             for of_prompts, own in zip(read_only, (k, v), strict=True)
         )
     if temperature is not None:

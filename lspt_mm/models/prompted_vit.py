@@ -5,7 +5,7 @@ from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from mmpretrain.models.utils import resize_pos_embed
-from torch import Tensor, cat, equal, nn, zeros
+from torch import Tensor, cat, equal, nn, no_grad, zeros
 from torch.compiler import is_exporting
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -13,9 +13,8 @@ from torch.utils.checkpoint import checkpoint
 from lspt_mm.checkpoints import load_backbone
 from lspt_mm.checkpoints.prompt_only import UNKNOWN, restore_base_weights
 from lspt_mm.errors import InputError
-from lspt_mm.models.kept_results import KeptResults
 from lspt_mm.models.ops.sdpa import attention
-from lspt_mm.models.prompted_block import ReadOnly, compiled_block, keys_and_values, run_block
+from lspt_mm.models.prompted_block import compiled_block, keys_and_values, run_block
 from lspt_mm.models.prompters.base import Prompter
 from lspt_mm.models.tokens import Tokens
 from lspt_mm.models.tuning import apply_tune, check_tune, train_tuned_only
@@ -154,7 +153,6 @@ class PromptedViT(VisionTransformer):
         self._weights_lacking = False
         self.with_cp = with_cp
         self.compile_blocks = compile_blocks
-        self._keys_values = KeptResults()
         self.prompter = None if prompter is None else self.build_prompter(prompter)
         self.prompter_cfg = prompter and {**prompter, 'type': type(self.prompter).__name__}
         trained = tune if prompter is None else 'a prompter'
@@ -235,7 +233,6 @@ class PromptedViT(VisionTransformer):
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         # Called for every way of loading, mmengine's own included.
-        self._keys_values.clear()
         base = restore_base_weights(self, state_dict, prefix)
         unchanged = self.weights_from is not None and self._is_frozen_part_of(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
@@ -251,10 +248,6 @@ class PromptedViT(VisionTransformer):
             self.weights_from, self.altered = base
         self._weights_lacking = self.weights_from is None
 
-    def _apply(self, *args, **kwargs):
-        self._keys_values.clear()
-        return super()._apply(*args, **kwargs)
-
     def _is_frozen_part_of(self, state_dict, prefix: str) -> bool:
         """Whether a state dict has this very ViT, as far as it is frozen."""
         trained = {name for name, p in self.named_parameters() if p.requires_grad}
@@ -269,7 +262,6 @@ class PromptedViT(VisionTransformer):
     def train(self, mode: bool = True) -> 'PromptedViT':
         """Train mode for what is tuned; frozen parts stay in eval mode."""
         super().train(mode)
-        self._keys_values.clear()
         if mode:
             for child in self.children():
                 # Dropout beside the blocks belongs to the ViT, not to the prompter.
@@ -336,7 +328,9 @@ class PromptedViT(VisionTransformer):
             carried = self._reads_prompts(number, prompter)
             before = tokens.with_prompts(prompts if carried else None)
             asked = self._asked(number, before) if number == last else None
-            read_only = None if carried else self._read_only(number, layer, prompts, prompter)
+            read_only = None
+            if prompts is not None and not carried:
+                read_only = prompter.fused_keys_values.get(number, prompts)
             row = self._block(layer, before.row, read_only, temperature, asked)
             tokens = Tokens(row, before.num_extra, before.num_prompts)
             visit(number, before, prompts, tokens, hw)
@@ -370,29 +364,47 @@ class PromptedViT(VisionTransformer):
             return run(*args, keep_attention=True)
         return checkpoint(run, *args, use_reentrant=False)
 
-    def fold(self) -> None:
-        """Hold what the last call in eval mode kept, for tracing: as constants of what is traced.
+    @no_grad()
+    def fuse(self, prompter: Optional[Prompter] = None) -> None:
+        """Compute once, for inference, what is the same for every image.
 
-        Until ``train()``, ``eval()`` or ``to()`` nothing that is written to the weights it follows
-        from has an effect.
+        That is keys and values of prompts that are the same for all images, and what the method
+        precomputes (LSPT's input gates). Outputs stay the same, bit for bit; a run under autocast
+        is fused under the same autocast. Until ``unfuse()`` the prompter gets no gradient through
+        what is held, and writing to the weights it follows from has no effect. Unfused as well by
+        ``train()``, ``to()`` and by loading a state dict.
+
+        Args:
+            prompter: One to be given to ``forward``; by default the model's own.
+
+        Raises:
+            InputError: In train mode.
         """
-        self._keys_values.hold()
-        if self.prompter is not None:
-            self.prompter.fold()
+        prompter = self.prompter if prompter is None else prompter
+        if prompter is None:
+            return
+        if self.training or prompter.training:
+            raise InputError('fuse() is for inference: call eval() first')
+        prompter.unfuse()
+        prompter.fuse()
+        patches = self.pos_embed[:, -1:]  # any will do: only their shape and type matter
+        prompts, state = prompter.first(patches)
+        for number in range(prompter.start_block, self.num_layers + 1):
+            if prompts is None or not prompter.input_independent(number):
+                return
+            layer = self.layers[number - 1]
+            if not self._reads_prompts(number, prompter):
+                found = keys_and_values(layer.attn, layer.ln1, prompts.to(patches.dtype))
+                prompter.fused_keys_values[number] = found
+            if number == self.num_layers or prompter.reads_output(number):
+                return
+            # Read by no one, the block's output need not be known, nor the image.
+            prompts, state = prompter.next(number, prompts, None, patches, state)
 
-    def _read_only(self, number: int, layer, prompts: Optional[Tensor], prompter) -> ReadOnly:
-        """Prompts of a block that only reads them; their keys and values where these are known."""
-        if prompts is None or not prompter.fixed(number) or not self._keys_values.usable(self):
-            return prompts
-        sources = [*prompter.parameters(), *prompter.buffers()]
-        sources += [*layer.ln1.parameters(), *layer.attn.qkv.parameters()]
-        return self._keys_values.get(
-            prompter,
-            number,
-            sources,
-            prompts.dtype,
-            lambda: keys_and_values(layer.attn, layer.ln1, prompts),
-        )
+    def unfuse(self) -> None:
+        """Drop what :meth:`fuse` holds."""
+        if self.prompter is not None:
+            self.prompter.unfuse()
 
     def _reads_prompts(self, number: int, prompter: Optional[Prompter]) -> bool:
         """Whether anyone reads what block ``number`` makes of its prompts."""

@@ -55,7 +55,10 @@ class Case:
     def build(self) -> 'Step':
         """The model, with images for it."""
         torch.manual_seed(0)
-        return (_ViTStep if self.config is None else _ConfigStep)(self)
+        step = (_ViTStep if self.config is None else _ConfigStep)(self)
+        if not self.training and not self.name.endswith(TEXTBOOK):
+            step.fuse()
+        return step
 
     def settings(self) -> dict:
         """All of it but the config, for a table."""
@@ -73,8 +76,7 @@ class Step:
     def __call__(self) -> None:
         """Run a step of the case."""
         case = self.case
-        enabled = case.dtype == 'bf16'
-        with torch.autocast(case.device, torch.bfloat16, enabled=enabled):
+        with self.precision():
             if not case.training:
                 with torch.no_grad():
                     self.forward()
@@ -82,6 +84,17 @@ class Step:
             loss = self.forward()
         loss.backward()
         self.update()
+
+    def precision(self) -> torch.autocast:
+        """The case's precision, to run in."""
+        return torch.autocast(self.case.device, torch.bfloat16, enabled=self.case.dtype == 'bf16')
+
+    def fuse(self) -> None:
+        """Compute beforehand what inference computes once."""
+        with self.precision():
+            for module in self.model.modules():
+                if isinstance(module, PromptedViT):
+                    module.fuse()
 
     def forward(self) -> Tensor:
         """A scalar."""

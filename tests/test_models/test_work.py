@@ -68,9 +68,9 @@ def test_deep_prompts_are_keys_and_values_once_for_the_batch(start, out_type):
 
 
 @pytest.mark.parametrize('out_type', HEADS)
-def test_deep_prompts_cost_attention_alone_in_eval_mode(out_type):
+def test_fused_deep_prompts_cost_attention_alone(out_type):
     net = model({'type': 'VPT', 'num_tokens': P, 'deep': True}, out_type=out_type).eval()
-    forward_flops(net)
+    net.fuse()
     asking = [X] * (L - 1) + [HEADS[out_type]]
     more = sum(4 * B * a * P * D for a in asking)
     assert forward_flops(net) == forward_flops(model(out_type=out_type).eval()) + more

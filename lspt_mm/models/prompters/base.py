@@ -1,13 +1,12 @@
 """The contract of a prompt method: a cell unrolled over the depth of the ViT."""
 
 import math
-from typing import Any, Callable, Dict, Iterable, Optional, Set, Tuple
+from typing import Any, Dict, Iterable, Optional, Set, Tuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lspt_mm.models.kept_results import KeptResults
 from lspt_mm.utils.checks import check_int, check_share
 from lspt_mm.utils.signatures import constructor_arguments, constructor_defaults
 
@@ -60,34 +59,37 @@ class Prompter(nn.Module):
         self.embed_dims = embed_dims
         self.num_layers = num_layers
         self.patch_size = patch_size
-        self._kept = KeptResults()
+        self.unfuse()
 
-    def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """What ``make`` gives; in eval mode and without a graph, what it gave before.
+    def precompute(self) -> Optional[Tensor]:
+        """What :meth:`first` derives from the parameters alone, or None (the default).
 
-        For what follows from this prompter's parameters and buffers alone and takes time. It is
-        made anew when one of them has changed.
+        After :meth:`fuse` it is ``self.fused``, which :meth:`first` takes instead of this.
         """
-        sources = [*self.parameters(), *self.buffers()]
-        if not sources or not self._kept.usable(self):
-            return make()
-        return self._kept.get(self, name, sources, sources[0].dtype, make)
+        return None
 
-    def fold(self) -> None:
-        """Hold what :meth:`once` has kept; see the backbone's ``fold()``."""
-        self._kept.hold()
+    def fuse(self) -> None:
+        """Compute :meth:`precompute` once, for inference; the backbone's ``fuse()`` calls it."""
+        found = self.precompute()
+        self.fused = None if found is None else found.detach()  # no parameter of its own
+
+    def unfuse(self) -> None:
+        """Drop what ``fuse()`` holds: the tensors above, and keys and values by block."""
+        self.fused: Optional[Tensor] = None
+        self.fused_keys_values: Dict[int, Tuple[Tensor, Tensor]] = {}
 
     def train(self, mode: bool = True) -> 'Prompter':
-        """As of any module; forgets what :meth:`once` kept."""
-        self._kept.clear()
+        """As of any module; training unfuses."""
+        if mode:
+            self.unfuse()
         return super().train(mode)
 
-    def _apply(self, *args, **kwargs):
-        self._kept.clear()
+    def _apply(self, *args, **kwargs):  # to(), half(), ...
+        self.unfuse()
         return super()._apply(*args, **kwargs)
 
-    def _load_from_state_dict(self, *args, **kwargs):
-        self._kept.clear()
+    def _load_from_state_dict(self, *args, **kwargs):  # whole models call it as well
+        self.unfuse()
         super()._load_from_state_dict(*args, **kwargs)
 
     @classmethod
@@ -129,11 +131,11 @@ class Prompter(nn.Module):
         """
         return True
 
-    def fixed(self, l: int) -> bool:
+    def input_independent(self, l: int) -> bool:
         """Whether, in eval mode, the prompts entering block l are the same for all images.
 
-        Where they are and block l is the last to read them (``reads_output(l)`` is False), the
-        backbone keeps their keys and values from call to call.
+        Where they are and ``reads_output(l)`` is False, the backbone's ``fuse()`` computes their
+        keys and values once.
         """
         return False
 

@@ -143,17 +143,20 @@ class BilinearPrompt(Prompter):
         chosen = torch.rand(matrix.shape).argsort(dim=1)[:, : self.left.size(-1)]
         return matrix.gather(1, chosen.to(matrix.device))
 
+    def precompute(self) -> Tensor:
+        """P' = left @ right^T of all blocks, (K, P, D)."""
+        return self.left @ self.right.transpose(1, 2)
+
     def first(self, patches: Tensor) -> Tuple[Tensor, Tensor]:
-        """P' = left @ right^T of all blocks, computed once for the batch."""
-        prompts = self.once('prompts', lambda: self.left @ self.right.transpose(1, 2))
-        prompts = self.drop(prompts)  # (K, P, D)
+        """The first block's P', and all of them, computed once for the batch."""
+        prompts = self.drop(self.precompute() if self.fused is None else self.fused)
         return prompts[:1], prompts
 
     def reads_output(self, l: int) -> bool:
         """Shallow prompts are carried on, deep ones discarded."""
         return not self.deep
 
-    def fixed(self, l: int) -> bool:
+    def input_independent(self, l: int) -> bool:
         """Deep blocks have prompts of their own."""
         return self.deep or l == self.start_block
 

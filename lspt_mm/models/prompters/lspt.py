@@ -122,13 +122,22 @@ class LSPT(Prompter):
             return LowRankCell(self.embed_dims, rank, forget_bias)
         return DiagonalCell(self.embed_dims, forget_bias)
 
+    def precompute(self) -> Optional[Tensor]:
+        """The input half of all gates, as without dropout."""
+        return self._gates(self._inputs(self.prompts))
+
+    def _inputs(self, prompts: Tensor) -> Tensor:
+        """P^1 .. P^{L'-1}, the LSTM's inputs."""
+        return prompts[1:] if self.inserted == 'first' else prompts
+
+    def _gates(self, inputs: Tensor) -> Optional[Tensor]:
+        return None if self.lstm is None else self.lstm.input_gates(inputs)  # (L'-1, P, 4D)
+
     def first(self, patches: Tensor) -> Tuple[Tensor, State]:
         """P^0 (or P^1), and the input half of all gates, which is the same for all images."""
         prompts = self.drop(self.prompts)  # (K, P, D)
-        inputs = prompts[1:] if self.inserted == 'first' else prompts
-        gates = None
-        if self.lstm is not None:
-            gates = self.once('gates', lambda: self.lstm.input_gates(inputs))  # (L'-1, P, 4D)
+        inputs = self._inputs(prompts)
+        gates = self._gates(inputs) if self.fused is None else self.fused
         return prompts[:1], (self.initial_cell, gates, inputs)
 
     def next(

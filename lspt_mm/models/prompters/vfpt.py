@@ -41,9 +41,9 @@ class FourierPrompt(VPT):
             raise ValueError(f'share={share!r}: expected a number in [0, 1]')
         self.num_fourier = math.floor(share * num_tokens + 0.5)
 
-    def inserted(self) -> Tensor:
+    def precompute(self) -> Tensor:
         """P' of all deep blocks, (K, P, D)."""
-        prompts = super().inserted()
+        prompts = super().precompute()
         fourier, plain = prompts[:, : self.num_fourier], prompts[:, self.num_fourier :]
         if not self.num_fourier:
             return plain

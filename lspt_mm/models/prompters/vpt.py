@@ -91,17 +91,17 @@ class VPT(Prompter):
         step = l - self.start_block + 1
         return self.afterwards == 'carry' and step >= self.deep_blocks
 
-    def fixed(self, l: int) -> bool:
+    def input_independent(self, l: int) -> bool:
         """Deep blocks have prompts of their own."""
         return l - self.start_block < self.deep_blocks
 
-    def inserted(self) -> Tensor:
+    def precompute(self) -> Tensor:
         """The prompts of all deep blocks as they are inserted but for dropout, (K, P, D)."""
         return self.prompts if self.projection is None else self.projection(self.prompts)
 
     def first(self, patches: Tensor) -> Tuple[Tensor, Tensor]:
         """P_0, and the prompts of the deep blocks."""
-        prompts = self.once('prompts', self.inserted)  # (K, P, D)
+        prompts = self.precompute() if self.fused is None else self.fused  # (K, P, D)
         if self.dropout_mask == 'image' and self.dropout and self.training:
             prompts = prompts.unsqueeze(1).expand(-1, patches.size(0), -1, -1)  # (K, B, P, D)
         else:
