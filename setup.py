@@ -70,7 +70,7 @@ setup(
     # names, either serves, and both in one environment break each other. The extras choose.
     install_requires=[
         'torch>=2.6', 'torchvision', 'timm>=1.0', 'numpy', 'scipy', 'pillow', 'pooch>=1.8',
-        'safetensors', 'filelock', 'rich', 'matplotlib', 'jinja2', 'scikit-learn',
+        'safetensors', 'filelock', 'rich', 'matplotlib', 'jinja2', 'scikit-learn', 'submitit',
     ],
     extras_require={
         'onedl': pins('requirements.txt', r'onedl-'),
@@ -78,9 +78,6 @@ setup(
         'onnx': ['onnx', 'onnxruntime>=1.17', 'onnxscript'],
         # The page of projects/demo_app/demo_app.py.
         'app': ['gradio>=6.31,<7'],
-        # Launchers of tools/search.py for several machines.
-        'slurm': ['submitit'],
-        'ray': ['ray'],
         'openmmlab': pins('requirements-openmmlab.txt', r'mm|ftfy|regex|setuptools'),
     },
     entry_points={'console_scripts': ['lspt-mm = lspt_mm.__main__:main']},

@@ -29,6 +29,7 @@ from lspt_mm.config.preflight import check_inputs
 from lspt_mm.datasets.verify import check_data
 from lspt_mm.errors import InputError
 from lspt_mm.search.grid import Outcome, expand_grid, name_of
+from lspt_mm.search.launcher import Launcher
 from lspt_mm.search.plan import final_config, seeds_checked, selection_config, split_point
 from lspt_mm.search.protocol import RESULTS, Search, mean_and_deviation
 from lspt_mm.utils.cli import input_errors_as_messages
@@ -75,13 +76,12 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument('--jobs', type=int, help='runs at once (default: one per GPU, or one)')
     parser.add_argument(
-        '--launcher', choices=('local', 'slurm', 'ray'), default='local',
+        '--launcher', choices=('local', 'slurm'), default='local',
         help='where runs are carried out',
     )  # fmt: skip
     parser.add_argument(
         '--launcher-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE', default={},
-        help='slurm: parameters of submitit (slurm_partition=gpu timeout_min=600);\n'
-        'ray: address=..., and num_gpus, num_cpus of a run',
+        help='parameters of submitit for SLURM (slurm_partition=gpu timeout_min=600)',
     )  # fmt: skip
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     args = parser.parse_args()
@@ -146,15 +146,9 @@ def config_maker(args: argparse.Namespace):
 
 def launcher_from(args: argparse.Namespace, folder: Path):
     """What carries out the runs."""
-    from lspt_mm.search.launcher import LocalLauncher, RayLauncher, SlurmLauncher
-
-    if args.launcher == 'slurm':
-        return SlurmLauncher(folder / 'slurm', args.jobs, args.launcher_options)
-    if args.launcher == 'ray':
-        return RayLauncher(args.jobs, args.launcher_options)
-    if args.launcher_options:
-        raise InputError('--launcher-options: only with --launcher slurm or ray')
-    return LocalLauncher(args.jobs)
+    if args.launcher == 'local' and args.launcher_options:
+        raise InputError('--launcher-options: only with --launcher slurm')
+    return Launcher(folder / 'submitit', args.launcher, args.jobs, args.launcher_options)
 
 
 def list_runs(search: Search, grid: dict, select_only: bool) -> None:
@@ -192,7 +186,7 @@ def check_files(search: Search, grid: dict, select_only: bool, read_all: bool) -
 
 
 @contextmanager
-def alone_in(folder: Path):
+def locked(folder: Path):
     """Keep other searches out of the folder."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f'--work-dir {folder}: is a file, expected a folder')
@@ -252,7 +246,7 @@ def main() -> None:
         if args.dry_run:
             return list_runs(search, grid, args.select_only)
         check_files(search, grid, args.select_only, not args.no_check)
-        with alone_in(folder):
+        with locked(folder):
             search.launcher = launcher_from(args, folder)
             carry_out(search, grid, args.select_only)
 

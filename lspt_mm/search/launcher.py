@@ -1,188 +1,126 @@
-"""Carrying out runs: on this machine, by SLURM, by Ray. Each run is a process of its own."""
+"""Carries out runs by submitit, on this machine or on a SLURM cluster, each in its own process."""
 
 import os
-import queue
-import subprocess
-import sys
-import threading
 import time
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable, Dict, Iterable, List, Optional
 
+import submitit
 import torch
 
 from lspt_mm.errors import InputError
-from lspt_mm.search.worker import LOG
+from lspt_mm.search.worker import LOG, main
 
-#: Told a run's folder and its exit code.
-OnDone = Callable[[Path, int], None]
-#: The exit code that stands for a run whose process was lost.
+#: Exit code of a run whose process was lost.
 LOST = -1
 
 
-def start_worker(folder: str, env: Optional[Dict[str, str]] = None) -> subprocess.Popen:
-    """Begin the run of ``folder`` in a new process, its output in a log."""
+def work(folder: str, gpu: Optional[str] = None) -> int:
+    """Carry out the run of ``folder`` in this process, its output in a log; the exit code."""
+    if gpu is not None:
+        os.environ['CUDA_VISIBLE_DEVICES'] = gpu
     with open(Path(folder) / LOG, 'wb') as log:
-        return subprocess.Popen(
-            [sys.executable, '-m', 'lspt_mm.search.worker', str(folder)],
-            stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})},
-        )  # fmt: skip
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    try:
+        main(folder)
+    except SystemExit as exit:
+        return exit.code
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
 
 
-def work(folder: str) -> int:
-    """Carry out the run of ``folder``; the exit code. What SLURM and Ray call on their machines."""
-    return start_worker(folder).wait()
-
-
-class LocalLauncher:
-    """So many runs at once on this machine.
-
-    Args:
-        jobs (int, optional): How many; by default one for each GPU, or one. With GPUs, runs are
-            spread over them; without, the cores are shared out.
-    """
-
-    def __init__(self, jobs: Optional[int] = None):
-        self.gpus = torch.cuda.device_count()
-        self.jobs = jobs or max(self.gpus, 1)
-
-    def __call__(self, folders: Iterable[Path], on_done: OnDone) -> None:
-        """Carry out all runs; returns when the last one has ended."""
-        places, children = queue.SimpleQueue(), []
-        starting, stopped = threading.Lock(), threading.Event()
-        for job in range(self.jobs):
-            places.put(self.environment(job))
-
-        def one(folder: Path) -> int:
-            env = places.get()
-            try:
-                with starting:
-                    if stopped.is_set():
-                        return LOST
-                    child = start_worker(folder, env)
-                    children.append(child)
-                return child.wait()
-            finally:
-                places.put(env)
-
-        pool = ThreadPoolExecutor(self.jobs)
-        folder_of = {pool.submit(one, folder): folder for folder in folders}
-        pending = set(folder_of)
-        try:
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    on_done(folder_of[future], future.result())
-        except BaseException:  # an interrupted search leaves nothing running
-            for future in pending:
-                future.cancel()
-            stopped.set()
-            with starting:  # whoever was about to start a process has done so, or never will
-                for process in children:
-                    process.terminate()
-            raise
-        finally:
-            pool.shutdown()
-
-    def environment(self, job: int) -> Dict[str, str]:
-        """What the processes of place ``job`` (from 0) are told of GPUs and threads."""
-        if self.gpus:
-            visible = os.environ.get('CUDA_VISIBLE_DEVICES')
-            ids = visible.split(',') if visible else [str(i) for i in range(self.gpus)]
-            return {'CUDA_VISIBLE_DEVICES': ids[job % len(ids)]}
-        if self.jobs > 1 and 'OMP_NUM_THREADS' not in os.environ:
-            return {'OMP_NUM_THREADS': str(max((os.cpu_count() or 1) // self.jobs, 1))}
-        return {}
-
-
-class SlurmLauncher:
-    """Runs as a SLURM job array, by submitit; the folders must be on a shared file system.
+class Launcher:
+    """Carries out runs, several at once.
 
     Args:
-        logs (Path): Folder for submitit's files.
-        jobs (int, optional): At most so many at once.
-        options (dict): submitit's parameters, such as ``slurm_partition``, ``timeout_min`` and
-            ``gpus_per_node``.
-        cluster (str): Submitit's; 'local' runs without SLURM, to try out.
+        logs (Path): Folder for submitit's files; with SLURM on a shared file system, like the
+            folders of the runs.
+        cluster (str): 'local' or 'slurm'.
+        jobs (int, optional): Number of runs at once. By default one for each GPU of this machine,
+            or one; on SLURM all. On this machine the runs are spread over the GPUs; without GPUs
+            they share the cores.
+        options (dict, optional): submitit's parameters, such as ``slurm_partition``,
+            ``timeout_min`` and ``gpus_per_node``.
+
+    Raises:
+        InputError: If there is no SLURM, and for an unknown parameter.
     """
 
     def __init__(
-        self, logs: Path, jobs: Optional[int] = None, options: Optional[dict] = None,
-        cluster: str = 'slurm',
+        self, logs: Path, cluster: str = 'local', jobs: Optional[int] = None,
+        options: Optional[dict] = None,
     ):  # fmt: skip
-        submitit = _library('submitit', 'slurm')
-        options = {'gpus_per_node': 1, 'timeout_min': 24 * 60, **(options or {})}
+        self.gpus: List[str] = []
+        if cluster == 'local':
+            self.gpus = _gpus()
+            self.jobs = jobs or max(len(self.gpus), 1)
+            defaults = {'timeout_min': 365 * 24 * 60}
+        else:
+            self.jobs = None
+            defaults = {'gpus_per_node': 1, 'timeout_min': 24 * 60}
+            if jobs is not None:
+                defaults['slurm_array_parallelism'] = jobs
         try:
             self.executor = submitit.AutoExecutor(folder=logs, cluster=cluster)
-            if jobs is not None and cluster == 'slurm':
-                options['slurm_array_parallelism'] = jobs
-            self.executor.update_parameters(name='lspt_mm-search', **options)
+            self.executor.update_parameters(
+                name='lspt_mm-search', **{**defaults, **(options or {})}
+            )  # fmt: skip
         except (RuntimeError, NameError, TypeError) as error:
-            raise InputError(f'--launcher slurm: {error}') from error
+            raise InputError(f'--launcher {cluster}: {error}') from error
 
-    def __call__(self, folders: Iterable[Path], on_done: OnDone) -> None:
-        """Carry out all runs; returns when the last one has ended."""
-        folders = list(folders)
-        with self.executor.batch():
-            jobs = [self.executor.submit(work, str(folder)) for folder in folders]
-        pending = dict(zip(jobs, folders, strict=True))
+    def __call__(self, folders: Iterable[Path], on_done: Callable[[Path, int], None]) -> None:
+        """Carry out the runs, and call ``on_done(folder, exit code)`` after each."""
+        waiting = list(folders)
+        free = list(range(self.jobs or len(waiting)))
+        running: Dict[submitit.Job, tuple] = {}
+        submitted = None
+        # Jobs are submitted in a thread, which a signal cannot interrupt half-way.
+        with ThreadPoolExecutor(1) as pool:
+            try:
+                while waiting or running:
+                    count = min(len(waiting), len(free))
+                    places = {waiting.pop(0): free.pop(0) for _ in range(count)}
+                    submitted = pool.submit(self._submit, places)
+                    running.update(submitted.result())
+                    time.sleep(0.1 if self.jobs else 2)
+                    for job in [job for job in running if job.done()]:
+                        folder, place = running.pop(job)
+                        free.append(place)
+                        on_done(folder, LOST if job.exception() else job.result())
+            except BaseException:
+                running.update(submitted.result() if submitted else {})
+                for job in running:
+                    job.cancel()
+                for job in running if self.jobs else ():
+                    job.wait()
+                raise
+
+    def _submit(self, places: Dict[Path, int]) -> Dict[submitit.Job, tuple]:
+        """Begin a run at each place; returns their jobs with folder and place."""
+        before = os.environ.get('OMP_NUM_THREADS')
+        if self.jobs and self.jobs > 1 and not self.gpus and before is None:
+            os.environ['OMP_NUM_THREADS'] = str(max((os.cpu_count() or 1) // self.jobs, 1))
         try:
-            while pending:
-                for job in [job for job in pending if job.done()]:
-                    error = job.exception()
-                    on_done(pending.pop(job), LOST if error else job.result())
-                time.sleep(2)
-        except BaseException:
-            for job in pending:
-                job.cancel()
-            raise
+            with self.executor.batch():
+                jobs = [
+                    self.executor.submit(
+                        work, str(folder), self.gpus[place % len(self.gpus)] if self.gpus else None
+                    )
+                    for folder, place in places.items()
+                ]
+        finally:
+            if before is None:
+                os.environ.pop('OMP_NUM_THREADS', None)
+        return dict(zip(jobs, places.items(), strict=True))
 
 
-class RayLauncher:
-    """Runs as Ray tasks; the folders must be on a shared file system.
-
-    Args:
-        jobs (int, optional): At most so many at once; by default what Ray's resources allow.
-        options (dict): ``address`` of the cluster (none: this machine), and arguments of
-            ``ray.remote`` such as ``num_gpus`` and ``num_cpus`` of each run.
-    """
-
-    def __init__(self, jobs: Optional[int] = None, options: Optional[dict] = None):
-        self.ray = _library('ray', 'ray')
-        options = dict(options or {})
-        self.ray.init(
-            address=options.pop('address', None), ignore_reinit_error=True, include_dashboard=False
-        )
-        if 'num_gpus' not in options:
-            options['num_gpus'] = 1 if self.ray.cluster_resources().get('GPU') else 0
-        self.jobs = jobs
-        self.work = self.ray.remote(max_retries=0, **options)(work)
-
-    def __call__(self, folders: Iterable[Path], on_done: OnDone) -> None:
-        """Carry out all runs; returns when the last one has ended."""
-        waiting: List[Path] = list(folders)
-        running = {}
-        try:
-            while waiting or running:
-                while waiting and (self.jobs is None or len(running) < self.jobs):
-                    folder = waiting.pop(0)
-                    running[self.work.remote(str(folder))] = folder
-                done, _ = self.ray.wait(list(running), num_returns=1)
-                for task in done:
-                    try:
-                        code = self.ray.get(task)
-                    except self.ray.exceptions.RayError:
-                        code = LOST
-                    on_done(running.pop(task), code)
-        except BaseException:
-            for task in running:
-                self.ray.cancel(task, force=True)
-            raise
-
-
-def _library(name: str, launcher: str):
-    try:
-        return __import__(name)
-    except ImportError as error:
-        raise InputError(f'--launcher {launcher} needs {name}: pip install {name}') from error
+def _gpus() -> List[str]:
+    """Names of this machine's GPUs, as CUDA_VISIBLE_DEVICES has them."""
+    visible = os.environ.get('CUDA_VISIBLE_DEVICES')
+    names = visible.split(',') if visible else map(str, range(torch.cuda.device_count()))
+    return list(names)[: torch.cuda.device_count()]

@@ -118,11 +118,11 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1) + '\n')
 
 
-def main() -> None:
-    """Carry out the run whose folder is the argument."""
+def main(folder: str) -> None:
+    """Carry out the run of a folder; an input error ends the process with code 2."""
     with input_errors_as_messages():
-        carry_out(Path(sys.argv[1]))
+        carry_out(Path(folder))
 
 
 if __name__ == '__main__':
-    main()
+    main(sys.argv[1])

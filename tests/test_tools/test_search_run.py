@@ -156,7 +156,7 @@ def test_dry_run_lists_the_runs(searched):
         (['--grid', 'lr=0.1,abc', '--dry-run'], "lr='abc': expected a number"),
         (['--grid', 'weight_decay=0,-1', '--dry-run'], 'weight_decay=-1: expected'),
         (['--work-dir', __file__], 'is a file, expected a folder'),
-        (['--launcher-options', 'x=1'], 'only with --launcher slurm or ray'),
+        (['--launcher-options', 'x=1'], 'only with --launcher slurm'),
         (['--pretrained', 'nowhere.pth'], 'nowhere.pth'),
     ],
 )
