@@ -1,4 +1,4 @@
-"""What a computation costs, counted instead of timed: FLOPs, and bytes kept for backward."""
+"""Costs by count, not by time: FLOPs, and bytes kept for the backward pass."""
 
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
@@ -14,7 +14,7 @@ from lspt_mm.engine.runner import prepare_for_cpu
 from lspt_mm.errors import InputError
 
 _aten = torch.ops.aten
-#: PyTorch's own formulas, and the CPU's fused attention, which has none there.
+#: PyTorch's formulas, and those of the CPU's fused attention, which it lacks.
 FORMULAS = dict(flop_registry)
 FORMULAS[_aten._scaled_dot_product_flash_attention_for_cpu] = sdpa_flop
 FORMULAS[_aten._scaled_dot_product_flash_attention_for_cpu_backward] = sdpa_backward_flop
@@ -39,9 +39,9 @@ class _Counter(TorchDispatchMode):
 def count_flops(run: Callable[[], Any]) -> Dict[str, int]:
     """FLOPs of all matrix products, convolutions and attention in ``run()``, by operation.
 
-    A product of (m, k) and (k, n) has 2 m k n. Everything done element by element is left out, as
-    is usual. Counts what runs, so that a backward pass in ``run`` is in it. (PyTorch's
-    ``FlopCounterMode`` counts neither the CPU's attention nor parameters without a graph.)
+    A product of (m, k) and (k, n) has 2 m k n; element-wise operations are left out, as is usual.
+    A backward pass in ``run`` counts too. (PyTorch's ``FlopCounterMode`` fails where a module takes
+    a parameter, such as prompts, under ``no_grad``: it registers gradient hooks on inputs.)
 
     Returns:
         dict: Name of the operation to FLOPs, 2 for a multiplication and an addition.
