@@ -1,4 +1,4 @@
-"""From a folder of archives or extracted folders to one folder: link, copy or extract."""
+"""Where data sets are published, and how their archives or folders are brought to one folder."""
 
 import gzip
 import lzma
@@ -6,13 +6,26 @@ import shutil
 import tarfile
 import zlib
 from pathlib import Path
-from typing import Optional
+from typing import Dict, Optional
 
 from rich.console import Console
 from rich.progress import open as open_with_progress
 
 from lspt_mm.errors import InputError
 
+#: Name of a data set to where its files are published.
+SOURCES: Dict[str, str] = {
+    'cub': 'https://www.vision.caltech.edu/datasets/cub_200_2011/',
+    'nabirds': 'https://dl.allaboutbirds.org/nabirds',
+    'flowers': 'https://www.robots.ox.ac.uk/~vgg/data/flowers/102/',
+    'dogs': 'http://vision.stanford.edu/aditya86/ImageNetDogs/',
+    'cars': 'the official page at Stanford is dead; copies circulate on Kaggle and Hugging Face',
+    'vtab-1k': 'archives of the community, linked from the repositories of NOAH, FacT and SSF, or '
+    "lists written by VTAB's own code",
+    'imagefolder': 'your own images, a folder for each class',
+}
+#: The same of train and val as VPT published them.
+SPLITS_SOURCE = 'the original links of the published FGVC splits are dead; copies circulate'
 SUFFIXES = ('.tgz', '.tar.gz', '.tar')
 #: What a damaged archive raises, depending on where the damage is.
 _DAMAGED = (tarfile.ReadError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile)
@@ -69,13 +82,13 @@ def read_file(source: Path, name: str, archive: Optional[str] = None) -> Optiona
     return None
 
 
-def bring_folder(source: Path, name: str, archive: str, dest: Path, copy: bool) -> bool:
-    """Have ``dest/name``: a link to the extracted folder, its copy, or the archive's content.
+def place_folder(source: Path, name: str, archive: str, dest: Path, copy: bool) -> bool:
+    """Make ``dest/name``: a link to the extracted folder, its copy, or the archive's content.
 
-    A folder gets its name only when it is whole. One that is there already stays as it is.
+    A folder gets its name only when it is whole. An existing folder is kept.
 
     Returns:
-        bool: Whether another folder than that of ``source`` was there and stays.
+        bool: Whether a folder other than that of ``source`` was kept.
 
     Raises:
         InputError: If ``source`` has neither the folder nor the archive, the archive is damaged,
@@ -84,7 +97,7 @@ def bring_folder(source: Path, name: str, archive: str, dest: Path, copy: bool) 
     """
     target = dest / name
     path = find_archive(source, archive)
-    # A folder that has the archive may well have the name of what is in it.
+    # The folder that holds the archive may have the name of the archive's content.
     inside = find_folder(source, name)
     if inside is not None and not (path and inside == source.absolute()):
         return link_or_copy(inside, target, copy)
@@ -97,15 +110,13 @@ def bring_folder(source: Path, name: str, archive: str, dest: Path, copy: bool) 
 
 
 def link_or_copy(folder: Path, target: Path, copy: bool) -> bool:
-    """Have ``target``, as a symbolic link to ``folder`` or as its copy.
-
-    A folder that is there stays.
+    """Make ``target`` a symbolic link to ``folder``, or its copy; an existing folder is kept.
 
     Returns:
-        bool: Whether another folder was there and stays.
+        bool: Whether another folder was kept.
 
     Raises:
-        InputError: If ``target`` is a link to another folder: the lists beside it are about that.
+        InputError: If ``target`` is a link to another folder, which the lists beside it describe.
     """
     folder = folder.resolve()
     if _is_real(target):
@@ -171,16 +182,16 @@ def _extract_all(archive: Path, part: Path) -> None:
     with shown as file, tarfile.open(fileobj=file) as tar:
         for member in tar:
             tar.extract(member, part, filter='data')
-        # tarfile takes an archive cut between two members for whole; the end mark tells.
+        # tarfile accepts an archive cut between two members; the end mark is missing then.
         tar.fileobj.seek(tar.offset)
         if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise EOFError('no end mark')
-        while tar.fileobj.read(2**20):  # to the checksum of gzip
+        while tar.fileobj.read(2**20):  # reads up to the checksum of gzip
             pass
 
 
 def _fresh(target: Path) -> Path:
-    """Path beside ``target`` for what is not whole yet; a former run's is removed."""
+    """Path beside ``target`` for unfinished content, without that of an earlier run."""
     part = target.parent / f'.{target.name}.part'
     shutil.rmtree(part, ignore_errors=True)
     return part

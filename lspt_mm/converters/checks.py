@@ -1,17 +1,13 @@
-"""What can be wrong with the splits of a data set, all of it told at once."""
+"""Checks of the splits of a data set, whose problems are reported together."""
 
-import os
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
-
-from rich.console import Console
-from rich.progress import track
 
 from lspt_mm.converters.io import Pairs
 from lspt_mm.datasets.image_list import is_inside
 from lspt_mm.errors import InputError
+from lspt_mm.utils.cli import map_with_progress
 from lspt_mm.utils.images import check_image
 from lspt_mm.utils.text import shorten
 
@@ -61,15 +57,15 @@ def wrong_counts(splits: Dict[str, Pairs], counts: Dict[str, int]) -> List[str]:
     ]
 
 
-def refuse(title: str, problems: List[str], stayed: Sequence[Path] = ()) -> None:
+def raise_if_any(title: str, problems: List[str], kept: Sequence[Path] = ()) -> None:
     """Raise InputError with all of ``problems``, if there are any.
 
-    ``stayed`` are folders that a former run left and this one used.
+    ``kept`` are folders of an earlier run that this one used.
     """
     hint = ''
-    if stayed:
-        folders = ', '.join(map(str, stayed))
-        hint = f'\n{folders} stood there before and was not made anew; for that, remove it'
+    if kept:
+        folders = ', '.join(map(str, kept))
+        hint = f'\n{folders} existed before and was kept; to replace it, remove it first'
     if len(problems) == 1:
         raise InputError(f'{title}: {problems[0]}{hint}')
     if problems:
@@ -111,8 +107,5 @@ def _unreadable(root: Path, names: List[str]) -> List[str]:
             return False
         return True
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = track(
-            pool.map(readable, names), 'reading images', len(names), console=Console(stderr=True)
-        )
-        return [name for name, good in zip(names, results, strict=True) if not good]
+    results = map_with_progress(readable, names, 'reading images')
+    return [name for name, good in zip(names, results, strict=True) if not good]

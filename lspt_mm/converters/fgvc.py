@@ -1,11 +1,16 @@
-"""A data set of FGVC from its official files."""
+"""Prepares a data set of FGVC from its official files."""
 
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
-from lspt_mm.converters import where
-from lspt_mm.converters.archives import bring_folder, find_archive, find_folder, read_file
-from lspt_mm.converters.checks import problems_of, refuse, wrong_counts
+from lspt_mm.converters.archives import (
+    SOURCES,
+    find_archive,
+    find_folder,
+    place_folder,
+    read_file,
+)
+from lspt_mm.converters.checks import problems_of, raise_if_any, wrong_counts
 from lspt_mm.converters.io import Pairs, about_json, as_json, write_lists
 from lspt_mm.converters.official_lists import LAYOUTS, Layout, Official
 from lspt_mm.converters.splits import published, random_tenth
@@ -23,7 +28,7 @@ def prepare_fgvc(
     verify: bool = True,
     official_counts: bool = True,
 ) -> str:
-    """Have the images in ``dest``, and ``train.json``, ``val.json``, ``test.json``, ``about.json``.
+    """Write the images, ``train.json``, ``val.json``, ``test.json`` and ``about.json`` to ``dest``.
 
     Args:
         name (str): One of ``lspt_mm.datasets.fgvc.TASKS``.
@@ -43,9 +48,9 @@ def prepare_fgvc(
     """
     facts = TASKS[name]
     layout, files = _find(name, source, dest)
-    stayed = [
+    kept = [
         dest / folder for folder, archive in layout.folders.items()
-        if bring_folder(source, folder, archive, dest, copy)
+        if place_folder(source, folder, archive, dest, copy)
     ]  # fmt: skip
     official = layout.read(dest, files)
     train, val, kind, problems = _divide(official, splits, seed)
@@ -57,7 +62,7 @@ def prepare_fgvc(
     num_classes = len({label for _, label in train})
     if official_counts and num_classes != facts.num_classes:
         problems.append(f'train: images of {num_classes} classes, expected {facts.num_classes}')
-    refuse(name, problems, stayed)
+    raise_if_any(name, problems, kept)
     is_official = not wrong_counts(found, counts) and num_classes == facts.num_classes
     about = {
         'name': facts.title, 'classes': official.classes, 'val': kind,
@@ -100,7 +105,7 @@ def _find(name: str, source: Path, dest: Path) -> Tuple[Layout, Dict[str, bytes]
     raise InputError(
         f'{name}: {source} lacks {", ".join(fewest)}.\n'
         f'  Expected, as archives or extracted: {expected_files(name)}\n'
-        f'  Where to get them: {where.WHERE[name]}'
+        f'  Where to get them: {SOURCES[name]}'
     )
 
 

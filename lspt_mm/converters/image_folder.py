@@ -1,12 +1,18 @@
-"""Your own images, in folders named after their classes."""
+"""Prepares your own images, in folders named after their classes."""
 
 from pathlib import Path
 from typing import Dict, List, Optional
 
 from lspt_mm.converters.archives import link_or_copy
-from lspt_mm.converters.checks import problems_of, refuse
-from lspt_mm.converters.image_files import classes_in, images_in
-from lspt_mm.converters.io import Pairs, about_json, as_json, write_lists
+from lspt_mm.converters.checks import problems_of, raise_if_any
+from lspt_mm.converters.io import (
+    Pairs,
+    about_json,
+    as_json,
+    classes_in,
+    images_in,
+    write_lists,
+)
 from lspt_mm.converters.splits import random_share
 from lspt_mm.datasets.image_list import is_inside
 from lspt_mm.errors import InputError
@@ -27,7 +33,7 @@ def prepare_image_folder(
     copy: bool = False,
     verify: bool = True,
 ) -> str:
-    """Have ``train.json``, ``val.json``, ``test.json`` and ``about.json`` in ``dest``.
+    """Write ``train.json``, ``val.json``, ``test.json`` and ``about.json`` to ``dest``.
 
     The classes are the folders in ``source/train``, sorted.
 
@@ -60,19 +66,19 @@ def prepare_image_folder(
     _check_folders(source, folders)
 
     classes = classes_in(source / train)
-    found, problems = _listed(source, folders, classes)
+    found, problems = _labelled_images(source, folders, classes)
     kind = 'official'
     if val is None:
         share = VAL_SHARE if val_share is None else val_share
         found['train'], drawn = random_share(found['train'], share, seed)
         found = {'train': found['train'], 'val': drawn, 'test': found['test']}
         kind = f'ours (seed {seed})'
-    stayed = [
+    kept = [
         dest / folder for folder in folders.values()
         if link_or_copy(source / folder, dest / folder, copy)
     ]  # fmt: skip
     problems += problems_of(found, dest, len(classes), verify=verify)
-    refuse(str(source), problems, stayed)
+    raise_if_any(str(source), problems, kept)
     about = {'name': source.absolute().name, 'classes': classes, 'val': kind}
     texts = {f'{split}.json': as_json(pairs) for split, pairs in found.items()}
     write_lists(dest, {**texts, 'about.json': about_json(about)})
@@ -97,7 +103,7 @@ def _check_folders(source: Path, folders: Dict[str, str]) -> None:
         )
 
 
-def _listed(source: Path, folders: Dict[str, str], classes: List[str]):
+def _labelled_images(source: Path, folders: Dict[str, str], classes: List[str]):
     """Images of each folder with labels, and what is wrong with the folders of the classes."""
     label_of = {name: label for label, name in enumerate(classes)}
     found: Dict[str, Pairs] = {}

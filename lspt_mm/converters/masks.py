@@ -3,17 +3,14 @@
 import json
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 
 from lspt_mm.converters.archives import link_or_copy
-from lspt_mm.converters.checks import refuse
+from lspt_mm.converters.checks import raise_if_any
 from lspt_mm.converters.io import about_json, as_json, write_lists
 from lspt_mm.converters.mask_classes import read_classes
 from lspt_mm.converters.mask_files import TURNS, image_facts, read_mask, turned
@@ -31,6 +28,7 @@ from lspt_mm.converters.mask_pairs import Pair, find_pairs
 from lspt_mm.converters.mask_split import split_of
 from lspt_mm.datasets.mask_folder import IMAGES, MASKS
 from lspt_mm.errors import InputError
+from lspt_mm.utils.cli import map_with_progress
 from lspt_mm.utils.images import IGNORE_INDEX
 from lspt_mm.utils.text import shorten
 
@@ -95,7 +93,9 @@ def prepare_masks(
     _check_arguments(images, masks, dest, kind, val_share, test_share, exif)
     pairs, problems = find_pairs(images, masks, image_suffix, mask_suffix, skip_unpaired)
     named = read_classes(classes) if classes else None
-    looks = _each(lambda pair: _look(pair, images, masks), pairs, 'reading images and masks')
+    looks = map_with_progress(
+        lambda pair: _look(pair, images, masks), pairs, 'reading images and masks'
+    )
     problems += [look.problem for look in looks if look.problem]
     sound = [look for look in looks if not look.problem]
     problems += _wrong_sizes(sound)
@@ -103,7 +103,7 @@ def prepare_masks(
     if sound:
         reading, more = decide(sound, named, kind, ignore, nearest)
         problems += more
-    refuse(str(masks), problems)
+    raise_if_any(str(masks), problems)
     if not overwrite:
         _check_same_classes(dest, [one.name for one in reading.classes])
     split, how = split_of(looks, reading, val_share, test_share, seed)
@@ -166,13 +166,6 @@ def _is_ours(dest: Path) -> bool:
         return (dest / MASKS / '.ours').is_file()
 
 
-def _each(work: Callable, items: Sequence, title: str) -> list:
-    """``work`` on all items by threads, in order, with a progress bar."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(work, items)
-        return list(track(results, title, len(items), console=Console(stderr=True)))
-
-
 # ---- looking ----------------------------------------------------------------------------------
 
 
@@ -227,7 +220,7 @@ def _write_masks(looks, split, masks: Path, dest: Path, reading: Reading, exif: 
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)
 
-    _each(write, looks, 'writing masks')
+    map_with_progress(write, looks, 'writing masks')
     shutil.rmtree(dest / MASKS, ignore_errors=True)
     os.replace(fresh, dest / MASKS)
 

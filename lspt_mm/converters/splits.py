@@ -5,10 +5,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Callable, Dict, List, Tuple
 
-from lspt_mm.converters import where
+from lspt_mm.converters.archives import SPLITS_SOURCE
 from lspt_mm.converters.io import Pairs
 from lspt_mm.converters.official_lists import Official
-from lspt_mm.datasets.image_list import read_json
+from lspt_mm.datasets.image_list import read_json_list
 from lspt_mm.errors import InputError
 from lspt_mm.utils.text import shorten
 
@@ -79,7 +79,7 @@ def published(folder: Path, official: Official) -> Tuple[Pairs, Pairs, List[str]
     if missing:
         raise InputError(
             f'{folder} lacks {", ".join(missing)}; expected {{image: class id}} in train.json, '
-            f'val.json and test.json ({where.SPLITS}). Without --splits, val is drawn here'
+            f'val.json and test.json ({SPLITS_SOURCE}). Without --splits, val is drawn here'
         )
     labels = dict(official.train + official.test)
     found: Dict[str, Pairs] = {}
@@ -87,7 +87,7 @@ def published(folder: Path, official: Official) -> Tuple[Pairs, Pairs, List[str]
     ids: List[Tuple[int, int, str]] = []
     for split in splits:
         found[split], foreign = [], []
-        for given, class_id in read_json(folder / f'{split}.json'):
+        for given, class_id in read_json_list(folder / f'{split}.json'):
             name = _official_name(given, official, labels)
             if name is None:
                 foreign.append(given)

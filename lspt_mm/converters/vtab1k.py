@@ -5,12 +5,17 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
-from lspt_mm.converters import where
-from lspt_mm.converters.archives import link_or_copy
-from lspt_mm.converters.checks import problems_of, refuse, wrong_counts
-from lspt_mm.converters.image_files import classes_in, images_in
-from lspt_mm.converters.io import Pairs, about_json, as_lines, write_lists
-from lspt_mm.datasets.image_list import is_inside, read_lines
+from lspt_mm.converters.archives import SOURCES, link_or_copy
+from lspt_mm.converters.checks import problems_of, raise_if_any, wrong_counts
+from lspt_mm.converters.io import (
+    Pairs,
+    about_json,
+    as_lines,
+    classes_in,
+    images_in,
+    write_lists,
+)
+from lspt_mm.datasets.image_list import is_inside, read_text_list
 from lspt_mm.datasets.vtab1k import SPLITS, TASKS
 from lspt_mm.errors import InputError
 from lspt_mm.utils.text import shorten
@@ -37,7 +42,7 @@ def prepare_vtab(
     verify: bool = True,
     official_counts: bool = True,
 ) -> str:
-    """Have the tasks below ``dest`` as ``VTAB1K`` reads them: images, four lists, ``about.json``.
+    """Write the tasks below ``dest`` as ``VTAB1K`` reads them: images, lists, ``about.json``.
 
     A task is a folder in ``source`` (or ``source`` itself, if it is the only task asked for) in
     one of two forms:
@@ -67,7 +72,7 @@ def prepare_vtab(
     tasks = list(dict.fromkeys(tasks or TASKS))
     problems: List[str] = []
     missing: List[str] = []
-    stayed: List[Path] = []
+    kept: List[Path] = []
     found: Dict[str, _Read] = {}
     for task in tasks:
         folder = _folder_of(task, source, alone=len(tasks) == 1)
@@ -75,22 +80,22 @@ def prepare_vtab(
             missing.append(task)
             continue
         found[task] = _read(folder)
-        told = found[task].problems
-        if not told:
-            stayed += _bring(found[task], dest / task, copy)
-            told = _problems(task, found[task], dest / task, verify, official_counts)
-        problems += [f'{task}: {problem}' for problem in told]
+        wrong = found[task].problems
+        if not wrong:
+            kept += _place(found[task], dest / task, copy)
+            wrong = _problems(task, found[task], dest / task, verify, official_counts)
+        problems += [f'{task}: {problem}' for problem in wrong]
     if missing:
-        problems.insert(0, _told_missing(missing, tasks, source))
-    refuse('vtab-1k', problems, stayed)
+        problems.insert(0, _missing_message(missing, tasks, source))
+    raise_if_any('vtab-1k', problems, kept)
     return '\n'.join(_write(task, found[task], dest / task) for task in tasks)
 
 
-def _told_missing(missing: List[str], tasks: List[str], source: Path) -> str:
+def _missing_message(missing: List[str], tasks: List[str], source: Path) -> str:
     return (
         f'{source} lacks {len(missing)} of {len(tasks)} tasks: {", ".join(missing)}. Expected: a '
         f'folder for each, with train800.txt, val200.txt, test.txt and their images. To have only '
-        f'some: --task NAME. Where to get them: {where.WHERE["vtab-1k"]}'
+        f'some: --task NAME. Where to get them: {SOURCES["vtab-1k"]}'
     )
 
 
@@ -98,7 +103,7 @@ def _folder_of(task: str, source: Path, alone: bool) -> Optional[Path]:
     for folder in (source / task, source) if alone else (source / task,):
         if any((folder / f'train800{suffix}').exists() for suffix in ('', '.txt')):
             return folder
-    # A folder without train800 is told what it lacks.
+    # Of a folder without train800 the caller names the missing files.
     return source / task if (source / task).is_dir() else None
 
 
@@ -111,7 +116,7 @@ def _read(folder: Path) -> _Read:
         lacks = [f'{split}.txt' for split in APART if split not in there]
         if lacks:
             return _Read(folder, {}, [], [f'{folder} lacks {", ".join(lacks)}'])
-        pairs = {split: read_lines(path) for split, path in there.items()}
+        pairs = {split: read_text_list(path) for split, path in there.items()}
     except InputError as error:
         return _Read(folder, {}, [], [str(error)])
     return _Read(folder, _with_both(pairs), [], [])
@@ -130,13 +135,13 @@ def _from_folders(folder: Path, there: Dict[str, Path]) -> _Read:
         split: [f'{split}/{name}' for name in images_in(folder / split)] for split in APART
     }  # fmt: skip
     for split, path in there.items():
-        listed = [line.strip() for line in path.read_text('utf-8').splitlines() if line.strip()]
+        lines = [line.strip() for line in path.read_text('utf-8').splitlines() if line.strip()]
         homes = ('train800', 'val200') if split == BOTH else (split,)
-        for name in listed:
+        for name in lines:
             parts = PurePosixPath(name).parts
             if len(parts) < 3 or parts[0] not in homes or parts[1] not in label_of:
                 raise InputError(f'{path}: {name!r}: expected {" or ".join(homes)}/CLASS/image')
-        names[split] = listed
+        names[split] = lines
     pairs = {s: [(name, label_of[name.split('/')[1]]) for name in names[s]] for s in names}
     return _Read(folder, _with_both(pairs), classes, [])
 
@@ -147,8 +152,8 @@ def _with_both(lists: Dict[str, Pairs]) -> Dict[str, Pairs]:
     return {split: both if split == BOTH else lists[split] for split in SPLITS}
 
 
-def _bring(found: _Read, dest: Path, copy: bool) -> List[Path]:
-    """Have the folders of a task's images in ``dest``; returns those that stay as they were."""
+def _place(found: _Read, dest: Path, copy: bool) -> List[Path]:
+    """Place the folders of a task's images in ``dest``; returns those that were kept."""
     names = {name for pairs in found.lists.values() for name, _ in pairs if is_inside(name)}
     tops = sorted({PurePosixPath(name).parts[0] for name in names})
     folders = [top for top in tops if (found.folder / top).is_dir()]
@@ -162,7 +167,7 @@ def _problems(
     apart = {split: found.lists[split] for split in APART}
     counts = _counts(task) if official_counts else None
     problems = problems_of(apart, dest, num_classes, counts, verify)
-    # A class whose folder is missing would shift the labels of those behind it.
+    # A class without a folder would shift the labels of those after it.
     if official_counts and len(found.classes) not in (0, num_classes):
         problems.append(f'folders of {len(found.classes)} classes, expected {num_classes}')
     union = Counter(apart['train800'] + apart['val200'])

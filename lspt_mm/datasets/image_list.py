@@ -1,6 +1,5 @@
 """Images with labels, named in a split file; the file is checked before anything is trained."""
 
-import json
 import os
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -10,6 +9,7 @@ from mmpretrain.datasets import BaseDataset
 
 from lspt_mm.errors import InputError
 from lspt_mm.registry import DATASETS
+from lspt_mm.utils.atomic_io import read_json
 
 
 @DATASETS.register_module()
@@ -48,7 +48,7 @@ class ListedImages(BaseDataset):
         path = Path(self.ann_file)
         if not path.is_file():
             raise InputError(f'split file {path} does not exist')
-        pairs = read_json(path) if path.suffix == '.json' else read_lines(path)
+        pairs = read_json_list(path) if path.suffix == '.json' else read_text_list(path)
         self._check(path, pairs)
         found = [
             {'img_path': os.path.join(self.img_prefix or '', name), 'gt_label': label}
@@ -91,17 +91,14 @@ def is_inside(name: str) -> bool:
     return not path.is_absolute() and '..' not in path.parts
 
 
-def _text_of(path: Path) -> str:
+def read_text_list(path: Path) -> List[Tuple[str, int]]:
+    """Pairs of image and label of a ``.txt`` split file; InputError for another form."""
     try:
-        return path.read_text(encoding='utf-8')
+        lines = path.read_text(encoding='utf-8').splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f'{path}: not a text file in UTF-8 ({error})') from error
-
-
-def read_lines(path: Path) -> List[Tuple[str, int]]:
-    """Pairs of image and label of a ``.txt`` split file; InputError for another form."""
     pairs = []
-    for number, line in enumerate(_text_of(path).splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         name, _, label = line.strip().rpartition(' ')  # names may have spaces
@@ -113,18 +110,10 @@ def read_lines(path: Path) -> List[Tuple[str, int]]:
     return pairs
 
 
-def read_json(path: Path) -> List[Tuple[str, int]]:
+def read_json_list(path: Path) -> List[Tuple[str, int]]:
     """Pairs of image and label of a ``.json`` split file; InputError for another form."""
-
-    def pairs_of(items):
-        return [tuple(item) for item in items]  # an image named twice is not lost, but found
-
-    try:
-        pairs = json.loads(_text_of(path), object_pairs_hook=pairs_of)
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InputError(f'{path}: not a JSON file ({error})') from error
+    # As pairs, which keep an image that stands in it twice.
+    pairs = read_json(path, object_pairs_hook=lambda items: [tuple(item) for item in items])
     if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
         raise InputError(f'{path}: expected {{"relative/path": label, ...}}')
     for name, label in pairs:

@@ -1,6 +1,5 @@
 """Images with masks, named in a list that ``tools/dataset_converters/own_masks.py`` wrote."""
 
-import json
 import os
 from pathlib import Path
 from typing import Dict, List
@@ -10,6 +9,7 @@ from mmseg.datasets import BaseSegDataset
 from lspt_mm.datasets.image_list import is_inside
 from lspt_mm.errors import InputError
 from lspt_mm.registry import DATASETS
+from lspt_mm.utils.atomic_io import read_json
 from lspt_mm.utils.images import IMAGE_SUFFIXES
 
 #: Folders of a prepared data set, below its root.
@@ -64,12 +64,7 @@ class MaskFolder(BaseSegDataset):
 
 def read_pairs(path: Path) -> Dict[str, str]:
     """Image to mask of a list; InputError for a file that is none."""
-    try:
-        pairs = json.loads(path.read_text(encoding='utf-8'))
-    except FileNotFoundError as error:
-        raise InputError(f'list {path} does not exist') from error
-    except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        raise InputError(f'{path}: not a JSON file ({error})') from error
+    pairs = read_json(path)
     if not isinstance(pairs, dict) or not all(isinstance(mask, str) for mask in pairs.values()):
         raise InputError(f'{path}: expected {{"image": "mask", ...}}')
     if not pairs:

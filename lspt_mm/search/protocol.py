@@ -16,7 +16,7 @@ from lspt_mm.errors import InputError
 from lspt_mm.search.grid import Outcome, Point, best, name_of
 from lspt_mm.search.plan import final_config, selection_config
 from lspt_mm.search.worker import CONFIG, LOG, RESULT, TEST_BEGUN, write_json
-from lspt_mm.utils.atomic_io import write_text
+from lspt_mm.utils.atomic_io import read_json, write_text
 
 #: Files of a search's folder.
 RESULTS, STATE = 'results.csv', 'search.json'
@@ -245,14 +245,6 @@ def read_result(folder: Path) -> dict:
     if not isinstance(counts, dict) or not {'prompts', 'backbone', 'head'} <= set(counts):
         raise InputError(f'{path}: not as a run writes it; remove the file to have the run again')
     return result
-
-
-def read_json(path: Path) -> Any:
-    """Content of a JSON file; InputError if it is none."""
-    try:
-        return json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise InputError(f'{path}: not a JSON file ({error})') from error
 
 
 def _last_words(folder: Path, code: int) -> str:

@@ -1,17 +1,20 @@
-"""Files that are there as a whole or not at all."""
+"""Files written atomically, and JSON files read with errors that name them."""
 
+import json
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Union
+from typing import Any, Iterator, Union
+
+from lspt_mm.errors import InputError
 
 
 @contextmanager
 def atomic_write(path: Union[str, Path]) -> Iterator[Path]:
-    """A path to write to in the place of ``path``, which gets the file when all of it is on disk.
+    """A temporary path, whose file replaces ``path`` after the block, once it is on disk.
 
-    Whatever interrupts the block, or a power failure after it, leaves either the former file or the
-    new one under that name. What was written when an error ends the block is removed.
+    An interruption, or a power failure, leaves either the old file or the new one under that name.
+    An error in the block removes the temporary file.
 
     Raises:
         OSError: If the file cannot be written: no space, no permission.
@@ -35,8 +38,22 @@ def write_text(path: Union[str, Path], text: str) -> None:
         unfinished.write_text(text, encoding='utf-8')
 
 
+def read_json(path: Union[str, Path], **options) -> Any:
+    """Content of a JSON file; ``options`` as of ``json.loads``.
+
+    Raises:
+        InputError: If the file does not exist, or is no JSON file.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding='utf-8'), **options)
+    except FileNotFoundError as error:
+        raise InputError(f'{path} does not exist') from error
+    except (ValueError, RecursionError) as error:  # ValueError: of UTF-8 as well
+        raise InputError(f'{path}: not a JSON file ({error})') from error
+
+
 def _sync_folder(folder: Path) -> None:
-    """Have a folder's new names on disk, where the file system can do so."""
+    """Write a folder's names to disk, where the file system can."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:  # Windows

@@ -1,13 +1,16 @@
-"""Exit codes, error messages and checks that all command-line tools share."""
+"""What command-line tools share: exit codes, error messages, checks, progress bars."""
 
 import os
 import sys
 import tempfile
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Iterator
+from typing import Callable, Iterator, Sequence
 
 import torch
+from rich.console import Console
+from rich.progress import track
 
 from lspt_mm.errors import InputError
 
@@ -16,10 +19,7 @@ EXIT_INPUT = 2
 
 
 def check_writable(folder, what: str, advice: str = '') -> None:
-    """Raise InputError, with ``what`` and ``advice``, if nothing can be written to ``folder``.
-
-    It is made.
-    """
+    """Make ``folder``; raise InputError, with ``what`` and ``advice``, if it is not writable."""
     try:
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -28,11 +28,19 @@ def check_writable(folder, what: str, advice: str = '') -> None:
         raise InputError(f'{what} cannot be written: {error}{advice}') from error
 
 
+def map_with_progress(function: Callable, items: Sequence, title: str) -> list:
+    """Results of ``function`` for all items, in order, by threads; a progress bar on stderr."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # image decoders release Python's lock
+        results = pool.map(function, items)
+        bar = track(results, title, len(items), console=Console(stderr=True), transient=True)
+        return list(bar)
+
+
 @contextmanager
 def input_errors_as_messages(debug: bool = False) -> Iterator[None]:
-    """End the program with code 2 and the message alone when the input is at fault.
+    """On an InputError, print its message alone and exit with code 2.
 
-    Of several processes the first to fail tells it, whichever that is.
+    Of several processes only the first to fail prints.
     """
     try:
         yield
@@ -49,27 +57,23 @@ def input_errors_as_messages(debug: bool = False) -> Iterator[None]:
 
 
 def _is_first_to_fail() -> bool:
-    """Whether no other process of this run has told of an error."""
+    """Whether no other process of this run has printed an error."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         try:
             store = torch.distributed.distributed_c10d._get_default_store()
             return store.add('lspt_mm/failed', 1) == 1
-        except RuntimeError:  # the process that kept it is gone
+        except RuntimeError:  # the process with the store has exited
             return True
-    # What fails before processes know each other fails alike on a machine.
+    # Before processes know each other, all of a machine fail alike.
     return all(int(os.environ.get(name, 0)) == 0 for name in ('LOCAL_RANK', 'SLURM_LOCALID'))
 
 
 def check_device(device: str) -> torch.device:
-    """A device that is there.
-
-    Raises:
-        InputError: If it is not.
-    """
+    """The device of this name; InputError if it is not available."""
     try:
         found = torch.device(device)
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError) as error:
-        told = str(error).splitlines()[0]
-        raise InputError(f'device {device}: cannot be used here ({told}); try cpu') from error
+        reason = str(error).splitlines()[0]
+        raise InputError(f'device {device}: cannot be used here ({reason}); try cpu') from error
     return found

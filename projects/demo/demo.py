@@ -71,13 +71,8 @@ def run(script: str, *arguments) -> None:
 
 def render(out: Path, seed: int, quick: bool) -> Path:
     """Render all splits below ``out`` unless they are there; return their folder."""
-    from rich.progress import track
-
     splits = {name: 8 if quick else count for name, count in SCENES.items()}
-    write_ade20k_layout(
-        out / 'scenes', splits, seed=seed, size=128,
-        progress=lambda items, total, desc: track(items, total=total, description=desc),
-    )  # fmt: skip
+    write_ade20k_layout(out / 'scenes', splits, seed=seed, size=128)
     return out / 'scenes'
 
 

@@ -9,9 +9,6 @@ For trying the pages on own data without any; nothing is downloaded.
 import argparse
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
-
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.utils.cli import input_errors_as_messages
 from projects.demo.practice_data import write_class_folders, write_photos_and_masks
@@ -37,13 +34,9 @@ def main() -> None:
     """Render."""
     args = parse_args()
     write, usual = KINDS[args.kind]
-
-    def told(items, total):
-        return track(items, 'rendering', total, console=Console(stderr=True))
-
     with input_errors_as_messages(args.debug):
         count = usual if args.count is None else args.count
-        write(args.to, count=count, size=args.size, seed=args.seed, told=told)
+        write(args.to, count=count, size=args.size, seed=args.seed)
     files = sum(path.is_file() for path in args.to.rglob('*'))
     print(f'{args.to}: {files} files')
 

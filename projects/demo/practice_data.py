@@ -1,11 +1,13 @@
-"""Practice data of rendered scenes, laid out as people have their own: photos, masks, folders."""
+"""Synthetic data in the layouts of users' own: photos with masks, folders of classes."""
 
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List
+from typing import Dict, List
 
 import cv2
 import numpy as np
 from PIL import Image
+from rich.console import Console
+from rich.progress import track
 
 from lspt_mm.datasets.scene_dataset import CLASSES, PALETTE
 from lspt_mm.errors import InputError
@@ -20,16 +22,8 @@ THINGS = ('tree', 'bush', 'car', 'person', 'building', 'brick wall')
 _LEAST = 24
 _CROP = 96
 
-Told = Callable[[Iterable, int], Iterable]
 
-
-def write_photos_and_masks(
-    root: Path,
-    count: int = 20,
-    size: int = 256,
-    seed: int = 0,
-    told: Told = lambda items, total: items,
-) -> None:
+def write_photos_and_masks(root: Path, count: int = 20, size: int = 256, seed: int = 0) -> None:
     """Write ``images/*.jpg``, ``masks/*.png`` in colours, and ``classes.txt``.
 
     Args:
@@ -38,7 +32,6 @@ def write_photos_and_masks(
         size: Side in pixels, a multiple of 8, at least 32. Every third picture is a quarter wider
             than high or the other way round, as people's are.
         seed: Of the scenes.
-        told: Passes on an iterable of so many items, showing progress.
 
     Raises:
         InputError: If ``root`` holds anything, or a number is out of its range.
@@ -47,7 +40,7 @@ def write_photos_and_masks(
     for folder in ('images', 'masks'):
         (root / folder).mkdir(parents=True)
     colours = np.array([BLACK, *PALETTE], np.uint8)
-    for index in told(range(1, count + 1), count):
+    for index in track(range(1, count + 1), 'rendering', console=Console(stderr=True)):
         image, label = scenes.render_scene(scenes.scene_rng(seed, 'practice', index), size)
         cut = size - size // 5 // (1 + index % 3 % 2) if index % 3 else size
         rows, columns = (size, cut) if index % 3 == 1 else (cut, size)
@@ -59,13 +52,7 @@ def write_photos_and_masks(
     (root / 'classes.txt').write_text(text, encoding='utf-8')
 
 
-def write_class_folders(
-    root: Path,
-    count: int = 12,
-    size: int = 256,
-    seed: int = 0,
-    told: Told = lambda items, total: items,
-) -> None:
+def write_class_folders(root: Path, count: int = 12, size: int = 256, seed: int = 0) -> None:
     """Write ``train/CLASS/*.jpg`` and ``test/CLASS/*.jpg``: things cut out of scenes.
 
     A quarter of the pictures of each class (rounded up) is for the test; the scenes of train and
@@ -76,7 +63,6 @@ def write_class_folders(
         count: Pictures of each class, at least 4.
         size: Side of the scenes that they are cut from.
         seed: Of the scenes.
-        told: Passes on an iterable of so many items, showing progress.
 
     Raises:
         InputError: As :func:`write_photos_and_masks`.
@@ -89,7 +75,7 @@ def write_class_folders(
             for name in THINGS for number in range(wanted)]  # fmt: skip
     found: Dict[str, Dict[str, List[np.ndarray]]] = {}
     rendered = {'train': 0, 'test': 0}
-    for part, name, number in told(work, len(work)):
+    for part, name, number in track(work, 'rendering', console=Console(stderr=True)):
         have = found.setdefault(part, {})
         while len(have.get(name, [])) <= number:
             rendered[part] += 1
@@ -120,7 +106,7 @@ def _things_of(seed: int, part: str, index: int, size: int):
             crop = image[y : y + side, x : x + side]
             yield name, cv2.resize(crop, (_CROP, _CROP), interpolation=cv2.INTER_AREA
                                    if side > _CROP else cv2.INTER_CUBIC)  # fmt: skip
-            break  # one of a kind from each scene
+            break  # one of a kind per scene
 
 
 def _check(root: Path, count: int, size: int) -> None:

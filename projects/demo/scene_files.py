@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 import cv2
+from rich.console import Console
+from rich.progress import track
 
 from projects.demo import scenes
 
@@ -120,7 +122,7 @@ def _write_class_list(root):
     (root / 'objectInfo.txt').write_text('\n'.join(rows) + '\n', encoding='utf-8')
 
 
-def write_ade20k_layout(root, splits, seed=0, size=128, progress=None):
+def write_ade20k_layout(root, splits, seed=0, size=128):
     """Renders a data set into the folder layout of ADE20K, unless it is there already.
 
     Written are ``images/{split}/scene_{split}_{index:08d}.jpg``, label maps of the same stem in
@@ -138,8 +140,6 @@ def write_ade20k_layout(root, splits, seed=0, size=128, progress=None):
         splits: dict of split name -> number of scenes (>= 1).
         seed: int >= 0.
         size: height and width in pixels, a multiple of 8 and at least 32.
-        progress: callable (iterable, total, desc) -> iterable, called once per split, for
-            example to show a progress bar; None for silence.
 
     Raises:
         ValueError: if an argument is out of its range, or if ``root`` holds other files than an
@@ -168,8 +168,6 @@ def write_ade20k_layout(root, splits, seed=0, size=128, progress=None):
     for folder in sorted({(root / path).parent for path in _files_of(wanted['splits'])}):
         folder.mkdir(parents=True)
     for split, count in wanted['splits'].items():
-        indices = range(1, count + 1)
-        if progress is not None:
-            indices = progress(indices, count, split)
+        indices = track(range(1, count + 1), split, console=Console(stderr=True))
         _write_split(root, split, indices, wanted['seed'], wanted['size'])
     _write_stamp(root, wanted | {'complete': True})

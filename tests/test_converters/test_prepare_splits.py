@@ -287,7 +287,7 @@ def test_in_place_nothing_is_said_to_be_made_anew(cub):
     (cub / BIRDS / '001' / '0.jpg').unlink()
     with pytest.raises(InputError) as error:
         prepare_cub(cub, dest=cub)
-    assert 'stood there before' not in str(error.value)
+    assert 'existed before' not in str(error.value)
 
 
 def test_a_link_to_another_folder_stays(cub):
@@ -303,7 +303,7 @@ def test_what_stays_from_a_former_run_is_told(cub):
     prepare_cub(cub, copy=True)
     dest = cub.parent / 'fgvc' / 'cub'
     (dest / BIRDS / '001' / '0.jpg').unlink()
-    with pytest.raises(InputError, match=r'001/0\.jpg\n.*stood there before.*remove it'):
+    with pytest.raises(InputError, match=r'001/0\.jpg\n.*existed before.*remove it'):
         prepare_cub(cub)
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import save as save_safetensors
 
 from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.datasets import LoadSegLabels
-from lspt_mm.datasets.image_list import read_json, read_lines
+from lspt_mm.datasets.image_list import read_json_list, read_text_list
 from lspt_mm.engine.hooks.jsonl_logger_hook import LOG, read_log
 from lspt_mm.engine.work_dir import read_training_checkpoint
 from lspt_mm.errors import InputError
@@ -130,7 +130,7 @@ def test_split_files(tmp_path):
     @given(mutated(lines), mutated(json.dumps(pairs).encode()))
     def some(text, table):
         for name, content, reader in (
-            ('train.txt', text, read_lines), ('train.json', table, read_json)
+            ('train.txt', text, read_text_list), ('train.json', table, read_json_list)
         ):  # fmt: skip
             found = read_or_refused(tmp_path / name, content, reader)
             for path, label in found or ():

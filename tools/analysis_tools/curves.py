@@ -15,8 +15,9 @@ import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvi
 from lspt_mm.analysis.visualization import draw_curves
 from lspt_mm.errors import InputError
 from lspt_mm.search.grid import name_of
-from lspt_mm.search.protocol import STATE, read_json
+from lspt_mm.search.protocol import STATE
 from lspt_mm.search.worker import RESULT
+from lspt_mm.utils.atomic_io import read_json
 from lspt_mm.utils.cli import input_errors_as_messages
 
 Curves = Dict[str, List[List[float]]]

@@ -13,8 +13,8 @@ import argparse
 from pathlib import Path
 
 from lspt_mm.converters import prepare_fgvc, prepare_image_folder, prepare_vtab
+from lspt_mm.converters.archives import SOURCES, SPLITS_SOURCE
 from lspt_mm.converters.fgvc import expected_files
-from lspt_mm.converters.where import SPLITS, WHERE
 from lspt_mm.datasets import fgvc, vtab1k
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import input_errors_as_messages
@@ -28,13 +28,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--list', action='store_true', help='show the data sets and where to get them'
     )
-    names = parser.add_subparsers(dest='name', metavar='NAME', help=', '.join(WHERE))
+    names = parser.add_subparsers(dest='name', metavar='NAME', help=', '.join(SOURCES))
     for name, task in fgvc.TASKS.items():
         one = _add(names, name, f'data/fgvc/{name}', f'{task.title}: {expected_files(name)}')
         one.add_argument(
             '--splits', type=Path, metavar='DIR',
             help='published train.json, val.json and test.json, rather than a val drawn here; '
-            f'{SPLITS}',
+            f'{SPLITS_SOURCE}',
         )  # fmt: skip
         one.add_argument('--seed', type=int, default=0, help='of the val drawn here')
         _add_not_official(one)
@@ -52,13 +52,13 @@ def parse_args() -> argparse.Namespace:
     one.add_argument('--seed', type=int, default=0, help='of the val drawn here')
     args = parser.parse_args()
     if not args.list and not args.name:
-        parser.error(f'expected one of {", ".join(WHERE)}, or --list')
+        parser.error(f'expected one of {", ".join(SOURCES)}, or --list')
     return args
 
 
 def _add(names, name: str, dest: str, description: str) -> argparse.ArgumentParser:
     parser = names.add_parser(
-        name, description=f'{description}. Where to get it: {WHERE[name]}', help=argparse.SUPPRESS
+        name, description=f'{description}. Where to get it: {SOURCES[name]}', help=argparse.SUPPRESS
     )
     parser.add_argument(
         '--from', dest='source', type=Path, required=True, metavar='DIR',
@@ -84,12 +84,12 @@ def table() -> str:
     """The data sets: classes, images, where to get them."""
     lines = [f'{"name":20} {"classes":>7} {"train":>6} {"val":>5} {"test":>6}  files; where']
     for name, (classes, train, val, test, _) in fgvc.TASKS.items():
-        files = f'{expected_files(name)}; {WHERE[name]}'
+        files = f'{expected_files(name)}; {SOURCES[name]}'
         lines.append(f'{name:20} {classes:7} {train:6} {val:5} {test:6}  {files}')
-    lines.append(f'{"vtab-1k":48}  a folder for each task; {WHERE["vtab-1k"]}')
+    lines.append(f'{"vtab-1k":48}  a folder for each task; {SOURCES["vtab-1k"]}')
     for name, task in vtab1k.TASKS.items():
         lines.append(f'{name:>20} {task.num_classes:7} {800:6} {200:5} {task.num_test:6}')
-    lines.append(f'{"imagefolder":48}  {WHERE["imagefolder"]}')
+    lines.append(f'{"imagefolder":48}  {SOURCES["imagefolder"]}')
     return '\n'.join(lines)
 
 
