@@ -25,13 +25,29 @@ def colours_of(count: int, palette: Optional[Sequence] = None) -> List[Tuple[int
     return spread_colours(count)
 
 
-def outlines(mask: np.ndarray) -> np.ndarray:
-    """Pixels (H, W) that differ from the one on their left or above; of labels or colours."""
-    channels = mask.reshape(*mask.shape[:2], -1)
-    found = np.zeros(mask.shape[:2], bool)
-    found[:, 1:] |= (channels[:, 1:] != channels[:, :-1]).any(-1)
-    found[1:] |= (channels[1:] != channels[:-1]).any(-1)
-    return found
+def enlarged(image: np.ndarray, least_side: int = 640) -> np.ndarray:
+    """An image (H, W, 3), enlarged by a whole number to a long side of at least ``least_side``."""
+    factor = -(-least_side // max(image.shape[:2]))
+    size = (image.shape[1] * factor, image.shape[0] * factor)
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+
+def mask_over(
+    image: np.ndarray, mask: np.ndarray, opacity: float = 0.6, least_side: int = 640
+) -> np.ndarray:
+    """A mask in colours over its image, both (H, W, 3) uint8; dark lines separate the classes.
+
+    Small images are :func:`enlarged`.
+    """
+    large = enlarged(image, least_side)
+    factor = large.shape[0] // image.shape[0]
+    mask = mask.repeat(factor, 0).repeat(factor, 1)
+    mixed = (1 - opacity) * large + opacity * mask
+    lines = np.zeros(mask.shape[:2], bool)
+    lines[:, 1:] |= (mask[:, 1:] != mask[:, :-1]).any(-1)
+    lines[1:] |= (mask[1:] != mask[:-1]).any(-1)
+    mixed[lines] *= 1 - 0.6 * (opacity > 0)
+    return np.round(mixed).astype(np.uint8)
 
 
 def draw_attention(
@@ -74,22 +90,16 @@ def _lay_over(axis, image: np.ndarray, grid: np.ndarray) -> None:
     )  # fmt: skip
 
 
-#: Share of the class's colour in the mixture.
-_OPACITY = 0.55
-#: An image is shown with this long a shorter side at least, or its legend would not fit beside it.
-_LEAST = 256
-
-
 def overlay(
     image: np.ndarray, mask: np.ndarray, classes: Sequence[str], palette: np.ndarray
 ) -> Image.Image:
-    """Draw the classes of ``mask`` over ``image``, and which colours they have.
+    """Draw the classes of ``mask`` over ``image`` by :func:`mask_over`, with a legend.
 
-    Small images are enlarged. The legend lists the classes that occur, the largest first.
+    The legend lists the classes that occur, the largest first.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        mask: (H, W) class numbers; 255, ignored, stays as the image is.
+        mask: (H, W) class numbers; pixels of no class are black.
         classes: Names.
         palette: (K, 3) RGB of each class.
 
@@ -99,21 +109,15 @@ def overlay(
     if image.shape[:2] != mask.shape:
         raise ValueError(f'mask {mask.shape} and image {image.shape[:2]}: expected one size')
     palette = np.asarray(palette, np.uint8)
-    known = mask < len(palette)
-    colours = palette[np.where(known, mask, 0)]
-    mixed = image * (1 - _OPACITY) + colours * _OPACITY
-    mixed = np.where(known[..., None], mixed, image).round().astype(np.uint8)
-    mixed[outlines(mask)] = 255
-    factor = max(1, -(-_LEAST // min(mask.shape)))
-    size = mask.shape[1] * factor, mask.shape[0] * factor
-    left = Image.fromarray(mixed).resize(size, Image.Resampling.NEAREST)
-    counts = np.bincount(mask[known].ravel(), minlength=len(classes))
+    left = Image.fromarray(mask_over(image, colour(mask, palette)))
+    counts = np.bincount(mask[mask < len(palette)].ravel(), minlength=len(classes))
     order = [int(i) for i in counts.argsort(kind='stable')[::-1] if counts[i]]
     rows = [(classes[i], tuple(map(int, palette[i])), counts[i] / mask.size) for i in order]
-    legend = _legend(rows, size[1])
-    picture = Image.new('RGB', (size[0] + legend.width, max(size[1], legend.height)), 'white')
+    legend = _legend(rows, left.height)
+    size = (left.width + legend.width, max(left.height, legend.height))
+    picture = Image.new('RGB', size, 'white')
     picture.paste(left, (0, 0))
-    picture.paste(legend, (size[0], 0))
+    picture.paste(legend, (left.width, 0))
     return picture
 
 

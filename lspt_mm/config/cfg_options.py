@@ -13,7 +13,7 @@ from mmengine.runner import LogProcessor, Runner
 from torch.utils.data import DataLoader
 
 from lspt_mm.errors import InputError
-from lspt_mm.utils.signatures import constructor_arguments, named_parameters
+from lspt_mm.utils.checks import constructor_parameters, named_parameters
 
 #: Dicts that take any key.
 _FREE = {'custom_keys', 'data_prefix', 'metainfo', 'arch', 'dist_cfg'}
@@ -126,7 +126,7 @@ def arguments_of(kind) -> Optional[Set[str]]:
     """Keys of a dict whose ``type`` is a registered name or a class; None if it is unknown."""
     found = _find(kind) if isinstance(kind, str) else kind
     if inspect.isclass(found):
-        return constructor_arguments(found) | _TYPED
+        return {*constructor_parameters(found), *_TYPED}
     return found and named_parameters(found)
 
 

@@ -10,10 +10,17 @@ from lspt_mm.converters.archives import (
     place_folder,
     read_file,
 )
-from lspt_mm.converters.checks import problems_of, raise_if_any, wrong_counts
-from lspt_mm.converters.io import Pairs, about_json, as_json, write_lists
-from lspt_mm.converters.official_lists import LAYOUTS, Layout, Official
-from lspt_mm.converters.splits import published, random_tenth
+from lspt_mm.converters.official_lists import LAYOUTS, Layout, Official, published
+from lspt_mm.converters.splits import (
+    Pairs,
+    about_json,
+    as_json,
+    problems_of,
+    raise_if_any,
+    random_tenth,
+    write_lists,
+    wrong_counts,
+)
 from lspt_mm.datasets.fgvc import TASKS, Task
 from lspt_mm.errors import InputError
 

@@ -4,16 +4,17 @@ from pathlib import Path
 from typing import Dict, List, Optional
 
 from lspt_mm.converters.archives import link_or_copy
-from lspt_mm.converters.checks import problems_of, raise_if_any
-from lspt_mm.converters.io import (
+from lspt_mm.converters.splits import (
     Pairs,
     about_json,
     as_json,
     classes_in,
     images_in,
+    problems_of,
+    raise_if_any,
+    random_share,
     write_lists,
 )
-from lspt_mm.converters.splits import random_share
 from lspt_mm.datasets.image_list import is_inside
 from lspt_mm.errors import InputError
 from lspt_mm.utils.text import shorten

@@ -10,8 +10,6 @@ import numpy as np
 from PIL import Image
 
 from lspt_mm.converters.archives import link_or_copy
-from lspt_mm.converters.checks import raise_if_any
-from lspt_mm.converters.io import about_json, as_json, write_lists
 from lspt_mm.converters.mask_classes import read_classes
 from lspt_mm.converters.mask_files import TURNS, image_facts, read_mask, turned
 from lspt_mm.converters.mask_meaning import (
@@ -26,6 +24,7 @@ from lspt_mm.converters.mask_meaning import (
 )
 from lspt_mm.converters.mask_pairs import Pair, find_pairs
 from lspt_mm.converters.mask_split import split_of
+from lspt_mm.converters.splits import about_json, as_json, raise_if_any, write_lists
 from lspt_mm.datasets.mask_folder import IMAGES, MASKS
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import map_with_progress

@@ -1,16 +1,34 @@
-"""Which of the training images are the validation images: ours, or the published ones."""
+"""Lists of images with labels: found in folders, drawn, checked and written."""
 
 import hashlib
+import json
+import os
 from collections import Counter
 from pathlib import Path
-from typing import Callable, Dict, List, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-from lspt_mm.converters.archives import SPLITS_SOURCE
-from lspt_mm.converters.io import Pairs
-from lspt_mm.converters.official_lists import Official
-from lspt_mm.datasets.image_list import read_json_list
+from lspt_mm.datasets.image_list import is_inside
 from lspt_mm.errors import InputError
+from lspt_mm.utils.cli import map_with_progress
+from lspt_mm.utils.images import check_image, find_images
 from lspt_mm.utils.text import shorten
+
+#: Images of a split in order: path relative to the data set's folder, label from 0.
+Pairs = List[Tuple[str, int]]
+
+
+def classes_in(folder: Path) -> List[str]:
+    """Names of the folders in ``folder``, sorted; hidden ones are none."""
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != '.')
+
+
+def images_in(folder: Path) -> List[str]:
+    """Paths of all images of all classes, relative to ``folder``, sorted."""
+    found = (path.relative_to(folder) for path in find_images(folder))
+    return sorted(path.as_posix() for path in found if len(path.parts) > 1)
+
+
+# ---- drawing validation images ---------------------------------------------------------------
 
 
 def random_tenth(train: Pairs, seed: int) -> Tuple[Pairs, Pairs]:
@@ -61,84 +79,140 @@ def _divided(train: Pairs, val: set) -> Tuple[Pairs, Pairs]:
     return [p for p in train if p[0] not in val], [p for p in train if p[0] in val]
 
 
-def published(folder: Path, official: Official) -> Tuple[Pairs, Pairs, List[str]]:
-    """Train and val of a folder with ``train.json``, ``val.json`` and ``test.json``.
+# ---- checks ----------------------------------------------------------------------------------
 
-    Each is ``{image: class id}``, the image relative to the data set's folder or to that of its
-    images. The labels are the official ones; the ids, whatever they count from, must divide the
-    images into the same classes.
 
-    Returns:
-        Train, val, and what is wrong with the files, a sentence each.
+def problems_of(
+    splits: Dict[str, Pairs],
+    root: Path,
+    num_classes: int,
+    counts: Optional[Dict[str, int]] = None,
+    verify: bool = True,
+) -> List[str]:
+    """Everything that is wrong with some splits, a sentence each.
 
-    Raises:
-        InputError: If a file is missing or malformed.
+    Args:
+        splits (dict): Name to images.
+        root (Path): Folder that their paths are relative to.
+        num_classes (int): Labels are 0 to ``num_classes - 1``.
+        counts (dict, optional): Name to the number of images it must have; None for any.
+        verify (bool): Whether each image is decoded.
     """
-    splits = ('train', 'val', 'test')
-    missing = [f'{split}.json' for split in splits if not (folder / f'{split}.json').is_file()]
+    problems = []
+    for split, pairs in splits.items():
+        problems += _of_one(split, pairs, root, num_classes)
+    problems += wrong_counts(splits, counts or {})
+    names = list(splits)
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            others = {name for name, _ in splits[other]}
+            both = [name for name, _ in splits[one] if name in others]
+            if both:
+                problems.append(f'{shorten(both)} both in {one} and in {other}')
+    if verify:
+        paths = dict.fromkeys(name for pairs in splits.values() for name, _ in pairs)
+        bad = _unreadable(root, [name for name in paths if (root / name).is_file()])
+        if bad:
+            problems.append(f'{shorten(bad)} cannot be read as an image')
+    return problems
+
+
+def wrong_counts(splits: Dict[str, Pairs], counts: Dict[str, int]) -> List[str]:
+    """A sentence for each split with another number of images than ``counts`` has."""
+    return [
+        f'{split}: {len(splits[split])} images, expected {count}. If this is a part of the data '
+        'on purpose: --not-official'
+        for split, count in counts.items()
+        if len(splits[split]) != count
+    ]
+
+
+def raise_if_any(title: str, problems: List[str], kept: Sequence[Path] = ()) -> None:
+    """Raise InputError with all of ``problems``, if there are any.
+
+    ``kept`` are folders of an earlier run that this one used.
+    """
+    hint = ''
+    if kept:
+        folders = ', '.join(map(str, kept))
+        hint = f'\n{folders} existed before and was kept; to replace it, remove it first'
+    if len(problems) == 1:
+        raise InputError(f'{title}: {problems[0]}{hint}')
+    if problems:
+        lines = ''.join(f'\n  - {problem}' for problem in problems)
+        raise InputError(f'{title}: {len(problems)} things are wrong{lines}{hint}')
+
+
+def _of_one(split: str, pairs: Pairs, root: Path, num_classes: int) -> List[str]:
+    if not pairs:
+        return [f'{split}: names no image']
+    problems = []
+    twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if twice:
+        problems.append(f'{split}: {shorten(twice)} listed more than once')
+    beyond = [f'{name} ({label})' for name, label in pairs if not 0 <= label < num_classes]
+    if beyond:
+        problems.append(
+            f'{split}: {shorten(beyond)} with a label outside 0 to {num_classes - 1}'
+        )
+    outside = [name for name, _ in pairs if not is_inside(name)]
+    if outside:
+        problems.append(f'{split}: {shorten(outside)} outside {root}')
+    missing = [name for name, _ in pairs if is_inside(name) and not (root / name).is_file()]
     if missing:
-        raise InputError(
-            f'{folder} lacks {", ".join(missing)}; expected {{image: class id}} in train.json, '
-            f'val.json and test.json ({SPLITS_SOURCE}). Without --splits, val is drawn here'
-        )
-    labels = dict(official.train + official.test)
-    found: Dict[str, Pairs] = {}
-    problems = []
-    ids: List[Tuple[int, int, str]] = []
-    for split in splits:
-        found[split], foreign = [], []
-        for given, class_id in read_json_list(folder / f'{split}.json'):
-            name = _official_name(given, official, labels)
-            if name is None:
-                foreign.append(given)
-            else:
-                found[split].append((name, labels[name]))
-                ids.append((class_id, labels[name], name))
-        if foreign:
-            problems.append(
-                f'{folder / split}.json: {shorten(foreign)} not among the official images'
-            )
-    problems += _other_test(folder, found['test'], official.test)
-    problems += _other_classes(folder, ids)
-    return found['train'], found['val'], problems
-
-
-def _official_name(given: str, official: Official, labels: Dict[str, int]):
-    for prefix in ('', *official.prefixes):
-        if prefix + given in labels:
-            return prefix + given
-    return None
-
-
-def _other_test(folder: Path, test: Pairs, official: Pairs) -> List[str]:
-    theirs, ours = {name for name, _ in test}, {name for name, _ in official}
-    problems = []
-    if theirs - ours:
         problems.append(
-            f'{folder}/test.json: {shorten(sorted(theirs - ours))} not in the official test'
-        )
-    if ours - theirs:
-        problems.append(
-            f'{folder}/test.json: lacks {shorten(sorted(ours - theirs))} of the official test'
+            f'{split}: {len(missing)} of its {len(pairs)} images do not exist in {root}, such as '
+            f'{missing[0]}'
         )
     return problems
 
 
-def _other_classes(folder: Path, ids: List[Tuple[int, int, str]]) -> List[str]:
-    """Where an id stands for two official labels, or two ids for one."""
-    by_id: Dict[int, Tuple[int, str]] = {}
-    by_label: Dict[int, Tuple[int, str]] = {}
-    for class_id, label, name in ids:
-        first, image = by_id.setdefault(class_id, (label, name))
-        if first != label:
-            return [
-                f'{folder}: class id {class_id} is given to {image} and {name}, which officially '
-                f'have labels {first} and {label}'
-            ]
-        first, image = by_label.setdefault(label, (class_id, name))
-        if first != class_id:
-            return [
-                f'{folder}: class ids {first} and {class_id} are given to {image} and {name}, '
-                f'which officially both have label {label}'
-            ]
-    return []
+def _unreadable(root: Path, names: List[str]) -> List[str]:
+    """Those of ``names`` that cannot be decoded."""
+
+    def readable(name: str) -> bool:
+        try:
+            check_image(root / name)
+        except InputError:
+            return False
+        return True
+
+    results = map_with_progress(readable, names, 'reading images')
+    return [name for name, good in zip(names, results, strict=True) if not good]
+
+
+# ---- writing ---------------------------------------------------------------------------------
+
+
+def as_json(pairs: Pairs) -> str:
+    """``{path: label}``, a line for each image."""
+    return json.dumps(dict(pairs), indent=0, ensure_ascii=False) + '\n'
+
+
+def as_lines(pairs: Pairs) -> str:
+    """Lines ``path label``."""
+    return ''.join(f'{name} {label}\n' for name, label in pairs)
+
+
+def about_json(facts: dict) -> str:
+    """The text of ``about.json``."""
+    return json.dumps(facts, indent=1, ensure_ascii=False) + '\n'
+
+
+def write_lists(folder: Path, texts: Dict[str, str]) -> None:
+    """Write the files of one folder as a set.
+
+    Each gets its name only when it is whole, and old ones are removed before the first new one
+    appears: an interruption leaves files missing, but never a mixture of two sets.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        _part(folder, name).write_text(text, encoding='utf-8')
+    for name in texts:
+        (folder / name).unlink(missing_ok=True)
+    for name in texts:
+        os.replace(_part(folder, name), folder / name)
+
+
+def _part(folder: Path, name: str) -> Path:
+    return folder / f'.{name}.part'

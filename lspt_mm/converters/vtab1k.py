@@ -6,14 +6,16 @@ from pathlib import Path, PurePosixPath
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 from lspt_mm.converters.archives import SOURCES, link_or_copy
-from lspt_mm.converters.checks import problems_of, raise_if_any, wrong_counts
-from lspt_mm.converters.io import (
+from lspt_mm.converters.splits import (
     Pairs,
     about_json,
     as_lines,
     classes_in,
     images_in,
+    problems_of,
+    raise_if_any,
     write_lists,
+    wrong_counts,
 )
 from lspt_mm.datasets.image_list import is_inside, read_text_list
 from lspt_mm.datasets.vtab1k import SPLITS, TASKS

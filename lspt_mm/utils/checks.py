@@ -1,7 +1,8 @@
-"""Checks of arguments: a bad value is named at construction, with what was expected."""
+"""Checks of arguments at construction, and which arguments a class takes."""
 
+import inspect
 import math
-from typing import Optional
+from typing import Callable, Dict, Optional, Set
 
 import torch
 
@@ -52,3 +53,24 @@ def check_bool(name: str, value) -> None:
     """Raise ValueError unless ``value`` is True or False."""
     if not isinstance(value, bool):
         raise ValueError(f'{name}={value!r}: expected True or False')
+
+
+def constructor_parameters(cls: type) -> Dict[str, inspect.Parameter]:
+    """Parameters of ``cls`` by name; where it has ``**kwargs``, those of its base class too."""
+    found: Dict[str, inspect.Parameter] = {}
+    for owner in cls.__mro__:
+        if owner is object or '__init__' not in vars(owner):
+            continue
+        parameters = inspect.signature(owner.__init__).parameters
+        named = named_parameters(owner.__init__)
+        found = {**{n: p for n, p in parameters.items() if n in named}, **found}
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            break
+    return found
+
+
+def named_parameters(function: Callable) -> Set[str]:
+    """Names of the parameters that can be given by name, without ``self``."""
+    parameters = inspect.signature(function).parameters.values()
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {p.name for p in parameters if p.kind in kinds} - {'self'}

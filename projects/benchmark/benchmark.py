@@ -1,4 +1,4 @@
-"""Time, memory and work of prompt methods on this machine, beside the plain ViT and the textbook.
+"""Time, memory and work of prompt methods on this machine, beside the plain ViT and the reference.
 
 python -m lspt_mm benchmark --out work_dirs/benchmark/train
 python -m lspt_mm benchmark --inference --batch 1 8
@@ -10,7 +10,7 @@ python -m lspt_mm benchmark --configs configs/ade20k/full_upernet_ade20k.py \\
 
 Every combination of the options is a row. Without --configs: a ViT with a class-token head, forward
 and backward pass; ``plain`` is mmpretrain's frozen ViT with a gradient with respect to its tokens,
-``(textbook)`` the method as papers write it down. With --configs: the model of a segmentation
+``(reference)`` the method as papers write it down. With --configs: the model of a segmentation
 config with AdamW, 512 pixels and batch 2 unless said otherwise. Writes OUT.md, OUT.csv and OUT.png.
 """
 
@@ -28,7 +28,7 @@ import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvi
 from lspt_mm.config.load import read_config
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import input_errors_as_messages
-from projects.benchmark.cases import METHODS, PLAIN, TEXTBOOK, Case
+from projects.benchmark.cases import METHODS, PLAIN, REFERENCE, Case
 from projects.benchmark.measure import measure_memory, measure_times, relative_to_plain
 
 CHECKPOINTING = {'off': False, 'on': True, 'selective': 'selective'}
@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
         '--methods', nargs='+', choices=METHODS, default=METHODS, help='default: all'
     )
     parser.add_argument(
-        '--textbook', nargs='*', choices=METHODS, default=['vpt-deep', 'gated', 'lspt'],
+        '--reference', nargs='*', choices=METHODS, default=['vpt-deep', 'gated', 'lspt'],
         help='methods to run as papers write them down as well',
     )  # fmt: skip
     parser.add_argument('--configs', nargs='+', help='segmentation configs instead of methods')
@@ -73,7 +73,7 @@ def cases_of(args: argparse.Namespace) -> List[Case]:
         archs, depths, numbers = [None], [None], [0]  # the configs' own
     else:
         names = [(PLAIN, None), *((name, None) for name in args.methods)]
-        names += [(name + TEXTBOOK, None) for name in args.methods if name in args.textbook]
+        names += [(name + REFERENCE, None) for name in args.methods if name in args.reference]
         batches, sizes = args.batch or [8], args.img_size or [224]
         archs, depths, numbers = args.arch, args.num_layers or [None], args.num_tokens
     given = dict(
@@ -89,7 +89,7 @@ def cases_of(args: argparse.Namespace) -> List[Case]:
     ):
         for name, config in names:
             # What a reference does not depend on makes no second row of it.
-            fixed = name == PLAIN or name.endswith(TEXTBOOK)
+            fixed = name == PLAIN or name.endswith(REFERENCE)
             case = Case(
                 name=name, training=not args.inference, batch=batch, img_size=size, arch=arch,
                 num_layers=depth, num_tokens=0 if name == PLAIN else tokens, dtype=dtype,

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from lspt_mm import recipes
 from lspt_mm.models import PromptedViT
-from projects.benchmark.reference import textbook_forward
+from projects.benchmark.reference import reference_forward
 
 #: Names of the methods with prompts.
 METHODS = tuple(n for n, m in recipes.METHODS.items() if m.prompter and m.tune == 'prompts')
 #: mmpretrain's ViT with a gradient with respect to its tokens: what an input-side prompt pays.
 PLAIN = 'plain'
 #: Behind a method's name: as papers write it down.
-TEXTBOOK = ' (textbook)'
+REFERENCE = ' (reference)'
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Case:
     """One row of a benchmark.
 
     Args:
-        name: ``'plain'``, one of :data:`METHODS`, one with ``' (textbook)'`` behind it; or
+        name: ``'plain'``, one of :data:`METHODS`, one with ``' (reference)'`` behind it; or
             where ``config`` is given, any name.
         training: Forward and backward pass (and with ``config`` the optimizer's step); otherwise
             the forward pass in eval mode.
@@ -56,7 +56,7 @@ class Case:
         """The model, with images for it."""
         torch.manual_seed(0)
         step = (_ViTStep if self.config is None else _ConfigStep)(self)
-        if not self.training and not self.name.endswith(TEXTBOOK):
+        if not self.training and not self.name.endswith(REFERENCE):
             step.fuse()
         return step
 
@@ -108,7 +108,7 @@ class Step:
 class _ViTStep(Step):
     def __init__(self, case: Case):
         super().__init__(case)
-        name = case.name.removesuffix(TEXTBOOK)
+        name = case.name.removesuffix(REFERENCE)
         arch = VisionTransformer.arch_zoo[case.arch] if isinstance(case.arch, str) else case.arch
         if case.num_layers is not None:
             arch = {**arch, 'num_layers': case.num_layers}
@@ -128,8 +128,8 @@ class _ViTStep(Step):
         self.model.to(case.device).train(case.training)
         self.images = torch.randn(case.batch, 3, case.img_size, case.img_size, device=case.device)
         self.run: Callable[[], Tensor] = lambda: self.model(self.images)[0]
-        if case.name.endswith(TEXTBOOK):
-            self.run = lambda: textbook_forward(self.model, self.images)
+        if case.name.endswith(REFERENCE):
+            self.run = lambda: reference_forward(self.model, self.images)
 
     def forward(self) -> Tensor:
         return self.run().float().square().sum()

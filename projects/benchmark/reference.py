@@ -1,6 +1,6 @@
-"""A prompted ViT as papers write it down: every token asks in every block, nothing is saved.
+"""Reference forward pass of a prompted ViT, as papers write it: all tokens in every block.
 
-The reference of benchmarks, and of tests of what the fast paths leave out. It runs on the
+Benchmarks and tests compare the fast paths with it. It runs on the
 parameters of a :class:`PromptedViT` and gives the same features.
 """
 
@@ -13,7 +13,7 @@ from lspt_mm.models.prompters.lspt import LSPT
 from lspt_mm.models.prompters.lstm_cells import FullCell
 
 
-def textbook_forward(vit: PromptedViT, img: Tensor) -> Tensor:
+def reference_forward(vit: PromptedViT, img: Tensor) -> Tensor:
     """Class token (B, D) of images (B, 3, H, W) behind the final norm.
 
     Prompts are put beside the tokens of each image and run through each block whole, attention

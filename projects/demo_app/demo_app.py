@@ -20,11 +20,12 @@ from typing import List, NamedTuple, Optional, Tuple
 import torch
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.analysis.visualization import enlarged, mask_over
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import input_errors_as_messages
 from projects.demo_app import Limits, Look, ServedModels, Upload, named_sources, read_image
 from projects.demo_app.image_io import check_limits
-from projects.demo_app.pictures import attention_over, enlarged, map_of, mask_over
+from projects.demo_app.pictures import attention_over, map_of
 
 #: In place of a second model.
 ALONE = 'nothing'

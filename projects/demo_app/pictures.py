@@ -1,4 +1,4 @@
-"""Masks and attention over images, as arrays (H, W, 3) uint8 RGB."""
+"""Attention over images, as arrays (H, W, 3) uint8 RGB."""
 
 from typing import Optional, Tuple
 
@@ -6,30 +6,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from lspt_mm.analysis.visualization import outlines
 from projects.demo_app.results import Attention, BlockMaps
-
-
-def enlarged(image: np.ndarray, least_side: int = 640) -> np.ndarray:
-    """An image (H, W, 3) by the least whole number that makes its long side ``least_side``."""
-    factor = -(-least_side // max(image.shape[:2]))
-    size = (image.shape[1] * factor, image.shape[0] * factor)
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
-
-
-def mask_over(
-    image: np.ndarray, mask: np.ndarray, opacity: float = 0.6, least_side: int = 640
-) -> np.ndarray:
-    """A mask in colours over its image, both (H, W, 3); classes are parted by a dark line.
-
-    Small images are :func:`enlarged`.
-    """
-    large = enlarged(image, least_side)
-    factor = large.shape[0] // image.shape[0]
-    mask = mask.repeat(factor, 0).repeat(factor, 1)
-    mixed = (1 - opacity) * large + opacity * mask
-    mixed[outlines(mask)] *= 1 - 0.6 * (opacity > 0)
-    return np.round(mixed).astype(np.uint8)
 
 
 def map_of(block: BlockMaps, asker: str, head: Optional[int] = None) -> Optional[np.ndarray]:

@@ -12,8 +12,7 @@ from miniatures import run_tool, save_image
 from scipy.io import savemat
 
 from lspt_mm.converters import prepare_fgvc, prepare_image_folder, prepare_vtab
-from lspt_mm.converters.io import write_lists
-from lspt_mm.converters.splits import random_share, random_tenth
+from lspt_mm.converters.splits import random_share, random_tenth, write_lists
 from lspt_mm.datasets import FGVC, VTAB1K, ListedImages, fgvc, vtab1k
 from lspt_mm.datasets.fgvc import Task
 from lspt_mm.errors import InputError

@@ -132,7 +132,7 @@ def test_a_vit_of_another_depth():
 def test_the_tool_writes_table_figures_and_plot(tmp_path):
     run = tool(
         '--arch', 'deit-tiny', '--img-size', 32, '--batch', 1, '--num-tokens', 2, 4, '--rounds', 1,
-        '--methods', 'vpt-deep', 'lspt', '--textbook', 'lspt', '--no-memory', '--threads', 1,
+        '--methods', 'vpt-deep', 'lspt', '--reference', 'lspt', '--no-memory', '--threads', 1,
         '--out', 'bench/small', cwd=tmp_path,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
@@ -140,12 +140,12 @@ def test_the_tool_writes_table_figures_and_plot(tmp_path):
         rows = list(csv.DictReader(file))
     names = [(row['name'], row['num_tokens']) for row in rows]
     assert names == [
-        ('plain', '0'), ('vpt-deep', '2'), ('lspt', '2'), ('lspt (textbook)', '2'),
-        ('vpt-deep', '4'), ('lspt', '4'), ('lspt (textbook)', '4'),
+        ('plain', '0'), ('vpt-deep', '2'), ('lspt', '2'), ('lspt (reference)', '2'),
+        ('vpt-deep', '4'), ('lspt', '4'), ('lspt (reference)', '4'),
     ]  # fmt: skip
     text = (tmp_path / 'bench/small.md').read_text()
     assert text.strip() in run.stdout
-    assert '| lspt (textbook) | 4 |' in text and 'peak' not in text
+    assert '| lspt (reference) | 4 |' in text and 'peak' not in text
     assert (tmp_path / 'bench/small.png').stat().st_size > 1000
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from lspt_mm.analysis.flops import count_flops
 from lspt_mm.models import PromptedViT
-from projects.benchmark.reference import textbook_forward
+from projects.benchmark.reference import reference_forward
 
 ARCH = {'embed_dims': 16, 'num_layers': 4, 'num_heads': 4, 'feedforward_channels': 32}
 METHODS = {
@@ -36,13 +36,13 @@ def test_equal_in_value_and_gradient_and_more_work(name):
     img = torch.randn(2, 3, 32, 32, dtype=torch.float64, requires_grad=True)
     leaves = [img, *(p for p in vit.parameters() if p.requires_grad)]
     found = []
-    for forward in (lambda: vit(img)[0], lambda: textbook_forward(vit, img)):
+    for forward in (lambda: vit(img)[0], lambda: reference_forward(vit, img)):
         out = forward()
         found.append([out, *torch.autograd.grad((out * out.detach().cos()).sum(), leaves)])
     for fast, plain in zip(*found, strict=True):
         torch.testing.assert_close(fast, plain, rtol=1e-9, atol=1e-9)
     fast, plain = (
         sum(count_flops(lambda f=f: f(img)).values())
-        for f in (vit, lambda x: textbook_forward(vit, x))
+        for f in (vit, lambda x: reference_forward(vit, x))
     )
     assert fast < plain

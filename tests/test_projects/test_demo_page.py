@@ -9,10 +9,10 @@ from miniatures import save_image
 from PIL import Image
 from served_miniatures import BIRDS, METHODS, write_sources
 
-from lspt_mm.analysis.visualization import colours_of
+from lspt_mm.analysis.visualization import colours_of, mask_over
 from lspt_mm.errors import InputError
 from projects.demo_app import Attention, BlockMaps, Limits, ServedModels, demo_app
-from projects.demo_app.pictures import attention_over, map_of, mask_over
+from projects.demo_app.pictures import attention_over, map_of
 
 
 @pytest.fixture(scope='module')

@@ -151,17 +151,17 @@ def test_a_folder_without_images(tmp_path):
 
 
 def test_overlay(tmp_path):
-    image = np.full((300, 400, 3), 100, np.uint8)
-    mask = np.zeros((300, 400), np.uint8)
+    image = np.full((480, 640, 3), 100, np.uint8)
+    mask = np.zeros((480, 640), np.uint8)
     mask[:, 200:] = 1
     mask[:, 300:] = 255
     drawn = np.array(overlay(image, mask, ['left', 'right'], [[200, 0, 0], [0, 200, 0]]))
-    assert drawn.shape[0] == 300 and drawn.shape[1] > 400
-    # 45 parts of the image and 55 of the colour; what is ignored stays.
-    assert drawn[10, 10].tolist() == [155, 45, 45] and drawn[10, 210].tolist() == [45, 155, 45]
-    assert drawn[10, 350].tolist() == [100, 100, 100]
-    assert drawn[10, 200].tolist() == [255] * 3  # the edge
-    swatches = drawn[:, 400:].reshape(-1, 3).tolist()
+    assert drawn.shape[0] == 480 and drawn.shape[1] > 640
+    # 40 parts of the image and 60 of the colour; ignored pixels are black.
+    assert drawn[10, 10].tolist() == [160, 40, 40] and drawn[10, 210].tolist() == [40, 160, 40]
+    assert drawn[10, 350].tolist() == [40, 40, 40]
+    assert drawn[10, 200].tolist() == [16, 64, 16]  # the line: 40 % of it
+    swatches = drawn[:, 640:].reshape(-1, 3).tolist()
     assert [200, 0, 0] in swatches and [0, 200, 0] in swatches
     with pytest.raises(ValueError, match='one size'):
         overlay(image, mask[1:], ['left', 'right'], [[200, 0, 0], [0, 200, 0]])

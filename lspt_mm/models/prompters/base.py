@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lspt_mm.utils.checks import check_int, check_share
-from lspt_mm.utils.signatures import constructor_arguments, constructor_defaults
+from lspt_mm.utils.checks import check_int, check_share, constructor_parameters
 
 
 class Prompter(nn.Module):
@@ -95,12 +94,14 @@ class Prompter(nn.Module):
     @classmethod
     def argument_names(cls) -> Set[str]:
         """Names of the arguments a config may give: all but what the backbone fills in."""
-        return constructor_arguments(cls) - {'embed_dims', 'num_layers', 'patch_size'}
+        return constructor_parameters(cls).keys() - {'embed_dims', 'num_layers', 'patch_size'}
 
     @classmethod
     def argument_defaults(cls) -> Dict[str, Any]:
         """Default values of those arguments that have one."""
-        return {k: v for k, v in constructor_defaults(cls).items() if k in cls.argument_names()}
+        names = cls.argument_names()
+        found = constructor_parameters(cls).items()
+        return {n: p.default for n, p in found if n in names and p.default is not p.empty}
 
     @property
     def needs_preparation(self) -> bool:
