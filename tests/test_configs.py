@@ -10,6 +10,8 @@ from mmengine.registry import DefaultScope
 
 import lspt_mm.models  # noqa: F401  (registers the methods)
 from lspt_mm.analysis.flops import count_flops
+from lspt_mm.recipes import METHODS as RECIPES
+from lspt_mm.recipes import PRETRAININGS
 from lspt_mm.registry import PROMPTERS
 
 NAMES = sorted(
@@ -18,63 +20,73 @@ NAMES = sorted(
     # These read their folder of data.
     if '_base_' not in p.parts and p.parent.name not in ('imagefolder', 'maskfolder')
 )
+#: One experiment of each method and pre-training; the data set changes nothing but numbers.
+EXPERIMENTS = [f'fgvc/{method}_{pre}_cub' for method in RECIPES for pre in PRETRAININGS]
 PAPER = 'lspt_upernet_ade20k'
+PROMPTER_FILES = sorted((CONFIGS / '_base_/prompters').glob('*.py'))
 
-#: Builds the model of one config on the meta device, resolves every type, and prints a report.
+#: Builds the models of configs on the meta device, resolves every type, and prints reports.
 BUILD = """
-import json, sys
+import functools, json, sys
 import lspt_mm
 import torch
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope
 import mmengine.registry as registries
+from lspt_mm.config.load import read_config
 from lspt_mm.engine.runner import prepare_for_cpu
 from lspt_mm.registry import PROMPTERS
 
-cfg = Config.fromfile(sys.argv[1])
-cfg.launcher = 'none'
-scope = cfg.default_scope
-init_default_scope(scope)
-
-roots = [r for r in vars(registries).values() if isinstance(r, registries.Registry)]
-unknown = []
-
-def found(name):
+@functools.cache
+def found(name, scope):
+    roots = [r for r in vars(registries).values() if isinstance(r, registries.Registry)]
     for root in [PROMPTERS, *roots]:
         child = root._children.get(scope)
         if any(r is not None and r.get(name) is not None for r in (child, root)):
             return True
     return False
 
-def walk(node, path):
+def unknown(node, path, scope):
     if isinstance(node, dict):
         # norm_cfg and init_cfg name things of other registries; these are built with the model.
-        if 'type' in node and not found(node['type']):
-            unknown.append(f"{path}: {node['type']}")
+        if 'type' in node and not found(node['type'], scope):
+            yield f"{path}: {node['type']}"
         for key, value in node.items():
-            walk(value, f'{path}.{key}')
+            yield from unknown(value, f'{path}.{key}', scope)
     elif isinstance(node, (list, tuple)):
         for i, value in enumerate(node):
-            walk(value, f'{path}.{i}')
+            yield from unknown(value, f'{path}.{i}', scope)
 
-for key in cfg:
-    if key.endswith(('_dataloader', '_evaluator', 'hooks', 'wrapper', 'scheduler', 'visualizer',
-                     'pipeline', 'backends', '_cfg')) or key == 'model':
-        walk(cfg[key], key)
+def report(name):
+    cfg = read_config(name)
+    cfg.launcher = 'none'
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        registries.init_default_scope(cfg.default_scope)
+        ends = ('_dataloader', '_evaluator', 'hooks', 'wrapper', 'scheduler', 'visualizer',
+                'pipeline', 'backends', '_cfg')
+        keys = [key for key in cfg if key.endswith(ends) or key == 'model']
+        missing = [one for key in keys for one in unknown(cfg[key], key, cfg.default_scope)]
+        prepare_for_cpu(cfg)
+        model_cfg = cfg.model
+        if cfg.get('data_preprocessor') is not None:
+            model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
+        with torch.device('meta'):
+            model = registries.MODELS.build(model_cfg)
+    counts = {}
+    for parameter, p in model.named_parameters():
+        part = 'prompter' if '.prompter.' in parameter else parameter.split('.')[0]
+        counts.setdefault(part, [0, 0])
+        counts[part][0] += p.numel() * p.requires_grad
+        counts[part][1] += p.numel()
+    return {'unknown': missing, 'counts': counts}
 
-prepare_for_cpu(cfg)
-model_cfg = cfg.model
-if cfg.get('data_preprocessor') is not None:
-    model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor)
-with torch.device('meta'):
-    model = registries.MODELS.build(model_cfg)
-counts = {}
-for name, p in model.named_parameters():
-    part = 'prompter' if '.prompter.' in name else name.split('.')[0]
-    counts.setdefault(part, [0, 0])
-    counts[part][0] += p.numel() * p.requires_grad
-    counts[part][1] += p.numel()
-print('REPORT' + json.dumps({'unknown': unknown, 'counts': counts}))
+reports = {}
+for name in sys.argv[2:]:
+    try:
+        reports[name] = report(name)
+    except Exception as error:
+        reports[name] = {'error': f'{type(error).__name__}: {error}'}
+with open(sys.argv[1], 'w') as file:
+    json.dump(reports, file)
 """
 
 
@@ -82,14 +94,8 @@ print('REPORT' + json.dumps({'unknown': unknown, 'counts': counts}))
 def reports(tmp_path_factory):
     def build(folder):
         (folder / 'build.py').write_text(BUILD)
-        reports = {}
-        for name in NAMES:
-            run = run_tool(folder / 'build.py', CONFIGS / f'{name}.py', cwd=folder)
-            built = run.code == 0 and 'REPORT' in run.out
-            reports[name] = (
-                json.loads(run.out.split('REPORT')[1]) if built else {'error': run.err[-2000:]}
-            )
-        (folder / 'reports.json').write_text(json.dumps(reports))
+        run = run_tool(folder / 'build.py', 'reports.json', *NAMES, *EXPERIMENTS, cwd=folder)
+        assert run.code == 0, run.err[-2000:]
 
     return json.loads((once(tmp_path_factory, 'configs', build) / 'reports.json').read_text())
 
@@ -102,19 +108,14 @@ def test_there_are_configs():
     assert {PAPER, 'camvid/lspt_upernet_camvid', 'classification/lspt_imagefolder'} <= set(NAMES)
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', [*NAMES, *EXPERIMENTS])
 def test_builds_in_a_clean_process(name, reports):
     assert 'error' not in reports[name], reports[name]['error']
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', [*NAMES, *EXPERIMENTS])
 def test_every_type_is_registered(name, reports):
     assert reports[name]['unknown'] == []
-
-
-@pytest.mark.parametrize('name', NAMES)
-def test_says_what_it_is(name):
-    assert (CONFIGS / f'{name}.py').read_text().startswith('"""')
 
 
 #: Every method but LSPT, and what of its prompter is trained on ADE20K (D = 768, L = 12).
@@ -154,12 +155,27 @@ def test_a_method_differs_in_the_prompter_only(method, family):
     assert lspt['model']['backbone'].pop('prompter')['type'] == 'LSPT' != prompter['type']
     assert config == lspt
     code = (CONFIGS / f'{family.format(method)}.py').read_text().split('"""')[2]
-    assert len(code.strip().splitlines()) == 3
+    assert len(code.strip().splitlines()) == 2
 
 
 def test_every_method_has_its_configs():
     prompters = [load(n).model.backbone.get('prompter') for n in NAMES if 'upernet_ade20k' in n]
     assert {p.type for p in prompters if p} == set(PROMPTERS.module_dict)
+    files = {p.stem: load(f'_base_/prompters/{p.stem}').method for p in PROMPTER_FILES}
+    assert {m.prompter.type for m in files.values()} == set(PROMPTERS.module_dict)
+
+
+def test_nothing_of_a_methods_file_is_left_over():
+    assert [name for name in NAMES if 'method' in load(name)] == []
+
+
+def test_a_config_of_a_method_can_be_inherited_with_another_method(tmp_path):
+    base = [str(CONFIGS / name) for name in ('ade20k/gated_upernet_ade20k.py',
+                                             '_base_/prompters/vpt-deep.py')]  # fmt: skip
+    text = (CONFIGS / 'ade20k/vpt-deep_upernet_ade20k.py').read_text().split('\n')[2]
+    (tmp_path / 'mine.py').write_text(f'_base_ = {base}\n{text}\n')
+    mine = Config.fromfile(tmp_path / 'mine.py').to_dict()
+    assert mine == load('ade20k/vpt-deep_upernet_ade20k').to_dict()
 
 
 @pytest.mark.parametrize('head', ['upernet', 'setr-pup', 'segformer'])

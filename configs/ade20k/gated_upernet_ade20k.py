@@ -1,5 +1,3 @@
-"""``lspt_upernet_ade20k.py`` with Gated Prompt Tuning (GaPT, arXiv 2306.05067). P and gate init as in its table for
-ADE20K."""
-_base_ = '../lspt_upernet_ade20k.py'
-model = dict(backbone=dict(prompter=dict(
-    _delete_=True, type='GatedPrompt', num_tokens=100, gate_init=10., dropout=0.1)))
+"""``lspt_upernet_ade20k.py`` with Gated Prompt Tuning (GaPT)."""
+_base_ = ['../lspt_upernet_ade20k.py', '../_base_/prompters/gated.py']
+model = dict(backbone=dict(prompter=dict(_base_.pop('method').prompter, _delete_=True)))

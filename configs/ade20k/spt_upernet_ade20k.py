@@ -1,4 +1,3 @@
-"""``lspt_upernet_ade20k.py`` with Self-Prompt Tuning, deep (SPT, arXiv 2402.02382). The number of prompts is ours."""
-_base_ = '../lspt_upernet_ade20k.py'
-model = dict(backbone=dict(prompter=dict(
-    _delete_=True, type='SelfPrompt', num_tokens=10, deep=True, start='sample', dropout=0.1)))
+"""``lspt_upernet_ade20k.py`` with Self-Prompt Tuning, deep (SPT)."""
+_base_ = ['../lspt_upernet_ade20k.py', '../_base_/prompters/spt.py']
+model = dict(backbone=dict(prompter=dict(_base_.pop('method').prompter, _delete_=True)))

@@ -1,8 +1,7 @@
-"""``lspt_setr-pup_ade20k.py`` with VPT-shallow (arXiv 2203.12119).
+"""``lspt_setr-pup_ade20k.py`` with VPT-shallow.
 
 Published mIoU of the authors' own run (GaPT's table), single / multi scale: MAE 34.20 / 35.23, MoCo v3
 34.55 / 36.18. Not measured here.
 """
-_base_ = './lspt_setr-pup_ade20k.py'
-model = dict(backbone=dict(prompter=dict(
-    _delete_=True, type='VPT', num_tokens=100)))
+_base_ = ['./lspt_setr-pup_ade20k.py', '../_base_/prompters/vpt.py']
+model = dict(backbone=dict(prompter=dict(_base_.pop('method').prompter, _delete_=True)))

@@ -1,4 +1,3 @@
-"""``lspt_upernet_ade20k.py`` with VPT-shallow (arXiv 2203.12119)."""
-_base_ = '../lspt_upernet_ade20k.py'
-model = dict(backbone=dict(prompter=dict(
-    _delete_=True, type='VPT', num_tokens=100)))
+"""``lspt_upernet_ade20k.py`` with VPT-shallow."""
+_base_ = ['../lspt_upernet_ade20k.py', '../_base_/prompters/vpt.py']
+model = dict(backbone=dict(prompter=dict(_base_.pop('method').prompter, _delete_=True)))

@@ -1,4 +1,3 @@
-"""``lspt_upernet_camvid.py`` with Bilinear Prompt Tuning, shallow (BPT, arXiv 2506.22908)."""
-_base_ = './lspt_upernet_camvid.py'
-model = dict(backbone=dict(prompter=dict(
-    _delete_=True, type='BilinearPrompt', num_tokens=20, rank=15, start='whiten')))
+"""``lspt_upernet_camvid.py`` with Bilinear Prompt Tuning, shallow (BPT)."""
+_base_ = ['./lspt_upernet_camvid.py', '../_base_/prompters/bilinear.py']
+model = dict(backbone=dict(prompter=dict(_base_.method.prompter, **_base_.pop('method').camvid, _delete_=True)))

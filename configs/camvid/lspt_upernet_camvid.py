@@ -9,6 +9,7 @@ training frames and validate on the rest of them; ``validation`` is for the fina
 """
 _base_ = [
     '../_base_/models/lspt_upernet.py',
+    '../_base_/prompters/lspt.py',
     '../_base_/datasets/camvid.py',
     '../_base_/segmentation_runtime.py',
     '../_base_/schedules/schedule_160k.py',
@@ -20,7 +21,7 @@ model = dict(
         arch='deit-tiny',
         img_size=crop_size,
         pretrained='work_dirs/mae_vit_tiny_160px/iter_1500.pth',
-        prompter=dict(num_tokens=20, hidden_norm=True)),
+        prompter=_base_.pop('method').camvid),
     neck=dict(embed_dim=192),
     decode_head=dict(in_channels=[192, 192, 192, 192], channels=64, num_classes=11),
     auxiliary_head=dict(in_channels=192, channels=32, num_classes=11),

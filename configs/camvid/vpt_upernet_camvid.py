@@ -1,4 +1,3 @@
-"""``lspt_upernet_camvid.py`` with VPT-shallow (arXiv 2203.12119)."""
-_base_ = './lspt_upernet_camvid.py'
-model = dict(backbone=dict(prompter=dict(
-    _delete_=True, type='VPT', num_tokens=20)))
+"""``lspt_upernet_camvid.py`` with VPT-shallow."""
+_base_ = ['./lspt_upernet_camvid.py', '../_base_/prompters/vpt.py']
+model = dict(backbone=dict(prompter=dict(_base_.method.prompter, **_base_.pop('method').camvid, _delete_=True)))

@@ -10,8 +10,8 @@ a linear head; for MoCo v3 it is the class token behind that norm (``model.backb
 With selection, seeds and a test at the end: ``configs/imagefolder/transfer.py``.
 """
 _base_ = ['../_base_/classification_runtime.py', '../_base_/models/prompted_classifier.py',
-          '../_base_/datasets/classification.py']
-model = dict(backbone=dict(prompter=dict(type='LSPT', num_tokens=100, dropout=0.1)))
+          '../_base_/datasets/classification.py', '../_base_/prompters/lspt.py']
+model = dict(backbone=dict(prompter=_base_.pop('method').prompter))
 data_root = 'data/images'
 data_help = '''\
 Layout: FOLDER/train/CLASS/*.jpg and FOLDER/val/CLASS/*.jpg, the same classes in both.'''

@@ -1,4 +1,3 @@
-"""``lspt_upernet_scenes.py`` with Bilinear Prompt Tuning, shallow (BPT, arXiv 2506.22908)."""
-_base_ = './lspt_upernet_scenes.py'
-model = dict(backbone=dict(prompter=dict(
-    _delete_=True, type='BilinearPrompt', num_tokens=10, rank=8, start='whiten')))
+"""``lspt_upernet_scenes.py`` with Bilinear Prompt Tuning, shallow (BPT)."""
+_base_ = ['./lspt_upernet_scenes.py', '../_base_/prompters/bilinear.py']
+model = dict(backbone=dict(prompter=dict(_base_.method.prompter, **_base_.pop('method').demo, _delete_=True)))

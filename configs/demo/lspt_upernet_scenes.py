@@ -5,6 +5,7 @@ split; see docs/results.md.
 """
 _base_ = [
     '../_base_/models/lspt_upernet.py',
+    '../_base_/prompters/lspt.py',
     '../_base_/datasets/scenes.py',
     '../_base_/segmentation_runtime.py',
     '../_base_/schedules/schedule_160k.py',
@@ -18,7 +19,7 @@ model = dict(
         patch_size=8,
         out_indices=(1, 3, 5, 7),
         pretrained='work_dirs/demo/mae/iter_300.pth',
-        prompter=dict(num_tokens=10, hidden_norm=True)),
+        prompter=_base_.pop('method').demo),
     neck=dict(embed_dim=128),
     decode_head=dict(
         in_channels=[128, 128, 128, 128], channels=48, num_classes=16),

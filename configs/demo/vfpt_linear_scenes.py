@@ -1,4 +1,3 @@
-"""``lspt_linear_scenes.py`` with Visual Fourier Prompt Tuning, deep (VFPT, arXiv 2411.01327)."""
-_base_ = './lspt_linear_scenes.py'
-model = dict(backbone=dict(prompter=dict(
-    _delete_=True, type='FourierPrompt', num_tokens=10, deep=True, share=0.5, dropout=0.1)))
+"""``lspt_linear_scenes.py`` with Visual Fourier Prompt Tuning, deep (VFPT)."""
+_base_ = ['./lspt_linear_scenes.py', '../_base_/prompters/vfpt.py']
+model = dict(backbone=dict(prompter=dict(_base_.method.prompter, **_base_.pop('method').demo, _delete_=True)))

@@ -1,4 +1,3 @@
-"""``lspt_linear_scenes.py`` with VPT-deep (arXiv 2203.12119)."""
-_base_ = './lspt_linear_scenes.py'
-model = dict(backbone=dict(prompter=dict(
-    _delete_=True, type='VPT', num_tokens=10, deep=True, dropout=0.1)))
+"""``lspt_linear_scenes.py`` with VPT-deep."""
+_base_ = ['./lspt_linear_scenes.py', '../_base_/prompters/vpt-deep.py']
+model = dict(backbone=dict(prompter=dict(_base_.method.prompter, **_base_.pop('method').demo, _delete_=True)))

@@ -88,7 +88,7 @@ class Cell:
     @property
     def prompter(self) -> Optional[dict]:
         """The prompter's config."""
-        prompter = get_method(self.method).prompter
+        prompter = get_method(self.method).benchmark_prompter
         if prompter is None:
             return None
         chosen = dict(gate_init=self.gate_init, rank=self.rank, dropout=self.dropout)
@@ -228,7 +228,7 @@ def _check(values: Dict[str, Any], tasks: Optional[tuple]) -> None:
     epochs = values.get('epochs', Cell.epochs)
     if values.get('warmup', 0) >= epochs:
         raise ValueError(f'warmup={values["warmup"]}: expected less than epochs={epochs}')
-    taken_by_some = {'gate_init', 'rank'} - set(method.takes)
+    taken_by_some = {'gate_init', 'rank'} - set(method.extra_args)
     if method.prompter is None:
         taken_by_some.add('dropout')
     for name in taken_by_some & values.keys():
@@ -246,15 +246,16 @@ def _published(benchmark: str, values: Dict[str, Any]) -> Dict[str, Any]:
         table = {} if deep else BPT_SHALLOW
         found = table.get((task, pretraining)) or BPT.get(task, {}).get(pretraining)
         found = (found or _BPT_OTHERWISE)._asdict()
-        tokens = values.get('num_tokens', method.num_tokens)
+        own = method.benchmark_prompter['num_tokens']
+        tokens = values.get('num_tokens', own)
         width = VisionTransformer.arch_zoo[values.get('arch', 'base')]['embed_dims']
-        common = dict(batch_size=32, optimizer='AdamW', num_tokens=method.num_tokens)
-        return {**common, 'rank': method.rank_of(tokens, width), **found}
+        common = dict(batch_size=32, optimizer='AdamW', num_tokens=own)
+        return {**common, 'rank': method.default_rank(tokens, width), **found}
     known = 'mae' if pretraining == 'mae' else 'mocov3'  # no published table for supervised ViTs
     row = GAPT.get(task, {}).get(known) or _GAPT_OTHERWISE[known]
     found = row._asdict()
-    if 'gate_init' not in method.takes:
+    if 'gate_init' not in method.extra_args:
         del found['gate_init']
-    if method.num_tokens is not None:
-        found['num_tokens'] = method.num_tokens
+    if 'num_tokens' in method.benchmarks:
+        found['num_tokens'] = method.benchmarks['num_tokens']
     return found

@@ -23,7 +23,7 @@ def default_grid(cell: Cell) -> Dict[str, Tuple[float, ...]]:
         return dict(
             lr=_values(row.lr for row in rows), weight_decay=_values(r.weight_decay for r in rows)
         )
-    if 'gate_init' in method.takes:
+    if 'gate_init' in method.extra_args:
         rows = [row for of_task in GAPT.values() for row in of_task.values()]
         return dict(lr=_values(r.lr for r in rows), gate_init=_values(r.gate_init for r in rows))
     return dict(

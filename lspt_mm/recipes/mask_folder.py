@@ -4,15 +4,15 @@ import difflib
 from dataclasses import dataclass, fields
 from typing import Any, Dict, List, Optional, Tuple, Union
 
-from mmengine.config import Config
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
 from lspt_mm.checkpoints.load_backbone import TIMM
 from lspt_mm.config.arguments import taken
-from lspt_mm.config.paths import config_names, config_path
 from lspt_mm.errors import InputError
 from lspt_mm.models.vit_arguments import check_arch
+from lspt_mm.recipes import methods
 from lspt_mm.recipes.folders import masks_of
+from lspt_mm.recipes.methods import Method
 from lspt_mm.recipes.timm_vits import timm_vit
 from lspt_mm.utils.checks import check_choice, check_int, check_number
 from lspt_mm.utils.images import IMAGENET_MEAN, IMAGENET_STD
@@ -21,8 +21,11 @@ from lspt_mm.utils.images import IMAGENET_MEAN, IMAGENET_STD
 _IMAGENET = dict(mean=IMAGENET_MEAN, std=IMAGENET_STD)
 #: The published ViTs in JAX archives.
 _HALF = dict(mean=(127.5,) * 3, std=(127.5,) * 3)
-#: Configs on ADE20K, which the methods and their arguments are taken from.
-_ADE20K, _MAIN = 'ade20k/{}_upernet_ade20k', 'lspt_upernet_ade20k'
+#: What ``method`` may be. A linear head is none here: `frozen` is UPerNet alone.
+METHODS: Dict[str, Method] = {
+    'frozen': Method('No prompts', tune='nothing'),
+    **{name: method for name, method in methods.METHODS.items() if name != 'linear'},
+}
 #: What `flip` stands for: directions and how often.
 FLIPS = {
     'horizontal': dict(prob=0.5),
@@ -31,21 +34,13 @@ FLIPS = {
 }
 
 
-def methods() -> List[str]:
-    """Names that ``method`` may have: those with an UPerNet on ADE20K."""
-    before, after = _ADE20K.split('{}')
-    found = [n[len(before) : -len(after)] for n in config_names() if n.startswith(before)
-             and n.endswith(after)]  # fmt: skip
-    return sorted({'lspt', *found})
-
-
 @dataclass
 class MaskRun:
     """The arguments of ``configs/maskfolder/upernet.py``; None is worked out from the others.
 
     Attributes:
         data (str): Folder that ``own_masks.py`` wrote.
-        method (str): A method of ``configs/ade20k``, or 'lspt'.
+        method (str): One of :data:`METHODS`.
         pretrained (str): The ViT's weights: ``timm:NAME``, a file or a URL.
         arch (str or dict, optional): The ViT, as ``PromptedViT`` takes it. By default what
             ``timm:NAME`` says, for files ViT-B.
@@ -112,7 +107,7 @@ class MaskRun:
 
     def _check(self) -> None:
         self.data, self.pretrained = str(self.data), str(self.pretrained)
-        check_choice('method', self.method, methods())
+        check_choice('method', self.method, METHODS)
         check_choice('mode', self.mode, ('slide', 'whole'))
         check_choice('flip', self.flip, FLIPS)
         check_int('crop', self.crop, 32)
@@ -152,16 +147,14 @@ class MaskRun:
     @property
     def backbone(self) -> Dict[str, Any]:
         """Config of the backbone, with what the method puts into the ViT."""
-        name = _MAIN if self.method == 'lspt' else _ADE20K.format(self.method)
-        given = Config.fromfile(config_path(name)).model.backbone
-        prompter = given.prompter and given.prompter.to_dict()
+        method = METHODS[self.method]
+        prompter = method.prompter
         if prompter:
             patches = (self.crop // self.vit['patch_size']) ** 2
-            own = prompter['num_tokens']
-            tokens = self.num_tokens or max(1, min(own, patches // 10))
-            if 'rank' in prompter:  # p in the published proportion to P
-                prompter['rank'] = max(1, prompter['rank'] * tokens // own)
-            prompter['num_tokens'] = tokens
+            tokens = self.num_tokens or max(1, min(prompter['num_tokens'], patches // 10))
+            prompter = dict(prompter, num_tokens=tokens)
+            if method.recipe == 'bpt':
+                prompter['rank'] = method.default_rank(tokens, self._arch['embed_dims'])
         elif self.num_tokens is not None:
             raise InputError(f'num_tokens={self.num_tokens}: method={self.method} has no prompts')
         depth = self._arch['num_layers']
@@ -171,7 +164,7 @@ class MaskRun:
             raise InputError(f'{self.pretrained}: {depth} blocks, expected at least 4')
         return dict(
             **self.vit, img_size=self.crop, out_indices=out_indices, pretrained=self.pretrained,
-            tune=given.tune, prompter=prompter,
+            tune=method.tune, prompter=prompter,
         )  # fmt: skip
 
     def config(self) -> Dict[str, Any]:

@@ -1,64 +1,75 @@
-"""The methods of the classification benchmarks: what they put into the ViT, what they train."""
+"""The methods by their names in commands: what each puts into the ViT, and what it trains."""
 
-from typing import Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
+from mmengine.config import Config
+
+from lspt_mm.config.paths import config_dir
+from lspt_mm.errors import InputError
 from lspt_mm.utils.checks import check_choice
 
 
 class Method(NamedTuple):
-    """``prompter`` without its number of prompts, the backbone's ``tune``, and whose recipe."""
+    """``method`` of ``configs/_base_/prompters/NAME.py``.
 
-    prompter: Optional[Mapping]
+    Attributes:
+        title: In tables.
+        prompter: ``dict(type=..., num_tokens=..., ...)`` for ViT-B on ADE20K; None without prompts.
+        tune: The backbone's ``tune``.
+        recipe: Of the benchmarks: 'gapt' (SGD, GaPT's values per task), 'bpt' (AdamW, BPT's) or
+            'full' (AdamW, ours).
+        benchmarks: Arguments of the prompter that differ there. Where ``num_tokens`` is none of
+            them, GaPT's table gives P.
+        camvid, demo: Arguments of the prompter that differ in ``configs/camvid`` and ``demo``.
+    """
+
+    title: str
+    prompter: Optional[Mapping[str, Any]] = None
     tune: str = 'prompts'
-    #: 'gapt' (SGD, GaPT's values per task), 'bpt' (AdamW, BPT's) or 'full' (AdamW, ours).
     recipe: str = 'gapt'
-    #: Number of prompts per block where the recipe's table does not say.
-    num_tokens: Optional[int] = None
-    #: Arguments of a cell that only some methods have.
-    takes: Tuple[str, ...] = ()
-    title: str = ''
+    benchmarks: Mapping[str, Any] = {}
+    camvid: Mapping[str, Any] = {}
+    demo: Mapping[str, Any] = {}
 
-    def rank_of(self, num_tokens: int, width: int) -> int:
+    @property
+    def benchmark_prompter(self) -> Optional[dict]:
+        """The prompter in the benchmarks, with P and gate init yet to be resolved."""
+        return None if self.prompter is None else {**self.prompter, **self.benchmarks}
+
+    @property
+    def extra_args(self) -> Tuple[str, ...]:
+        """Arguments of an experiment that only some methods have."""
+        return tuple(name for name in ('gate_init', 'rank') if name in (self.prompter or {}))
+
+    def default_rank(self, num_tokens: int, width: int) -> int:
         """BPT's p for so many prompts: 75 of 100 (shallow), 50 of 50 (deep), as in its paper."""
-        deep = self.prompter.get('deep', False)
-        return min(num_tokens if deep else max(1, 3 * num_tokens // 4), width)
+        rank = self.prompter['rank'] * num_tokens // self.prompter['num_tokens']
+        return min(max(1, rank), width)
 
 
-#: Name of the method in the names of cells to the method.
+def _prompt_methods() -> Dict[str, Method]:
+    """Those of ``configs/_base_/prompters``."""
+    found = {}
+    for path in sorted((config_dir() / '_base_' / 'prompters').glob('*.py')):
+        values = Config.fromfile(path).to_dict()['method']
+        unknown = values.keys() - set(Method._fields)
+        if unknown or 'prompter' not in values:
+            raise InputError(
+                f'{path}: method has {", ".join(sorted(values))}; expected a prompter, and of '
+                f'{", ".join(Method._fields)} what is needed'
+            )
+        found[path.stem] = Method(**{'title': path.stem, **values})
+    return found
+
+
+#: Name of the method to the method.
 METHODS: Dict[str, Method] = {
-    'linear': Method(None, title='Linear probe'),
-    'bias': Method(None, tune='bias', title='Biases'),
-    'partial-1': Method(None, tune='partial-1', title='Last block'),
-    'full': Method(None, tune='full', recipe='full', title='Full fine-tuning'),
-    'vpt': Method(dict(type='VPT'), title='VPT-shallow'),
-    # Ten in each of twelve blocks is what GaPT's paper compares with.
-    'vpt-deep': Method(
-        dict(type='VPT', deep=True, dropout=0.1), num_tokens=10, title='VPT-deep'
-    ),
-    'gated': Method(
-        dict(type='GatedPrompt', dropout=0.1), takes=('gate_init',), title='GaPT'
-    ),
-    'bilinear': Method(
-        dict(type='BilinearPrompt', start='whiten'), recipe='bpt', num_tokens=100,
-        takes=('rank',), title='BPT-shallow',
-    ),
-    'bilinear-deep': Method(
-        dict(type='BilinearPrompt', deep=True, start='whiten'), recipe='bpt', num_tokens=50,
-        takes=('rank',), title='BPT-deep',
-    ),
-    'spt': Method(dict(type='SelfPrompt'), title='SPT'),
-    'vfpt': Method(dict(type='FourierPrompt', dropout=0.1), num_tokens=10, title='VFPT'),
-    'lspt': Method(dict(type='LSPT', dropout=0.1), title='LSPT'),
-    'lspt-low-rank': Method(
-        dict(type='LSPT', cell='low-rank', rank=16, dropout=0.1), takes=('rank',),
-        title='LSPT, low-rank cell',
-    ),
-    'lspt-diagonal': Method(
-        dict(type='LSPT', cell='diagonal', dropout=0.1), title='LSPT, diagonal cell'
-    ),
-    'lspt-no-gspc': Method(dict(type='LSPT', gspc=False, dropout=0.1), title='LSPT without GSPC'),
-    'lspt-no-lpc': Method(dict(type='LSPT', lpc=False, dropout=0.1), title='LSPT without LPC'),
-}  # fmt: skip
+    'linear': Method('Linear probe'),
+    'bias': Method('Biases', tune='bias'),
+    'partial-1': Method('Last block', tune='partial-1'),
+    'full': Method('Full fine-tuning', tune='full', recipe='full'),
+    **_prompt_methods(),
+}
 
 
 def get_method(name: str) -> Method:

@@ -120,9 +120,9 @@ class _ViTStep(Step):
                 self.model.patch_embed.register_forward_hook(_ask_for_gradient)
         else:
             method = recipes.METHODS[name]
-            prompter = dict(method.prompter, num_tokens=case.num_tokens)
-            if 'rank' in method.takes:
-                prompter.setdefault('rank', method.rank_of(case.num_tokens, arch['embed_dims']))
+            prompter = dict(method.benchmark_prompter, num_tokens=case.num_tokens)
+            if method.recipe == 'bpt':
+                prompter['rank'] = method.default_rank(case.num_tokens, arch['embed_dims'])
             faster = {'with_cp': case.with_cp, 'compile_blocks': case.compile_blocks}
             self.model = PromptedViT(prompter=prompter, **shape, **faster)
         self.model.to(case.device).train(case.training)

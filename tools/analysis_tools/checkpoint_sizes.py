@@ -1,6 +1,6 @@
 """Sizes of checkpoints for every method on ViT-B/16, as files: a Markdown table.
 
-For the prompters of configs/lspt_upernet_ade20k.py and configs/ade20k/, with a linear head; the
+For the prompters of configs/_base_/prompters, as on ADE20K, with a linear head; the
 ViT's values are random, which makes no difference to a file's size. Takes a minute.
 
 python tools/analysis_tools/checkpoint_sizes.py --classes 200
@@ -18,23 +18,7 @@ import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvi
 from lspt_mm.checkpoints.io import write_checkpoint
 from lspt_mm.checkpoints.prompt_only import record_of, strip_base_weights
 from lspt_mm.models import PromptedViT
-
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
-
-
-def methods() -> dict:
-    """Name to prompter config, from the ADE20K configs."""
-    from mmengine.config import Config
-
-    files = {'lspt': CONFIGS / 'lspt_upernet_ade20k.py'}
-    for path in sorted((CONFIGS / 'ade20k').glob('*_upernet_ade20k.py')):
-        files[path.name[: -len('_upernet_ade20k.py')]] = path
-    found = {}
-    for name, path in files.items():
-        backbone = Config.fromfile(path).model.backbone
-        if backbone.get('prompter') and backbone.tune == 'prompts' and backbone.arch == 'base':
-            found[name] = dict(backbone.prompter)
-    return found
+from lspt_mm.recipes import METHODS
 
 
 def megabytes(path: Path, state: dict) -> float:
@@ -88,7 +72,10 @@ def print_table(classes: int) -> None:
     print('|---|---|---|---|---|---|')
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'size.pth'
-        for name, prompter in methods().items():
+        for name, method in METHODS.items():
+            prompter = method.prompter
+            if prompter is None or method.tune != 'prompts':
+                continue
             vit = PromptedViT('base', prompter=prompter, tune='prompts')
             vit.altered = ()
             state = {f'backbone.{k}': v for k, v in vit.state_dict().items()}

@@ -4,6 +4,7 @@ Blocks 4, 6, 8 and 12 (``out_indices`` counts from 0) give the four maps of the 
 own segmentation configs. ``final_norm=False``: all four are taken from the residual stream as it is,
 since a norm on the last one alone would set it apart from the other three (ours).
 """
+_base_ = '../prompters/lspt.py'
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 data_preprocessor = dict(
     type='SegDataPreProcessor',
@@ -26,7 +27,7 @@ model = dict(
         final_norm=False,
         pretrained='pretrained/mae_pretrain_vit_base.pth',
         tune='prompts',
-        prompter=dict(type='LSPT', num_tokens=100, dropout=0.1)),
+        prompter=_base_.pop('method').prompter),
     neck=dict(
         type='Feature2Pyramid', embed_dim=768, rescales=[4, 2, 1, 0.5], norm_cfg=norm_cfg),
     decode_head=dict(
