@@ -11,12 +11,9 @@ Checkpoints may be full or prompt-only.
 import argparse
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import track
-
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.apis.inferencer import inferencer_of
-from lspt_mm.apis.predict import found_in, images_of, predict_images
+from lspt_mm.apis import init_model, predict_images
+from lspt_mm.apis.predict import images_of
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import check_writable, input_errors_as_messages
 
@@ -45,20 +42,15 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Predict."""
     args = parse_args()
-
-    def told(items, total):
-        return track(items, 'predicting', total, console=Console(stderr=True))
-
     with input_errors_as_messages(args.debug):
         images = images_of(args.images)
         if args.out.exists() and not args.out.is_dir():
             raise InputError(f'--out {args.out}: is a file, expected a folder')
         check_writable(args.out, f'--out {args.out}')
-        model = inferencer_of(args.config, args.checkpoint, args.device, args.pretrained)
-        for line in predict_images(model, images, args.out, top=args.top, told=told):
+        model = init_model(args.config, args.checkpoint, args.pretrained, args.device)
+        for line in predict_images(model, images, args.out, top=args.top, progress=True):
             print(line)
-        written = ', '.join(f'{count} {kind}' for kind, count in found_in(args.out).items())
-        print(f'{args.out}: {written}')
+        print(f'{args.out}: {len(images)} images in predictions.csv')
 
 
 if __name__ == '__main__':

@@ -9,18 +9,15 @@ burstiness; t-SNE of features; classes and confusion. docs/looking.md says how e
 """
 
 import argparse
-import functools
 import json
 import shlex
 import sys
 from pathlib import Path
 
-from rich.progress import track
-
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.analysis.runs import add_run_arguments, find_runs
 from lspt_mm.errors import InputError
-from lspt_mm.report import measure, numbers_of, write_page
+from lspt_mm.report import collect_results, numbers_of, write_page
 from lspt_mm.utils.atomic_io import write_text
 from lspt_mm.utils.cli import check_writable, input_errors_as_messages
 
@@ -39,7 +36,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Measure every run and write the page."""
+    """Run every model and write the page."""
     args = parse_args()
     with input_errors_as_messages(args.debug):
         if args.images < 1 or args.pictures < 0:
@@ -49,17 +46,15 @@ def main() -> None:
                 raise InputError(f'{option} {path}: is a folder, expected a file')
             if path is not None:
                 check_writable(path.parent, f'{option} {path}')
-        measured = []
-        for run in find_runs(args.runs, args.data_root):
-            progress = functools.partial(track, description=run.name)
-            measured.append(
-                measure(run, args.split, args.images, args.pictures, args.pretrained, args.device,
-                        progress)  # fmt: skip
-            )
+        results = [
+            collect_results(run, args.split, args.images, args.pictures, args.pretrained,
+                            args.device, progress=True)  # fmt: skip
+            for run in find_runs(args.runs, args.data_root)
+        ]
         command = shlex.join(['python', 'tools/report.py', *sys.argv[1:]])
-        write_page(measured, args.out, args.split, command)
+        write_page(results, args.out, args.split, command)
         if args.numbers:
-            found = {one.run.name: numbers_of(one) for one in measured}
+            found = {one.run.name: numbers_of(one) for one in results}
             write_text(args.numbers, json.dumps(found, indent=1) + '\n')
     print(f'{args.out}: {args.out.stat().st_size / 1e6:.1f} MB')
 

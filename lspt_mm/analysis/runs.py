@@ -13,6 +13,7 @@ from lspt_mm.config.load import apply_common_options, read_config
 from lspt_mm.engine.hooks.jsonl_logger_hook import read_log
 from lspt_mm.engine.work_dir import find_config_and_checkpoint
 from lspt_mm.errors import InputError
+from lspt_mm.tasks import Task, task_of
 
 #: Keys of configs that say where and how a run was made, not what it is.
 _NOT_OF_THE_RUN = (
@@ -49,9 +50,9 @@ class FinishedRun(NamedTuple):
     tests: Dict[str, Dict[str, float]]
 
     @property
-    def segments(self) -> bool:
-        """Whether it is a segmentation, or else a classification."""
-        return self.cfg.get('default_scope') != 'mmpretrain'
+    def task(self) -> Task:
+        """The task of its config."""
+        return task_of(self.cfg)
 
     @property
     def iterations(self) -> Optional[int]:
@@ -110,9 +111,8 @@ def find_runs(given: List[str], data_root: Optional[str] = None) -> List[Finishe
              if folders.count(one) > 1]  # fmt: skip
     if twice:
         raise InputError(f'a run is given twice: {twice[0]}')
-    if len({run.segments for run in runs}) > 1:
-        found = ', '.join(f'{run.name}: {"segmentation" if run.segments else "classification"}'
-                          for run in runs)  # fmt: skip
+    if len({run.task for run in runs}) > 1:
+        found = ', '.join(f'{run.name}: {run.task.name}' for run in runs)
         raise InputError(f'runs of different tasks cannot be compared ({found})')
     return runs
 

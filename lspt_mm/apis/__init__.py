@@ -1,6 +1,6 @@
-"""Using a tuned model: mmseg's and mmpretrain's inferencers, built and checked for our runs."""
+"""Using a tuned model: from a config and a checkpoint to the model, an inferencer, predictions."""
 
-from lspt_mm.apis.inferencer import inferencer_of
-from lspt_mm.apis.predict import predict_images
+from lspt_mm.apis.model import init_inferencer, init_model
+from lspt_mm.apis.predict import predict_image, predict_images
 
-__all__ = ['inferencer_of', 'predict_images']
+__all__ = ['init_inferencer', 'init_model', 'predict_image', 'predict_images']

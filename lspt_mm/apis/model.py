@@ -1,80 +1,162 @@
-"""Tuned models to look at and to use: from a config and a checkpoint, or the work dir of a run."""
+"""From a config and a checkpoint to a model, each file read once; what does not fit is refused."""
 
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Sequence
+from typing import Optional, Union
 
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.model import BaseTTAModel, is_model_wrapper, revert_sync_batchnorm
+from mmengine.runner import Runner
 from torch import nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.checkpoints.prompt_only import RANDOM, records_in
+from lspt_mm.config.load import apply_common_options, read_config
 from lspt_mm.config.preflight import check_vit_file
 from lspt_mm.engine.hooks.prompt_checkpoint_hook import check_fit, records_in_meta
 from lspt_mm.errors import InputError
 from lspt_mm.registry import takes_prompts
+from lspt_mm.tasks import task_of
 from lspt_mm.utils.cli import check_device
+from lspt_mm.utils.overlay import colours_of
 from lspt_mm.utils.safe_load import force_weights_only
+from lspt_mm.utils.text import shorten
 
 
-class Tuned(NamedTuple):
-    """A model with its checkpoint in it.
+def init_model(
+    config: Union[str, Path, Config],
+    checkpoint: Union[str, Path],
+    pretrained: Optional[str] = None,
+    device: Optional[str] = 'cpu',
+    cfg_options: Optional[dict] = None,
+) -> nn.Module:
+    """The model of a config with a checkpoint in it, in eval mode.
 
-    ``model``: mmseg's or mmpretrain's, in eval mode. ``meta``: of the data it was trained on.
-    ``iteration``: of the checkpoint, None where it does not say. ``random``: whether its run was on
-    a ViT of random weights, as far as the checkpoint says.
-    """
-
-    model: nn.Module
-    meta: dict
-    iteration: Optional[int]
-    random: bool
-
-
-def load_tuned(
-    cfg: Config, checkpoint, pretrained: Optional[str] = None, device: str = 'cpu'
-) -> Tuned:
-    """The model of a config with a full or prompt-only checkpoint in it.
-
-    It is built by mmseg's ``init_model`` or mmpretrain's ``get_model``, after which parts that the
-    checkpoint lacks would be random with a line in the log; here that is an error.
+    mmseg's ``init_model`` and mmpretrain's ``get_model`` load such checkpoints as well, but leave
+    what a checkpoint lacks at random, with a line in the log.
 
     Args:
-        cfg: The run's config; it stays as it is.
-        checkpoint: Path.
-        pretrained: File of the ViT's weights, instead of the config's, for prompt-only checkpoints.
-        device: Where the model is to be.
+        config: A config (it stays as it is), its path, or a name as ``tools/train.py`` takes it.
+        checkpoint: Path of the checkpoint, full or prompt-only.
+        pretrained: Prompt-only checkpoints: file of the ViT's weights, instead of the config's.
+        device: Where the model is to be; None: on a GPU if there is one.
+        cfg_options: Values of the config to change, by dotted key, as ``--cfg-options``.
+
+    Returns:
+        nn.Module: With the attributes ``cfg``; ``dataset_meta``, a dict of ``classes`` (names) and
+        ``palette`` (RGB of each); ``checkpoint_meta``, the ``meta`` of the checkpoint, whose
+        ``iter`` is the iteration it was written at; and ``random_backbone``, whether the
+        checkpoint says that it was trained on a ViT of random weights.
 
     Raises:
-        InputError: If the device is not there, the model has no :class:`PromptedViT`, it cannot be
-            built, or the checkpoint does not fit.
+        InputError: If a file is missing or damaged, the device is not there, the model has no
+            :class:`~lspt_mm.models.PromptedViT` or cannot be built, or the checkpoint does not fit.
+    """
+    device = check_device(device)
+    if isinstance(config, Config):
+        cfg = Config(config.to_dict(), filename=config.filename)
+    else:
+        cfg = read_config(str(config))
+    apply_common_options(cfg, cfg_options, None)
+    check_is_prompted(cfg)
+    content = read_model_checkpoint(cfg, checkpoint, pretrained)
+    task, name = task_of(cfg), cfg.filename or 'the config'
+    try:
+        model = task.build(cfg)
+    except Exception as error:  # whatever the config's classes raise
+        raise InputError(
+            f'{name}: the model cannot be built: {type(error).__name__}: {error}'
+        ) from error
+    load_content(model, content, str(checkpoint))
+    meta = content.get('meta') or {}
+    state = content.get('state_dict', content)
+    records = [*records_in(state).values(), *records_in_meta(meta).values()]
+    data = meta.get('dataset_meta') or {}
+    if device.type == 'cpu':
+        model = revert_sync_batchnorm(model)
+    classes = task.class_names(model, data.get('classes'))
+    model.cfg = cfg
+    model.dataset_meta = {
+        'classes': classes, 'palette': colours_of(len(classes), data.get('palette'))
+    }  # fmt: skip
+    model.checkpoint_meta = meta
+    model.random_backbone = any(record.source == RANDOM for record in records)
+    return model.to(device).eval()
+
+
+def init_inferencer(
+    config: Union[str, Path, Config],
+    checkpoint: Union[str, Path],
+    pretrained: Optional[str] = None,
+    device: Optional[str] = None,
+    cfg_options: Optional[dict] = None,
+):
+    """mmseg's ``MMSegInferencer`` or mmpretrain's ``ImageClassificationInferencer`` of a run.
+
+    Around a model of :func:`init_model`, which says what the arguments are and what is refused.
+    Test pipelines that load by ``lspt_mm.LoadImage`` are taken as well.
+    """
+    model = init_model(config, checkpoint, pretrained, device, cfg_options)
+    return task_of(model.cfg).inferencer(model)
+
+
+def read_model_checkpoint(
+    cfg: Config, checkpoint: Union[str, Path], pretrained: Optional[str] = None
+) -> dict:
+    """The content of a checkpoint; ``pretrained`` is written into the config.
+
+    Raises:
+        InputError: If one of the files is missing, or the checkpoint cannot be read.
     """
     force_weights_only()
-    check_device(device)
     if not Path(checkpoint).is_file():
-        raise InputError(f'checkpoint {checkpoint} does not exist')
-    cfg, name = Config(cfg.to_dict(), filename=cfg.filename), cfg.filename or 'the config'
-    check_is_prompted(cfg)
+        raise InputError(f'checkpoint {checkpoint}: no such file')
     if pretrained:
         check_vit_file(pretrained)
         cfg.model.backbone.pretrained = pretrained
-    content = read_checkpoint(str(checkpoint))
+    return read_checkpoint(str(checkpoint))
+
+
+def load_content(model: nn.Module, content: dict, checkpoint: str) -> None:
+    """Load a checkpoint's content into a model, all of it or nothing.
+
+    Args:
+        model: Also inside wrappers for processes and test-time augmentation.
+        content: From :func:`read_model_checkpoint`.
+        checkpoint: Its path, for messages.
+
+    Raises:
+        InputError: If it is not of this model, or lacks parts of it.
+    """
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    state = content.get('state_dict', content)
     try:
-        model = _build(cfg, str(checkpoint), device)
         check_fit(model, content)
+        consume_prefix_in_state_dict_if_present(state, 'module.')
+        missing = model.load_state_dict(state, strict=False).missing_keys
     except InputError as error:
         raise InputError(f'{checkpoint}: {error}') from error
-    except Exception as error:  # whatever the config's classes and loaders raise
-        raise InputError(
-            f'{name} with {checkpoint}: the model cannot be built: {type(error).__name__}: {error}'
-        ) from error
-    meta = content.get('meta') or {}
-    records = [*records_in(content.get('state_dict', content)).values(),
-               *records_in_meta(meta).values()]  # fmt: skip
-    return Tuned(
-        model.eval(), meta.get('dataset_meta') or {}, meta.get('iter'),
-        any(record.source == RANDOM for record in records),
-    )  # fmt: skip
+    except RuntimeError as error:  # PyTorch's, for shapes
+        raise InputError(f'{checkpoint}: the checkpoint does not fit the model: {error}') from error
+    if missing:
+        raise InputError(f'{checkpoint}: lacks weights of the model, which would be random: '
+                         f'{shorten(missing)}')  # fmt: skip
+
+
+def load_into_runner(runner: Runner, content: dict) -> None:
+    """Have a run load content that has been read, in place of the file of its ``load_from``.
+
+    The hooks' ``after_load_checkpoint`` are called as ever.
+    """
+
+    def load_checkpoint(filename: str, *_, **__) -> dict:
+        runner.call_hook('after_load_checkpoint', checkpoint=content)
+        load_content(runner.model, content, filename)
+        del runner.load_checkpoint  # and with it the content
+        return content
+
+    runner.load_checkpoint = load_checkpoint
 
 
 def check_is_prompted(cfg: Config) -> None:
@@ -90,32 +172,3 @@ def takes_rgb(preprocessor: nn.Module) -> bool:
     # Three names of it: mmpretrain's, mmseg's and mmengine's.
     names = ('to_rgb', 'channel_conversion', '_channel_conversion')
     return any(getattr(preprocessor, name, False) for name in names)
-
-
-def class_names(model: nn.Module, given: Optional[Sequence[str]] = None) -> List[str]:
-    """Names of a model's classes: those given, those it was trained on, or else numbers.
-
-    Names that are not as many as the model's head has classes are not taken.
-    """
-    head = getattr(model, 'decode_head', None) or getattr(model, 'head', None)
-    count = getattr(head, 'num_classes', None)
-    meta = getattr(model, 'dataset_meta', None) or {}
-    for names in (given, meta.get('classes')):
-        if names and count in (None, len(names)):
-            return [str(name) for name in names]
-    return [f'class {number}' for number in range(count or 0)]
-
-
-
-
-def _build(cfg: Config, checkpoint: str, device: str) -> nn.Module:
-    init_default_scope(cfg.get('default_scope') or 'mmseg')
-    if cfg.get('default_scope') == 'mmpretrain':
-        from mmpretrain.apis import get_model
-
-        return get_model(cfg, pretrained=checkpoint, device=device)
-    from mmseg.apis import init_model
-
-    return init_model(cfg, checkpoint, device=device)
-
-

@@ -3,16 +3,65 @@
 import csv
 from collections import Counter
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, Sequence, Tuple
+from typing import Callable, List, Sequence, Union
 
 import numpy as np
-from PIL import Image
+import torch
+from mmengine.config import Config
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.registry import init_default_scope
+from rich.console import Console
+from rich.progress import track
+from torch import nn
 
-from lspt_mm.analysis.visualization import colours_of, overlay
+from lspt_mm.config.preflight import datasets_of
 from lspt_mm.errors import InputError
+from lspt_mm.tasks import Prediction, task_of
 from lspt_mm.utils.images import IMAGE_SUFFIXES, check_image, find_images
 
-Told = Callable[[Iterable, int], Iterable]
+Image = Union[str, Path, np.ndarray]
+
+
+def image_pipeline(cfg: Config) -> Callable[[Image], dict]:
+    """The test pipeline of a config, for one image: its path, or an array (H, W, 3) uint8 RGB.
+
+    It is that of the test data set, which ``tools/test.py`` runs; without one, ``test_pipeline``.
+    Labels are not loaded.
+
+    Raises:
+        InputError: If there is none, or it does not begin with loading an image.
+    """
+    found = [d.get('pipeline') for d in datasets_of(cfg, ('test_dataloader', 'val_dataloader'))]
+    steps = next((steps for steps in [*found, cfg.get('test_pipeline')] if steps), None)
+    if not steps or not str(steps[0].get('type')).split('.')[-1].startswith('LoadImage'):
+        raise InputError(
+            f'{cfg.filename}: no test pipeline that begins with LoadImageFromFile; expected one in '
+            'test_dataloader.dataset.pipeline'
+        )
+    init_default_scope(task_of(cfg).scope)
+    load = Compose(steps[:1])
+    rest = Compose([step for step in steps[1:] if 'Annotation' not in str(step.get('type'))])
+    number = np.float32 if steps[0].get('to_float32') else np.uint8
+
+    def run(image: Image) -> dict:
+        if not isinstance(image, np.ndarray):
+            return rest(load({'img_path': str(image)}))
+        bgr = np.ascontiguousarray(image[..., ::-1]).astype(number, copy=False)
+        return rest({'img': bgr, 'img_shape': image.shape[:2], 'ori_shape': image.shape[:2]})
+
+    return run
+
+
+@torch.no_grad()
+def predict_image(model: nn.Module, packed: dict) -> Prediction:
+    """What a model says of one image.
+
+    Args:
+        model: From :func:`lspt_mm.apis.init_model`.
+        packed: The image, from :func:`image_pipeline`.
+    """
+    (sample,) = model.test_step(pseudo_collate([packed]))
+    return task_of(model.cfg).prediction(sample)
 
 
 def images_of(sources: Sequence[Path]) -> List[Path]:
@@ -54,11 +103,7 @@ def names_for(images: Sequence[Path]) -> List[str]:
 
 
 def predict_images(
-    inferencer,
-    images: Sequence[Path],
-    out: Path,
-    top: int = 1,
-    told: Told = lambda items, total: items,
+    model: nn.Module, images: Sequence[Path], out: Path, top: int = 1, progress: bool = False
 ) -> List[str]:
     """Predict images one by one and write what is found below ``out``.
 
@@ -68,83 +113,28 @@ def predict_images(
     Classification: ``predictions.csv`` with the columns image, rank, class, probability.
 
     Args:
-        inferencer: mmseg's or mmpretrain's, see :func:`lspt_mm.apis.inferencer_of`.
+        model: From :func:`lspt_mm.apis.init_model`.
         images: Paths of readable images.
         out: Folder, made if absent.
         top: Classification: how many classes are listed for an image.
-        told: Passes on an iterable of so many items, showing progress.
+        progress: Show a bar on standard error.
 
     Returns:
         A line for each image.
     """
     out.mkdir(parents=True, exist_ok=True)
-    if type(inferencer).__name__ == 'MMSegInferencer':
-        return _segment(inferencer, images, out, told)
-    return _classify(inferencer, images, out, top, told)
-
-
-def _segment(inferencer, images, out: Path, told: Told) -> List[str]:
-    meta = inferencer.model.dataset_meta
-    classes = list(meta['classes'])
-    palette = np.asarray(colours_of(len(classes), meta.get('palette')), np.uint8)
-    for folder in ('masks', 'overlays'):
-        (out / folder).mkdir(exist_ok=True)
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(palette)] = palette
+    model.backbone.fuse()
+    task, meta, pipeline = task_of(model.cfg), model.dataset_meta, image_pipeline(model.cfg)
     lines, rows = [], []
-    for path, name in told(list(zip(images, names_for(images), strict=True)), len(images)):
-        sample = inferencer(str(path), return_datasamples=True)
-        mask = sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8)
-        picture = Image.fromarray(mask)
-        picture.putpalette(table.ravel().tolist())
-        picture.save(out / 'masks' / f'{name}.png')
-        overlay(read_rgb(path), mask, classes, palette).save(
-            out / 'overlays' / f'{name}.jpg', quality=92, subsampling=0
+    todo = list(zip(images, names_for(images), strict=True))
+    console = Console(stderr=True)
+    for path, name in track(todo, 'predicting', console=console, disable=not progress):
+        prediction = predict_image(model, pipeline(path))
+        line, found = task.write(
+            out, name, path, prediction, meta['classes'], meta['palette'], top
         )
-        lines.append(f'{path}: {_shares(mask, classes)}')
-        rows.append((path, f'masks/{name}.png', f'overlays/{name}.jpg'))
-    # Which is whose, where folders have images of the same name.
-    _write_table(out, ('image', 'mask', 'overlay'), rows)
-    return lines
-
-
-def _write_table(out: Path, head: Sequence[str], rows: Sequence[tuple]) -> None:
+        lines.append(f'{path}: {line}')
+        rows += [(path, *row) for row in found]
     with open(out / 'predictions.csv', 'w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file)
-        writer.writerow(head)
-        writer.writerows(rows)
-
-
-def read_rgb(path: Path) -> np.ndarray:
-    """An image (H, W, 3) uint8 RGB as the model sees it, turned by its EXIF data."""
-    import mmcv
-
-    return mmcv.imread(str(path), channel_order='rgb')
-
-
-def _shares(mask: np.ndarray, classes: Sequence[str], shown: int = 4) -> str:
-    counts = np.bincount(mask.ravel(), minlength=len(classes))
-    order = [int(i) for i in counts.argsort()[::-1] if counts[i]]
-    parts = [f'{classes[i]} {100 * counts[i] / mask.size:.1f}%' for i in order[:shown]]
-    return ', '.join(parts) + (', ...' if len(order) > shown else '')
-
-
-def _classify(inferencer, images, out: Path, top: int, told: Told) -> List[str]:
-    rows: List[Tuple] = []
-    lines = []
-    for path in told(images, len(images)):
-        (found,) = inferencer(str(path))
-        scores = found['pred_scores']
-        names = inferencer.classes or [str(i) for i in range(len(scores))]
-        best = [int(i) for i in np.argsort(-scores)[:top]]
-        rows += [(path, rank, names[i], f'{scores[i]:.6f}') for rank, i in enumerate(best, 1)]
-        lines.append(f'{path}: ' + ', '.join(f'{names[i]} {scores[i]:.3f}' for i in best))
-    _write_table(out, ('image', 'rank', 'class', 'probability'), rows)
+        csv.writer(file).writerows([('image', *task.columns), *rows])
     return lines
-
-
-def found_in(out: Path) -> Dict[str, int]:
-    """What has been written: kind to number of files."""
-    kinds = {'masks': 'masks/*.png', 'overlays': 'overlays/*.jpg', 'tables': 'predictions.csv'}
-    counts = {kind: len(list(out.glob(pattern))) for kind, pattern in kinds.items()}
-    return {kind: count for kind, count in counts.items() if count}

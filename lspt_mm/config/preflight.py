@@ -15,7 +15,7 @@ from lspt_mm.registry import takes_prompts
 from lspt_mm.utils.images import IMAGE_SUFFIXES
 
 
-def check_inputs(cfg: Config, loaders: Tuple[str, ...]) -> None:
+def check_inputs(cfg: Config, loaders: Tuple[str, ...], checkpoint_read: bool = False) -> None:
     """Raise InputError naming every folder and file that ``cfg`` needs and that is not there.
 
     ``data_help`` and ``pretrained_help`` of the config say where the things come from.
@@ -23,12 +23,13 @@ def check_inputs(cfg: Config, loaders: Tuple[str, ...]) -> None:
     Args:
         cfg: The run's config.
         loaders: The dataloaders that will be used, such as ``('train_dataloader',)``.
+        checkpoint_read: Whether the checkpoint of ``load_from`` has been read already.
     """
     problems = _data_problems(cfg, loaders)
     load_from = cfg.get('load_from')
     if load_from and not is_url(load_from) and not Path(load_from).expanduser().is_file():
         problems.append(f'file {load_from}, the checkpoint of load_from, does not exist')
-    elif load_from and not is_url(load_from) and not cfg.get('resume'):  # read already
+    elif load_from and not is_url(load_from) and not (checkpoint_read or cfg.get('resume')):
         read_checkpoint(load_from)  # or an InputError that says why it cannot be
     missing_weights = _missing_weights(cfg)
     if missing_weights:

@@ -4,6 +4,7 @@ Shapes: B images, K classes, H and W pixels.
 """
 
 import copy
+from typing import Optional
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from lspt_mm.apis.model import takes_rgb
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
+from lspt_mm.tasks import Task, task_of
 
 
 class Exportable(nn.Module):
@@ -21,35 +23,40 @@ class Exportable(nn.Module):
     replaced by parts that give the same.
 
     Args:
-        model: mmseg's ``EncoderDecoder`` or mmpretrain's ``ImageClassifier`` with a
-            :class:`PromptedViT`, or a model with the same parts. It stays as it is.
+        model: From :func:`lspt_mm.apis.init_model`, or built in another way, with a
+            :class:`PromptedViT` as its backbone. It stays as it is.
+        task: The model's task; by default that of its ``cfg``.
         preprocess: Whether the images are RGB values of 0 to 255; otherwise they are what the
             model's data preprocessor makes of them.
 
     Attributes:
         patch_size (int): Height and width of images are multiples of it.
         least_size (int): What height and width are at least.
-        segments (bool): Whether logits are (B, K, H, W), or else (B, K).
 
     Raises:
         InputError: If the model is of another kind.
     """
 
-    def __init__(self, model: nn.Module, preprocess: bool = True):
+    def __init__(
+        self, model: nn.Module, task: Optional[Task] = None, preprocess: bool = True
+    ):
         super().__init__()
-        vit = getattr(model, 'backbone', None)
-        head = getattr(model, 'decode_head', getattr(model, 'head', None))
+        if task is None and not hasattr(model, 'cfg'):
+            raise InputError(
+                f'{type(model).__name__} cannot be exported: its task is not known; expected a '
+                'model from lspt_mm.apis.init_model, or task='
+            )
+        self.task = task or task_of(model.cfg)
+        vit, head = getattr(model, 'backbone', None), self.task.head(model)
         if not isinstance(vit, PromptedViT) or not isinstance(head, nn.Module):
             raise InputError(
-                f'{type(model).__name__} cannot be exported: expected a segmentor or classifier '
-                'with a head and a lspt_mm.PromptedViT as its backbone'
+                f'{type(model).__name__} cannot be exported: expected a model for '
+                f'{self.task.name} with a head and a lspt_mm.PromptedViT as its backbone'
             )
-        self.segments = hasattr(model, 'decode_head')
         if isinstance(head, nn.ModuleList):
             raise InputError(f'{type(model).__name__}: models of several stages are not exported')
         self.patch_size = vit.patch_embed.projection.kernel_size[0]
-        # Maps of one row are a case of their own to a tracer, and pyramids halve the patches' map.
-        self.least_size = (4 if self.segments else 2) * self.patch_size
+        self.least_size = self.task.least_patches * self.patch_size
         model = copy.deepcopy(model).eval().requires_grad_(False)
         self.preprocess = preprocess
         self._take_normalization(model.data_preprocessor)
@@ -73,22 +80,17 @@ class Exportable(nn.Module):
             if not self.takes_rgb:
                 images = images.flip(1)
             images = (images - self.mean) / self.std
-        features = self.model.extract_feat(images)
-        if not self.segments:
-            return self.model.head(features)
-        logits = self.model.decode_head(features)
-        align = self.model.align_corners
-        return F.interpolate(logits, images.shape[2:], mode='bilinear', align_corners=align)
+        return self.task.logits(self.model, images)
 
 
 def _for_any_size(module: nn.Module) -> nn.Module:
     """Replace what looks at sizes while it is traced; returns ``module`` or what replaces it."""
     if isinstance(module, nn.AdaptiveAvgPool2d):
         return _AveragePool(module.output_size)
-    # mmseg's, by name: classification needs no mmsegmentation.
-    of_mmseg = type(module).__module__.startswith('mmseg.') and type(module).__name__ == 'Upsample'
-    if of_mmseg and not module.size and module.scale_factor == int(module.scale_factor):
-        return _Enlarge(int(module.scale_factor), module.mode, module.align_corners)
+    # By name: the heads' own, or PyTorch's.
+    factor = type(module).__name__ == 'Upsample' and not module.size and module.scale_factor
+    if isinstance(factor, float) and factor.is_integer():
+        return _Enlarge(int(factor), module.mode, module.align_corners)
     for name, child in module.named_children():
         setattr(module, name, _for_any_size(child))
     return module
@@ -122,7 +124,7 @@ def _means(bins: int, size: int, like: Tensor) -> Tensor:
 
 
 class _Enlarge(nn.Module):
-    """mmseg's ``Upsample`` by a whole number: without its way through floating-point sizes."""
+    """An ``Upsample`` by a whole number: without its way through floating-point sizes."""
 
     def __init__(self, factor: int, mode: str, align_corners):
         super().__init__()

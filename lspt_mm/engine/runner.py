@@ -17,15 +17,19 @@ from lspt_mm.utils.cli import check_writable
 from lspt_mm.utils.safe_load import force_weights_only
 
 
-def build_runner(cfg: Config, loaders: Tuple[str, ...]) -> Runner:
+def build_runner(
+    cfg: Config, loaders: Tuple[str, ...], checkpoint_read: bool = False
+) -> Runner:
     """Check the inputs of a run, prepare the devices, and build the Runner.
+
+    Arguments are those of :func:`~lspt_mm.config.preflight.check_inputs`.
 
     Raises:
         InputError: Naming everything that is missing, or a value that a class of the config
             rejects.
     """
     force_weights_only()
-    check_inputs(cfg, loaders)
+    check_inputs(cfg, loaders, checkpoint_read)
     folder = cfg.work_dir
     check_writable(folder, f'the work dir {folder}', '; name another: --work-dir FOLDER')
     if not torch.cuda.is_available():

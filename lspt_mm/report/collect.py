@@ -1,12 +1,13 @@
 """Going over images one by one: what is kept of each, and what follows from all."""
 
 from contextlib import ExitStack
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import DATASETS
+from rich.progress import track
 from torch import Tensor, nn
 
 from lspt_mm.analysis.attention import BlockAttention, attention_of
@@ -16,15 +17,14 @@ from lspt_mm.analysis.forgetting import PromptTrace
 from lspt_mm.analysis.localization import Localization, classes_of_patches, localization
 from lspt_mm.analysis.lstm_gates import GateTrace
 from lspt_mm.analysis.runs import FinishedRun
-from lspt_mm.analysis.scores import confusion
-from lspt_mm.analysis.visualization import colours_of
-from lspt_mm.apis.model import Tuned, check_is_prompted, class_names, load_tuned, takes_rgb
+from lspt_mm.apis.model import check_is_prompted, init_model, takes_rgb
 from lspt_mm.config.preflight import check_data_is_there, check_vit_file
 from lspt_mm.engine.hooks.trainable_report_hook import count_parameters
 from lspt_mm.errors import InputError
-from lspt_mm.models import PromptedViT
-from lspt_mm.report.results import Measured, Picture
+from lspt_mm.report.results import Picture, RunResult
+from lspt_mm.tasks import Prediction
 from lspt_mm.utils.images import IGNORE_INDEX
+from lspt_mm.utils.overlay import colours_of
 
 #: Prompts are kept of so many images at most: (images, P, D) for every block, twice.
 TRACED_IMAGES = 32
@@ -32,8 +32,8 @@ TRACED_IMAGES = 32
 BURSTINESS_IMAGES = 32
 
 
-class Look:
-    """Looks at one image after the other.
+class Collector:
+    """Runs a model on one image after the other and keeps what a report needs of each.
 
     Args:
         model: Of a run, in eval mode, with a :class:`PromptedViT`.
@@ -44,10 +44,10 @@ class Look:
 
     def __init__(self, model: nn.Module, run: FinishedRun, dataset, shown: List[int]):
         self.model, self.run, self.dataset = model, run, dataset
-        self.vit: PromptedViT = model.backbone
-        self.classes = class_names(model, dataset.metainfo.get('classes'))
+        self.task, self.vit = run.task, model.backbone
+        self.classes = self.task.class_names(model, dataset.metainfo.get('classes'))
         self.shown = shown
-        self.counts = np.zeros((len(self.classes),) * 2, np.int64)
+        self.counts = np.zeros((len(self.classes),) * 2, np.int64)  # of no image
         self.trace = PromptTrace()
         self.gates = GateTrace.of(self.vit.prompter)
         self.persistence = {'cls': PersistenceTrace(), 'prompts': PersistenceTrace()}
@@ -60,16 +60,16 @@ class Look:
         self.seen = 0
 
     @torch.no_grad()
-    def at(self, index: int) -> None:
-        """Look at one image."""
+    def add(self, index: int) -> None:
+        """Run the model on one image of the data set."""
         item = self.dataset[index]
         data = self.model.data_preprocessor(pseudo_collate([item]), False)
         img, sample = data['inputs'], data['data_samples'][0]
-        truth = self._truth(sample)
-        outcome = self.model.predict(img, [sample])[0]
-        predicted, scores = self._prediction(outcome)
+        truth = self.task.truth(sample)
+        predicted = self.task.prediction(self.model.predict(img, [sample])[0])
         if truth is not None:
-            self.counts += confusion(truth, predicted, len(self.classes))
+            counts = self.task.counts(truth, predicted.labels, len(self.classes))
+            self.counts = self.counts + counts if self.seen else counts
         if len(self.inputs) < 2 * BURSTINESS_IMAGES:
             self.inputs.append(img)
         blocks = self._unroll(img)
@@ -86,14 +86,14 @@ class Look:
         self.before = blocks
         self._take_features(img, truth, patches)
         if index in self.shown:
-            self.pictures.append(self._picture(item, truth, predicted, scores, blocks, index))
+            self.pictures.append(self._picture(item, truth, predicted, blocks, index))
         self.seen += 1
 
     def _unroll(self, img: Tensor) -> List[BlockAttention]:
         """Attention of all blocks; prompts and gates are traced by the way."""
         blocks: List[BlockAttention] = []
 
-        def look(step) -> None:
+        def trace(step) -> None:
             blocks.append(attention_of(self.vit, step))
             if self.seen < TRACED_IMAGES:
                 self.trace.add(step)
@@ -101,29 +101,18 @@ class Look:
         with ExitStack() as stack:
             if self.gates is not None:
                 stack.enter_context(self.gates.watching())
-            self.vit.unroll(img, look)
+            self.vit.unroll(img, trace)
         return blocks
 
-    def _truth(self, sample) -> Optional[np.ndarray]:
-        if self.run.segments:
-            if 'gt_sem_seg' not in sample:
-                return None
-            return sample.gt_sem_seg.data[0].cpu().numpy()
-        return sample.gt_label.cpu().numpy() if 'gt_label' in sample else None
-
-    def _prediction(self, outcome) -> Tuple[np.ndarray, Optional[np.ndarray]]:
-        if self.run.segments:
-            return outcome.pred_sem_seg.data[0].cpu().numpy(), None
-        return outcome.pred_label.cpu().numpy(), outcome.pred_score.cpu().numpy()
-
     def _patches(self, truth, img: Tensor, block: BlockAttention) -> Optional[Tensor]:
-        """The class of each patch, of a segmentation."""
-        if truth is None or not self.run.segments:
+        """The class of each patch, where the truth has places."""
+        pixels = None if truth is None else self.task.pixel_classes(truth)
+        if pixels is None:
             return None
         weights = block.cls if block.cls is not None else block.prompts
         if weights is None:
             return None
-        label = torch.from_numpy(truth.astype(np.int64))
+        label = torch.from_numpy(pixels.astype(np.int64))
         label[(label < 0) | (label >= len(self.classes))] = IGNORE_INDEX
         patch = self.vit.patch_embed.projection.kernel_size[0]
         return classes_of_patches(label, img.shape[-2:], weights.shape[-2:], patch).to(img.device)
@@ -132,7 +121,7 @@ class Look:
         """The last features: of an image, or for each of its classes the mean over its patches."""
         feature = self.vit(img)[-1][0].float().cpu()
         if feature.dim() == 1:
-            if truth is not None:
+            if truth is not None and self.classes:
                 self.features.append(feature.numpy())
                 self.feature_classes.append(int(truth[0]))
         elif feature.dim() == 3 and patches is not None:
@@ -142,7 +131,7 @@ class Look:
                     self.features.append(feature[:, patches == number].mean(1).numpy())
                     self.feature_classes.append(number)
 
-    def _picture(self, item, truth, predicted, scores, blocks, index: int) -> Picture:
+    def _picture(self, item, truth, predicted, blocks, index: int) -> Picture:
         pixels = item['inputs']
         if pixels.dtype != torch.uint8:
             raise InputError(
@@ -153,25 +142,20 @@ class Look:
         if takes_rgb(self.model.data_preprocessor):
             pixels = pixels[..., ::-1]
         path = item['data_samples'].get('img_path')
-        if truth is not None and self.run.segments:
-            truth = _nearest(truth, pixels.shape[:2])
-        if self.run.segments:
-            predicted = _nearest(predicted, pixels.shape[:2])
         return Picture(
             name=str(path).rsplit('/', 1)[-1] if path else f'image {index}',
             pixels=np.ascontiguousarray(pixels),
-            truth=truth,
-            predicted=predicted,
-            scores=scores,
+            truth=None if truth is None else Prediction(_nearest(truth, pixels.shape[:2])),
+            predicted=predicted._replace(labels=_nearest(predicted.labels, pixels.shape[:2])),
             cls=[None if b.cls is None else _numpy(b.cls[0]) for b in blocks],
             prompts=[None if b.prompts is None else _numpy(b.prompts[0].mean(0)) for b in blocks],
         )
 
-    def result(self) -> Measured:
+    def result(self) -> RunResult:
         """All of it."""
         prompter, vit = self.vit.prompter, self.vit
         half = len(self.inputs) // 2
-        return Measured(
+        return RunResult(
             run=self.run,
             classes=self.classes,
             palette=colours_of(len(self.classes), self.dataset.metainfo.get('palette')),
@@ -197,6 +181,7 @@ class Look:
             features=np.array(self.features),
             feature_classes=np.array(self.feature_classes, int),
             pictures=self.pictures,
+            remarks=_remarks(self.run, self.model),
         )
 
 
@@ -217,7 +202,8 @@ def _mean(found: List[Localization]) -> Localization:
 
 
 def _nearest(label: np.ndarray, size) -> np.ndarray:
-    if label.shape == tuple(size):
+    """Labels (h, w) at another size; others stay as they are."""
+    if label.ndim != 2 or label.shape == tuple(size):
         return label
     rows = (np.arange(size[0]) + 0.5) * label.shape[0] / size[0]
     columns = (np.arange(size[1]) + 0.5) * label.shape[1] / size[1]
@@ -228,16 +214,16 @@ def _numpy(tensor: Tensor) -> np.ndarray:
     return tensor.float().cpu().numpy()
 
 
-def measure(
+def collect_results(
     run: FinishedRun,
     split: str = 'val',
     images: int = 64,
     pictures: int = 8,
     pretrained: Optional[str] = None,
     device: str = 'cpu',
-    progress: Callable = iter,
-) -> Measured:
-    """Load a run's model and look at it on images evenly spaced over one of its data sets.
+    progress: bool = False,
+) -> RunResult:
+    """Load a run's model and run it on images evenly spaced over one of its data sets.
 
     Args:
         run: From :func:`~lspt_mm.analysis.runs.find_runs`.
@@ -246,59 +232,57 @@ def measure(
         pictures: How many of them are kept to be shown.
         pretrained: File of the ViT's weights, instead of the config's.
         device: Device of the model.
-        progress: Wraps an iterable of images, to show how far it is.
+        progress: Show a bar.
 
     Raises:
         InputError: If data or weights are missing, or the checkpoint does not fit.
     """
-    look, chosen, remarks = _prepared(run, split, images, pictures, pretrained, device)
-    for index in progress(chosen):
-        look.at(index)
-    found = look.result()
-    found.remarks += remarks
-    return found
+    collector, chosen = _collector(run, split, images, pictures, pretrained, device)
+    for index in track(chosen, run.name, disable=not progress):
+        collector.add(index)
+    return collector.result()
 
 
-def looked_at(
+def collect_pictures(
     run: FinishedRun,
     split: str = 'val',
     images: int = 8,
     pretrained: Optional[str] = None,
     device: str = 'cpu',
 ) -> List[Picture]:
-    """The pictures of :func:`measure` alone."""
-    look, chosen, _ = _prepared(run, split, images, images, pretrained, device)
+    """The pictures of :func:`collect_results` alone."""
+    collector, chosen = _collector(run, split, images, images, pretrained, device)
     for index in chosen:
-        look.at(index)
-    return look.pictures
+        collector.add(index)
+    return collector.pictures
 
 
-def _prepared(
+def _collector(
     run, split, images, pictures, pretrained, device
-) -> Tuple[Look, List[int], List[str]]:
-    """What looks at images, the images to look at, and what is to be known of the run."""
-    check_is_prompted(run.cfg)
+) -> Tuple[Collector, List[int]]:
+    """The collector of a run, and the positions of the images in its data set."""
     loader = f'{split}_dataloader'
+    check_is_prompted(run.cfg)
     if run.cfg.get(loader) is None:
         raise InputError(f'{run.folder}: its config has no {loader}')
     if pretrained:
         check_vit_file(pretrained)
     check_data_is_there(run.cfg, (loader,))
-    tuned = load_tuned(run.cfg, run.checkpoint, pretrained, device)
-    init_default_scope(run.cfg.get('default_scope') or 'mmseg')
+    model = init_model(run.cfg, run.checkpoint, pretrained, device)
     dataset = DATASETS.build(_without_flips(run, loader))
     chosen = evenly_spaced(len(dataset), images)
     shown = [chosen[position] for position in evenly_spaced(len(chosen), pictures)]
-    return Look(tuned.model, run, dataset, shown), chosen, _remarks(run, tuned)
+    return Collector(model, run, dataset, shown), chosen
 
 
-def _remarks(run: FinishedRun, tuned: Tuned) -> List[str]:
-    remarks = []
-    if tuned.random:
+def _remarks(run: FinishedRun, model: nn.Module) -> List[str]:
+    """What is to be known of a run besides its numbers."""
+    remarks, iteration = [], model.checkpoint_meta.get('iter')
+    if model.random_backbone:
         remarks.append('trained on a random ViT (--random-backbone): its numbers mean nothing')
-    if run.curves and tuned.iteration is not None and run.iterations != tuned.iteration:
+    if run.curves and iteration is not None and run.iterations != iteration:
         remarks.append(
-            f'its log ends at iteration {run.iterations}, the checkpoint is of {tuned.iteration}: '
+            f'its log ends at iteration {run.iterations}, the checkpoint is of {iteration}: '
             'the run is going on, was interrupted, or has begun anew since'
         )
     return remarks

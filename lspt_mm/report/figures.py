@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from lspt_mm.analysis.burstiness import EDGES, Burstiness
 from lspt_mm.analysis.lstm_gates import GATES
-from lspt_mm.report.results import Measured
+from lspt_mm.report.results import RunResult
 
 #: Okabe and Ito's colours, that the colour-blind tell apart; runs have them in order.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#B2A800')
@@ -144,20 +144,20 @@ def matrices(
         return _svg(figure)
 
 
-def memory_gates(measured: List[Measured], names: List[str]) -> Optional[str]:
+def memory_gates(results: List[RunResult], names: List[str]) -> Optional[str]:
     """An LSTM's gates over depth, with the share of values that are saturated."""
     panels: Dict[str, Dict[str, list]] = {}
     for gate in GATES:
         title = f'{gate} gate' if gate != 'candidate' else 'candidate, absolute'
         panels[f'{title}: mean'] = {
-            m.run.name: [(s.number, s.mean[gate]) for s in m.memory_gates] for m in measured
+            m.run.name: [(s.number, s.mean[gate]) for s in m.memory_gates] for m in results
         }
     for gate in GATES:
         panels[f'{gate}: share saturated'] = {
-            m.run.name: [(s.number, s.saturated[gate]) for s in m.memory_gates] for m in measured
+            m.run.name: [(s.number, s.saturated[gate]) for s in m.memory_gates] for m in results
         }
     panels['cell state: root mean square'] = {
-        m.run.name: [(s.number, s.cell) for s in m.memory_gates] for m in measured
+        m.run.name: [(s.number, s.cell) for s in m.memory_gates] for m in results
     }
     return lines(panels, names, 'after block', columns=4)
 
@@ -194,11 +194,11 @@ def burstiness_figure(found: List[Burstiness], title: str) -> Optional[str]:
         return _svg(figure)
 
 
-def embeddings(measured: List[Measured], seed: int = 0) -> Optional[str]:
+def embeddings(results: List[RunResult], seed: int = 0) -> Optional[str]:
     """t-SNE (scikit-learn's) of each run's features, coloured by class."""
     from sklearn.manifold import TSNE
 
-    with_features = [m for m in measured if len(m.features) >= 10]
+    with_features = [m for m in results if len(m.features) >= 10]
     if not with_features:
         return None
     with _salted(f'tsne {[m.run.name for m in with_features]}'):
@@ -215,9 +215,9 @@ def embeddings(measured: List[Measured], seed: int = 0) -> Optional[str]:
         return _svg(figure)
 
 
-def confusions(measured: List[Measured]) -> Optional[str]:
+def confusions(results: List[RunResult]) -> Optional[str]:
     """Confusion matrices as shares of the true class."""
-    shown = [m for m in measured if m.confusion.sum()]
+    shown = [m for m in results if m.run.task.class_scores(m.confusion) and m.confusion.sum()]
     if not shown:
         return None
     with _salted(f'confusion {[m.run.name for m in shown]}'):

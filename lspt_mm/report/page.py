@@ -10,24 +10,21 @@ import jinja2
 
 from lspt_mm.analysis.localization import Localization
 from lspt_mm.analysis.runs import alike, differences
-from lspt_mm.analysis.scores import class_iou, class_recall
 from lspt_mm.report import figures
-from lspt_mm.report.results import Measured
+from lspt_mm.report.results import RunResult
 from lspt_mm.report.viewer import viewer_data
 from lspt_mm.utils.atomic_io import write_text
 from lspt_mm.version import __version__
 
-#: Metrics of a validation or test that are shown, the first that there is.
-MAIN_METRICS = ('mIoU', 'accuracy/top1')
 #: What runs may differ in that are compared over the block their prompts enter at.
 _ENTRY = ('model.backbone.prompter.start_block', 'randomness.seed')
 
 
-def write_page(measured: List[Measured], path: Path, split: str, command: str = '') -> None:
+def write_page(results: List[RunResult], path: Path, split: str, command: str = '') -> None:
     """Write the comparison of runs as one HTML file that needs no other.
 
     Args:
-        measured: Runs in the order in which they are shown.
+        results: Runs in the order in which they are shown.
         path: File to write.
         split: The data that numbers and pictures were taken on.
         command: What made it, for the page's foot.
@@ -43,13 +40,13 @@ def write_page(measured: List[Measured], path: Path, split: str, command: str = 
         made=datetime.datetime.now().strftime('%Y-%m-%d %H:%M'),
         command=command,
         split=split,
-        measured=measured,
-        colours=[figures.style_of(i)['color'] for i in range(len(measured))],
-        summary=summary(measured),
-        differing=differences([m.run for m in measured]),
-        classes=class_table(measured),
-        viewer=viewer_data(measured),
-        figures=all_figures(measured),
+        results=results,
+        colours=[figures.style_of(i)['color'] for i in range(len(results))],
+        summary=summary(results),
+        differing=differences([m.run for m in results]),
+        classes=class_table(results),
+        viewer=viewer_data(results),
+        figures=all_figures(results),
     )
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_text(Path(path), text)
@@ -64,38 +61,38 @@ def number(value: Any) -> str:
     return f'{value:,}' if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def all_figures(measured: List[Measured]) -> Dict[str, Optional[str]]:
+def all_figures(results: List[RunResult]) -> Dict[str, Optional[str]]:
     """Name to SVG, None where no run has anything to show."""
-    names = [m.run.name for m in measured]
+    names = [m.run.name for m in results]
     by_vit = {}
-    for one in measured:  # of the same frozen ViT and images these are the same
+    for one in results:  # of the same frozen ViT and images these are the same
         key = tuple(round(block.kurtosis, 6) for block in one.burstiness)
         by_vit.setdefault(key, []).append(one)
     return {
-        'curves': figures.lines(_curves(measured), names, 'iteration'),
-        'attention': figures.lines(_attention(measured), names, 'block', columns=4),
-        'persistence_cls': _persistence(measured, 'cls'),
-        'persistence_prompts': _persistence(measured, 'prompts'),
-        'cosine': _similarity(measured, 'cosine', 'cosine', -0.2),
-        'cka': _similarity(measured, 'cka', 'CKA', 0.0),
-        'forgetting': figures.lines(_forgetting(measured), names, 'block', columns=4),
-        'learned': figures.lines(_over_depth(measured), names, 'block'),
-        'memory': figures.memory_gates(measured, names),
-        'entry': figures.lines(entry_blocks(measured), [], 'first block with prompts'),
+        'curves': figures.lines(_curves(results), names, 'iteration'),
+        'attention': figures.lines(_attention(results), names, 'block', columns=4),
+        'persistence_cls': _persistence(results, 'cls'),
+        'persistence_prompts': _persistence(results, 'prompts'),
+        'cosine': _similarity(results, 'cosine', 'cosine', -0.2),
+        'cka': _similarity(results, 'cka', 'CKA', 0.0),
+        'forgetting': figures.lines(_forgetting(results), names, 'block', columns=4),
+        'learned': figures.lines(_over_depth(results), names, 'block'),
+        'memory': figures.memory_gates(results, names),
+        'entry': figures.lines(entry_blocks(results), [], 'first block with prompts'),
         'burstiness': [
             (', '.join(m.run.name for m in group), figures.burstiness_figure(
                 group[0].burstiness, str(i)))
             for i, group in enumerate(by_vit.values()) if group[0].burstiness
         ],
-        'features': figures.embeddings(measured),
-        'confusion': figures.confusions(measured),
+        'features': figures.embeddings(results),
+        'confusion': figures.confusions(results),
     }  # fmt: skip
 
 
-def summary(measured: List[Measured]) -> List[Dict[str, Any]]:
+def summary(results: List[RunResult]) -> List[Dict[str, Any]]:
     """A row for each run."""
     rows = []
-    for one in measured:
+    for one in results:
         counts = one.parameters.values()
         rows.append({
             'run': one.run.name,
@@ -105,51 +102,52 @@ def summary(measured: List[Measured]) -> List[Dict[str, Any]]:
             'prompts': sum(c[0] for name, c in one.parameters.items() if name.endswith('prompter')),
             'all': sum(c[1] for c in counts),
             'iterations': one.run.iterations,
-            'validation': main_metric({key: curve[-1][1] for key, curve in one.run.curves.items()}),
-            'tests': {where: main_metric(metrics) for where, metrics in one.run.tests.items()},
+            'validation': main_metric(
+                one, {key: curve[-1][1] for key, curve in one.run.curves.items()}
+            ),
+            'tests': {where: main_metric(one, found) for where, found in one.run.tests.items()},
             'here': one.score,
         })  # fmt: skip
     return rows
 
 
-def main_metric(metrics: Dict[str, Any]) -> Optional[str]:
+def main_metric(result: RunResult, metrics: Dict[str, Any]) -> Optional[str]:
     """The metric by which such runs are compared, with its name."""
-    for name in MAIN_METRICS:
-        if isinstance(metrics.get(name), (int, float)):
-            return f'{name} {metrics[name]:.2f}'
-    return None
+    name = result.run.task.metric_key
+    value = metrics.get(name)
+    return f'{name} {value:.2f}' if isinstance(value, (int, float)) else None
 
 
-def class_table(measured: List[Measured]) -> List[List[Any]]:
-    """Rows of class, pixels or images of it, and each run's IoU (recall of classifiers)."""
-    if any(m.classes != measured[0].classes for m in measured):
+def class_table(results: List[RunResult]) -> List[List[Any]]:
+    """Rows of class, pixels or images of it, and each run's score of that class."""
+    if any(m.classes != results[0].classes for m in results):
         return []
-    columns = [(class_iou if m.run.segments else class_recall)(m.confusion) for m in measured]
-    seen = measured[0].confusion.sum(1)
+    columns = [m.run.task.class_scores(m.confusion) for m in results]
+    if not all(columns):
+        return []
+    seen = results[0].confusion.sum(1)
     return [
         [name, int(seen[i]), *(column[i] for column in columns)]
-        for i, name in enumerate(measured[0].classes)
+        for i, name in enumerate(results[0].classes)
         if seen[i] or any(not math.isnan(column[i]) for column in columns)
     ]
 
 
-def _per_run(measured: List[Measured], points: Callable[[Measured], list]) -> Dict[str, list]:
-    return {m.run.name: points(m) for m in measured}
+def _per_run(results: List[RunResult], points: Callable[[RunResult], list]) -> Dict[str, list]:
+    return {m.run.name: points(m) for m in results}
 
 
-def _curves(measured: List[Measured]) -> Dict[str, Dict[str, list]]:
+def _curves(results: List[RunResult]) -> Dict[str, Dict[str, list]]:
     panels = {
-        'training loss': _per_run(measured, lambda m: m.run.curves.get('loss', [])),
-        'learning rate': _per_run(measured, lambda m: m.run.curves.get('lr', [])),
+        'training loss': _per_run(results, lambda m: m.run.curves.get('loss', [])),
+        'learning rate': _per_run(results, lambda m: m.run.curves.get('lr', [])),
     }
-    for metric in MAIN_METRICS:
-        panels[f'validation, {metric}'] = _per_run(
-            measured, lambda m, metric=metric: m.run.curves.get(metric, [])
-        )
+    metric = results[0].run.task.metric_key
+    panels[f'validation, {metric}'] = _per_run(results, lambda m: m.run.curves.get(metric, []))
     return panels
 
 
-def _attention(measured: List[Measured]) -> Dict[str, Dict[str, list]]:
+def _attention(results: List[RunResult]) -> Dict[str, Dict[str, list]]:
     panels: Dict[str, Dict[str, list]] = {}
     what = {
         'entropy': 'entropy (1: even)',
@@ -160,7 +158,7 @@ def _attention(measured: List[Measured]) -> Dict[str, Dict[str, list]]:
     for who, name in figures.WHO.items():
         for key, title in what.items():
             panel = _per_run(
-                measured,
+                results,
                 lambda m, who=who, key=key: [
                     (block, _judged(one, key)) for block, one in m.localization.get(who, {}).items()
                 ],
@@ -173,8 +171,8 @@ def _judged(one: Localization, key: str) -> float:
     return one.overlap - one.elsewhere if key == 'elsewhere' else getattr(one, key)
 
 
-def _persistence(measured: List[Measured], who: str) -> Optional[str]:
-    found = {m.run.name: m.persistence[who] for m in measured if who in m.persistence}
+def _persistence(results: List[RunResult], who: str) -> Optional[str]:
+    found = {m.run.name: m.persistence[who] for m in results if who in m.persistence}
     return figures.matrices(
         {name: one.correlation for name, one in found.items()},
         {name: one.blocks for name, one in found.items()},
@@ -183,8 +181,8 @@ def _persistence(measured: List[Measured], who: str) -> Optional[str]:
     )
 
 
-def _similarity(measured: List[Measured], key: str, title: str, low: float) -> Optional[str]:
-    found = {m.run.name: m.forgetting for m in measured if m.forgetting is not None}
+def _similarity(results: List[RunResult], key: str, title: str, low: float) -> Optional[str]:
+    found = {m.run.name: m.forgetting for m in results if m.forgetting is not None}
     return figures.matrices(
         {name: getattr(one, key) for name, one in found.items()},
         {name: one.blocks for name, one in found.items()},
@@ -193,8 +191,8 @@ def _similarity(measured: List[Measured], key: str, title: str, low: float) -> O
     )
 
 
-def _forgetting(measured: List[Measured]) -> Dict[str, Dict[str, list]]:
-    found = [m for m in measured if m.forgetting is not None]
+def _forgetting(results: List[RunResult]) -> Dict[str, Dict[str, list]]:
+    found = [m for m in results if m.forgetting is not None]
 
     def panel(values: Callable) -> Dict[str, list]:
         return {
@@ -217,18 +215,18 @@ def _forgetting(measured: List[Measured]) -> Dict[str, Dict[str, list]]:
     }
 
 
-def _over_depth(measured: List[Measured]) -> Dict[str, Dict[str, list]]:
-    titles = dict.fromkeys(title for m in measured for title in m.over_depth)
+def _over_depth(results: List[RunResult]) -> Dict[str, Dict[str, list]]:
+    titles = dict.fromkeys(title for m in results for title in m.over_depth)
     return {
-        title: _per_run(measured, lambda m, title=title: list(m.over_depth.get(title, {}).items()))
+        title: _per_run(results, lambda m, title=title: list(m.over_depth.get(title, {}).items()))
         for title in titles
     }
 
 
-def entry_blocks(measured: List[Measured]) -> Dict[str, Dict[str, list]]:
+def entry_blocks(results: List[RunResult]) -> Dict[str, Dict[str, list]]:
     """Metric over ``start_block``, for runs that differ in it alone, or in their seed as well."""
-    groups: Dict[str, List[Measured]] = {}
-    for one in measured:
+    groups: Dict[str, List[RunResult]] = {}
+    for one in results:
         if one.start_block is not None and one.score is not None:
             groups.setdefault(alike(one.run, _ENTRY), []).append(one)
     series = {}
@@ -239,5 +237,4 @@ def entry_blocks(measured: List[Measured]) -> Dict[str, Dict[str, list]]:
         if len(found) > 1:
             label = f'{group[0].method}: {group[0].run.name} ...'
             series[label] = [(block, sum(v) / len(v)) for block, v in sorted(found.items())]
-    title = 'mIoU' if measured and measured[0].run.segments else 'top-1'
-    return {f'{title} on these images': series}
+    return {f'{results[0].run.task.metric} on these images': series}

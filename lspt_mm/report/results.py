@@ -12,29 +12,31 @@ from lspt_mm.analysis.forgetting import Forgetting
 from lspt_mm.analysis.localization import Localization
 from lspt_mm.analysis.lstm_gates import StepGates
 from lspt_mm.analysis.runs import FinishedRun
-from lspt_mm.analysis.scores import class_iou
+from lspt_mm.tasks import Prediction
 
 
 @dataclass
 class Picture:
-    """One image: ``pixels`` (H, W, 3) uint8 RGB; ``truth``, ``predicted`` (H, W) or class numbers.
+    """One image: ``pixels`` (H, W, 3) uint8 RGB; ``truth`` (None without one) and ``predicted``.
 
-    ``scores``: of a classifier, a probability for each class. ``cls``, ``prompts``: for every
-    block (H, h, w), attention of each head, of prompts averaged over them; None without.
+    ``cls``, ``prompts``: for every block (H, h, w), attention of each head, of prompts averaged
+    over them; None without.
     """
 
     name: str
     pixels: np.ndarray
-    truth: Optional[np.ndarray]
-    predicted: np.ndarray
-    scores: Optional[np.ndarray]
+    truth: Optional[Prediction]
+    predicted: Prediction
     cls: List[Optional[np.ndarray]]
     prompts: List[Optional[np.ndarray]]
 
 
 @dataclass
-class Measured:
-    """All that a report says of one run; None or empty where a method has no such thing."""
+class RunResult:
+    """All that a report says of one run; None or empty where a method has no such thing.
+
+    ``confusion``: the sum of the task's :meth:`~lspt_mm.tasks.Task.counts` over the images.
+    """
 
     run: FinishedRun
     classes: List[str]
@@ -57,27 +59,22 @@ class Measured:
 
     @property
     def score(self) -> Optional[float]:
-        """mIoU or top-1 over the report's own images, in per cent; None without their truth."""
-        if not self.confusion.sum():
-            return None
-        if self.run.segments:
-            values = [v for v in class_iou(self.confusion) if not math.isnan(v)]
-            return sum(values) / len(values)
-        return float(100 * self.confusion.trace() / self.confusion.sum())
+        """The task's metric over the report's own images; None without their truth."""
+        return self.run.task.score(self.confusion)
 
 
 #: What is not a number of the report, or is large and can be made again.
 _LEFT_OUT = ('run', 'pictures', 'features', 'feature_classes', 'palette')
 
 
-def numbers_of(measured: Measured) -> Dict[str, Any]:
-    """What was measured of a run, as JSON may hold it; NaN becomes None.
+def numbers_of(result: RunResult) -> Dict[str, Any]:
+    """What was computed of a run, as JSON may hold it; NaN becomes None.
 
-    Keys are those of :class:`Measured`, ``score`` and ``checkpoint``.
+    Keys are those of :class:`RunResult`, ``score`` and ``checkpoint``.
     """
-    found = {f.name: _plain(getattr(measured, f.name))
-             for f in fields(measured) if f.name not in _LEFT_OUT}  # fmt: skip
-    return {'checkpoint': str(measured.run.checkpoint), 'score': measured.score, **found}
+    found = {f.name: _plain(getattr(result, f.name))
+             for f in fields(result) if f.name not in _LEFT_OUT}  # fmt: skip
+    return {'checkpoint': str(result.run.checkpoint), 'score': result.score, **found}
 
 
 def _plain(value: Any) -> Any:

@@ -8,14 +8,14 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from lspt_mm.analysis.visualization import colour
-from lspt_mm.report.results import Measured, Picture
+from lspt_mm.report.results import Picture, RunResult
+from lspt_mm.tasks import Prediction
 
 #: Longest side of a picture in the page.
 SIDE = 384
 
 
-def viewer_data(measured: List[Measured]) -> Dict[str, Any]:
+def viewer_data(results: List[RunResult]) -> Dict[str, Any]:
     """Images, labels and attention of all runs, as JSON may hold them.
 
     ``runs``: names, whether there are class token and prompts, heads; ``images``: name, pixels
@@ -23,25 +23,25 @@ def viewer_data(measured: List[Measured]) -> Dict[str, Any]:
     ``{h, w, peak, maps}``: base64 of heads + 1 maps of h*w bytes, the mean over heads first, each
     from 0 to its largest value (255), which is ``peak`` times that of even attention.
     """
-    names = list(dict.fromkeys(p.name for m in measured for p in m.pictures))
+    names = list(dict.fromkeys(p.name for m in results for p in m.pictures))
     shown = []
     for name in names:
-        found = [next((p for p in m.pictures if p.name == name), None) for m in measured]
-        first, owner = next((p, m) for p, m in zip(found, measured, strict=True) if p is not None)
+        found = [next((p for p in m.pictures if p.name == name), None) for m in results]
+        first, owner = next((p, m) for p, m in zip(found, results, strict=True) if p is not None)
         shown.append({
             'name': name,
             'pixels': _jpeg(first.pixels),
             'truth': _label(first.truth, owner),
-            'runs': [_of_run(p, m) for p, m in zip(found, measured, strict=True)],
+            'runs': [_of_run(p, m) for p, m in zip(found, results, strict=True)],
         })  # fmt: skip
     heads = [
         max((b.shape[0] for p in m.pictures for b in p.cls + p.prompts if b is not None), default=0)
-        for m in measured
+        for m in results
     ]
-    blocks = max((len(p.cls) for m in measured for p in m.pictures), default=0)
+    blocks = max((len(p.cls) for m in results for p in m.pictures), default=0)
     table = (255 * colormaps['inferno'](np.arange(256))[:, :3]).round().astype(np.uint8)
     return {
-        'runs': [m.run.name for m in measured],
+        'runs': [m.run.name for m in results],
         'heads': max(heads, default=0),
         'blocks': blocks,
         'images': shown,
@@ -49,11 +49,11 @@ def viewer_data(measured: List[Measured]) -> Dict[str, Any]:
     }
 
 
-def _of_run(picture: Optional[Picture], measured: Measured) -> Optional[dict]:
+def _of_run(picture: Optional[Picture], result: RunResult) -> Optional[dict]:
     if picture is None:
         return None
     return {
-        'predicted': _label(picture.predicted, measured, picture.scores),
+        'predicted': _label(picture.predicted, result),
         'cls': [_maps(one) for one in picture.cls],
         'prompts': [_maps(one) for one in picture.prompts],
     }
@@ -76,20 +76,18 @@ def _maps(heads: Optional[np.ndarray]) -> Optional[dict]:
     }
 
 
-def _label(label: Optional[np.ndarray], measured: Measured, scores=None) -> Optional[dict]:
-    """A segmentation as a picture with its classes, a class as text."""
+def _label(label: Optional[Prediction], result: RunResult) -> Optional[dict]:
+    """A prediction or truth: a picture with its classes, or the likeliest class as text."""
     if label is None:
         return None
-    if label.ndim < 2:
-        number = int(label.reshape(-1)[0])
-        text = measured.classes[number]
-        return {'text': text if scores is None else f'{text} ({100 * scores[number]:.0f} %)'}
-    numbers = [int(n) for n in np.unique(label) if n < len(measured.classes)]
+    found = result.run.task.describe(label, result.classes, result.palette)
+    if found.picture is None:
+        first = found.classes[0]
+        share = '' if first.share is None else f' ({100 * first.share:.0f} %)'
+        return {'text': f'{first.name}{share}'}
     return {
-        'picture': _png(colour(label.astype(np.uint8), measured.palette)),
-        'classes': [
-            [measured.classes[n], '#%02x%02x%02x' % tuple(measured.palette[n])] for n in numbers
-        ],
+        'picture': _png(found.picture),
+        'classes': [[one.name, '#%02x%02x%02x' % one.colour] for one in sorted(found.classes)],
     }
 
 

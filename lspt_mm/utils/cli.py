@@ -6,7 +6,7 @@ import tempfile
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Callable, Iterator, Sequence
+from typing import Callable, Iterator, Optional, Sequence
 
 import torch
 from rich.console import Console
@@ -68,8 +68,9 @@ def _is_first_to_fail() -> bool:
     return all(int(os.environ.get(name, 0)) == 0 for name in ('LOCAL_RANK', 'SLURM_LOCALID'))
 
 
-def check_device(device: str) -> torch.device:
-    """The device of this name; InputError if it is not available."""
+def check_device(device: Optional[str]) -> torch.device:
+    """The device of this name, None: a GPU if there is one; InputError if it is not available."""
+    device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     try:
         found = torch.device(device)
         torch.empty(1, device=found)

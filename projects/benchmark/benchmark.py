@@ -27,6 +27,7 @@ import torch
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.config.load import read_config
 from lspt_mm.errors import InputError
+from lspt_mm.tasks import task_of
 from lspt_mm.utils.cli import input_errors_as_messages
 from projects.benchmark.cases import METHODS, PLAIN, REFERENCE, Case
 from projects.benchmark.measure import measure_memory, measure_times, relative_to_plain
@@ -103,7 +104,7 @@ def cases_of(args: argparse.Namespace) -> List[Case]:
 
 def _model_of(path: str) -> dict:
     cfg = read_config(path)
-    if cfg.get('default_scope') != 'mmseg':
+    if not task_of(cfg).dense:
         raise InputError(f'{path}: not a segmentation config')
     return cfg.model.to_dict()
 

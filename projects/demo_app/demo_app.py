@@ -20,10 +20,10 @@ from typing import List, NamedTuple, Optional, Tuple
 import torch
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.analysis.visualization import enlarged, mask_over
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import input_errors_as_messages
-from projects.demo_app import Limits, Look, ServedModels, Upload, named_sources, read_image
+from lspt_mm.utils.overlay import enlarged, mask_over
+from projects.demo_app import ImageResult, Limits, ServedModels, Upload, named_sources, read_image
 from projects.demo_app.image_io import check_limits
 from projects.demo_app.pictures import attention_over, map_of
 
@@ -71,7 +71,7 @@ class Shown(NamedTuple):
 
     path: str
     upload: Upload
-    looks: List[Look]
+    results: List[ImageResult]
 
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
@@ -114,7 +114,7 @@ class Demo:
         self.models = models
         self.limits = limits
 
-    def look(
+    def predict(
         self, path: Optional[str], first: str, second: str, shown: Optional[Shown]
     ) -> Tuple[str, Optional[Shown]]:
         """Run the chosen models on the file; the status, and what is shown (None: nothing)."""
@@ -122,60 +122,61 @@ class Demo:
             return status(HINT), None
         try:
             known = {} if shown is None or shown.path != path else {
-                look.model: look for look in shown.looks
+                result.model: result for result in shown.results
             }  # fmt: skip
             upload = shown.upload if known else read_image(path, self.limits)
-            looks = []
+            results = []
             for name in dict.fromkeys([first, second]):
                 if name != ALONE:
-                    looks.append(known.get(name) or self.models.look(name, upload.image))
-            return status(self._told(upload, looks)), Shown(path, upload, looks)
+                    results.append(known.get(name) or self.models.predict(name, upload.image))
+            return status(self._message(upload, results)), Shown(path, upload, results)
         except InputError as error:
             logger.info('refused: %s', error)
             return status(str(error), problem=True), None
         except (MemoryError, torch.OutOfMemoryError):
             logger.warning('out of memory for %s', path)
-            told = 'There is not enough memory for this image; send a smaller one.'
-            return status(told, problem=True), None
+            message = 'There is not enough memory for this image; send a smaller one.'
+            return status(message, problem=True), None
         except Exception:
             traceback.print_exc()
-            told = 'Something went wrong in the app itself; its log says what.'
-            return status(told, problem=True), None
+            message = 'Something went wrong in the app itself; its log says what.'
+            return status(message, problem=True), None
 
     @staticmethod
-    def _told(upload: Upload, looks: List[Look]) -> str:
+    def _message(upload: Upload, results: List[ImageResult]) -> str:
         width, height = upload.size
         notes = ''.join(f'; {note}' for note in upload.notes)
-        by = ' and '.join(look.model for look in looks)
-        return f'{width} x {height} pixels{notes}. Looked at by {by}.'
+        by = ' and '.join(result.model for result in results)
+        return f'{width} x {height} pixels{notes}. Predicted by {by}.'
 
     def panel(self, shown: Optional[Shown], index: int, opacity: float) -> tuple:
         """Title, picture and rows of the first (0) or second (1) result."""
-        if shown is None or index >= len(shown.looks):
+        if shown is None or index >= len(shown.results):
             return '', None, ''
-        look = shown.looks[index]
-        if look.mask is not None:
-            return title_of(look), mask_over(shown.upload.image, look.mask, opacity), legend(look)
-        return title_of(look), enlarged(look.attention.seen), probabilities(look)
+        result = shown.results[index]
+        mask = result.description.picture
+        picture = (enlarged(result.attention.seen) if mask is None
+                   else mask_over(shown.upload.image, mask, opacity))  # fmt: skip
+        return title_of(result), picture, class_rows(result)
 
     def attention(self, shown: Optional[Shown], index: int, asker: str, head: str) -> tuple:
         """Pictures of all blocks, each with its caption, and a line about them."""
-        if shown is None or index >= len(shown.looks):
+        if shown is None or index >= len(shown.results):
             return [], ''
-        look = shown.looks[index]
+        result = shown.results[index]
         number = None if head == MEAN else int(head.split()[-1]) - 1
-        if number is not None and number >= self.models.heads(look.model):
-            return [], f'{html.escape(look.model)} has {self.models.heads(look.model)} heads.'
+        if number is not None and number >= self.models.heads(result.model):
+            return [], f'{html.escape(result.model)} has {self.models.heads(result.model)} heads.'
         pictures = []
-        for block in look.attention.blocks:
+        for block in result.attention.blocks:
             grid = map_of(block, ASKERS[asker], number)
             if grid is not None:
                 caption = f'block {block.number}: {grid.sum():.0%}'
-                pictures.append((attention_over(look.attention, grid), caption))
+                pictures.append((attention_over(result.attention, grid), caption))
         if not pictures:
-            return [], f'{html.escape(look.model)} has no {asker}.'
-        told = f'Attention of the {asker} of <b>{html.escape(look.model)}</b>. '
-        return pictures, told + PER_CENT
+            return [], f'{html.escape(result.model)} has no {asker}.'
+        text = f'Attention of the {asker} of <b>{html.escape(result.model)}</b>. '
+        return pictures, text + PER_CENT
 
 
 def status(text: str, problem: bool = False) -> str:
@@ -184,42 +185,34 @@ def status(text: str, problem: bool = False) -> str:
     return f'<div class="{kind}" role="{role}">{html.escape(text)}</div>'
 
 
-def title_of(look: Look) -> str:
+def title_of(result: ImageResult) -> str:
     """Name of a model and its times."""
-    prediction, attention = look.seconds
+    prediction, attention = result.seconds
     times = f'prediction {prediction:.2f} s, attention {attention:.2f} s'
-    return f'<div class="lspt-title"><b>{html.escape(look.model)}</b><br><span>{times}</span></div>'
+    name = html.escape(result.model)
+    return f'<div class="lspt-title"><b>{name}</b><br><span>{times}</span></div>'
 
 
-def legend(look: Look) -> str:
-    """Classes of a mask: colour, name, share of the area."""
-    rows = [row(s.name, s.share, 'rgb({}, {}, {})'.format(*s.colour)) for s in look.shares]
-    rest = look.shares[LEGEND_ROWS:]
+def class_rows(result: ImageResult) -> str:
+    """Classes with their shares: of a mask its colours and areas, or else probabilities."""
+    classes = result.description.classes
+    rows = [row(one.name, one.share, one.colour) for one in classes]
+    rest = classes[LEGEND_ROWS:]
     if rest:
-        share = sum(entry.share for entry in rest)
-        rows = [*rows[:LEGEND_ROWS], row(f'{len(rest)} more classes', share, '#888')]
-    return table(rows)
+        share = sum(one.share for one in rest)
+        rows = [*rows[:LEGEND_ROWS], row(f'{len(rest)} more classes', share, (136, 136, 136))]
+    return f'<table class="lspt-rows">{"".join(rows)}</table>'
 
 
-def probabilities(look: Look) -> str:
-    """The likeliest classes and their probabilities."""
-    return table([row(name, share, 'var(--color-accent)', chip=False) for name, share in look.top])
-
-
-def row(name: str, share: float, colour: str, chip: bool = True) -> str:
+def row(name: str, share: float, rgb: Optional[Tuple[int, int, int]]) -> str:
     """One row of a table of shares."""
-    style = f'style="background: {colour}"'
-    begin = f'<span class="lspt-chip" {style}></span>' if chip else ''
+    colour = 'var(--color-accent)' if rgb is None else 'rgb({}, {}, {})'.format(*rgb)
+    chip = '' if rgb is None else f'<span class="lspt-chip" style="background: {colour}"></span>'
     return (
-        f'<tr><td>{begin}{html.escape(str(name))}</td><td class="number">{share:.1%}</td>'
+        f'<tr><td>{chip}{html.escape(str(name))}</td><td class="number">{share:.1%}</td>'
         f'<td class="bar"><div class="lspt-bar" style="width: {share:.1%}; background: {colour}">'
         '</div></td></tr>'
     )
-
-
-def table(rows: List[str]) -> str:
-    """Rows as a table."""
-    return f'<table class="lspt-rows">{"".join(rows)}</table>'
 
 
 def build_page(demo: Demo):
@@ -252,7 +245,7 @@ def build_page(demo: Demo):
                 line = gr.HTML(status(HINT), elem_id='status')
                 opacity = gr.Slider(
                     0, 1, value=0.6, step=0.05, label='Mask over the image', elem_id='opacity',
-                    visible=any(map(models.segments, names)),
+                    visible=any(models.task(name).dense for name in names),
                 )  # fmt: skip
             with gr.Column(scale=3, min_width=480), gr.Row():
                 panels = [_panel(gr, which) for which in ('one', 'two')]
@@ -278,20 +271,20 @@ def build_page(demo: Demo):
         def draw_attention(shown, asker, head):
             out = []
             for index in (0, 1):
-                pictures, told = demo.attention(shown, index, asker, head)
-                out += [gr.update(visible=bool(told)), told]
+                pictures, text = demo.attention(shown, index, asker, head)
+                out += [gr.update(visible=bool(text)), text]
                 out.append(gr.update(value=pictures, visible=bool(pictures)))
             return out
 
-        def look(path, first, second, shown, opacity, asker, head):
-            told, shown = demo.look(path, first, second, shown)
+        def predict(path, first, second, shown, opacity, asker, head):
+            message, shown = demo.predict(path, first, second, shown)
             return [
-                told, shown, *draw_results(shown, opacity), *draw_attention(shown, asker, head)
+                message, shown, *draw_results(shown, opacity), *draw_attention(shown, asker, head)
             ]  # fmt: skip
 
         gr.on(
             [upload.change, first.change, second.change],
-            look,
+            predict,
             [upload, first, second, shown, opacity, asker, head],
             [line, shown, *results, *maps],
             concurrency_limit=1,

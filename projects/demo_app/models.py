@@ -3,26 +3,23 @@
 import logging
 import threading
 import time
-from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Optional, Tuple
 
 import numpy as np
 import torch
-from mmengine.config import Config
-from mmengine.dataset import Compose, default_collate, pseudo_collate
-from mmengine.registry import init_default_scope
+from mmengine.dataset import pseudo_collate
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lspt_mm.analysis import attention_maps
-from lspt_mm.analysis.visualization import colours_of
-from lspt_mm.apis.model import class_names, load_tuned
-from lspt_mm.config.load import read_config
-from lspt_mm.config.preflight import datasets_of
+from lspt_mm.apis import init_model
+from lspt_mm.apis.predict import image_pipeline
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
+from lspt_mm.tasks import Task, task_of
 from lspt_mm.utils.cli import check_device
 from lspt_mm.utils.malloc import release_freed_memory
-from projects.demo_app.results import Attention, BlockMaps, ClassShare, Look
+from projects.demo_app.results import Attention, BlockMaps, ImageResult
 from projects.demo_app.sources import Source
 from projects.demo_app.weight_sharing import SharedWeights, bytes_held
 
@@ -73,14 +70,11 @@ class ServedModels:
         if source.name in self._served:
             raise InputError(f'two models are called {source.name!r}')
         start = time.perf_counter()
-        cfg = read_config(source.config)
-        tuned = load_tuned(cfg, source.checkpoint, pretrained)
-        model = tuned.model
-        classes = class_names(model, tuned.meta.get('classes'))
-        palette = colours_of(len(classes), tuned.meta.get('palette'))
+        model = init_model(source.config, source.checkpoint, pretrained)
         model.requires_grad_(False).to(self.device)
         spared = self._shared.share(model.backbone)
-        self._served[source.name] = _Served(model, image_pipeline(cfg), classes, palette)
+        model.backbone.fuse()
+        self._served[source.name] = _Served(model)
         self.loads += 1
         logger.info(
             'loaded %s from %s in %.1f s (%.1f MB of its ViT were there already)',
@@ -92,9 +86,9 @@ class ServedModels:
         """Names of the models, in the order given."""
         return list(self._served)
 
-    def segments(self, name: str) -> bool:
-        """Whether a model segments; otherwise it classifies."""
-        return self._of(name).segments
+    def task(self, name: str) -> Task:
+        """The task of a model."""
+        return self._of(name).task
 
     def heads(self, name: str) -> int:
         """Heads of a model's attention."""
@@ -109,7 +103,7 @@ class ServedModels:
         modules = [served.model for served in self._served.values()]
         return bytes_held(modules), sum(bytes_held([module]) for module in modules)
 
-    def look(self, name: str, image: np.ndarray) -> Look:
+    def predict(self, name: str, image: np.ndarray) -> ImageResult:
         """Prediction and attention of one model.
 
         Args:
@@ -124,20 +118,16 @@ class ServedModels:
         with self._one_at_a_time, torch.no_grad():
             start = time.perf_counter()
             data = served.model.data_preprocessor(batch, False)
-            prediction = served.model.predict(data['inputs'], data['data_samples'])[0].cpu()
+            sample = served.model.predict(data['inputs'], data['data_samples'])[0]
+            prediction = served.task.prediction(sample)
             middle = time.perf_counter()
             attention = _attention(served.vit, data['inputs'], seen)
             end = time.perf_counter()
-        logger.info('looked with %s: %.2f s', name, end - start)
-        labels, mask, shares, top = None, None, None, None
-        if served.segments:
-            labels = prediction.pred_sem_seg.data[0].numpy().astype(np.uint16)  # kept by sessions
-            mask = np.asarray(served.palette, np.uint8)[labels]
-            shares = _shares(labels, served.classes, served.palette)
-        else:
-            top = _top(prediction.pred_score.float(), served.classes)
-        times = (middle - start, end - middle)
-        return Look(name, labels, mask, shares, top, attention, times)
+        logger.info('predicted with %s: %.2f s', name, end - start)
+        meta = served.model.dataset_meta
+        description = served.task.describe(prediction, meta['classes'], meta['palette'], TOP)
+        labels = prediction.labels.astype(np.uint16)  # sessions keep them
+        return ImageResult(name, labels, description, attention, (middle - start, end - middle))
 
     def _of(self, name: str) -> '_Served':
         if name not in self._served:
@@ -146,61 +136,27 @@ class ServedModels:
 
 
 class _Served:
-    """One model, its test pipeline, and its classes."""
+    """One model and its test pipeline."""
 
-    def __init__(self, model: nn.Module, pipeline: Callable, classes: list, palette: list):
+    def __init__(self, model: nn.Module):
         self.model = model
         self.vit: PromptedViT = model.backbone
-        self.segments = hasattr(model, 'decode_head')
-        self.pipeline = pipeline
-        self.classes = classes
-        self.palette = palette
+        self.task = task_of(model.cfg)
+        self.pipeline = image_pipeline(model.cfg)
 
     def batch(self, image: np.ndarray) -> Tuple[dict, np.ndarray]:
         """A batch of one image for the data preprocessor, and that image as RGB."""
         packed = self.pipeline(image)
         seen = packed['inputs']  # (3, H, W), BGR
-        patch = self.vit.patch_embed.projection.kernel_size[0]
-        # Maps of one row are none, and pyramids halve the patches' map twice.
-        least = (4 if self.segments else 2) * patch
+        least = self.task.least_patches * self.vit.patch_embed.projection.kernel_size[0]
         height, width = seen.shape[-2:]
         if min(height, width) < least:
             raise InputError(
                 f'{image.shape[1]} x {image.shape[0]} pixels, {width} x {height} as the model gets '
                 f'them, are too few for it: each side needs at least {least}'
             )
-        collate = pseudo_collate if self.segments else default_collate
         seen = seen.flip(0).permute(1, 2, 0).clamp(0, 255).byte().numpy()
-        return collate([packed]), seen
-
-
-def image_pipeline(cfg: Config) -> Callable[[np.ndarray], dict]:
-    """The test pipeline of a config, for images (H, W, 3) uint8 RGB in place of files.
-
-    It is that of the test data set, which ``tools/test.py`` runs; without one, ``test_pipeline``.
-
-    Raises:
-        InputError: If there is none, or it does not begin with loading an image.
-    """
-    found = [d.get('pipeline') for d in datasets_of(cfg, ('test_dataloader', 'val_dataloader'))]
-    steps = next((steps for steps in [*found, cfg.get('test_pipeline')] if steps), None)
-    if not steps or not str(steps[0].get('type')).split('.')[-1].startswith('LoadImage'):
-        raise InputError(
-            f'{cfg.filename}: no test pipeline that begins with LoadImageFromFile; expected one in '
-            'test_dataloader.dataset.pipeline'
-        )
-    # Labels are loaded for data sets only.
-    rest = [step for step in steps[1:] if step.get('type') != 'LoadAnnotations']
-    init_default_scope(cfg.get('default_scope', 'mmseg'))
-    transform = Compose(rest)
-    number = np.float32 if steps[0].get('to_float32') else np.uint8
-
-    def run(image: np.ndarray) -> dict:
-        shape = image.shape[:2]
-        bgr = np.ascontiguousarray(image[..., ::-1]).astype(number, copy=False)
-        return transform({'img': bgr, 'img_shape': shape, 'ori_shape': shape})
-
-    return run
+        return pseudo_collate([packed]), seen
 
 
 def _attention(vit: PromptedViT, inputs: Tensor, seen: np.ndarray) -> Attention:
@@ -222,17 +178,3 @@ def _attention(vit: PromptedViT, inputs: Tensor, seen: np.ndarray) -> Attention:
         prompts = None if prompts is None else prompts[0].float().mean(0).cpu().numpy()
         blocks.append(BlockMaps(block.number, cls, prompts))
     return Attention(seen, cell, blocks)
-
-
-def _shares(labels: np.ndarray, classes: Sequence[str], palette) -> List[ClassShare]:
-    counts = np.bincount(labels.ravel(), minlength=len(classes))
-    found = [
-        ClassShare(number, classes[number], palette[number], float(counts[number] / labels.size))
-        for number in np.flatnonzero(counts).tolist()
-    ]
-    return sorted(found, key=lambda entry: -entry.share)
-
-
-def _top(scores: Tensor, classes: Sequence[str]) -> List[Tuple[str, float]]:
-    values, numbers = scores.topk(min(TOP, len(scores)))
-    return [(classes[n], v) for n, v in zip(numbers.tolist(), values.tolist(), strict=True)]

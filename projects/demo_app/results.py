@@ -4,14 +4,7 @@ from typing import List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-
-class ClassShare(NamedTuple):
-    """A class in a mask: its number, name, colour (RGB) and share of the pixels, 0 to 1."""
-
-    number: int
-    name: str
-    colour: Tuple[int, int, int]
-    share: float
+from lspt_mm.tasks import Description
 
 
 class BlockMaps(NamedTuple):
@@ -38,18 +31,16 @@ class Attention(NamedTuple):
     blocks: List[BlockMaps]
 
 
-class Look(NamedTuple):
+class ImageResult(NamedTuple):
     """One model's result for one image.
 
-    A segmentor fills ``labels`` ((H, W) class numbers at the image's size), ``mask`` (RGB, the
-    mask in the palette) and ``shares`` (largest first); a classifier ``top``, names and
-    probabilities of the likeliest classes. ``seconds``: of prediction and of attention.
+    ``labels``: class numbers, (H, W) at the image's size or (1,). ``description``: the mask in
+    colours and the classes in it, or the likeliest classes. ``seconds``: of prediction and of
+    attention.
     """
 
     model: str
-    labels: Optional[np.ndarray]
-    mask: Optional[np.ndarray]
-    shares: Optional[List[ClassShare]]
-    top: Optional[List[Tuple[str, float]]]
+    labels: np.ndarray
+    description: Description
     attention: Attention
     seconds: Tuple[float, float]

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmengine.registry import init_default_scope
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.checkpoints.prompt_only import record_of, strip_base_weights
 from lspt_mm.config.load import read_config
 from lspt_mm.config.paths import config_dir
+from lspt_mm.tasks import task_of
 from projects.demo_app import ServedModels, Source
 
 CONFIG = config_dir() / 'classification' / 'lspt_imagefolder.py'
@@ -27,7 +27,6 @@ CONFIG = config_dir() / 'classification' / 'lspt_imagefolder.py'
 
 def write_sources(folder: Path, count: int, classes: int) -> list:
     """A random ViT-B and ``count`` prompt-only checkpoints of models on it."""
-    from mmpretrain.registry import MODELS
     from timm import create_model
 
     torch.manual_seed(0)
@@ -39,11 +38,10 @@ def write_sources(folder: Path, count: int, classes: int) -> list:
         f'head=dict(num_classes={classes}))\n'
     )
     cfg = read_config(str(config))
-    init_default_scope('mmpretrain')
     sources = []
     for number in range(1, count + 1):
         torch.manual_seed(number)
-        model = MODELS.build(cfg.model)
+        model = task_of(cfg).build(cfg)
         model.init_weights()
         record = record_of(model.backbone, str(vit))
         state = strip_base_weights(model.state_dict(), 'backbone', record)
@@ -69,11 +67,11 @@ def cpu_seconds(call) -> float:
 
 
 def main() -> None:
-    """Write, load, look, and print."""
+    """Write, load, predict, and print."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--models', type=int, default=8, help='prompt sets (%(default)s)')
     parser.add_argument('--classes', type=int, default=200, help='of each head (%(default)s)')
-    parser.add_argument('--repeats', type=int, default=5, help='of each look (%(default)s)')
+    parser.add_argument('--repeats', type=int, default=5, help='of each prediction (%(default)s)')
     parser.add_argument('--device', default='cpu')
     args = parser.parse_args()
     image = np.random.default_rng(0).integers(0, 256, (375, 500, 3), np.uint8)
@@ -88,21 +86,22 @@ def main() -> None:
         load = time.perf_counter() - start
         loaded = resident()
         for name in models.names:
-            models.look(name, image)  # first calls keep what follows from weights alone
-        looked = resident()
+            models.predict(name, image)
+        used = resident()
     again, switched = [], []
     for i in range(args.repeats):
         name, other = (models.names[(i + k) % args.models] for k in (0, 1))
-        models.look(name, image)
-        again.append(cpu_seconds(lambda n=name: models.look(n, image)))
-        switched.append(cpu_seconds(lambda n=other: models.look(n, image)))
+        models.predict(name, image)
+        again.append(cpu_seconds(lambda n=name: models.predict(n, image)))
+        switched.append(cpu_seconds(lambda n=other: models.predict(n, image)))
     held, apart = (size / 1e6 for size in models.bytes_held())
     print(f'{args.models} models on {models.device}, loaded in {load:.1f} s')
     print(f'weights held {held:.0f} MB; each on its own {apart:.0f} MB')
-    print(f'resident: {before:.0f} MB before, {loaded:.0f} MB loaded, {looked:.0f} MB in use')
+    print(f'resident: {before:.0f} MB before, {loaded:.0f} MB loaded, {used:.0f} MB in use')
     print(
-        f'CPU seconds of a look: the same model again {statistics.median(again):.2f}, another one '
-        f'{statistics.median(switched):.2f} (medians of {args.repeats})'
+        'CPU seconds of prediction and attention: the same model again '
+        f'{statistics.median(again):.2f}, another one {statistics.median(switched):.2f} (medians '
+        f'of {args.repeats})'
     )
 
 

@@ -45,7 +45,7 @@ def named_sources(pairs: Sequence[str], runs: Sequence[str]) -> List[Source]:
     sources = []
     for (config, checkpoint), stem in zip(couples, stems, strict=True):
         if not Path(checkpoint).is_file():
-            raise InputError(f'checkpoint {checkpoint} does not exist')
+            raise InputError(f'checkpoint {checkpoint}: no such file')
         several = stems.count(stem) > 1
         name = f'{stem} ({Path(checkpoint).stem})' if several else stem
         sources.append(Source(name, config, checkpoint))

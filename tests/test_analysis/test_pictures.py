@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lspt_mm.analysis.visualization import colour, draw_attention
+from lspt_mm.analysis.visualization import draw_attention
+from lspt_mm.utils.overlay import colour
 
 PALETTE = [[255, 0, 0], [0, 255, 0]]
 

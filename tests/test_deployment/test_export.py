@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from miniatures import CONFIGS, run_tool, write_segmentation
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.models import ImageClassifier
 from mmseg.registry import MODELS as SEGMENTATION
@@ -24,6 +25,7 @@ from lspt_mm.deployment import (
 from lspt_mm.deployment.exportable import _AveragePool
 from lspt_mm.engine.runner import prepare_for_cpu
 from lspt_mm.errors import InputError
+from lspt_mm.tasks import task_of
 
 WIDTH, DEPTH, TOKENS = 32, 3, 6
 ARCH = {
@@ -39,7 +41,7 @@ OF_SEGMENTORS = [(1, 64, 64), (3, 80, 128), (1, 112, 64)]
 CLOSE = 1e-5
 
 
-def randomized(model):
+def randomized(model, scope):
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -47,6 +49,7 @@ def randomized(model):
         for name, buffer in model.named_buffers():
             if 'running' in name:
                 buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
+    model.cfg = Config({'default_scope': scope})
     return model.eval()
 
 
@@ -63,7 +66,7 @@ def classifier(method='lspt', **vit):
         ),
         head=dict(type='LinearClsHead', num_classes=5, in_channels=WIDTH),
         data_preprocessor=dict(mean=[120.0, 110, 100], std=[50.0, 60, 70], to_rgb=True),
-    ))  # fmt: skip
+    ), 'mmpretrain')  # fmt: skip
 
 
 def narrow(node):
@@ -93,7 +96,7 @@ def segmentor(config, **preprocessor):
     cfg.model.data_preprocessor.update(preprocessor)
     cfg.model.test_cfg = dict(mode='whole')
     torch.manual_seed(0)
-    return randomized(SEGMENTATION.build(cfg.model))
+    return randomized(SEGMENTATION.build(cfg.model), 'mmseg')
 
 
 def both_files(model, folder):
@@ -226,8 +229,10 @@ def test_of_one_size_only():
 
 
 def test_what_cannot_be_exported():
-    with pytest.raises(InputError, match='Linear cannot be exported'):
+    with pytest.raises(InputError, match='Linear cannot be exported: its task is not known'):
         Exportable(nn.Linear(2, 2))
+    with pytest.raises(InputError, match='Linear cannot be exported: expected a model for class'):
+        Exportable(nn.Linear(2, 2), task_of({'default_scope': 'mmpretrain'}))
     for size in ((64, 60), (16, 64), (0, 64)):
         with pytest.raises(InputError, match='multiples of 16'):
             export_program(Exportable(classifier()), size)
@@ -254,7 +259,7 @@ def test_the_tool(tmp_path):
     assert fixed.code == 0 and 'over 1 sizes' in fixed.out, fixed.err
     for arguments, words in {
         (checkpoint, 'model.tflite'): 'ends in .onnx or .pt2',
-        ('nothing.pth', 'model.onnx'): 'checkpoint nothing.pth does not exist',
+        ('nothing.pth', 'model.onnx'): 'checkpoint nothing.pth: no such file',
         (checkpoint, 'model.onnx', '--size', 41, 48): 'multiples of 8',
     }.items():
         run = run_tool(tool, mini.config, *arguments, cwd=tmp_path)

@@ -129,7 +129,7 @@ class Page:
         self.seen_by(*(names or ['lspt']))
 
     def seen_by(self, *names):
-        self.until(lambda: self.status().endswith(f'Looked at by {" and ".join(names)}.'))
+        self.until(lambda: self.status().endswith(f'Predicted by {" and ".join(names)}.'))
         for which, name in zip(('one', 'two'), names, strict=False):
             self.until(lambda w=which, n=name: self.text(f'#title-{w} b') == n)
             self.until(lambda w=which: self.whole(f'#picture-{w} img'))
@@ -260,7 +260,7 @@ def test_switching_loads_nothing(page, app, runs, photo):
     assert app.text().count(' loaded ') == 4
     page.drop_good(photo)
     before = page.pixels('#picture-one img')
-    looked = app.text().count('looked with gated')
+    before = app.text().count('predicted with gated')
     page.choose('first', 'gated')
     page.seen_by('gated')
     check_rows(rows(page), *predicted(runs, 'gated', photo))
@@ -269,18 +269,18 @@ def test_switching_loads_nothing(page, app, runs, photo):
     page.seen_by('lspt')
     page.until(lambda: same(page.pixels('#picture-one img'), before))
     assert app.text().count(' loaded ') == 4
-    assert app.text().count('looked with gated') == looked + 1
+    assert app.text().count('predicted with gated') == before + 1
 
 
 def test_side_by_side(page, app, runs, photo):
     page.drop_good(photo)
-    looked = app.text().count('looked with lspt')
+    before = app.text().count('predicted with lspt')
     page.choose('second', 'gated')
     page.seen_by('lspt', 'gated')
     for which, name in (('one', 'lspt'), ('two', 'gated')):
         check_rows(rows(page, which), *predicted(runs, name, photo))
         page.until(lambda w=which: page.maps(w) == BLOCKS)
-    assert app.text().count('looked with lspt') == looked  # known already
+    assert app.text().count('predicted with lspt') == before  # known already
     page.shot('side_by_side')
     page.choose('second', 'nothing')
     page.seen_by('lspt')

@@ -9,8 +9,8 @@ from miniatures import save_image
 from PIL import Image
 from served_miniatures import BIRDS, METHODS, write_sources
 
-from lspt_mm.analysis.visualization import colours_of, mask_over
 from lspt_mm.errors import InputError
+from lspt_mm.utils.overlay import colours_of, mask_over
 from projects.demo_app import Attention, BlockMaps, Limits, ServedModels, demo_app
 from projects.demo_app.pictures import attention_over, map_of
 
@@ -31,8 +31,8 @@ def photo(tmp_path):
 
 
 def test_names_of_classes_are_text_not_html(demo, photo):
-    told, shown = demo.look(photo, 'cls gated', demo_app.ALONE, None)
-    assert '56 x 40 pixels. Looked at by cls gated.' in told
+    told, shown = demo.predict(photo, 'cls gated', demo_app.ALONE, None)
+    assert '56 x 40 pixels. Predicted by cls gated.' in told
     _, picture, rows = demo.panel(shown, 0, 0.6)
     assert 'ant &amp; &lt;b&gt;bee&lt;/b&gt;' in rows and '<b>bee' not in rows
     assert picture.shape[2] == 3
@@ -42,23 +42,23 @@ def test_names_of_classes_are_text_not_html(demo, photo):
 def test_names_of_files_are_text_not_html(demo, tmp_path):
     path = tmp_path / '<img src=x onerror=alert()>.png'
     path.write_text('words')
-    told, shown = demo.look(str(path), 'seg gated', demo_app.ALONE, None)
+    told, shown = demo.predict(str(path), 'seg gated', demo_app.ALONE, None)
     assert shown is None and 'role="alert"' in told and '<img' not in told
 
 
-def test_one_name_twice_is_looked_at_once(demo, photo):
-    told, shown = demo.look(photo, 'seg gated', 'seg gated', None)
-    assert [look.model for look in shown.looks] == ['seg gated']
-    _, shown = demo.look(photo, 'seg none', 'seg gated', shown)
-    assert [look.model for look in shown.looks] == ['seg none', 'seg gated']
+def test_one_name_twice_is_predicted_once(demo, photo):
+    told, shown = demo.predict(photo, 'seg gated', 'seg gated', None)
+    assert [one.model for one in shown.results] == ['seg gated']
+    _, shown = demo.predict(photo, 'seg none', 'seg gated', shown)
+    assert [one.model for one in shown.results] == ['seg none', 'seg gated']
 
 
 def test_what_is_known_is_not_asked_again(demo, photo, caplog):
     with caplog.at_level(logging.INFO, 'lspt_mm'):
-        _, first = demo.look(photo, 'seg gated', demo_app.ALONE, None)
-        _, second = demo.look(photo, 'seg none', 'seg gated', first)
-    assert second.looks[1] is first.looks[0]
-    assert caplog.text.count('looked with seg gated') == 1
+        _, first = demo.predict(photo, 'seg gated', demo_app.ALONE, None)
+        _, second = demo.predict(photo, 'seg none', 'seg gated', first)
+    assert second.results[1] is first.results[0]
+    assert caplog.text.count('predicted with seg gated') == 1
 
 
 @pytest.mark.parametrize('error, words', [
@@ -68,22 +68,22 @@ def test_errors_become_messages(demo, photo, error, words, monkeypatch, capsys):
     def fails(*args):
         raise error
 
-    monkeypatch.setattr(demo.models, 'look', fails)
-    told, shown = demo.look(photo, 'seg gated', demo_app.ALONE, None)
+    monkeypatch.setattr(demo.models, 'predict', fails)
+    told, shown = demo.predict(photo, 'seg gated', demo_app.ALONE, None)
     assert shown is None and words in told and 'secret' not in told and 'role="alert"' in told
     if isinstance(error, RuntimeError):
         assert 'secret' in capsys.readouterr().err
 
 
 def test_attention_pictures(demo, photo):
-    _, shown = demo.look(photo, 'seg gated', 'seg none', None)
+    _, shown = demo.predict(photo, 'seg gated', 'seg none', None)
     for asker, head in (('class token', demo_app.MEAN), ('prompts', 'head 2')):
         pictures, told = demo.attention(shown, 0, asker, head)
         assert [caption.split(':')[0] for _, caption in pictures] == [
             f'block {n}' for n in range(1, 5)
         ]
         assert asker in told
-    block = shown.looks[0].attention.blocks[0]
+    block = shown.results[0].attention.blocks[0]
     assert pictures[0][1] == f'block 1: {block.prompts[1].sum():.0%}'
     assert demo.attention(shown, 1, 'prompts', demo_app.MEAN) == ([], 'seg none has no prompts.')
     assert demo.attention(shown, 0, 'prompts', 'head 3')[0] == []
@@ -91,10 +91,12 @@ def test_attention_pictures(demo, photo):
 
 
 def test_long_legends_are_cut(demo, photo):
-    _, shown = demo.look(photo, 'seg gated', demo_app.ALONE, None)
-    (look,) = shown.looks
-    many = [look.shares[0]._replace(name=f'n{i}', share=0.05) for i in range(20)]
-    rows = demo_app.legend(look._replace(shares=many))
+    _, shown = demo.predict(photo, 'seg gated', demo_app.ALONE, None)
+    (result,) = shown.results
+    first = result.description.classes[0]
+    many = [first._replace(name=f'n{i}', share=0.05) for i in range(20)]
+    description = result.description._replace(classes=many)
+    rows = demo_app.class_rows(result._replace(description=description))
     assert rows.count('<tr>') == 13 and '8 more classes' in rows and '40.0%' in rows
 
 

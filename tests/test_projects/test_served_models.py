@@ -96,21 +96,22 @@ def separate(both):
     return {source.name: alone(source) for source in both}
 
 
-def same(look, result, classes):
-    if look.labels is not None:
-        return np.array_equal(look.labels, result)
+def same(found, result, classes):
+    if found.description.picture is not None:
+        return np.array_equal(found.labels, result)
     order = np.argsort(-result)[:5]
-    return look.top == [(classes[n], float(result[n])) for n in order]
+    shares = [(one.name, one.share) for one in found.description.classes]
+    return shares == [(classes[n], float(result[n])) for n in order]
 
 
 @pytest.mark.parametrize('size', SIZES)
 def test_predictions_of_separate_models(served, separate, size):
     image = photo(*size)
     for name, run in separate.items():
-        look = served.look(name, image)
+        found = served.predict(name, image)
         result, attention = run(image)
-        assert same(look, result, BIRDS), name
-        for block, expected in zip(look.attention.blocks, attention, strict=True):
+        assert same(found, result, BIRDS), name
+        for block, expected in zip(found.attention.blocks, attention, strict=True):
             assert block.number == expected.number
             assert np.array_equal(block.cls, expected.cls[0].numpy()), name
             assert (block.prompts is None) == (expected.prompts is None)
@@ -121,8 +122,8 @@ def test_predictions_of_separate_models(served, separate, size):
 
 def test_predictions_differ_from_model_to_model(served):
     image = photo(40, 56)
-    for task, part in (('seg', 'labels'), ('cls', 'top')):
-        results = [str(getattr(served.look(f'{task} {n}', image), part)) for n in METHODS]
+    for task in ('seg', 'cls'):
+        results = [str(served.predict(f'{task} {n}', image).description) for n in METHODS]
         assert len(set(results)) == len(METHODS)
 
 
@@ -134,9 +135,9 @@ def test_from_threads(served, separate):
     jobs = [*wanted]
     np.random.default_rng(0).shuffle(jobs)
     with ThreadPoolExecutor(8) as pool:
-        looks = list(pool.map(lambda job: served.look(job[0], images[int(job[1])]), jobs))
-    for (name, i), look in zip(jobs, looks, strict=True):
-        assert look.model == name and same(look, wanted[name, int(i)], BIRDS)
+        found = list(pool.map(lambda job: served.predict(job[0], images[int(job[1])]), jobs))
+    for (name, i), one in zip(jobs, found, strict=True):
+        assert one.model == name and same(one, wanted[name, int(i)], BIRDS)
 
 
 # ---- one ViT ----------------------------------------------------------------------------------
@@ -171,7 +172,7 @@ def test_prompts_and_heads_are_not_shared(served, both):
     assert sum(map(len, places)) == len(set().union(*places))
 
 
-def test_looking_loads_nothing(served, both, monkeypatch):
+def test_predicting_loads_nothing(served, both, monkeypatch):
     import builtins
 
     from mmengine.runner import checkpoint
@@ -185,7 +186,7 @@ def test_looking_loads_nothing(served, both, monkeypatch):
     for owner, name in ((torch, 'load'), (builtins, 'open'), (checkpoint, 'load_checkpoint')):
         monkeypatch.setattr(owner, name, forbidden)
     for source in both:
-        served.look(source.name, photo(40, 56))
+        served.predict(source.name, photo(40, 56))
     assert served.loads == before
 
 
@@ -210,8 +211,9 @@ def test_only_what_is_alike_is_shared(tmp_path):
     for other, own in ((tensors[1], {'layers.1.ln1.bias'}), (tensors[2], {'pos_embed'})):
         apart = {n for n, t in other.items() if t is not tensors[0][n]}
         assert {n for n in apart if not n.startswith('prompter.')} == own
+    image = photo(40, 56)
     for source in sources:
-        assert same(models.look(source.name, photo(40, 56)), alone(source)(photo(40, 56))[0], None)
+        assert same(models.predict(source.name, image), alone(source)(image)[0], None)
 
 
 def test_values_alike_but_not_the_same_are_kept():
@@ -237,22 +239,23 @@ def test_values_alike_but_not_the_same_are_kept():
 
 
 def test_shares_and_mask(served):
-    look = served.look('seg lspt', photo(40, 56))
-    assert look.labels.shape == (40, 56) and look.mask.shape == (40, 56, 3)
-    assert sum(entry.share for entry in look.shares) == pytest.approx(1)
-    assert [e.share for e in look.shares] == sorted((e.share for e in look.shares), reverse=True)
-    for entry in look.shares:
-        there = look.labels == entry.number
+    found = served.predict('seg lspt', photo(40, 56))
+    mask, classes = found.description
+    assert found.labels.shape == (40, 56) and mask.shape == (40, 56, 3)
+    assert sum(entry.share for entry in classes) == pytest.approx(1)
+    assert [e.share for e in classes] == sorted((e.share for e in classes), reverse=True)
+    for entry in classes:
+        there = found.labels == entry.number
         assert entry.share == there.mean()
-        assert (look.mask[there] == entry.colour).all()
-    # A checkpoint that names no classes is told with numbers, not with another data set's names.
-    assert all(entry.name == f'class {entry.number}' for entry in look.shares)
+        assert (mask[there] == entry.colour).all()
+    # A checkpoint that names no classes is shown with numbers, not with another data set's names.
+    assert all(entry.name == f'class {entry.number}' for entry in classes)
 
 
 def test_what_the_model_saw(served):
     image = photo(40, 56)
-    assert np.array_equal(served.look('cls vpt', image).attention.seen, image[4:36, 12:44])
-    attention = served.look('seg vpt', image).attention
+    assert np.array_equal(served.predict('cls vpt', image).attention.seen, image[4:36, 12:44])
+    attention = served.predict('seg vpt', image).attention
     assert np.array_equal(attention.seen, image) and attention.cell == (8, 8)
     assert attention.blocks[0].cls.shape == (ARCH['num_heads'], 5, 7)
 
@@ -261,7 +264,7 @@ def test_large_inputs_have_attention_of_less(served, monkeypatch):
     from projects.demo_app import models
 
     monkeypatch.setattr(models, 'MOST_PATCHES', 12)
-    attention = served.look('seg lspt', photo(40, 56)).attention
+    attention = served.predict('seg lspt', photo(40, 56)).attention
     height, width = attention.blocks[0].cls.shape[1:]
     assert height * width <= 12 and attention.seen.shape == (40, 56, 3)
     assert (attention.cell[0] * height, attention.cell[1] * width) == pytest.approx((40, 56))
@@ -272,15 +275,15 @@ def test_large_inputs_have_attention_of_less(served, monkeypatch):
 )
 def test_too_small_for_the_model(served, name, size, least):
     with pytest.raises(InputError, match=f'{size[1]} x {size[0]} pixels.*at least {least}'):
-        served.look(name, photo(*size))
-    served.look(name, photo(32, 32))
+        served.predict(name, photo(*size))
+    served.predict(name, photo(32, 32))
 
 
 def test_names(served):
     assert served.names == [f'{task} {n}' for task in ('seg', 'cls') for n in METHODS]
-    assert served.segments('seg vpt') and not served.segments('cls vpt')
+    assert served.task('seg vpt').dense and not served.task('cls vpt').dense
     with pytest.raises(InputError, match="no model 'dogs'; there are seg lspt"):
-        served.look('dogs', photo(40, 56))
+        served.predict('dogs', photo(40, 56))
 
 
 # ---- what is refused --------------------------------------------------------------------------
@@ -372,7 +375,7 @@ def test_pairs(tmp_path):
     ]  # fmt: skip
     assert [s.name for s in named_sources(['a.py', one, 'a.py', two], [])] == ['a (one)', 'a (two)']
     for pairs, words in (
-        (['a.py'], 'alone'), (['a.py', 'none.pth'], 'none.pth does not exist'), ([], 'no model'),
+        (['a.py'], 'alone'), (['a.py', 'none.pth'], 'none.pth: no such file'), ([], 'no model'),
         (['a.py', one, 'a.py', one], 'two models are called'),
     ):  # fmt: skip
         with pytest.raises(InputError, match=words):
@@ -392,5 +395,5 @@ def test_a_file_by_path_predicts_the_same(served, both, tmp_path):
     model = init_model(cfg, source.checkpoint, device='cpu')
     model.cfg.test_pipeline = cfg.test_dataloader.dataset.pipeline
     expected = inference_model(model, str(tmp_path / 'a.png')).pred_sem_seg.data[0].numpy()
-    look = served.look(source.name, read_image(tmp_path / 'a.png').image)
-    assert np.array_equal(look.labels, expected)
+    found = served.predict(source.name, read_image(tmp_path / 'a.png').image)
+    assert np.array_equal(found.labels, expected)

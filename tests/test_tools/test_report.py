@@ -64,12 +64,12 @@ def data_of(page):
 
 def test_a_run_and_what_it_holds(runs):
     run = find_run(runs / 'lspt')
-    assert run.name == 'lspt' and run.segments and run.iterations == 4
+    assert run.name == 'lspt' and run.task.name == 'segmentation' and run.iterations == 4
     assert run.checkpoint == runs / 'lspt/iter_4.pth'
     assert [x for x, _ in run.curves['loss']] == [4]
     ((where, metrics),) = run.tests.items()
     assert where == 'test' and metrics['mIoU'] >= 0
-    assert not find_run(runs / 'cls').segments
+    assert find_run(runs / 'cls').task.name == 'classification'
 
 
 def test_a_run_that_was_moved(runs, tmp_path):

@@ -18,8 +18,7 @@ from pathlib import Path
 import torch
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.apis.model import load_tuned
-from lspt_mm.config.load import read_config
+from lspt_mm.apis import init_model
 from lspt_mm.deployment import (
     Exportable,
     export_onnx,
@@ -61,8 +60,8 @@ def main() -> None:
     with input_errors_as_messages(args.debug):
         if args.out.suffix not in ('.onnx', '.pt2'):
             raise InputError(f'{args.out}: expected a name that ends in .onnx or .pt2')
-        tuned = load_tuned(read_config(args.config), args.checkpoint, args.pretrained)
-        model = Exportable(tuned.model, preprocess=not args.no_preprocess)
+        model = init_model(args.config, args.checkpoint, args.pretrained)
+        model = Exportable(model, preprocess=not args.no_preprocess)
         size = tuple(args.size or model.model.backbone.img_size)
         program = export_program(model, size, dynamic=not args.fixed_size)
         args.out.parent.mkdir(parents=True, exist_ok=True)

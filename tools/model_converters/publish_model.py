@@ -12,10 +12,9 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.checkpoints import read_checkpoint
+from lspt_mm.apis import init_model
 from lspt_mm.checkpoints.prompt_only import UNKNOWN, record_of, strip_base_weights
 from lspt_mm.checkpoints.publishing import (
     model_card,
@@ -25,15 +24,12 @@ from lspt_mm.checkpoints.publishing import (
     write_published,
 )
 from lspt_mm.config.load import load_config
-from lspt_mm.config.preflight import check_vit_file
 from lspt_mm.engine.hooks.prompt_checkpoint_hook import (
     META,
-    check_fit,
     records_in_meta,
     records_json,
     size_table,
 )
-from lspt_mm.engine.runner import prepare_for_cpu
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
 from lspt_mm.utils.cli import input_errors_as_messages
@@ -81,22 +77,8 @@ def parse_args() -> argparse.Namespace:
 
 def load_model(args: argparse.Namespace, cfg) -> torch.nn.Module:
     """The model with the checkpoint in it, and its base's source known."""
-    if args.pretrained:
-        cfg.model.backbone.pretrained = args.pretrained
-    prepare_for_cpu(cfg)
-    try:
-        model = MODELS.build(cfg.model)
-    except (TypeError, ValueError, KeyError) as error:
-        raise InputError(f'the config cannot be built: {error}') from error
-    content = read_checkpoint(args.checkpoint)
-    try:
-        check_fit(model, content)
-        missing = model.load_state_dict(content.get('state_dict', content), strict=False)[0]
-    except InputError as error:
-        raise InputError(f'{args.checkpoint}: {error}') from error
-    if missing:
-        raise InputError(f'{args.checkpoint}: lacks {", ".join(missing[:4])}')
-    known = records_in_meta(content.get('meta') or {})
+    model = init_model(cfg, args.checkpoint, args.pretrained)
+    known = records_in_meta(model.checkpoint_meta)
     for name, vit in vits_of(model).items():
         if vit.weights_from != UNKNOWN:
             continue
@@ -121,13 +103,9 @@ def publish(args: argparse.Namespace) -> None:
         raise InputError(f'{args.out}: expected a folder and the beginning of a file name')
     if args.out.suffix in ('.pth', '.safetensors'):
         args.out = args.out.with_suffix('')
-    if args.pretrained:
-        check_vit_file(args.pretrained)
     cfg = load_config(args)
     model = load_model(args, cfg)
     vits = vits_of(model)
-    if not vits:
-        raise InputError(f'{args.config}: its model has no PromptedViT')
     state = {k: v.contiguous() for k, v in model.state_dict().items()}
     records = {}
     for name, vit in vits.items():
@@ -143,7 +121,7 @@ def publish(args: argparse.Namespace) -> None:
             state = strip_base_weights(state, name, records[name])
     if args.without_head:
         state = {k: v for k, v in state.items() if k.startswith(tuple(f'{n}.' for n in vits))}
-    meta = (read_checkpoint(args.checkpoint).get('meta') or {}).get('dataset_meta')
+    meta = model.checkpoint_meta.get('dataset_meta')
     path = write_published(
         args.out, f'.{args.format}', state,
         {'dataset_meta': plain_dataset_meta(meta), META: records_json(records)},

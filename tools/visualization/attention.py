@@ -15,7 +15,7 @@ import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvi
 from lspt_mm.analysis.runs import add_run_arguments, find_runs
 from lspt_mm.analysis.visualization import draw_attention
 from lspt_mm.errors import InputError
-from lspt_mm.report import Picture, looked_at
+from lspt_mm.report import Picture, collect_pictures
 from lspt_mm.utils.cli import input_errors_as_messages
 
 
@@ -64,7 +64,7 @@ def main() -> None:
         if args.images < 1:
             raise InputError(f'--images {args.images}: expected a number of at least 1')
         found = {
-            run.name: looked_at(run, args.split, args.images, args.pretrained, args.device)
+            run.name: collect_pictures(run, args.split, args.images, args.pretrained, args.device)
             for run in find_runs(args.runs, args.data_root)
         }
         first = next(iter(found.values()))

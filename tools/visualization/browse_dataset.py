@@ -10,21 +10,17 @@ visualizers. Images of pre-training have no label to draw.
 
 import argparse
 from pathlib import Path
-from typing import Callable
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.registry import DATASETS, VISUALIZERS
-from mmengine.visualization import Visualizer
+from mmengine.registry import DATASETS
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.config.load import KeyValueAction, apply_common_options, read_config
 from lspt_mm.config.preflight import check_inputs
 from lspt_mm.errors import InputError
+from lspt_mm.tasks import task_of
 from lspt_mm.utils.cli import input_errors_as_messages
-
-#: Shorter side of a picture in pixels: smaller images are enlarged, so that a label is legible.
-SHORTER_SIDE = 256
 
 
 def parse_args() -> argparse.Namespace:
@@ -63,36 +59,6 @@ def rgb(inputs, cfg: Config) -> np.ndarray:
     return np.ascontiguousarray(image[..., ::-1] if swapped else image)
 
 
-def drawer(cfg: Config, dataset) -> Callable:
-    """A function that draws an image with its sample."""
-    if cfg.get('default_scope') == 'mmseg':
-        visualizer = VISUALIZERS.build(dict(type='SegLocalVisualizer', name='browse'))
-        visualizer.dataset_meta = dataset.metainfo
-        return lambda name, image, sample, **to: visualizer.add_datasample(
-            name, image, sample, draw_pred=False, **to
-        )
-    visualizer = VISUALIZERS.build(dict(type='UniversalVisualizer', name='browse'))
-    classes = dataset.metainfo.get('classes')
-
-    def draw(name, image, sample, **to):
-        if sample is None or 'gt_label' not in sample:
-            return _plain(visualizer, name, image, **to)
-        factor = max(1, SHORTER_SIDE / min(image.shape[:2]))
-        visualizer.visualize_cls(
-            image, sample, classes, draw_pred=False, rescale_factor=factor, name=name, **to
-        )
-
-    return draw
-
-
-def _plain(visualizer: Visualizer, name, image, show, wait_time, out_file) -> None:
-    from PIL import Image
-
-    Image.fromarray(image).save(out_file)
-    if show:
-        visualizer.show(image, win_name=name, wait_time=wait_time)
-
-
 def main() -> None:
     """Draw the images."""
     args = parse_args()
@@ -102,7 +68,7 @@ def main() -> None:
         cfg = read_config(args.config)
         apply_common_options(cfg, args.cfg_options, args.data_root)
         dataset = dataset_of(cfg, args.split)
-        draw = drawer(cfg, dataset)
+        draw = task_of(cfg).drawer(dataset.metainfo)
         args.out.mkdir(parents=True, exist_ok=True)
         count = min(args.number, len(dataset))
         for index in range(count):

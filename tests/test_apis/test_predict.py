@@ -16,10 +16,10 @@ from miniatures import (
 )
 from PIL import Image
 
-from lspt_mm.analysis.visualization import overlay
-from lspt_mm.apis import inferencer_of
+from lspt_mm.apis import init_inferencer
 from lspt_mm.apis.predict import images_of, names_for
 from lspt_mm.errors import InputError
+from lspt_mm.utils.overlay import overlay
 
 
 @pytest.fixture(scope='module')
@@ -130,13 +130,13 @@ def test_other_bad_arguments(runs, photos, change, said):
 
 def test_a_checkpoint_of_another_config_is_refused(runs):
     with pytest.raises(InputError, match='epoch_2.pth'):
-        inferencer_of(str(runs / 'seg/run/mini_seg.py'), str(runs / 'cls/run/epoch_2.pth'), 'cpu')
+        init_inferencer(str(runs / 'seg/run/mini_seg.py'), str(runs / 'cls/run/epoch_2.pth'))
 
 
 def test_another_vit_is_refused(runs, tmp_path):
     torch.save({'model': tiny_vit(seed=9).state_dict()}, tmp_path / 'other.pth')
     with pytest.raises(InputError, match='another ViT'):
-        inferencer_of(str(runs / 'seg/run/mini_seg.py'), str(runs / 'seg/run/iter_4.pth'), 'cpu',
+        init_inferencer(str(runs / 'seg/run/mini_seg.py'), str(runs / 'seg/run/iter_4.pth'),
                       pretrained=str(tmp_path / 'other.pth'))  # fmt: skip
 
 
@@ -172,5 +172,5 @@ def test_it_works_where_the_vit_is_found_by_its_record(runs, tmp_path, monkeypat
     shutil.copy(runs / 'seg/run/mini_seg.py', tmp_path)
     shutil.copy(runs / 'seg/run/iter_4.pth', tmp_path)
     monkeypatch.chdir(tmp_path)
-    model = inferencer_of('mini_seg.py', 'iter_4.pth', 'cpu').model
+    model = init_inferencer('mini_seg.py', 'iter_4.pth', device='cpu').model
     assert len(model.dataset_meta['classes']) == 150

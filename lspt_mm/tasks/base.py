@@ -1,0 +1,250 @@
+"""The seam for tasks: what a run, a prediction, a report and an export need to know of one."""
+
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor, nn
+
+from lspt_mm.errors import InputError
+
+
+class Prediction(NamedTuple):
+    """What a model says of one image.
+
+    ``labels``: as the truth is, such as class numbers (H, W) or (1,). ``scores``: (K,), the
+    probability of each class, where the task has one for the whole image.
+    """
+
+    labels: np.ndarray
+    scores: Optional[np.ndarray] = None
+
+
+class ClassShare(NamedTuple):
+    """A class in a description: ``share``, 0 to 1, is of the area or the probability.
+
+    ``colour`` (RGB) is that of the class in the picture, None without a picture.
+    """
+
+    number: int
+    name: str
+    share: Optional[float] = None
+    colour: Optional[Tuple[int, int, int]] = None
+
+
+class Description(NamedTuple):
+    """A prediction, or a truth, for people: ``picture`` (H, W, 3) uint8 RGB and its classes."""
+
+    picture: Optional[np.ndarray]
+    classes: List[ClassShare]
+
+
+class Task:
+    """What differs between tasks. A third one is a subclass in one file, registered there.
+
+    In the order in which a run needs it:
+
+    - :attr:`scope`, :attr:`name`: the config's ``default_scope``, and the name in messages.
+    - :meth:`build`, :meth:`head`, :meth:`class_names`, :meth:`inferencer`: model and inferencer.
+    - :meth:`show`, :meth:`use_tta`, :meth:`dump`: ``tools/test.py --show-dir``, ``--tta``,
+      ``--out``, written into the config.
+    - :meth:`truth`, :meth:`prediction`: from data samples to arrays.
+    - :attr:`metric`, :attr:`class_metric`, :meth:`counts`, :meth:`score`, :meth:`class_scores`:
+      how predictions are judged.
+    - :attr:`dense`, :meth:`describe`, :meth:`pixel_classes`, :meth:`drawer`: pictures and tables
+      of a prediction or a truth.
+    - :attr:`columns`, :meth:`write`: the files of ``tools/predict.py``.
+    - :meth:`logits`, :attr:`least_patches`: the exported model.
+
+    Shapes: K classes, H and W pixels. What raises NotImplementedError here is each task's own; the
+    rest are defaults.
+    """
+
+    #: ``default_scope`` of the configs.
+    scope: str
+    #: In messages, such as 'segmentation'.
+    name: str
+    #: Where the model has its head.
+    head_name = 'head'
+    #: Whether a prediction has a class for each pixel.
+    dense = False
+    #: Name of :meth:`score`, and key of it in the results of validations and tests.
+    metric: str
+    metric_key: str
+    #: Title of :meth:`class_scores`, and what a class's truth is counted in.
+    class_metric = ''
+    counted_in = 'images'
+    #: Columns of ``predictions.csv`` after the image.
+    columns: Tuple[str, ...] = ()
+    #: Height and width of images, in patches, that a model needs at least. Maps of one row are a
+    #: case of their own to a tracer.
+    least_patches = 2
+
+    # ---- the model ----------------------------------------------------------------------------
+
+    def build(self, cfg: Config) -> nn.Module:
+        """The config's model, its weights random."""
+        init_default_scope(self.scope)
+        model = dict(cfg.model)
+        if cfg.get('data_preprocessor') is not None:  # as MMEngine's Runner does
+            model.setdefault('data_preprocessor', cfg.data_preprocessor)
+        return MODELS.build(model)
+
+    def head(self, model: nn.Module) -> Optional[nn.Module]:
+        """The part of ``model`` that makes logits of features; None without one."""
+        return getattr(model, self.head_name, None)
+
+    def class_names(self, model: nn.Module, given: Optional[Sequence[str]] = None) -> List[str]:
+        """Names of a model's classes: those given, those it was trained on, or else numbers.
+
+        Names that are not as many as the model's head has classes are not taken.
+        """
+        count = getattr(self.head(model), 'num_classes', None)
+        meta = getattr(model, 'dataset_meta', None) or {}
+        for names in (given, meta.get('classes')):
+            if names and count in (None, len(names)):
+                return [str(name) for name in names]
+        return [f'class {number}' for number in range(count or 0)]
+
+    def inferencer(self, model: nn.Module):
+        """The framework's own inferencer around a model of ``lspt_mm.apis.init_model``."""
+        raise InputError(f'{self.name}: there is no inferencer; see lspt_mm.apis.predict_images')
+
+    # ---- tools/test.py ------------------------------------------------------------------------
+
+    def show(self, cfg: Config, folder: str) -> None:
+        """Have the run's visualization hook draw predictions into ``folder``."""
+        raise InputError(f'--show-dir: {self.name} has no pictures of its predictions')
+
+    def use_tta(self, cfg: Config) -> None:
+        """Wrap the model and replace the pipeline by the config's ``tta_*`` entries."""
+        if cfg.get('tta_model') is None:
+            raise InputError('--tta: the config has no tta_model and tta_pipeline')
+        if cfg.get('tta_pipeline') is not None:
+            cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        cfg.model = dict(cfg.tta_model, module=cfg.model)
+
+    def dump(self, cfg: Config, out: str) -> None:
+        """Store what the model predicts: all data samples in the file ``out`` (.pkl)."""
+        evaluators = cfg.test_evaluator
+        evaluators = evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
+        cfg.test_evaluator = [*evaluators, {'type': 'DumpResults', 'out_file_path': out}]
+
+    # ---- data samples -------------------------------------------------------------------------
+
+    def truth(self, sample) -> Optional[np.ndarray]:
+        """The truth of a data sample; None without one."""
+        raise NotImplementedError
+
+    def prediction(self, sample) -> Prediction:
+        """What ``model.predict`` has put into a data sample."""
+        raise NotImplementedError
+
+    # ---- scores -------------------------------------------------------------------------------
+
+    def counts(self, truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+        """What :meth:`score` needs of an image; a sum over images is that of all of them.
+
+        Here a confusion matrix (K, K), rows by true class, columns by predicted class.
+
+        Args:
+            truth: Class numbers of any shape; those outside 0 .. K-1 (as 255) are left out.
+            predicted: Class numbers of the same shape, 0 .. K-1.
+            num_classes: K.
+        """
+        from mmpretrain.evaluation import ConfusionMatrix
+
+        judged = (truth >= 0) & (truth < num_classes)
+        pairs = (torch.from_numpy(a[judged].astype(np.int64)) for a in (predicted, truth))
+        return ConfusionMatrix.calculate(*pairs, num_classes).numpy()
+
+    def score(self, counts: np.ndarray) -> Optional[float]:
+        """The metric of the images in ``counts``, in per cent where it is a share."""
+        raise NotImplementedError
+
+    def class_scores(self, counts: np.ndarray) -> List[float]:
+        """:attr:`class_metric` of each class; NaN where it is not defined; [] without classes."""
+        return []
+
+    # ---- pictures and tables ------------------------------------------------------------------
+
+    def describe(
+        self, prediction: Prediction, classes: Sequence[str], palette: Sequence, top: int = 5
+    ) -> Description:
+        """A prediction, or a truth in its place, as a picture or names of classes.
+
+        Args:
+            prediction: Of one image.
+            classes: K names.
+            palette: K colours, RGB.
+            top: How many classes are named where all have a probability.
+        """
+        raise NotImplementedError
+
+    def pixel_classes(self, truth: np.ndarray) -> Optional[np.ndarray]:
+        """The truth as a class for each pixel (H, W), 255 for none; None where it has no places.
+
+        The overlap of attention with classes is judged by it.
+        """
+        return None
+
+    def drawer(self, metainfo: dict) -> Callable:
+        """A function that draws images of a data set with their truth.
+
+        Its arguments: name, image (H, W, 3) uint8 RGB, data sample or None; by keyword show,
+        wait_time, out_file.
+        """
+        raise InputError(f'{self.name}: no pictures of a data set can be drawn')
+
+    # ---- tools/predict.py ---------------------------------------------------------------------
+
+    def write(
+        self, out: Path, name: str, path: Path, prediction: Prediction, classes: Sequence[str],
+        palette: Sequence, top: int,
+    ) -> Tuple[str, List[tuple]]:  # fmt: skip
+        """Write a prediction below ``out``.
+
+        Args:
+            out: Folder that exists.
+            name: Of the image's files in it, without suffix.
+            path: The image.
+            prediction: Of it.
+            classes: K names.
+            palette: K colours, RGB.
+            top: How many classes are listed where all have a probability.
+
+        Returns:
+            A line that says what was found, and rows of ``predictions.csv`` (:attr:`columns`).
+        """
+        raise NotImplementedError
+
+    # ---- export -------------------------------------------------------------------------------
+
+    def logits(self, model: nn.Module, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) to logits; traced by ``torch.export``."""
+        return self.head(model)(model.extract_feat(images))
+
+
+_TASKS: Dict[str, Task] = {}
+
+
+def register_task(task: type) -> type:
+    """Class decorator: make a :class:`Task` known under its ``scope``."""
+    _TASKS[task.scope] = task()
+    return task
+
+
+def task_of(cfg: Config) -> Task:
+    """The task of a config, by its ``default_scope`` (mmseg's, as MMEngine has it, without one).
+
+    Raises:
+        InputError: If no task of that scope is registered.
+    """
+    scope = cfg.get('default_scope') or 'mmseg'
+    if scope not in _TASKS:
+        known = ', '.join(map(repr, _TASKS))
+        raise InputError(f"the config's default_scope is {scope!r}, expected one of {known}")
+    return _TASKS[scope]

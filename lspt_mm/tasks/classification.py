@@ -1,0 +1,78 @@
+"""Classification of images, mmpretrain's ``ImageClassifier``."""
+
+from typing import List, Optional
+
+import numpy as np
+
+from lspt_mm.tasks.base import ClassShare, Description, Prediction, Task, register_task
+
+#: Shorter side of a picture in pixels: smaller images are enlarged, so that a label is legible.
+_LEAST_SIDE = 256
+
+
+@register_task
+class Classification(Task):
+    """One class for an image."""
+
+    scope = 'mmpretrain'
+    name = 'classification'
+    metric, metric_key = 'top-1', 'accuracy/top1'
+    class_metric = 'Share found'
+    columns = ('rank', 'class', 'probability')
+
+    def inferencer(self, model):  # noqa: D102
+        from mmpretrain.apis import ImageClassificationInferencer
+
+        # As mmpretrain's get_model() leaves them.
+        model._config, model._dataset_meta = model.cfg, model.dataset_meta
+        return ImageClassificationInferencer(model)
+
+    def show(self, cfg, folder):  # noqa: D102
+        cfg.default_hooks.visualization.update(enable=True, out_dir=folder, interval=1)
+
+    def truth(self, sample) -> Optional[np.ndarray]:  # noqa: D102
+        return sample.gt_label.cpu().numpy() if 'gt_label' in sample else None
+
+    def prediction(self, sample) -> Prediction:  # noqa: D102
+        return Prediction(sample.pred_label.cpu().numpy(), sample.pred_score.float().cpu().numpy())
+
+    def score(self, counts) -> Optional[float]:  # noqa: D102
+        return float(100 * counts.trace() / counts.sum()) if counts.sum() else None
+
+    def class_scores(self, counts) -> List[float]:
+        """Share of each true class that was found, in per cent; NaN for one that is not there."""
+        with np.errstate(invalid='ignore'):
+            return (100 * np.diag(counts) / counts.sum(1)).tolist()
+
+    def describe(self, prediction, classes, palette, top=5) -> Description:  # noqa: D102
+        scores = prediction.scores
+        if scores is None:  # a truth
+            number = int(prediction.labels.reshape(-1)[0])
+            return Description(None, [ClassShare(number, classes[number])])
+        best = [int(number) for number in np.argsort(-scores, kind='stable')[:top]]
+        return Description(None, [ClassShare(n, classes[n], float(scores[n])) for n in best])
+
+    def drawer(self, metainfo):  # noqa: D102
+        from mmengine.registry import VISUALIZERS
+        from PIL import Image
+
+        visualizer = VISUALIZERS.build(dict(type='UniversalVisualizer', name='browse'))
+
+        def draw(name, image, sample, show, wait_time, out_file):
+            if sample is None or 'gt_label' not in sample:
+                Image.fromarray(image).save(out_file)
+                if show:
+                    visualizer.show(image, win_name=name, wait_time=wait_time)
+                return
+            visualizer.visualize_cls(
+                image, sample, metainfo.get('classes'), draw_pred=False, name=name, show=show,
+                rescale_factor=max(1, _LEAST_SIDE / min(image.shape[:2])), wait_time=wait_time,
+                out_file=out_file,
+            )  # fmt: skip
+
+        return draw
+
+    def write(self, out, name, path, prediction, classes, palette, top):  # noqa: D102
+        best = self.describe(prediction, classes, palette, top).classes
+        rows = [(rank, one.name, f'{one.share:.6f}') for rank, one in enumerate(best, 1)]
+        return ', '.join(f'{one.name} {one.share:.3f}' for one in best), rows

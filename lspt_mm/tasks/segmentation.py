@@ -1,0 +1,120 @@
+"""Semantic segmentation, mmseg's ``EncoderDecoder``."""
+
+from typing import List, Optional
+
+import numpy as np
+from PIL import Image
+from torch.nn import functional as F
+
+from lspt_mm.errors import InputError
+from lspt_mm.tasks.base import ClassShare, Description, Prediction, Task, register_task
+from lspt_mm.utils.overlay import colour, overlay
+
+
+@register_task
+class Segmentation(Task):
+    """A class for each pixel; 255 where the truth has none."""
+
+    scope = 'mmseg'
+    name = 'segmentation'
+    head_name = 'decode_head'
+    dense = True
+    metric = metric_key = 'mIoU'
+    class_metric, counted_in = 'IoU', 'pixels'
+    columns = ('mask', 'overlay')
+    least_patches = 4  # pyramids halve the patches' map twice
+
+    def inferencer(self, model):  # noqa: D102
+        from mmseg.apis import MMSegInferencer
+
+        class Inferencer(MMSegInferencer):
+            """mmseg's, around a model that has its weights."""
+
+            def _init_model(self, *_):
+                return model
+
+        cfg = model.cfg.copy()
+        if cfg.get('visualizer'):
+            cfg.visualizer.vis_backends = []  # those of a run's log
+        for step in cfg.test_dataloader.dataset.pipeline:
+            if str(step.get('type')).split('.')[-1] == 'LoadImage':
+                step['type'] = 'LoadImageFromFile'  # the name that it replaces by its own
+        device = str(next(model.parameters()).device)
+        return Inferencer(cfg, device=device, show_progress=False)
+
+    def show(self, cfg, folder):  # noqa: D102
+        cfg.default_hooks.visualization.update(draw=True, interval=1)
+        cfg.visualizer.save_dir = folder
+
+    def use_tta(self, cfg):  # noqa: D102
+        if cfg.get('tta_pipeline') is None:  # scales and flips are in it
+            raise InputError('--tta: the config has no tta_model and tta_pipeline')
+        super().use_tta(cfg)
+
+    def dump(self, cfg, out):
+        """Store predictions as label images in the folder ``out``."""
+        cfg.test_evaluator.update(output_dir=out, keep_results=True)
+
+    def truth(self, sample) -> Optional[np.ndarray]:  # noqa: D102
+        return sample.gt_sem_seg.data[0].cpu().numpy() if 'gt_sem_seg' in sample else None
+
+    def prediction(self, sample) -> Prediction:  # noqa: D102
+        return Prediction(sample.pred_sem_seg.data[0].cpu().numpy())
+
+    def pixel_classes(self, truth) -> np.ndarray:  # noqa: D102
+        return truth
+
+    def score(self, counts) -> Optional[float]:
+        """Mean IoU in per cent, over the classes that occur."""
+        values = [iou for iou in self.class_scores(counts) if iou == iou]
+        return sum(values) / len(values) if values else None
+
+    def class_scores(self, counts) -> List[float]:
+        """Intersection over union of each class in per cent; NaN for one that does not occur."""
+        hits = np.diag(counts).astype(float)
+        union = counts.sum(0) + counts.sum(1) - hits
+        with np.errstate(invalid='ignore'):
+            return (100 * hits / union).tolist()
+
+    def describe(self, prediction, classes, palette, top=5) -> Description:  # noqa: D102
+        labels = prediction.labels
+        counts = np.bincount(labels.ravel(), minlength=len(classes))[: len(classes)]
+        order = [int(n) for n in (-counts).argsort(kind='stable') if counts[n]]
+        return Description(
+            colour(labels, palette),
+            [ClassShare(n, classes[n], float(counts[n] / labels.size), palette[n]) for n in order],
+        )
+
+    def drawer(self, metainfo):  # noqa: D102
+        from mmengine.registry import VISUALIZERS
+
+        visualizer = VISUALIZERS.build(dict(type='SegLocalVisualizer', name='browse'))
+        visualizer.dataset_meta = metainfo
+        return lambda name, image, sample, **to: visualizer.add_datasample(
+            name, image, sample, draw_pred=False, **to
+        )
+
+    def write(self, out, name, path, prediction, classes, palette, top):
+        """``masks/NAME.png``, the palette in it, and ``overlays/NAME.jpg`` with a legend."""
+        import mmcv
+
+        for folder in self.columns:
+            (out / f'{folder}s').mkdir(exist_ok=True)
+        mask = prediction.labels.astype(np.uint8)
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(palette)] = palette
+        picture = Image.fromarray(mask)
+        picture.putpalette(table.ravel().tolist())
+        files = f'masks/{name}.png', f'overlays/{name}.jpg'
+        picture.save(out / files[0])
+        image = mmcv.imread(str(path), channel_order='rgb')  # turned by its EXIF data
+        overlay(image, mask, classes, palette).save(out / files[1], quality=92, subsampling=0)
+        found = self.describe(prediction, classes, palette).classes
+        line = ', '.join(f'{one.name} {100 * one.share:.1f}%' for one in found[:4])
+        return line + (', ...' if len(found) > 4 else ''), [files]
+
+    def logits(self, model, images):
+        """(B, K, H, W), at the images' size."""
+        logits = super().logits(model, images)
+        align = model.align_corners
+        return F.interpolate(logits, images.shape[2:], mode='bilinear', align_corners=align)

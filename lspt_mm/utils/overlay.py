@@ -1,0 +1,104 @@
+"""Colours of classes, and masks over images."""
+
+from pathlib import Path
+from typing import List, Optional, Sequence, Tuple
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from lspt_mm.utils.images import spread_colours
+
+
+def colour(label: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
+    """Class numbers (H, W), 255 ignored, to RGB (H, W, 3) uint8; ignored pixels are black."""
+    table = np.zeros((max(256, len(palette)), 3), np.uint8)
+    table[: len(palette)] = palette
+    return table[label]
+
+
+def colours_of(count: int, palette: Optional[Sequence] = None) -> List[Tuple[int, int, int]]:
+    """A colour for each of ``count`` classes: the palette if it fits, else distinct hues."""
+    if palette is not None and len(palette) == count:
+        return [tuple(int(value) for value in colour) for colour in palette]
+    return spread_colours(count)
+
+
+def enlarged(image: np.ndarray, least_side: int = 640) -> np.ndarray:
+    """An image (H, W, 3), enlarged by a whole number to a long side of at least ``least_side``."""
+    factor = -(-least_side // max(image.shape[:2]))
+    size = (image.shape[1] * factor, image.shape[0] * factor)
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+
+def mask_over(
+    image: np.ndarray, mask: np.ndarray, opacity: float = 0.6, least_side: int = 640
+) -> np.ndarray:
+    """A mask in colours over its image, both (H, W, 3) uint8; dark lines separate the classes.
+
+    Small images are :func:`enlarged`.
+    """
+    large = enlarged(image, least_side)
+    factor = large.shape[0] // image.shape[0]
+    mask = mask.repeat(factor, 0).repeat(factor, 1)
+    mixed = (1 - opacity) * large + opacity * mask
+    lines = np.zeros(mask.shape[:2], bool)
+    lines[:, 1:] |= (mask[:, 1:] != mask[:, :-1]).any(-1)
+    lines[1:] |= (mask[1:] != mask[:-1]).any(-1)
+    mixed[lines] *= 1 - 0.6 * (opacity > 0)
+    return np.round(mixed).astype(np.uint8)
+
+
+def overlay(
+    image: np.ndarray, mask: np.ndarray, classes: Sequence[str], palette: np.ndarray
+) -> Image.Image:
+    """Draw the classes of ``mask`` over ``image`` by :func:`mask_over`, with a legend.
+
+    The legend lists the classes that occur, the largest first.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        mask: (H, W) class numbers; pixels of no class are black.
+        classes: Names.
+        palette: (K, 3) RGB of each class.
+
+    Raises:
+        ValueError: If mask and image differ in size.
+    """
+    if image.shape[:2] != mask.shape:
+        raise ValueError(f'mask {mask.shape} and image {image.shape[:2]}: expected one size')
+    palette = np.asarray(palette, np.uint8)
+    left = Image.fromarray(mask_over(image, colour(mask, palette)))
+    counts = np.bincount(mask[mask < len(palette)].ravel(), minlength=len(classes))
+    order = [int(i) for i in counts.argsort(kind='stable')[::-1] if counts[i]]
+    rows = [(classes[i], tuple(map(int, palette[i])), counts[i] / mask.size) for i in order]
+    legend = _legend(rows, left.height)
+    size = (left.width + legend.width, max(left.height, legend.height))
+    picture = Image.new('RGB', size, 'white')
+    picture.paste(left, (0, 0))
+    picture.paste(legend, (left.width, 0))
+    return picture
+
+
+def _legend(rows: List[Tuple[str, tuple, float]], height: int) -> Image.Image:
+    """Swatch, name and share of each class; letters grow with the picture."""
+    letters = int(np.clip(height / 28, 12, 48))
+    font = ImageFont.truetype(_font_file(), letters)
+    texts = [f'{name}  {100 * share:.1f}%' for name, _, share in rows]
+    line = round(1.5 * letters)
+    widest = max((font.getlength(text) for text in texts), default=0)
+    size = round(widest) + 3 * line, line * (len(rows) + 1)
+    legend = Image.new('RGB', size, 'white')
+    draw = ImageDraw.Draw(legend)
+    for row, (text, (_, colour, _)) in enumerate(zip(texts, rows, strict=True)):
+        top = line // 2 + row * line
+        draw.rectangle(
+            (line // 2, top, line // 2 + letters, top + letters), fill=colour, outline='black'
+        )
+        draw.text((2 * line, top + letters / 2), text, fill='black', font=font, anchor='lm')
+    return legend
+
+
+def _font_file() -> str:
+    """DejaVu Sans, which matplotlib carries on every machine."""
+    return str(Path(matplotlib.get_data_path()) / 'fonts' / 'ttf' / 'DejaVuSans.ttf')
