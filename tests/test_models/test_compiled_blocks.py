@@ -1,6 +1,7 @@
 """compile_blocks: whole graphs, few of them, and the same numbers."""
 
 import shutil
+from itertools import product
 
 import pytest
 import torch
@@ -34,8 +35,19 @@ def results(model, steps=2):
     return [*outs, *(p.grad for p in model.parameters() if p.requires_grad)]
 
 
-@pytest.mark.parametrize('with_cp', [False, True, 'selective'])
-@pytest.mark.parametrize('name', ['none', 'vpt', 'vpt-deep', 'gated', 'lspt', 'bilinear-deep'])
+CHECKPOINTINGS = (False, True, 'selective')
+NAMES = ('none', 'vpt', 'vpt-deep', 'gated', 'lspt', 'bilinear-deep')
+#: Each method and each kind of checkpointing once; their product is slow.
+QUICK = {(name, CHECKPOINTINGS[i % 3]) for i, name in enumerate(NAMES)}
+
+
+@pytest.mark.parametrize(
+    ('name', 'with_cp'),
+    [
+        pytest.param(*pair, marks=() if pair in QUICK else pytest.mark.slow)
+        for pair in product(NAMES, CHECKPOINTINGS)
+    ],
+)
 def test_whole_graphs_one_for_each_kind_of_block(name, with_cp, counter):
     kwargs = {'arch': DEEP, 'out_type': 'cls_token', 'tune': 'full', 'with_cp': with_cp}
     cfg = METHODS.get(name)

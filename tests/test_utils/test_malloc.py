@@ -36,6 +36,7 @@ def faults(choice):
     return int(run.stdout.split()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='of glibc')
 def test_pages_are_not_mapped_anew_in_every_step():
     given_back, kept = faults('leave'), faults('keep')
@@ -68,6 +69,7 @@ print(before - resident())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='of glibc')
 def test_holes_are_given_back():
     run = subprocess.run([sys.executable, '-c', HOLES], capture_output=True, text=True, check=True)
