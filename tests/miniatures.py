@@ -270,6 +270,10 @@ def _child(writer, folder, name, arguments):
         os.dup2(err.fileno(), 2)
         try:
             runpy.run_path(str(tool_path(name)), run_name='__main__')
+        except SystemExit as end:
+            if isinstance(end.code, str):  # said and turned into 1 by the interpreter, not by a fork
+                print(end.code, file=sys.stderr)
+            raise
         except Exception:
             import traceback
 

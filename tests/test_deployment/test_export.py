@@ -31,8 +31,6 @@ WIDTH, DEPTH, TOKENS = 32, 3, 6
 ARCH = {
     'embed_dims': WIDTH, 'num_layers': DEPTH, 'num_heads': 4, 'feedforward_channels': 2 * WIDTH,
 }  # fmt: skip
-#: Those whose parts are others than another one's.
-DIFFERENT = ('linear', 'vpt-deep', 'gated', 'vfpt', 'lspt')
 METHODS = [name for name, method in recipes.METHODS.items() if method.tune == 'prompts']
 HEADS = ['lspt_upernet_ade20k', 'ade20k/lspt_segformer_ade20k', 'ade20k/lspt_setr-pup_ade20k']
 #: Number, height, width: none of them what is traced.
@@ -110,7 +108,7 @@ def others_are_slow(names, quick):
     return [n if n in quick else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
 
-@pytest.mark.parametrize('method', others_are_slow(METHODS, DIFFERENT))
+@pytest.mark.parametrize('method', others_are_slow(METHODS, ['lspt']))
 def test_every_method_by_both_ways(method, tmp_path):
     pytest.importorskip('onnxruntime')
     model = Exportable(classifier(method))

@@ -1,13 +1,12 @@
 """tools/dataset_converters/unlabelled_pool.py."""
 
-import sys
 import zipfile
 
 import pytest
-from miniatures import TOOLS, run_command, save_image
+from miniatures import run_tool, save_image
 from PIL import Image
 
-SCRIPT = TOOLS / 'dataset_converters' / 'unlabelled_pool.py'
+SCRIPT = 'dataset_converters/unlabelled_pool.py'
 
 
 @pytest.fixture
@@ -22,7 +21,7 @@ def sources(tmp_path):
 
 
 def make(tmp_path, *arguments):
-    return run_command(sys.executable, SCRIPT, *arguments, '--to', tmp_path / 'pool')
+    return run_tool(SCRIPT, *arguments, '--to', tmp_path / 'pool')
 
 
 def test_large_images_are_cropped_and_small_ones_kept(tmp_path, sources):
