@@ -271,7 +271,7 @@ def _child(writer, folder, name, arguments):
         try:
             runpy.run_path(str(tool_path(name)), run_name='__main__')
         except SystemExit as end:
-            if isinstance(end.code, str):  # said and turned into 1 by the interpreter, not by a fork
+            if isinstance(end.code, str):  # printed by the interpreter, not by a fork
                 print(end.code, file=sys.stderr)
             raise
         except Exception:
