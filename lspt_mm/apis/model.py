@@ -37,7 +37,8 @@ def init_model(
 
     Args:
         config: A config (it stays as it is), its path, or a name as ``tools/train.py`` takes it.
-        checkpoint: Path of the checkpoint, full or prompt-only.
+        checkpoint: Path or URL of the checkpoint, full or prompt-only; ``#sha256=...`` after it is
+            checked.
         pretrained: Prompt-only checkpoints: file of the ViT's weights, instead of the config's.
         device: Where the model is to be; None: on a GPU if there is one.
         cfg_options: Values of the config to change, by dotted key, as ``--cfg-options``.
@@ -109,8 +110,6 @@ def read_model_checkpoint(
         InputError: If one of the files is missing, or the checkpoint cannot be read.
     """
     force_weights_only()
-    if not Path(checkpoint).is_file():
-        raise InputError(f'checkpoint {checkpoint}: no such file')
     if pretrained:
         check_vit_file(pretrained)
         cfg.model.backbone.pretrained = pretrained
@@ -123,7 +122,7 @@ def load_content(model: nn.Module, content: dict, checkpoint: str) -> None:
     Args:
         model: Also inside wrappers for processes and test-time augmentation.
         content: From :func:`read_model_checkpoint`.
-        checkpoint: Its path, for messages.
+        checkpoint: Where it came from, for messages.
 
     Raises:
         InputError: If it is not of this model, or lacks parts of it.

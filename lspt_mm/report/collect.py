@@ -17,8 +17,8 @@ from lspt_mm.analysis.forgetting import PromptTrace
 from lspt_mm.analysis.localization import Localization, classes_of_patches, localization
 from lspt_mm.analysis.lstm_gates import GateTrace
 from lspt_mm.analysis.runs import FinishedRun
-from lspt_mm.apis.model import check_is_prompted, init_model, takes_rgb
-from lspt_mm.config.preflight import check_data_is_there, check_vit_file
+from lspt_mm.apis.model import init_model, takes_rgb
+from lspt_mm.config.preflight import check_data_is_there
 from lspt_mm.engine.hooks.trainable_report_hook import count_parameters
 from lspt_mm.errors import InputError
 from lspt_mm.report.results import Picture, RunResult
@@ -262,13 +262,10 @@ def _collector(
 ) -> Tuple[Collector, List[int]]:
     """The collector of a run, and the positions of the images in its data set."""
     loader = f'{split}_dataloader'
-    check_is_prompted(run.cfg)
+    model = init_model(run.cfg, run.checkpoint, pretrained, device)
     if run.cfg.get(loader) is None:
         raise InputError(f'{run.folder}: its config has no {loader}')
-    if pretrained:
-        check_vit_file(pretrained)
     check_data_is_there(run.cfg, (loader,))
-    model = init_model(run.cfg, run.checkpoint, pretrained, device)
     dataset = DATASETS.build(_without_flips(run, loader))
     chosen = evenly_spaced(len(dataset), images)
     shown = [chosen[position] for position in evenly_spaced(len(chosen), pictures)]

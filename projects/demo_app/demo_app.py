@@ -35,7 +35,7 @@ ASKERS = {'class token': 'cls', 'prompts': 'prompts'}
 FONTS = ['system-ui', 'sans-serif']
 #: Classes of a mask that are listed; the others share a row.
 LEGEND_ROWS = 12
-#: What waits for the model before others are told to come back, and what is kept for sessions.
+#: Requests that may wait for the model; sessions that are kept, and for how long.
 WAITING, SESSIONS, SESSION_SECONDS = 32, 100, 1800
 PER_CENT = (
     '<small>Per cent: how much of the attention is on patches; the rest is on the class token and '
@@ -300,7 +300,7 @@ def build_page(demo: Demo):
 
 
 def megabytes(size: int) -> str:
-    """Bytes in 10^6, told with three digits or so."""
+    """Bytes as text, in 10^6, to about three digits."""
     return f'{size / 1e6:,.{0 if size > 1e8 else 1}f} MB'
 
 
@@ -317,16 +317,16 @@ def _panel(gr, which: str) -> tuple:
 
 def _gallery(gr, which: str) -> tuple:
     with gr.Column(min_width=320, visible=False) as column:
-        told = gr.HTML(elem_id=f'told-{which}')
+        caption = gr.HTML(elem_id=f'caption-{which}')
         gallery = gr.Gallery(
             interactive=False, show_label=False, columns=4, format='jpeg', height='auto',
             object_fit='contain', elem_id=f'maps-{which}', buttons=['fullscreen'],
         )  # fmt: skip
-    return column, told, gallery
+    return column, caption, gallery
 
 
 def serve(page, args: argparse.Namespace) -> None:
-    """Serve the page until the process is told to stop."""
+    """Serve the page until the process is stopped."""
     import gradio
 
     page.queue(max_size=WAITING)
@@ -376,8 +376,7 @@ def main() -> None:
         limits = Limits(max_pixels=args.max_pixels, work_side=args.work_side)
         check_limits(limits)
         sources = named_sources(args.models, args.run)
-        device = args.device or ('cuda:0' if torch.cuda.is_available() else 'cpu')
-        models = ServedModels(sources, device, args.pretrained)
+        models = ServedModels(sources, args.device, args.pretrained)
         serve(build_page(Demo(models, limits)), args)
 
 

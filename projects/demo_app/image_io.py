@@ -105,21 +105,21 @@ def read_image(path, limits: Optional[Limits] = None) -> Upload:
 
 def _check_size(name: str, size: Tuple[int, int], limits: Limits) -> None:
     width, height = size
-    told = f'{name}: {width:,} x {height:,} pixels'
+    what = f'{name}: {width:,} x {height:,} pixels'
     if width * height > limits.max_pixels:
         raise InputError(
-            f'{told} are too many: at most {_count(limits.max_pixels)} are taken; send a smaller '
+            f'{what} are too many: at most {_count(limits.max_pixels)} are taken; send a smaller '
             'version'
         )
     if max(size) > limits.max_side:
         raise InputError(
-            f'{told}: a side is longer than {limits.max_side:,}; send a smaller version'
+            f'{what}: a side is longer than {limits.max_side:,}; send a smaller version'
         )
     if min(size) < limits.min_side:
-        raise InputError(f'{told} are too few: each side needs at least {limits.min_side}')
+        raise InputError(f'{what} are too few: each side needs at least {limits.min_side}')
     if max(size) > limits.max_ratio * min(size):
         raise InputError(
-            f'{told}: one side is more than {limits.max_ratio:g} times the other; send a part of it'
+            f'{what}: one side is more than {limits.max_ratio:g} times the other; send a part of it'
         )
 
 

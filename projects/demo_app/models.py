@@ -43,7 +43,7 @@ class ServedModels:
 
     Args:
         sources: What to load, names all different.
-        device: Where to, such as 'cpu' or 'cuda:0'.
+        device: Where to, such as 'cpu' or 'cuda:0'; None: a GPU if there is one.
         pretrained: File of the ViT's weights, instead of the configs', for prompt-only checkpoints.
 
     Raises:
@@ -55,7 +55,8 @@ class ServedModels:
     """
 
     def __init__(
-        self, sources: Iterable[Source], device: str = 'cpu', pretrained: Optional[str] = None
+        self, sources: Iterable[Source], device: Optional[str] = 'cpu',
+        pretrained: Optional[str] = None,
     ):
         self.device = check_device(device)
         self.loads = 0

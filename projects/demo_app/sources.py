@@ -36,7 +36,7 @@ def named_sources(pairs: Sequence[str], runs: Sequence[str]) -> List[Source]:
         runs: ``NAME=WORK_DIR``, or ``WORK_DIR``, which is called like the folder.
 
     Raises:
-        InputError: If there are none, a checkpoint is missing, or two have the same name.
+        InputError: If there are none, one stands alone, or two have the same name.
     """
     if len(pairs) % 2:
         raise InputError(f'{pairs[-1]}: expected CONFIG CHECKPOINT in pairs, this one is alone')
@@ -44,8 +44,6 @@ def named_sources(pairs: Sequence[str], runs: Sequence[str]) -> List[Source]:
     stems = [_title(config) for config, _ in couples]
     sources = []
     for (config, checkpoint), stem in zip(couples, stems, strict=True):
-        if not Path(checkpoint).is_file():
-            raise InputError(f'checkpoint {checkpoint}: no such file')
         several = stems.count(stem) > 1
         name = f'{stem} ({Path(checkpoint).stem})' if several else stem
         sources.append(Source(name, config, checkpoint))

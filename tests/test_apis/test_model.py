@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 from collections import Counter
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from miniatures import (
     ROOT,
+    run_command,
     run_tool,
     save_image,
     tiny_vit,
@@ -211,3 +213,28 @@ try:
 finally:
     open('counts.json', 'w').write(json.dumps(counts))
 """
+
+
+WITHOUT_MMSEG = """
+import sys
+sys.modules['mmseg'] = None
+import lspt_mm
+from pathlib import Path
+from lspt_mm.apis import init_inferencer, init_model, predict_images
+from lspt_mm.deployment import Exportable
+config, checkpoint, photo = sys.argv[1:]
+model = init_model(config, checkpoint)
+(line,) = predict_images(model, [Path(photo)], Path('found'))
+(found,) = init_inferencer(config, checkpoint, device='cpu')(photo)
+assert f"photo.png: {found['pred_class']} {found['pred_score']:.3f}" in line
+Exportable(model)
+"""
+
+
+@pytest.mark.parametrize('made', ['cls'], indirect=True)
+def test_classification_needs_no_mmseg(made):
+    mini, _, folder = made
+    save_image(folder / 'photo.png', 40, 56)
+    run = run_command(sys.executable, '-c', WITHOUT_MMSEG, mini.config, folder / 'prompts.pth',
+                      folder / 'photo.png', cwd=folder, PYTHONPATH=str(ROOT))  # fmt: skip
+    assert run.code == 0, run.err[-3000:]

@@ -112,7 +112,7 @@ def test_bad_inputs_are_told_at_once(runs, photos):
 @pytest.mark.parametrize(
     ('change', 'said'),
     [
-        (lambda a: a.__setitem__(1, 'gone.pth'), 'checkpoint gone.pth: no such file'),
+        (lambda a: a.__setitem__(1, 'gone.pth'), 'gone.pth: no such checkpoint file'),
         (lambda a: a.__setitem__(0, 'gone.py'), 'config file gone.py does not exist'),
         (lambda a: a.extend(['--device', 'cuda:77']), 'device cuda:77: cannot be used'),
         (lambda a: a.extend(['--pretrained', 'gone.pth']), '--pretrained gone.pth: no such file'),

@@ -257,7 +257,7 @@ def test_the_tool(tmp_path):
     assert fixed.code == 0 and 'over 1 sizes' in fixed.out, fixed.err
     for arguments, words in {
         (checkpoint, 'model.tflite'): 'ends in .onnx or .pt2',
-        ('nothing.pth', 'model.onnx'): 'checkpoint nothing.pth: no such file',
+        ('nothing.pth', 'model.onnx'): 'nothing.pth: no such checkpoint file',
         (checkpoint, 'model.onnx', '--size', 41, 48): 'multiples of 8',
     }.items():
         run = run_tool(tool, mini.config, *arguments, cwd=tmp_path)

@@ -232,7 +232,7 @@ def test_mask_and_attention(page, runs, photo):
     page.until(lambda: page.maps() == BLOCKS)
     captions = page.captions()
     assert [c.split(':')[0] for c in captions] == [f'block {n}' for n in range(1, BLOCKS + 1)]
-    assert 'class token of lspt' in page.text('#told-one')
+    assert 'class token of lspt' in page.text('#caption-one')
     page.shot('segmentation')
 
 
@@ -244,11 +244,11 @@ def test_attention_of_prompts_and_of_one_head(page, photo):
     page.until(lambda: page.maps() and not same(page.pixels('#maps-one button img'), mean))
     second = page.pixels('#maps-one button img')
     page.find('#asker input[value=prompts]')[0].click()
-    page.until(lambda: 'prompts of lspt' in page.text('#told-one'))
+    page.until(lambda: 'prompts of lspt' in page.text('#caption-one'))
     page.until(lambda: page.maps() and not same(page.pixels('#maps-one button img'), second))
     page.choose('first', 'none')
     page.seen_by('none')
-    page.until(lambda: page.text('#told-one') == 'none has no prompts.')
+    page.until(lambda: page.text('#caption-one') == 'none has no prompts.')
     assert not page.find('#maps-one button img')
 
 
