@@ -41,7 +41,7 @@ def burstiness(
 
     Args:
         vit: A :class:`PromptedViT` with its weights loaded.
-        fit: Images (B, 3, H, W) that the whitening is computed from, with X behind the first norm.
+        fit: Images (B, 3, H, W) that the whitening is computed from, with X after the first norm.
         batches: Other images, that it is judged on.
         blocks: Numbers of blocks, from 1.
         epsilon: As of ``BilinearPrompt``.

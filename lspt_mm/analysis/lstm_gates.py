@@ -16,7 +16,7 @@ class StepGates(NamedTuple):
 
     ``mean``: name of a gate to its mean, 0 to 1 (of the candidate: of its absolute value).
     ``saturated``: share of its values beyond 0.95 or below 0.05 (of the candidate: beyond 0.95 in
-    absolute value). ``cell``: root mean square of the cell state behind the step.
+    absolute value). ``cell``: root mean square of the cell state after the step.
     """
 
     number: int
@@ -30,7 +30,7 @@ class GateTrace:
 
     Args:
         prompter: Has a cell of :mod:`lspt_mm.models.prompters.lstm_cells` as ``lstm``, and takes a
-            step of it behind every block from ``start_block`` on.
+            step of it after every block from ``start_block`` on.
     """
 
     @classmethod

@@ -11,7 +11,7 @@ from mmengine.registry import init_default_scope
 
 from lspt_mm.config.arguments import given, split_arguments
 from lspt_mm.config.cfg_options import merge_options
-from lspt_mm.config.paths import config_path
+from lspt_mm.config.paths import config_names, config_path, similar_names
 from lspt_mm.config.preflight import datasets_of
 from lspt_mm.errors import InputError
 from lspt_mm.registry import takes_prompts
@@ -128,22 +128,22 @@ def read_config(name: str, more: Optional[dict] = None) -> Config:
     try:
         with given(values):
             return Config.fromfile(path)
-    except InputError as error:
-        raise InputError(f'config {name}: {error}') from error
-    except Exception as error:  # whatever the file's own code raises
-        raise InputError(f'config file {path} cannot be read: {error}') from error
+    except Exception as error:  # the file's own code may raise any type
+        known = isinstance(error, InputError)
+        where = f'config {name}' if known else f'config file {path} cannot be read'
+        raise InputError(f'{where}: {error}') from error
 
 
 def _of_this_package(name: str) -> str:
     """Path of the package's config ``name``, which may begin with ``configs/`` as in a checkout."""
-    try:
-        return str(config_path(Path(name).as_posix().removeprefix('configs/')))
-    except InputError as error:
-        _, _, close = str(error).partition('close matches: ')
-        hint = f'. The package has: {close}' if close else ''
-        if not name.endswith('.py'):
-            hint += (
-                '. The name of a cell is BENCHMARK/METHOD_PRETRAINING_TASK, such as '
-                'vtab1k/lspt_mae_eurosat or fgvc/vpt-deep_mocov3_cub'
-            )
-        raise InputError(f'config file {name} does not exist{hint}') from error
+    ours = Path(name).as_posix().removeprefix('configs/').removesuffix('.py')
+    if ours in config_names():
+        return str(config_path(ours))
+    close = similar_names(ours)
+    hint = f'. The package has: {", ".join(close)}' if close else ''
+    if not name.endswith('.py'):
+        hint += (
+            '. The name of a cell is BENCHMARK/METHOD_PRETRAINING_TASK, such as '
+            'vtab1k/lspt_mae_eurosat or fgvc/vpt-deep_mocov3_cub'
+        )
+    raise InputError(f'config file {name} does not exist{hint}')

@@ -1,4 +1,4 @@
-"""Where this package's configs are: in the wheel under ``.mim``, in a checkout beside the code."""
+"""Paths of this package's configs, tools and projects, in a wheel and in a checkout."""
 
 import difflib
 from pathlib import Path
@@ -58,19 +58,16 @@ def config_path(name: str) -> Path:
         InputError: If there is no such config; it lists the names most like ``name``.
     """
     wanted = name.removesuffix('.py')
-    names = config_names()
-    if wanted in names:
+    if wanted in config_names():
         return config_dir() / f'{wanted}.py'
-    similar = _similar(wanted, names)
-    if similar:
-        hint = 'close matches: ' + ', '.join(similar)
-    else:
-        hint = f'nothing like it among the {len(names)} configs in {config_dir()}'
+    close = ', '.join(similar_names(wanted))
+    hint = f'close matches: {close}' if close else f'nothing like it in {config_dir()}'
     raise InputError(f'no config {name!r}: {hint}')
 
 
-def _similar(wanted: str, names: list[str]) -> list[str]:
-    """At most five names: those in another folder first, then those spelt alike."""
+def similar_names(wanted: str) -> list[str]:
+    """At most five names: the same name in other folders first, then similar spellings."""
+    names = config_names()
     stem = wanted.rsplit('/', 1)[-1]
     elsewhere = [n for n in names if n.rsplit('/', 1)[-1] == stem]
     spelt_alike = difflib.get_close_matches(wanted, names, n=5)

@@ -1,4 +1,4 @@
-"""What a run needs from outside, looked for before anything is built."""
+"""Checks that a run's data and weights exist, before anything is built."""
 
 import os
 from pathlib import Path
@@ -16,12 +16,12 @@ from lspt_mm.utils.images import IMAGE_SUFFIXES
 
 
 def check_inputs(cfg: Config, loaders: Tuple[str, ...], checkpoint_read: bool = False) -> None:
-    """Raise InputError naming every folder and file that ``cfg`` needs and that is not there.
+    """Raise InputError naming every missing folder and file that ``cfg`` needs.
 
-    ``data_help`` and ``pretrained_help`` of the config say where the things come from.
+    The config's ``data_help`` and ``pretrained_help`` say where to get them.
 
     Args:
-        cfg: The run's config.
+        cfg: Config of the run.
         loaders: The dataloaders that will be used, such as ``('train_dataloader',)``.
         checkpoint_read: Whether the checkpoint of ``load_from`` has been read already.
     """
@@ -30,7 +30,7 @@ def check_inputs(cfg: Config, loaders: Tuple[str, ...], checkpoint_read: bool = 
     if load_from and not is_url(load_from) and not Path(load_from).expanduser().is_file():
         problems.append(f'file {load_from}, the checkpoint of load_from, does not exist')
     elif load_from and not is_url(load_from) and not (checkpoint_read or cfg.get('resume')):
-        read_checkpoint(load_from)  # or an InputError that says why it cannot be
+        read_checkpoint(load_from)  # an InputError says why it cannot be read
     missing_weights = _missing_weights(cfg)
     if missing_weights:
         problems += missing_weights
@@ -91,7 +91,7 @@ def _missing_of(cfg: dict, wanted: Optional[int]) -> List[str]:
     root = cfg.get('data_root') or ''
     if root and not os.path.isdir(root):
         return [f'folder {root}, the data of {cfg.get("type")}, does not exist']
-    # A data set that is told not to read anything yet knows best where it would read from.
+    # The data set itself knows best where it reads from.
     dataset = DATASETS.build(dict(cfg, lazy_init=True, pipeline=[]))
     problems = []
     if dataset.ann_file and not os.path.isfile(dataset.ann_file):
@@ -150,14 +150,14 @@ def _missing_weights(cfg: Config) -> List[str]:
 
 
 def check_vit_file(source: str) -> None:
-    """Raise InputError if ``source``, given on the command line, is a file that is not there."""
+    """Raise InputError if ``source``, of the command line, names a file that does not exist."""
     place = _absent_file(source)
     if place is not None:
         raise InputError(f'--pretrained {place}: no such file')
 
 
 def _absent_file(source: str) -> Optional[str]:
-    """The file that a ViT's source names, if it names one that does not exist."""
+    """The file that a ViT's source names, if it does not exist."""
     place, _ = split_sha256(source)
     if is_url(place) or source.startswith(TIMM) or Path(place).expanduser().is_file():
         return None

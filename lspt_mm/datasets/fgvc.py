@@ -52,7 +52,7 @@ class FGVC(ListedImages):
         InputError: As :class:`ListedImages`.
     """
 
-    ANY_NUMBER = 'official_counts=False (official=False behind the name of a transfer.py)'
+    ANY_NUMBER = 'official_counts=False (official=False after the name of a transfer.py)'
 
     def __init__(
         self,

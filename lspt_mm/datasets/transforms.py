@@ -1,4 +1,4 @@
-"""Loading label images, with every value checked."""
+"""Loads images and label images; checks every value of a label."""
 
 from pathlib import Path
 from typing import Sequence
@@ -15,26 +15,26 @@ from lspt_mm.utils.images import IGNORE_INDEX
 
 @TRANSFORMS.register_module()
 class LoadImage(LoadImageFromFile):
-    """mmcv's ``LoadImageFromFile`` whose error for a broken file is an InputError naming it.
+    """mmcv's ``LoadImageFromFile``, with an InputError that names a broken file.
 
-    For training pipelines: OpenMMLab's inferencers look for ``LoadImageFromFile`` by its name in
-    the test pipeline, to put their own loader in its place.
+    For training pipelines only: OpenMMLab's inferencers replace ``LoadImageFromFile`` in the test
+    pipeline by its name.
     """
 
     def transform(self, results: dict) -> dict:
         """Load ``results['img_path']``."""
         try:
             return super().transform(results)
-        except Exception as error:  # decoders raise what they like for broken files
+        except Exception as error:  # decoders raise any type for broken files
             raise InputError(f'{results["img_path"]}: cannot be read as an image') from error
 
 
 @TRANSFORMS.register_module()
 class LoadSegLabels(LoadAnnotations):
-    """mmseg's ``LoadAnnotations`` that refuses labels which cannot be right.
+    """mmseg's ``LoadAnnotations`` that rejects wrong labels.
 
-    mmseg's casts whatever it finds to 8 bits, and a value outside the classes ends the run in the
-    loss without the file's name, or on a GPU with a device-side assertion.
+    mmseg's casts any file to 8 bits; a value outside the classes then ends the run in the loss,
+    without the file's name, or on a GPU with a device-side assertion.
 
     Args:
         num_classes (int): Values 0 .. num_classes - 1 (after ``reduce_zero_label``) are classes,
@@ -53,16 +53,23 @@ class LoadSegLabels(LoadAnnotations):
         self.void = tuple(void)
 
     def transform(self, results: dict) -> dict:
-        """Load and check the label; for bare images (inference) there is nothing to do."""
+        """Load and check the label, if there is one (not in inference)."""
         return super().transform(results) if 'seg_map_path' in results else results
 
     def _load_seg_map(self, results: dict) -> None:
-        path = results['seg_map_path']
-        self._check_mode(path)
+        path, mode = results['seg_map_path'], 'L'
         try:
+            if Path(path).is_file():  # not of another storage backend
+                with Image.open(path) as image:
+                    mode = image.mode
             super()._load_seg_map(results)
-        except Exception as error:  # PIL raises what it likes, SyntaxError for a broken PNG
+        except Exception as error:  # PIL raises many types, SyntaxError for a broken PNG
             raise InputError(f'{path}: cannot be read as a label image ({error})') from error
+        if mode not in ('L', 'P', '1'):
+            raise InputError(
+                f'{path}: a label image of mode {mode}; expected one channel of 8 bits whose '
+                'values are the numbers of the classes'
+            )
         label = results['gt_seg_map']
         if 'ori_shape' in results and label.shape != tuple(results['ori_shape'][:2]):
             raise InputError(
@@ -73,21 +80,6 @@ class LoadSegLabels(LoadAnnotations):
         for value in self.void:
             label[label == value - shift] = IGNORE_INDEX
         self._check_values(path, label, results['reduce_zero_label'])
-
-    @staticmethod
-    def _check_mode(path: str) -> None:
-        if not Path(path).is_file():
-            return  # another storage backend: the values are checked all the same
-        try:
-            with Image.open(path) as image:
-                mode = image.mode
-        except Exception as error:
-            raise InputError(f'{path}: cannot be read as a label image ({error})') from error
-        if mode not in ('L', 'P', '1'):
-            raise InputError(
-                f'{path}: a label image of mode {mode}; expected one channel of 8 bits whose '
-                'values are the numbers of the classes'
-            )
 
     def _check_values(self, path: str, label: np.ndarray, reduced: bool) -> None:
         counts = np.bincount(label.ravel(), minlength=256)

@@ -61,7 +61,7 @@ class VTAB1K(ListedImages):
         InputError: As :class:`ListedImages`.
     """
 
-    ANY_NUMBER = 'official_counts=False (official=False behind the name of a transfer.py)'
+    ANY_NUMBER = 'official_counts=False (official=False after the name of a transfer.py)'
 
     def __init__(
         self,

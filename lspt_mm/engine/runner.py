@@ -75,10 +75,8 @@ def _building(begin: Optional[_BeginHook] = None) -> Iterator[None]:
     """Raise InputError for what classes raise for arguments that they do not take."""
     try:
         yield
-    except InputError:
-        raise
     except (TypeError, ValueError, KeyError, AssertionError, ZeroDivisionError) as error:
-        if begin is not None and begin.begun:
+        if isinstance(error, InputError) or (begin is not None and begin.begun):
             raise
         kind = '' if isinstance(error, ValueError) else f'{type(error).__name__}: '
         raise InputError(f'the config cannot be built: {kind}{error}') from error

@@ -1,4 +1,4 @@
-"""The work dir of a run: its config, and its latest checkpoint that is complete."""
+"""The work dir of a run: its config, and its latest complete checkpoint."""
 
 import logging
 import zipfile
@@ -12,9 +12,7 @@ from lspt_mm.errors import InputError
 
 
 def find_config_and_checkpoint(folder) -> Tuple[str, str]:
-    """Paths of the config and of the last whole checkpoint in the work dir of a run.
-
-    A work dir may have been moved since.
+    """Paths of the config and of the last complete checkpoint in a work dir, also a moved one.
 
     Raises:
         InputError: If there is no config or checkpoint in it, or more than one config.
@@ -29,32 +27,27 @@ def find_config_and_checkpoint(folder) -> Tuple[str, str]:
             f'{folder}: expected one config in it, as tools/train.py writes it into its work dir, '
             f'but found {found}'
         )
-    try:
-        checkpoint = latest_checkpoint(str(folder))
-    except InputError as error:
-        raise InputError(str(error).removeprefix('--resume: ')) from error
+    checkpoint = latest_checkpoint(str(folder))
     if checkpoint is None:
-        raise InputError(f'{folder}: there is no checkpoint in it; has the run begun?')
+        raise InputError(f'{folder}: it holds no checkpoint yet')
     return str(configs[0]), checkpoint
 
 
-#: Written when a run is told to stop, between its regular checkpoints.
+#: Checkpoint of a run that a signal stopped, between the regular ones.
 INTERRUPTED = 'interrupted.pth'
-
-
-#: Names the checkpoint to go on from.
+#: File that names the checkpoint to resume from.
 LAST = 'last_checkpoint'
 
 
 def latest_checkpoint(folder: str) -> Optional[str]:
-    """The checkpoint to go on from in a work dir; None if there never was one.
+    """The checkpoint to resume from in a work dir; None if there never was one.
 
-    That is what ``last_checkpoint`` names (the file of that name in the work dir itself, if there
-    is one: it may be a copy, or have been moved), or if it is torn, damaged or gone, the one of the
-    greatest iteration among the others, with a warning for each that was passed over.
+    That is the one ``last_checkpoint`` names, looked for in the work dir itself first, which may be
+    a copy. If it is torn, damaged or missing, it is the complete one of the highest iteration, with
+    a warning for each that was skipped.
 
     Raises:
-        InputError: If there are checkpoints, but none is whole.
+        InputError: If there are checkpoints, but none is complete.
     """
     folder = Path(folder)
     named = _named_by(folder / LAST)
@@ -78,29 +71,28 @@ def latest_checkpoint(folder: str) -> Optional[str]:
         if found:
             return str(found[max(found)])
     raise InputError(
-        f'--resume: no checkpoint in {folder} can be gone on from: {"; ".join(problems)}'
+        f'no checkpoint in {folder} can be resumed from: {"; ".join(problems)}'
     )
 
 
 def read_training_checkpoint(path) -> dict:
-    """Read a checkpoint of a training run, every byte of it checked.
+    """Read a checkpoint of a training run, with its checksums.
 
     Raises:
-        InputError: If it is absent, torn, damaged, or not of a training run.
+        InputError: If it is missing, torn, damaged, or not of a training run.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f'--resume {path}: no such checkpoint file')
+    damaged = None
     try:
-        if zipfile.is_zipfile(path):  # torch reads a file's parts without their checksums
+        if zipfile.is_zipfile(path):  # torch does not compare the checksums of a file's parts
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
-            if damaged:
-                raise InputError(f'{path}: damaged, the checksum of {damaged} is another')
-    except InputError:
-        raise
-    except Exception as error:  # zipfile raises what it likes for damaged files
-        raise InputError(f'{path}: not a whole checkpoint file ({error})') from error
+    except Exception as error:  # zipfile raises many types for damaged files
+        raise InputError(f'{path}: not a complete checkpoint file ({error})') from error
+    if damaged:
+        raise InputError(f'{path}: damaged, the checksum of {damaged} does not match')
     content = read_checkpoint(str(path))
     meta = content.get('meta')
     if not isinstance(meta, dict) or not {'iter', 'epoch'} <= set(meta):

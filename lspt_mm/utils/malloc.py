@@ -1,4 +1,4 @@
-"""Memory that was freed: kept for the next training step, or given back, on Linux's C library."""
+"""Freed memory of glibc: kept for the next training step, or returned to the system."""
 
 import ctypes
 import gc
@@ -11,14 +11,14 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 def keep_freed_memory() -> bool:
-    """Have the C library keep what is freed instead of giving it back to the system.
+    """Make the C library keep freed memory instead of returning it to the system.
 
-    On a CPU a step's activations are otherwise unmapped and mapped again, page by page, in every
-    step: 7 to 10 % of an LSPT step of ViT-B (docs/performance.md). The process stays as large as
-    its largest step, which is why this is for training, where all steps are alike.
+    On a CPU the activations of a step are otherwise unmapped and mapped again, page by page: 7 to
+    10 % of an LSPT step of ViT-B (docs/performance.md). The process stays as large as its largest
+    step, so this is for training, where all steps are alike.
 
     Returns:
-        bool: Whether it is so now; False without glibc, or with a GPU, where tensors lie elsewhere.
+        bool: Whether it does; False without glibc, or with a GPU.
     """
     if torch.cuda.is_available() or platform.libc_ver()[0] != 'glibc':
         return False
@@ -27,13 +27,13 @@ def keep_freed_memory() -> bool:
 
 
 def release_freed_memory() -> bool:
-    """Give what is free back to the system, such as what reading a checkpoint needed.
+    """Return free memory to the system, such as that of a checkpoint that was read.
 
-    The C library keeps freed pieces below others that are in use; a service that loads several
-    models one after another would stay larger by all they needed while they were loaded.
+    The C library keeps freed pieces between those in use, so that a service that loads several
+    models would stay larger by what loading them took.
 
     Returns:
-        bool: Whether some was given back; False without glibc.
+        bool: Whether some was returned; False without glibc.
     """
     gc.collect()
     if platform.libc_ver()[0] != 'glibc':

@@ -1,11 +1,11 @@
-"""Reading checkpoints without executing anything that stands in them."""
+"""Reads checkpoints without executing anything in them."""
 
 from contextlib import contextmanager
 from typing import Callable, Iterator, List, Sequence, Tuple
 
 
 def force_weights_only() -> None:
-    """Have mmengine, in this process, read checkpoints without executing anything in them.
+    """Make mmengine, in this process, read checkpoints without executing anything in them.
 
     onedl-mmengine tries ``weights_only=True`` and, where a file holds more than that allows, logs a
     warning and executes it. The tools call this; importing the package changes nothing.
@@ -31,7 +31,7 @@ def allow_mmengine_checkpoints(others: Sequence[type] = ()) -> Iterator[None]:
     """
     import torch
 
-    # torch's context manager forgets on leaving whatever it was given, also what was known before.
+    # On exit torch's context manager removes all it was given, even what was allowed before.
     known = set(torch.serialization.get_safe_globals())
     new = [e for e in [*mmengine_checkpoint_globals(), *others] if e not in known]
     with torch.serialization.safe_globals(new):
@@ -39,11 +39,10 @@ def allow_mmengine_checkpoints(others: Sequence[type] = ()) -> Iterator[None]:
 
 
 def mmengine_checkpoint_globals() -> List[Tuple[Callable, str]]:
-    """What a training checkpoint of mmengine holds besides tensors and plain values.
+    """Globals in mmengine's training checkpoints, besides tensors and plain values.
 
-    Pairs of an object and the name that stands for it in the file, for torch's
-    ``add_safe_globals``. numpy's two functions moved in numpy 2: both names are given, so that
-    files of either side can be read.
+    Pairs of an object and its name in the file, for torch's ``add_safe_globals``. numpy 2 moved
+    two functions: both names are there, so that files of either version can be read.
     """
     import numpy as np
     from mmengine.logging.history_buffer import HistoryBuffer
@@ -68,7 +67,7 @@ def _statistic_of_history_buffer(owner: type, name: str) -> Callable:
     """Stand in for ``getattr`` while a checkpoint is read.
 
     HistoryBuffer pickles its statistics as ``getattr(HistoryBuffer, 'min')`` and so on. The real
-    ``getattr`` would let a file reach any function of the process; this one gives these four.
+    ``getattr`` would let a file reach any function of the process; this one returns these four.
     """
     import pickle
 

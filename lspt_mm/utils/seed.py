@@ -1,4 +1,4 @@
-"""Random numbers that follow from where a run is, not from what was drawn before."""
+"""Seeds random numbers by position in the run, independent of earlier draws."""
 
 import random
 from contextlib import contextmanager
@@ -7,13 +7,13 @@ from typing import Iterator
 import numpy as np
 import torch
 
-#: What a seed is for: the same numbers behind it give other random numbers for each purpose.
+#: Purposes of a seed: the same numbers give different random numbers for each.
 SAMPLE, ITERATION = 1, 2
 
 
 @contextmanager
 def isolate_rng(seed: int) -> Iterator[None]:
-    """Seed all generators inside and restore them: what follows is as if nothing was drawn."""
+    """Seed all generators inside the block, and restore their states after it."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with restore_rng(), torch.random.fork_rng(devices):
         random.seed(seed)
@@ -24,7 +24,7 @@ def isolate_rng(seed: int) -> Iterator[None]:
 
 @contextmanager
 def restore_rng() -> Iterator[None]:
-    """Put the generators of Python, NumPy and PyTorch (CPU) back as they were found."""
+    """Restore the generators of Python, NumPy and PyTorch (CPU) after the block."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield
@@ -38,9 +38,9 @@ def seed_sample(seed: int, epoch: int, position: int) -> None:
     """Seed the CPU's generators for one sample.
 
     Args:
-        seed: The run's.
-        epoch: Number of the pass over the data, where passes are told apart.
-        position: Place of the sample in that pass, over all processes.
+        seed: Seed of the run.
+        epoch: Number of the pass over the data.
+        position: Position of the sample in that pass, over all processes.
     """
     torch.default_generator.manual_seed(_seed_python_and_numpy(seed, SAMPLE, epoch, position))
 

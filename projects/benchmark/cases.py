@@ -26,7 +26,7 @@ class Case:
     """One row of a benchmark.
 
     Args:
-        name: ``'plain'``, one of :data:`METHODS`, one with ``' (reference)'`` behind it; or
+        name: ``'plain'``, one of :data:`METHODS`, one followed by ``' (reference)'``; or
             where ``config`` is given, any name.
         training: Forward and backward pass (and with ``config`` the optimizer's step); otherwise
             the forward pass in eval mode.

@@ -1,7 +1,7 @@
 """Reference forward pass of a prompted ViT, as papers write it: all tokens in every block.
 
-Benchmarks and tests compare the fast paths with it. It runs on the
-parameters of a :class:`PromptedViT` and gives the same features.
+Benchmarks and tests compare the fast paths with it. It runs on the parameters of a
+:class:`PromptedViT` and gives the same features.
 """
 
 import torch
@@ -14,7 +14,7 @@ from lspt_mm.models.prompters.lstm_cells import FullCell
 
 
 def reference_forward(vit: PromptedViT, img: Tensor) -> Tensor:
-    """Class token (B, D) of images (B, 3, H, W) behind the final norm.
+    """Class token (B, D) of images (B, 3, H, W) after the final norm.
 
     Prompts are put beside the tokens of each image and run through each block whole, attention
     weights are formed, the temperature divides the logits, LSPT's full cell is PyTorch's

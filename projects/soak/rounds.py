@@ -1,4 +1,4 @@
-"""Killing a training run again and again, and looking whether it ends as if nobody had."""
+"""Kills a training run repeatedly, and compares its end with an uninterrupted one."""
 
 import random
 import signal
@@ -33,23 +33,21 @@ def ended(work_dir: Path) -> Ended:
 
 
 def soak(
-    start: Callable, work_dir: Path, iterations: int, kills: int, rng: random.Random,
-    told: Callable[[str], None] = print,
+    start: Callable, work_dir: Path, iterations: int, kills: int, rng: random.Random
 ) -> Dict[str, int]:
-    """Run to the end, killed and told to stop ``kills`` times on the way.
+    """Run to the end, with ``kills`` interruptions by a signal on the way.
 
-    Every attempt is ended at a random moment: behind an iteration it still has to do, or, where
-    that one is done already, while it starts. Three in five by SIGKILL, the others by SIGTERM or
+    Every attempt ends at a random moment: after an iteration that is not done yet, or, where that
+    one is done already, while it starts. Three in five by SIGKILL, the others by SIGTERM or
     SIGINT.
 
     Args:
-        start: Starts the run, going on where there is something to go on from; gives an object
-            with ``pid``, ``poll()`` (None while it runs) and ``send_signal(number)``.
+        start: Starts or resumes the run; returns an object with ``pid``, ``poll()`` (None while it
+            runs) and ``send_signal(number)``.
         work_dir: Folder of the run; iterations are read off its log.
         iterations: How many the run has.
         kills: How often to end it before it is left alone.
         rng: Where the moments come from.
-        told: Gets a line for every attempt.
 
     Returns:
         dict: 'kills' (by SIGKILL), 'stops' (by another signal), 'attempts',
@@ -77,7 +75,8 @@ def soak(
             process.send_signal(number)
         code, written = _join(process)
         counts['bytes_written'] += max(written, before_signal)
-        told(f'attempt {counts["attempts"]}: signal {number if alive else None}, exit code {code}')
+        signalled = number if alive else None
+        print(f'attempt {counts["attempts"]}: signal {signalled}, exit code {code}', flush=True)
         if code == 0:
             counts['finished_early'] += ending
             return counts

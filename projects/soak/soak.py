@@ -3,7 +3,7 @@
 python -m lspt_mm soak configs/demo/lspt_upernet_scenes.py --kills 50 --out work_dirs/soak \\
     -- --data-root work_dirs/demo/scenes --random-backbone
 
-What stands behind ``--`` goes to tools/train.py. The end of the run (weights, optimizer, schedules,
+Arguments after ``--`` go to tools/train.py. The end of the run (weights, optimizer, schedules,
 log) has to be the same to the bit; exit code 1 if it is not.
 """
 
@@ -29,18 +29,18 @@ EVERY_LINE = ('default_hooks.run_log.interval=1',)
 
 def parse_args() -> argparse.Namespace:
     """Options of the soak."""
-    own, behind = sys.argv[1:], []
+    own, rest = sys.argv[1:], []
     if '--' in own:
-        own, behind = own[: own.index('--')], own[own.index('--') + 1 :]
+        own, rest = own[: own.index('--')], own[own.index('--') + 1 :]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='as of tools/train.py')
     parser.add_argument('--kills', type=int, default=20, help='default: 20')
     parser.add_argument('--seed', type=int, default=0, help='of the moments; default: 0')
-    parser.add_argument('--out', type=Path, required=True, help='folder for both runs; made anew')
+    parser.add_argument('--out', type=Path, required=True, help='folder for both runs; replaced')
     args = parser.parse_args(own)
-    args.train = behind
+    args.train = rest
     return args
 
 
@@ -94,7 +94,7 @@ def main() -> None:
         print(f'left alone: {iterations} iterations, {time.time() - begun:.0f} s', flush=True)
         counts = soak(
             starter(args, killed, args.out / 'killed.txt'), killed, iterations, args.kills,
-            random.Random(args.seed), lambda text: print(text, flush=True),
+            random.Random(args.seed),
         )  # fmt: skip
         different = differences(ended(whole), ended(killed))
         report = {

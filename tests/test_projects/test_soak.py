@@ -43,7 +43,7 @@ def soaked(folder, code, done=()):
         def randint(self, low, high):
             return low
 
-    return soak(start, folder, max(done, default=1), 1, InterruptsAtOnce(0), lambda text: None)
+    return soak(start, folder, max(done, default=1), 1, InterruptsAtOnce(0))
 
 
 @pytest.mark.parametrize('code', [75, -signal.SIGINT, 130])

@@ -11,6 +11,7 @@ import threading
 import pytest
 import torch
 from exact_runs import Tool, write_run
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
@@ -35,16 +36,33 @@ class Toy(BaseModel):
         self.weight = torch.nn.Parameter(torch.ones(3000))
 
     def forward(self, inputs, mode='tensor'):
-        return {'loss': (self.weight * inputs.mean()).sum()}
+        loss = (self.weight * inputs.mean()).sum()
+        return {'loss': loss} if mode == 'loss' else [loss]
 
 
-def train(folder, iterations=6, hooks=(), model=None, accumulative_counts=1, **checkpoint):
+class Rising(BaseMetric):
+    """A score that is better in every validation."""
+
+    score = 0
+
+    def process(self, data_batch, data_samples):
+        self.results.append(0)
+
+    def compute_metrics(self, results):
+        self.score += 1
+        return {'score': self.score}
+
+
+def train(
+    folder, iterations=6, hooks=(), model=None, accumulative_counts=1, more=None, **checkpoint
+):
     """Iterations of a toy, a checkpoint after each second one."""
     checkpoint = {'interval': 2, 'by_epoch': False, **checkpoint}
     runner = Runner(
         model or Toy(), str(folder),
         DataLoader([{'inputs': torch.rand(2)} for _ in range(4)], batch_size=2),
-        train_cfg={'by_epoch': False, 'max_iters': iterations}, log_level='ERROR',
+        train_cfg={'by_epoch': False, 'max_iters': iterations, 'val_interval': 2},
+        log_level='ERROR', **(more or {}),
         optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.1},
                        'accumulative_counts': accumulative_counts},
         default_hooks={'checkpoint': PromptCheckpointHook(**checkpoint)},
@@ -83,6 +101,26 @@ def test_old_ones_go_when_the_new_one_is_there(tmp_path):
     assert names(tmp_path) == ['iter_4.pth', 'iter_6.pth']
     assert (tmp_path / 'last_checkpoint').read_text() == str(tmp_path / 'iter_6.pth')
     assert not names(tmp_path, '.*')
+
+
+def validation():
+    images = DataLoader([{'inputs': torch.rand(2)}], batch_size=1)
+    return {'val_dataloader': images, 'val_cfg': {}, 'val_evaluator': Evaluator([Rising()])}
+
+
+def test_the_best_one_is_saved_and_replaced(tmp_path):
+    train(tmp_path, max_keep_ckpts=1, save_best='score', rule='greater', more=validation())
+    assert names(tmp_path) == ['best_score_iter_6.pth', 'iter_6.pth']
+    kept = torch.load(tmp_path / 'iter_6.pth', weights_only=False)['message_hub']
+    assert kept['runtime_info']['best_score'] == 3
+
+
+def test_the_former_best_one_is_still_known_after_a_full_disk(tmp_path, monkeypatch):
+    # Writes of each validation: the regular checkpoint, the best one, the regular one again.
+    disk = Disk(monkeypatch, 5)
+    train(tmp_path, max_keep_ckpts=1, save_best='score', rule='greater', more=validation())
+    assert disk.count == 8  # the third of iteration 4 was not tried
+    assert names(tmp_path) == ['best_score_iter_6.pth', 'iter_6.pth']  # that of 2 was removed
 
 
 def test_a_full_disk_costs_the_new_checkpoint_alone(tmp_path, monkeypatch):

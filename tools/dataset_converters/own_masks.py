@@ -4,8 +4,8 @@
     python -m lspt_mm own_masks --images a --masks b --to data/mine --classes classes.txt
 
 Masks are numbers of classes, palette PNGs, colours, or 0 and 255; names are the images', or have
---mask-suffix behind them. --classes names them, a line each: `name`, or `name r g b` for masks of
-colours. Images are linked to, masks written anew, and a configuration reads the folder:
+--mask-suffix after them. --classes names them, a line each: `name`, or `name r g b` for masks of
+colours. Images are linked to, masks are rewritten, and a configuration reads the folder:
 
     python -m lspt_mm train maskfolder/upernet.py:data=data/mine
 """
@@ -37,12 +37,12 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         '--mask-suffix', default='', metavar='TEXT',
-        help="behind the image's name in a mask's, such as _mask (for a leading hyphen: "
+        help="after the image's name in a mask's, such as _mask (for a leading hyphen: "
         '--mask-suffix=-mask)',
     )  # fmt: skip
     parser.add_argument(
         '--image-suffix', default='', metavar='TEXT',
-        help="behind the common name in an image's, such as _leftImg8bit",
+        help="after the common name in an image's, such as _leftImg8bit",
     )  # fmt: skip
     parser.add_argument(
         '--val-share', type=float, default=0.2, help='share of the images for validation (0.2)'
@@ -63,7 +63,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--copy', action='store_true', help='copy the images, not link to them')
     parser.add_argument(
         '--overwrite', action='store_true',
-        help='prepare a folder anew although its classes become others',
+        help='replace a prepared folder although its classes change',
     )  # fmt: skip
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     return parser.parse_args()

@@ -1,4 +1,4 @@
-"""Images as a run gets them: behind the config's pipeline, with their masks or classes drawn in.
+"""Images as a run gets them: after the config's pipeline, with their masks or classes drawn in.
 
 python tools/visualization/browse_dataset.py CONFIG --data-root DATA --out browsed --not-show
 python tools/visualization/browse_dataset.py vtab1k/lspt_mae_eurosat --number 20 --not-show

@@ -40,7 +40,7 @@ class AtomicLocalBackend(LocalBackend):
     @contextmanager
     def removals_last(self) -> Iterator[None]:
         """Postpone removals to the end of the block; an error in it cancels them."""
-        if self._to_remove is not None:  # a block in a block: the outer one removes
+        if self._to_remove is not None:  # nested, as in saving the best: the outer block removes
             before = len(self._to_remove)
             try:
                 yield
