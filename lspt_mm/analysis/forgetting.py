@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lspt_mm.analysis.cka import linear_cka, mean_cosine
+from lspt_mm.analysis.similarity import linear_cka, mean_cosine
 from lspt_mm.models.prompted_vit import BlockStep
 
 #: Rows that a kernel alignment is taken over at most: its cost grows with their square.

@@ -11,12 +11,12 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from lspt_mm.analysis.attention import BlockAttention, attention_of
-from lspt_mm.analysis.attention_similarity import PersistenceTrace
 from lspt_mm.analysis.burstiness import burstiness
 from lspt_mm.analysis.forgetting import PromptTrace
 from lspt_mm.analysis.localization import Localization, classes_of_patches, localization
 from lspt_mm.analysis.lstm_gates import GateTrace
 from lspt_mm.analysis.runs import FinishedRun
+from lspt_mm.analysis.similarity import PersistenceTrace
 from lspt_mm.apis.model import init_model, takes_rgb
 from lspt_mm.config.preflight import check_data_is_there
 from lspt_mm.engine.hooks.trainable_report_hook import count_parameters

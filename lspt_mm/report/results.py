@@ -6,12 +6,12 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from lspt_mm.analysis.attention_similarity import Persistence
 from lspt_mm.analysis.burstiness import Burstiness
 from lspt_mm.analysis.forgetting import Forgetting
 from lspt_mm.analysis.localization import Localization
 from lspt_mm.analysis.lstm_gates import StepGates
 from lspt_mm.analysis.runs import FinishedRun
+from lspt_mm.analysis.similarity import Persistence
 from lspt_mm.tasks import Prediction
 
 

@@ -115,7 +115,7 @@ def _check(root: Path, count: int, size: int) -> None:
     if count < 1:
         raise InputError(f'--count {count}: expected at least 1')
     try:
-        scenes.check_size(size)
+        scenes.check_side(size)
     except ValueError as error:
         raise InputError(f'--size {size}: {error}') from error
 

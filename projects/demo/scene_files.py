@@ -9,17 +9,13 @@ import cv2
 from rich.console import Console
 from rich.progress import track
 
+from lspt_mm.utils.checks import check_int
 from projects.demo import scenes
 
 _STAMP_NAME = 'scenes.json'
 _STAMP_OWNER = 'projects.demo.scenes'
 _UNLABELLED_SPLIT = 'unlabelled'
 _SHORT_SPLIT = {'training': 'train', 'validation': 'val'}
-
-
-def _check_seed(seed):
-    if not scenes.is_int(seed) or seed < 0:
-        raise ValueError(f'seed is {seed!r}, but must be an int >= 0; take for example 0')
 
 
 def _check_splits(splits):
@@ -33,11 +29,7 @@ def _check_splits(splits):
             raise ValueError(
                 f"split name {name!r} cannot name a folder; use letters, digits, '_' and '-' only"
             )
-        if not scenes.is_int(count) or count < 1:
-            raise ValueError(
-                f'splits[{name!r}] is {count!r}, but must be an int >= 1; '
-                'leave a split out if you want no scenes in it'
-            )
+        check_int(f'splits[{name!r}]', count, 1)
 
 
 def _image_path(split, index):
@@ -147,8 +139,8 @@ def write_ade20k_layout(root, splits, seed=0, size=128):
         OSError: if a file cannot be written.
     """
     _check_splits(splits)
-    _check_seed(seed)
-    scenes.check_size(size)
+    check_int('seed', seed, 0)
+    scenes.check_side(size)
     root = Path(root)
     wanted = {
         'written_by': _STAMP_OWNER,

@@ -12,12 +12,12 @@ RGB floats in [0, 1] until the very end.
 import math
 import zlib
 from dataclasses import dataclass
-from numbers import Integral
 
 import cv2
 import numpy as np
 
 from lspt_mm.datasets.scene_dataset import CLASSES
+from lspt_mm.utils.checks import check_int
 
 # Part of the stamp on disk: raise it whenever the same seed would give other pixels.
 RENDERER_VERSION = 1
@@ -915,18 +915,11 @@ def _sense(rng, rgb):
     return rgb + rng.uniform(0.003, 0.025) * rng.standard_normal(rgb.shape, np.float32)
 
 
-def is_int(value):
-    """Whether ``value`` is an integer, booleans apart."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def check_size(size):
+def check_side(size):
     """Raise ValueError unless ``size`` is a multiple of 8 and at least 32."""
-    if not is_int(size) or size < 32 or size % 8:
-        raise ValueError(
-            f'size is {size!r}, but must be an int, a multiple of 8 and at least 32; '
-            'take for example 128'
-        )
+    check_int('size', size, 32)
+    if size % 8:
+        raise ValueError(f'size={size}: expected a multiple of 8')
 
 
 def scene_rng(seed, split, index):
@@ -958,7 +951,7 @@ def render_scene(rng, size=128):
     Raises:
         ValueError: if ``size`` is not such a number.
     """
-    check_size(size)
+    check_side(size)
     canvas = _compose(rng, _SUPERSAMPLING * int(size))
     rgb = cv2.resize(canvas.rgb, (size, size), interpolation=cv2.INTER_AREA)
     rgb = _sense(rng, _light(rng, rgb))

@@ -81,7 +81,7 @@ def read_image(path, limits: Optional[Limits] = None) -> Upload:
     Image.init()  # Pillow knows of few formats before
     try:
         with Image.open(path, formats=FORMATS) as picture:
-            _check_size(path.name, picture.size, limits)
+            _check_pixels(path.name, picture.size, limits)
             notes = _notes(picture)
             picture.load()
             return _finished(_upright(picture), limits, notes)
@@ -103,7 +103,7 @@ def read_image(path, limits: Optional[Limits] = None) -> Upload:
         ) from error
 
 
-def _check_size(name: str, size: Tuple[int, int], limits: Limits) -> None:
+def _check_pixels(name: str, size: Tuple[int, int], limits: Limits) -> None:
     width, height = size
     what = f'{name}: {width:,} x {height:,} pixels'
     if width * height > limits.max_pixels:

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from lspt_mm.analysis import forgetting
-from lspt_mm.analysis.cka import linear_cka
 from lspt_mm.analysis.forgetting import PromptTrace
+from lspt_mm.analysis.similarity import linear_cka
 from lspt_mm.models import PromptedViT
 
 ARCH = {'embed_dims': 16, 'num_layers': 4, 'num_heads': 2, 'feedforward_channels': 16}

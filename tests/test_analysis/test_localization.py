@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from lspt_mm.analysis.attention_similarity import PersistenceTrace
 from lspt_mm.analysis.localization import classes_of_patches, localization
+from lspt_mm.analysis.similarity import PersistenceTrace
 from lspt_mm.utils.images import IGNORE_INDEX
 
 HALVES = torch.tensor([[0, 0, 1, 1]] * 2)  # left: class 0, right: class 1

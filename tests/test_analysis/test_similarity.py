@@ -6,7 +6,7 @@ from itertools import permutations
 import pytest
 import torch
 
-from lspt_mm.analysis.cka import linear_cka, mean_cosine
+from lspt_mm.analysis.similarity import linear_cka, mean_cosine
 
 
 def literal_hsic(k, l):

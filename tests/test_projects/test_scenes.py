@@ -307,18 +307,18 @@ def test_root_that_is_a_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        ({'size': 24}, 'size is 24'),
-        ({'size': 60}, 'size is 60'),
-        ({'size': 64.0}, 'size is 64.0'),
-        ({'seed': -1}, 'seed is -1'),
-        ({'seed': None}, 'seed is None'),
+        ({'size': 24}, 'size=24'),
+        ({'size': 60}, 'size=60'),
+        ({'size': 64.0}, 'size=64.0'),
+        ({'seed': -1}, 'seed=-1'),
+        ({'seed': None}, 'seed=None'),
         ({'splits': {}}, 'splits is {}'),
         ({'splits': ['training']}, r"splits is \['training'\]"),
         ({'splits': {'../up': 1}}, "'../up'"),
         ({'splits': {7: 1}}, 'split name 7'),
-        ({'splits': {'training': 0}}, r"splits\['training'\] is 0"),
-        ({'splits': {'training': True}}, r"splits\['training'\] is True"),
-        ({'splits': {'training': 2.5}}, r"splits\['training'\] is 2.5"),
+        ({'splits': {'training': 0}}, r"splits\['training'\]=0"),
+        ({'splits': {'training': True}}, r"splits\['training'\]=True"),
+        ({'splits': {'training': 2.5}}, r"splits\['training'\]=2.5"),
     ],
 )
 def test_bad_arguments_are_named_and_nothing_is_written(tmp_path, change, message):
@@ -330,5 +330,5 @@ def test_bad_arguments_are_named_and_nothing_is_written(tmp_path, change, messag
 
 @pytest.mark.parametrize('size', [0, 31, 100, '64', True])
 def test_render_scene_refuses_bad_sizes(size):
-    with pytest.raises(ValueError, match='size is'):
+    with pytest.raises(ValueError, match='size='):
         render_scene(scene_rng(0, 'training', 1), size)

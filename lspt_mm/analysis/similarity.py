@@ -1,6 +1,10 @@
-"""How alike two sets of tokens are: centred kernel alignment, and cosines token by token."""
+"""Similarity of tokens (CKA, cosines), and of attention maps over the blocks.
+
+Shapes: n tokens of widths D and E; L blocks, Q queries, N patches.
+"""
 
 import math
+from typing import List, NamedTuple, Optional
 
 import torch
 from torch import Tensor
@@ -53,3 +57,46 @@ def _hsic(k: Tensor, l: Tensor) -> float:
 def mean_cosine(x: Tensor, y: Tensor) -> float:
     """Mean over tokens of the cosine between x (..., D) and y (..., D), -1 to 1."""
     return float(F.cosine_similarity(x.detach().double(), y.detach().double(), dim=-1).mean())
+
+
+class Persistence(NamedTuple):
+    """Correlations of attention maps, -1 to 1.
+
+    ``blocks``: numbers, from 1. ``correlation``: [i][j], correlation over patches of the same
+    query's attention in ``blocks[i]`` and ``blocks[j]``, mean over queries and images.
+    """
+
+    blocks: List[int]
+    correlation: List[List[float]]
+
+
+class PersistenceTrace:
+    """Collects attention maps image by image."""
+
+    def __init__(self):
+        self._sum: Optional[Tensor] = None
+        self._blocks: List[int] = []
+        self.seen = 0
+
+    def add(self, maps: List[Optional[Tensor]]) -> None:
+        """Add one image.
+
+        Args:
+            maps: For every block from the first on (Q, N), attention of the same queries; None
+                for blocks without. Which blocks have some is the same for all images.
+        """
+        present = [number for number, one in enumerate(maps, 1) if one is not None]
+        if not present:
+            return
+        stack = torch.stack([maps[number - 1] for number in present]).double()  # (L, Q, N)
+        stack = stack - stack.mean(-1, keepdim=True)
+        stack = stack / stack.norm(dim=-1, keepdim=True).clamp_min(1e-30)
+        found = torch.einsum('aqn,bqn->ab', stack, stack) / stack.size(1)
+        self._sum = found if self._sum is None else self._sum + found
+        self._blocks = present
+        self.seen += 1
+
+    def result(self) -> Persistence:
+        """Means over all images."""
+        table = self._sum / self.seen if self.seen else torch.full((0, 0), math.nan)
+        return Persistence(self._blocks, table.tolist())
