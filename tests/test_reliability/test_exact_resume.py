@@ -153,7 +153,7 @@ def test_other_epochs_are_refused(whole, tmp_path):
     assert end_at(start(folder, work, *more), work, 4, signal.SIGTERM) == EXIT_STOPPED
     process = start(folder, work, *more, '--cfg-options', 'train_dataloader.batch_size=2')
     assert process.wait() == 2
-    assert 'with another number of iterations an epoch than 6' in text_of(work)
+    assert 'with another number of iterations per epoch than 6' in text_of(work)
 
 
 @pytest.mark.slow
