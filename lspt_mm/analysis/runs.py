@@ -15,8 +15,8 @@ from lspt_mm.engine.work_dir import find_config_and_checkpoint
 from lspt_mm.errors import InputError
 from lspt_mm.tasks import Task, task_of
 
-#: Keys of configs that say where and how a run was made, not what it is.
-_NOT_OF_THE_RUN = (
+#: Keys of configs that say where a run was made and how it was logged.
+_BOOKKEEPING = (
     'work_dir', 'launcher', 'resume', 'load_from', 'log_level', 'env_cfg', 'visualizer',
     'vis_backends', 'data_help', 'pretrained_help', 'log_processor',
 )  # fmt: skip
@@ -91,7 +91,7 @@ def find_runs(given: List[str], data_root: Optional[str] = None) -> List[Finishe
     """Runs of ``FOLDER`` or ``NAME=FOLDER``, their names made unique.
 
     Raises:
-        InputError: If one is no run, two names are given alike, or the tasks differ.
+        InputError: If one is no run, a name is given twice, or the tasks differ.
     """
     pairs = [(text.split('=', 1) if '=' in text else (None, text)) for text in given]
     named = [name for name, _ in pairs if name is not None]
@@ -142,26 +142,26 @@ def _tests(folder: Path) -> Iterator:
 def differences(runs: List[FinishedRun]) -> Dict[str, List[Any]]:
     """Dotted keys of the configs that are not the same in all runs, to the runs' values.
 
-    Keys that say where a run was made are left out; None stands for a key that a config lacks.
+    Keys that say where a run was made are left out; None stands for an absent key.
     """
-    flat = [dict(_flat(_of_the_run(run.cfg))) for run in runs]
+    flat = [dict(_flat(_settings(run.cfg))) for run in runs]
     keys = sorted({key for one in flat for key in one})
     values = {key: [one.get(key) for one in flat] for key in keys}
     return {key: found for key, found in values.items() if any(v != found[0] for v in found)}
 
 
-def alike(run: FinishedRun, without: Tuple[str, ...] = ()) -> str:
-    """A text that is equal for runs whose configs are, dotted keys ``without`` apart.
+def config_key(run: FinishedRun, ignore: Tuple[str, ...] = ()) -> str:
+    """A text that is equal for runs whose configs are equal, but for the dotted keys ``ignore``.
 
-    As in :func:`differences`, a key with None is as one that is not there.
+    As in :func:`differences`, a key with None counts as absent.
     """
-    values = dict(_flat(_of_the_run(run.cfg)))
-    kept = {k: repr(v) for k, v in values.items() if v is not None and k not in without}
+    values = dict(_flat(_settings(run.cfg)))
+    kept = {k: repr(v) for k, v in values.items() if v is not None and k not in ignore}
     return repr(sorted(kept.items()))
 
 
-def _of_the_run(cfg: Config) -> dict:
-    return {k: v for k, v in cfg.to_dict().items() if k not in _NOT_OF_THE_RUN}
+def _settings(cfg: Config) -> dict:
+    return {k: v for k, v in cfg.to_dict().items() if k not in _BOOKKEEPING}
 
 
 def _flat(node: Any, prefix: str = '') -> Iterator:

@@ -1,4 +1,4 @@
-"""Going over images one by one: what is kept of each, and what follows from all."""
+"""Runs a model on images one by one and collects what a report shows."""
 
 from contextlib import ExitStack
 from typing import Dict, List, Optional, Tuple
@@ -36,10 +36,10 @@ class Collector:
     """Runs a model on one image after the other and keeps what a report needs of each.
 
     Args:
-        model: Of a run, in eval mode, with a :class:`PromptedViT`.
-        run: It.
-        dataset: Images with their truth, as the run is tested with.
-        shown: Positions in the data set of those that are kept as pictures.
+        model: The run's model, from :func:`lspt_mm.apis.init_model`.
+        run: Where it is from.
+        dataset: Images with their truth, by the pipeline that the run is tested with.
+        shown: Positions in the data set of the images that are kept as pictures.
     """
 
     def __init__(self, model: nn.Module, run: FinishedRun, dataset, shown: List[int]):
@@ -47,7 +47,7 @@ class Collector:
         self.task, self.vit = run.task, model.backbone
         self.classes = self.task.class_names(model, dataset.metainfo.get('classes'))
         self.shown = shown
-        self.counts = np.zeros((len(self.classes),) * 2, np.int64)  # of no image
+        self.counts: Optional[np.ndarray] = None
         self.trace = PromptTrace()
         self.gates = GateTrace.of(self.vit.prompter)
         self.persistence = {'cls': PersistenceTrace(), 'prompts': PersistenceTrace()}
@@ -69,7 +69,7 @@ class Collector:
         predicted = self.task.prediction(self.model.predict(img, [sample])[0])
         if truth is not None:
             counts = self.task.counts(truth, predicted.labels, len(self.classes))
-            self.counts = self.counts + counts if self.seen else counts
+            self.counts = counts if self.counts is None else self.counts + counts
         if len(self.inputs) < 2 * BURSTINESS_IMAGES:
             self.inputs.append(img)
         blocks = self._unroll(img)
@@ -90,7 +90,7 @@ class Collector:
         self.seen += 1
 
     def _unroll(self, img: Tensor) -> List[BlockAttention]:
-        """Attention of all blocks; prompts and gates are traced by the way."""
+        """Attention of all blocks; traces prompts and gates on the way."""
         blocks: List[BlockAttention] = []
 
         def trace(step) -> None:
@@ -273,7 +273,7 @@ def _collector(
 
 
 def _remarks(run: FinishedRun, model: nn.Module) -> List[str]:
-    """What is to be known of a run besides its numbers."""
+    """Warnings about a run, for the top of its report."""
     remarks, iteration = [], model.checkpoint_meta.get('iter')
     if model.random_backbone:
         remarks.append('trained on a random ViT (--random-backbone): its numbers mean nothing')

@@ -217,7 +217,7 @@ def embeddings(results: List[RunResult], seed: int = 0) -> Optional[str]:
 
 def confusions(results: List[RunResult]) -> Optional[str]:
     """Confusion matrices as shares of the true class."""
-    shown = [m for m in results if m.run.task.class_scores(m.confusion) and m.confusion.sum()]
+    shown = [m for m in results if m.class_scores]
     if not shown:
         return None
     with _salted(f'confusion {[m.run.name for m in shown]}'):

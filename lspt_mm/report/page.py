@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Optional
 import jinja2
 
 from lspt_mm.analysis.localization import Localization
-from lspt_mm.analysis.runs import alike, differences
+from lspt_mm.analysis.runs import config_key, differences
 from lspt_mm.report import figures
 from lspt_mm.report.results import RunResult
 from lspt_mm.report.viewer import viewer_data
@@ -122,7 +122,7 @@ def class_table(results: List[RunResult]) -> List[List[Any]]:
     """Rows of class, pixels or images of it, and each run's score of that class."""
     if any(m.classes != results[0].classes for m in results):
         return []
-    columns = [m.run.task.class_scores(m.confusion) for m in results]
+    columns = [m.class_scores for m in results]
     if not all(columns):
         return []
     seen = results[0].confusion.sum(1)
@@ -228,7 +228,7 @@ def entry_blocks(results: List[RunResult]) -> Dict[str, Dict[str, list]]:
     groups: Dict[str, List[RunResult]] = {}
     for one in results:
         if one.start_block is not None and one.score is not None:
-            groups.setdefault(alike(one.run, _ENTRY), []).append(one)
+            groups.setdefault(config_key(one.run, _ENTRY), []).append(one)
     series = {}
     for group in groups.values():
         found: Dict[int, List[float]] = {}

@@ -1,4 +1,4 @@
-"""What a report holds of a run."""
+"""The results of a run in a report."""
 
 import math
 from dataclasses import dataclass, field, fields
@@ -35,7 +35,8 @@ class Picture:
 class RunResult:
     """All that a report says of one run; None or empty where a method has no such thing.
 
-    ``confusion``: the sum of the task's :meth:`~lspt_mm.tasks.Task.counts` over the images.
+    ``confusion``: the sum of the task's :meth:`~lspt_mm.tasks.Task.counts` over the images, None
+    where no image has a truth.
     """
 
     run: FinishedRun
@@ -45,7 +46,7 @@ class RunResult:
     method: Optional[str]
     start_block: Optional[int]
     images: int
-    confusion: np.ndarray
+    confusion: Optional[np.ndarray]
     forgetting: Optional[Forgetting]
     persistence: Dict[str, Persistence]
     localization: Dict[str, Dict[int, Localization]]
@@ -60,7 +61,12 @@ class RunResult:
     @property
     def score(self) -> Optional[float]:
         """The task's metric over the report's own images; None without their truth."""
-        return self.run.task.score(self.confusion)
+        return None if self.confusion is None else self.run.task.score(self.confusion)
+
+    @property
+    def class_scores(self) -> List[float]:
+        """The task's metric for each class; [] without classes or truth."""
+        return [] if self.confusion is None else self.run.task.class_scores(self.confusion)
 
 
 #: What is not a number of the report, or is large and can be made again.

@@ -10,7 +10,7 @@ import pytest
 from miniatures import once, run_tool, write_classification, write_segmentation
 from PIL import Image
 
-from lspt_mm.analysis.runs import alike, differences, find_run, find_runs
+from lspt_mm.analysis.runs import config_key, differences, find_run, find_runs
 from lspt_mm.errors import InputError
 
 METHODS = {
@@ -121,7 +121,8 @@ def test_differences_are_of_the_method_alone(runs):
     assert different['model.backbone.prompter.num_tokens'] == [3, 4, None]
     assert all(key.startswith('model.backbone.prompter') for key in different)
     keys = tuple(different)
-    assert len({alike(run, keys) for run in found}) == 1 and len({alike(run) for run in found}) == 3
+    assert len({config_key(run, keys) for run in found}) == 1
+    assert len({config_key(run) for run in found}) == 3
 
 
 # ---- the page ---------------------------------------------------------------------------------

@@ -23,7 +23,6 @@ from lspt_mm.checkpoints.publishing import (
     without_folders,
     write_published,
 )
-from lspt_mm.config.load import load_config
 from lspt_mm.engine.hooks.prompt_checkpoint_hook import (
     META,
     records_in_meta,
@@ -70,14 +69,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--base-licence', help="for the card: the licence of the base's weights")
     parser.add_argument('--licence', help='for the card: the licence of what is published')
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
-    parser.set_defaults(cfg_options=None, launcher='none', local_rank=0, work_dir=None,
-                        data_root=None)  # fmt: skip
     return parser.parse_args()
 
 
-def load_model(args: argparse.Namespace, cfg) -> torch.nn.Module:
-    """The model with the checkpoint in it, and its base's source known."""
-    model = init_model(cfg, args.checkpoint, args.pretrained)
+def load_model(args: argparse.Namespace) -> torch.nn.Module:
+    """The model with the checkpoint in it; its ViT knows where its weights came from."""
+    model = init_model(args.config, args.checkpoint, args.pretrained)
     known = records_in_meta(model.checkpoint_meta)
     for name, vit in vits_of(model).items():
         if vit.weights_from != UNKNOWN:
@@ -103,8 +100,7 @@ def publish(args: argparse.Namespace) -> None:
         raise InputError(f'{args.out}: expected a folder and the beginning of a file name')
     if args.out.suffix in ('.pth', '.safetensors'):
         args.out = args.out.with_suffix('')
-    cfg = load_config(args)
-    model = load_model(args, cfg)
+    model = load_model(args)
     vits = vits_of(model)
     state = {k: v.contiguous() for k, v in model.state_dict().items()}
     records = {}
@@ -114,7 +110,7 @@ def publish(args: argparse.Namespace) -> None:
         source = args.base_source or vit.weights_from
         if source == UNKNOWN:
             raise InputError(
-                f'{args.checkpoint}: says not where its ViT came from; name it: --base-source'
+                f'{args.checkpoint}: does not say where its ViT came from; name it: --base-source'
             )
         records[name] = record_of(vit, public_source(source))
         if args.kind == 'prompts':
@@ -135,7 +131,7 @@ def publish(args: argparse.Namespace) -> None:
     sizes = size_table(state)
     card = path.with_suffix('.md')
     content = f'{CONTENT[args.kind]} Its parts, by size, are below.'
-    text = model_card(path, records, sizes, public_config(cfg), content, facts)
+    text = model_card(path, records, sizes, public_config(model.cfg), content, facts)
     card.write_text(text, encoding='utf-8')
     print(f'{sizes}\nwritten: {path} ({path.stat().st_size / 1e6:.3f} MB) and {card.name}')
 
