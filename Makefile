@@ -41,8 +41,9 @@ docs: .venv/.docs  ## build/site: the documentation; a warning is an error, and 
 	.venv/bin/python -m sphinx -n -W --keep-going -q -d build/doctrees docs build/site
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m 'docs and not slow' -q -n $(JOBS) $(PYTEST_ARGS)
 
-lint: venv  ## style of the code
+lint: venv  ## style of the code, and which package may import which
 	.venv/bin/ruff check .
+	.venv/bin/lint-imports --no-cache
 
 wheel: venv  ## dist/*.whl, with configs and tools in it
 	rm -rf build
