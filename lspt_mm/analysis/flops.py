@@ -95,9 +95,8 @@ def model_costs(cfg: Config, size: Optional[Tuple[int, int]] = None) -> Costs:
     """Build the model of ``cfg``, with a random ViT, and count a forward pass of one image.
 
     Matrix products, convolutions and attention are counted, a multiplication with its addition as
-    2 FLOPs (:func:`lspt_mm.analysis.flops.count_flops`), as they run in eval mode from the second
-    image on: what a model keeps of prompts that are the same for all images is no longer computed,
-    and heads that only train (``auxiliary_head``) are not in it. Their parameters are.
+    2 FLOPs (:func:`count_flops`), in eval mode after ``PromptedViT.fuse()``. Heads that only train
+    (``auxiliary_head``) are not in the FLOPs; their parameters are counted.
 
     Args:
         cfg: Of a run of segmentation or classification.
@@ -114,7 +113,8 @@ def model_costs(cfg: Config, size: Optional[Tuple[int, int]] = None) -> Costs:
     flops: Dict[str, int] = {}
     try:
         with torch.no_grad():
-            model.backbone(images)  # what is kept from here on is kept
+            if hasattr(model.backbone, 'fuse'):
+                model.backbone.fuse()
             value = images
             for part in PARTS:
                 module = getattr(model, part, None)

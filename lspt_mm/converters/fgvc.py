@@ -13,15 +13,13 @@ from lspt_mm.converters.archives import (
 from lspt_mm.converters.official_lists import LAYOUTS, Layout, Official, published
 from lspt_mm.converters.splits import (
     Pairs,
-    about_json,
-    as_json,
     problems_of,
     raise_if_any,
     random_tenth,
-    write_lists,
+    write_splits,
     wrong_counts,
 )
-from lspt_mm.datasets.fgvc import TASKS, Task
+from lspt_mm.datasets.fgvc import TASKS
 from lspt_mm.errors import InputError
 
 
@@ -75,9 +73,9 @@ def prepare_fgvc(
         'name': facts.title, 'classes': official.classes, 'val': kind,
         'official_counts': is_official,
     }  # fmt: skip
-    texts = {f'{split}.json': as_json(pairs) for split, pairs in found.items()}
-    write_lists(dest, {**texts, 'about.json': about_json(about)})
-    return _summary(facts, found, num_classes, kind, dest, is_official)
+    counts = write_splits(dest, found, about)
+    note = '' if is_official else '; NOT the official counts'
+    return f'{facts.title}: {counts} images of {num_classes} classes in {dest}; val is {kind}{note}'
 
 
 def expected_files(name: str) -> str:
@@ -129,11 +127,3 @@ def _divide(
         return train, val, 'published', problems
     train, val = random_tenth(official.train, seed)
     return train, val, f'ours (seed {seed})', []
-
-
-def _summary(
-    facts: Task, found: Dict[str, Pairs], num_classes: int, kind: str, dest: Path, official: bool
-) -> str:
-    counts = ', '.join(f'{split} {len(pairs)}' for split, pairs in found.items())
-    note = '' if official else '; NOT the official counts'
-    return f'{facts.title}: {counts} images of {num_classes} classes in {dest}; val is {kind}{note}'

@@ -6,14 +6,12 @@ from typing import Dict, List, Optional
 from lspt_mm.converters.archives import link_or_copy
 from lspt_mm.converters.splits import (
     Pairs,
-    about_json,
-    as_json,
     classes_in,
     images_in,
     problems_of,
     raise_if_any,
     random_share,
-    write_lists,
+    write_splits,
 )
 from lspt_mm.datasets.image_list import is_inside
 from lspt_mm.errors import InputError
@@ -81,9 +79,7 @@ def prepare_image_folder(
     problems += problems_of(found, dest, len(classes), verify=verify)
     raise_if_any(str(source), problems, kept)
     about = {'name': source.absolute().name, 'classes': classes, 'val': kind}
-    texts = {f'{split}.json': as_json(pairs) for split, pairs in found.items()}
-    write_lists(dest, {**texts, 'about.json': about_json(about)})
-    counts = ', '.join(f'{split} {len(pairs)}' for split, pairs in found.items())
+    counts = write_splits(dest, found, about)
     return f'{about["name"]}: {counts} images of {len(classes)} classes in {dest}; val is {kind}'
 
 

@@ -1,6 +1,7 @@
 """The official lists of the FGVC data sets, and the published splits, in one form."""
 
 import io
+from functools import partial
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
@@ -41,15 +42,7 @@ class Layout(NamedTuple):
     read: Callable[[Path, Dict[str, bytes]], Official]
 
 
-def _read_cub(root: Path, files: Dict[str, bytes]) -> Official:
-    return _read_birds(root, 'CUB_200_2011', sparse=False)
-
-
-def _read_nabirds(root: Path, files: Dict[str, bytes]) -> Official:
-    return _read_birds(root, 'nabirds', sparse=True)
-
-
-def _read_birds(root: Path, name: str, sparse: bool) -> Official:
+def _read_birds(root: Path, files: Dict[str, bytes], name: str, sparse: bool) -> Official:
     """CUB's four text files, which NABirds has too.
 
     With ``sparse`` the classes' numbers have gaps, and labels number those that have images;
@@ -131,8 +124,10 @@ def _read_cars_in_two(root: Path, files: Dict[str, bytes]) -> Official:
 
 #: The layouts that each data set circulates in.
 LAYOUTS: Dict[str, Tuple[Layout, ...]] = {
-    'cub': (Layout({'CUB_200_2011': 'CUB_200_2011.tgz'}, {}, _read_cub),),
-    'nabirds': (Layout({'nabirds': 'nabirds.tar.gz'}, {}, _read_nabirds),),
+    'cub': (Layout({'CUB_200_2011': 'CUB_200_2011.tgz'}, {},
+                   partial(_read_birds, name='CUB_200_2011', sparse=False)),),
+    'nabirds': (Layout({'nabirds': 'nabirds.tar.gz'}, {},
+                       partial(_read_birds, name='nabirds', sparse=True)),),
     'flowers': (
         Layout(
             {'jpg': '102flowers.tgz'},
@@ -271,16 +266,14 @@ def _official_name(given: str, official: Official, labels: Dict[str, int]):
 
 def _other_test(folder: Path, test: Pairs, official: Pairs) -> List[str]:
     theirs, ours = {name for name, _ in test}, {name for name, _ in official}
-    problems = []
-    if theirs - ours:
-        problems.append(
-            f'{folder}/test.json: {shorten(sorted(theirs - ours))} not in the official test'
-        )
-    if ours - theirs:
-        problems.append(
-            f'{folder}/test.json: lacks {shorten(sorted(ours - theirs))} of the official test'
-        )
-    return problems
+    wrong = {
+        '{} not in the official test': theirs - ours,
+        'lacks {} of the official test': ours - theirs,
+    }
+    return [
+        f'{folder}/test.json: ' + text.format(shorten(sorted(names)))
+        for text, names in wrong.items() if names
+    ]  # fmt: skip
 
 
 def _other_classes(folder: Path, ids: List[Tuple[int, int, str]]) -> List[str]:

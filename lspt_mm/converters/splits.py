@@ -189,14 +189,30 @@ def as_json(pairs: Pairs) -> str:
     return json.dumps(dict(pairs), indent=0, ensure_ascii=False) + '\n'
 
 
-def as_lines(pairs: Pairs) -> str:
-    """Lines ``path label``."""
-    return ''.join(f'{name} {label}\n' for name, label in pairs)
-
-
 def about_json(facts: dict) -> str:
     """The text of ``about.json``."""
     return json.dumps(facts, indent=1, ensure_ascii=False) + '\n'
+
+
+def write_splits(folder: Path, splits: Dict[str, Pairs], about: dict, suffix: str = '.json') -> str:
+    """Write a list for each split, and ``about.json``, as a set.
+
+    Args:
+        folder (Path): Folder, made if absent.
+        splits (dict): Name to images.
+        about (dict): Content of ``about.json``.
+        suffix (str): '.json' for ``{path: label}``, '.txt' for lines ``path label``.
+
+    Returns:
+        str: Numbers of images, such as ``train 10, val 2``.
+    """
+    texts = {
+        f'{split}{suffix}': as_json(pairs) if suffix == '.json'
+        else ''.join(f'{name} {label}\n' for name, label in pairs)
+        for split, pairs in splits.items()
+    }  # fmt: skip
+    write_lists(folder, {**texts, 'about.json': about_json(about)})
+    return ', '.join(f'{split} {len(pairs)}' for split, pairs in splits.items())
 
 
 def write_lists(folder: Path, texts: Dict[str, str]) -> None:

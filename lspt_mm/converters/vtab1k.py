@@ -8,13 +8,11 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 from lspt_mm.converters.archives import SOURCES, link_or_copy
 from lspt_mm.converters.splits import (
     Pairs,
-    about_json,
-    as_lines,
     classes_in,
     images_in,
     problems_of,
     raise_if_any,
-    write_lists,
+    write_splits,
     wrong_counts,
 )
 from lspt_mm.datasets.image_list import is_inside, read_text_list
@@ -194,7 +192,5 @@ def _write(task: str, found: _Read, dest: Path) -> str:
         'val': 'official',
         'official_counts': official,
     }
-    texts = {f'{split}.txt': as_lines(pairs) for split, pairs in found.lists.items()}
-    write_lists(dest, {**texts, 'about.json': about_json(about)})
-    counts = ', '.join(f'{split} {len(pairs)}' for split, pairs in found.lists.items())
+    counts = write_splits(dest, found.lists, about, suffix='.txt')
     return f'{task}: {counts} images in {dest}' + ('' if official else '; NOT the official counts')
