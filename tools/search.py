@@ -28,6 +28,7 @@ from lspt_mm.config.load import (
 from lspt_mm.config.preflight import check_inputs
 from lspt_mm.datasets.verify import check_data
 from lspt_mm.errors import InputError
+from lspt_mm.recipes import Experiment, default_grid, experiment_in
 from lspt_mm.search.grid import Outcome, expand_grid, name_of
 from lspt_mm.search.launcher import Launcher
 from lspt_mm.search.plan import final_config, seeds_checked, selection_config, split_point
@@ -41,7 +42,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__.split('\n')[0], formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument(
-        'config', help='FILE, FILE:name=value,... or the name of a cell (vtab1k/lspt_mae_eurosat)'
+        'config', help='FILE, FILE:name=value,... or an experiment (vtab1k/lspt_mae_eurosat)'
     )
     parser.add_argument(
         '--grid', nargs='+', metavar='NAME=V1,V2',
@@ -96,13 +97,12 @@ def grid_from(args: argparse.Namespace) -> dict:
     if args.grid == ['none']:
         return {}
     if args.grid is None:
-        cell = read_config(args.config).get('cell')
-        if cell is None:
+        experiment = experiment_in(read_config(args.config))
+        if experiment is None:
             raise InputError('--grid: this config has no grid of its own, name the values to try')
-        from lspt_mm.recipes import Cell, default_grid
-
+        grid = default_grid(Experiment.from_dict(experiment))
         # What the user has fixed is not searched.
-        return {k: values for k, values in default_grid(Cell.of(cell)).items() if k not in fixed}
+        return {name: values for name, values in grid.items() if name not in fixed}
     grid = {}
     for text in args.grid:
         name, equals, values = text.partition('=')
@@ -198,7 +198,7 @@ def locked(folder: Path):
         raise InputError(f'--work-dir {folder}: another search is at work there') from error
 
 
-def carry_out(search: Search, grid: dict, select_only: bool) -> None:
+def run_search(search: Search, grid: dict, select_only: bool) -> None:
     """The two phases, with a progress bar."""
     console = Console(stderr=True)
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
@@ -248,7 +248,7 @@ def main() -> None:
         check_files(search, grid, args.select_only, not args.no_check)
         with locked(folder):
             search.launcher = launcher_from(args, folder)
-            carry_out(search, grid, args.select_only)
+            run_search(search, grid, args.select_only)
 
 
 if __name__ == '__main__':

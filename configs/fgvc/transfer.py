@@ -10,25 +10,19 @@ central crop. The data are laid out by ``tools/dataset_converters/prepare.py``.
 """
 _base_ = ['../_base_/classification_runtime.py', '../_base_/models/prompted_classifier.py',
           '../_base_/datasets/classification.py']
-from lspt_mm.datasets.fgvc import TASKS  # noqa: E402
-from lspt_mm.recipes import resolve  # noqa: E402
-from lspt_mm.recipes.pipelines import crops  # noqa: E402
+from lspt_mm.datasets.fgvc import TASKS
+from lspt_mm.recipes import resolve_experiment
+from lspt_mm.recipes.pipelines import crops
 
-chosen = resolve('fgvc', task='cub', pretraining='mae', method='lspt')
+exp = resolve_experiment('fgvc', task='cub', pretraining='mae', method='lspt')
 # Model, optimizer and schedule.
-globals().update(chosen.config(TASKS[chosen.task].num_classes))
+globals().update(exp.config(TASKS[exp.task].num_classes))
 
 data_root = 'data/fgvc'
 data_help = f'''\
-Layout: FOLDER/{chosen.task}/ with train.json, val.json, test.json and the images, from
-tools/dataset_converters/prepare.py {chosen.task} --from FOLDER_OF_THE_ARCHIVES'''
-train_pipeline, test_pipeline = crops(chosen)
-of_task = dict(type='lspt_mm.FGVC', task=chosen.task, data_root=data_root, official_counts=chosen.official)
-train_dataloader = dict(
-    batch_size=chosen.batch_size, dataset=dict(**of_task, split='train', pipeline=train_pipeline))
-val_dataloader = dict(
-    batch_size=chosen.batch_size, dataset=dict(**of_task, split='val', pipeline=test_pipeline))
-test_dataloader = dict(
-    batch_size=chosen.batch_size, dataset=dict(**of_task, split='test', pipeline=test_pipeline))
+Layout: FOLDER/{exp.task}/ with train.json, val.json, test.json and the images, from
+tools/dataset_converters/prepare.py {exp.task} --from FOLDER_OF_THE_ARCHIVES'''
+dataset_cfg = dict(type='lspt_mm.FGVC', task=exp.task, data_root=data_root, official_counts=exp.official)
+globals().update(exp.loaders(dataset_cfg, crops(exp), split=('train', 'val', 'test')))
 
-del TASKS, resolve, crops, chosen, of_task
+del TASKS, exp, dataset_cfg

@@ -9,28 +9,21 @@ once on test.json. Images as for FGVC. Without published values the defaults are
 """
 _base_ = ['../_base_/classification_runtime.py', '../_base_/models/prompted_classifier.py',
           '../_base_/datasets/classification.py']
-from lspt_mm.recipes import classes_of, resolve  # noqa: E402
-from lspt_mm.recipes.pipelines import crops  # noqa: E402
+from lspt_mm.recipes import classes_of, resolve_experiment
+from lspt_mm.recipes.pipelines import crops
 
-chosen = resolve('imagefolder', task='data/images', pretraining='mae', method='lspt')
-classes = classes_of(chosen.task)
+exp = resolve_experiment('imagefolder', task='data/images', pretraining='mae', method='lspt')
+classes = classes_of(exp.task)
 # Model, optimizer and schedule.
-globals().update(chosen.config(len(classes)))
+globals().update(exp.config(len(classes)))
 
-data_root = chosen.task
+data_root = exp.task
 data_help = '''\
 Layout: FOLDER with train.json, val.json, test.json and the images, from
 tools/dataset_converters/prepare.py imagefolder --from FOLDER_OF_IMAGES --to FOLDER'''
-train_pipeline, test_pipeline = crops(chosen)
-of_task = dict(
+dataset_cfg = dict(
     type='lspt_mm.ListedImages', data_root=data_root, data_prefix='', num_classes=len(classes),
     metainfo=dict(classes=classes))
+globals().update(exp.loaders(dataset_cfg, crops(exp), ann_file=('train.json', 'val.json', 'test.json')))
 
-train_dataloader = dict(
-    batch_size=chosen.batch_size, dataset=dict(**of_task, ann_file='train.json', pipeline=train_pipeline))
-val_dataloader = dict(
-    batch_size=chosen.batch_size, dataset=dict(**of_task, ann_file='val.json', pipeline=test_pipeline))
-test_dataloader = dict(
-    batch_size=chosen.batch_size, dataset=dict(**of_task, ann_file='test.json', pipeline=test_pipeline))
-
-del classes_of, resolve, crops, chosen, of_task
+del exp, dataset_cfg

@@ -1,4 +1,4 @@
-"""Your own images and masks: one pre-trained ViT, one method, UPerNet; its arguments stand behind a colon.
+"""Your own images and masks: one pre-trained ViT, one method, UPerNet; pass arguments after a colon.
 
     python -m lspt_mm own_masks --images IMAGES --masks MASKS --to data/mine
     python -m lspt_mm train maskfolder/upernet.py:data=data/mine --work-dir work_dirs/mine --checkpoint prompts
@@ -9,7 +9,7 @@
 The last but one is for a laptop without a GPU. Arguments (docs/own_segmentation.md, ``lspt_mm.recipes.mask_folder``):
 
 - ``data``: the prepared folder; classes and colours come from it;
-- ``method``: lspt, vpt, vpt-deep, gated, bilinear, bilinear-deep, spt, vfpt, or frozen, bias, partial-1, full ...;
+- ``method``: a file of ``configs/_base_/prompters`` (lspt, vpt, gated ...), or frozen, bias, partial-1, full;
 - ``pretrained``: weights of the ViT, ``timm:NAME`` or a file, then with ``arch`` (base) and ``patch_size`` (16);
 - ``crop``, ``short_side``, ``mode``: side of crops, what the shorter side is resized to (0: not at all), slide or whole;
 - ``iters``, ``batch_size``, ``lr``, ``prompt_lr``, ``seed``; ``num_tokens``, ``channels``; ``flip``, ``workers``.
@@ -18,28 +18,28 @@ Every run leaves its whole config in its work dir, without arguments; test, pred
 """
 _base_ = ['../_base_/models/lspt_upernet.py', '../_base_/datasets/segmentation.py',
           '../_base_/segmentation_runtime.py', '../_base_/schedules/schedule_160k.py']
-from lspt_mm.recipes import resolve_masks  # noqa: E402
+from lspt_mm.recipes import resolve_mask_run
 
-chosen = resolve_masks()
+run = resolve_mask_run()
 # Model, optimizer and schedule.
-globals().update(chosen.config())
+globals().update(run.config())
 
-data_root = chosen.data
+data_root = run.data
 data_help = '''\
 Layout: FOLDER with train.json, val.json, images/ and masks/, from
 python -m lspt_mm own_masks --images IMAGES --masks MASKS --to FOLDER'''
 pretrained_help = '''\
 timm:NAME fetches weights by itself; a file of MAE, MoCo v3, DINO or timm: maskfolder/upernet.py:pretrained=FILE'''
-train_pipeline, test_pipeline, tta_pipeline = chosen.pipelines()
-of_data = dict(
+train_pipeline, test_pipeline, tta_pipeline = run.pipelines()
+dataset_cfg = dict(
     type='lspt_mm.MaskFolder', data_root=data_root,
-    metainfo=dict(classes=chosen.about['classes'], palette=chosen.about['palette']))
-held_out = 'test' if 'test' in chosen.about['images'] else 'val'
-loading = dict(num_workers=chosen.workers, persistent_workers=chosen.workers > 0)
+    metainfo=dict(classes=run.about['classes'], palette=run.about['palette']))
+held_out = 'test' if 'test' in run.about['images'] else 'val'
+loading = dict(num_workers=run.workers, persistent_workers=run.workers > 0)
 
 train_dataloader = dict(
-    batch_size=chosen.batch_size, dataset=dict(**of_data, ann_file='train.json', pipeline=train_pipeline), **loading)
-val_dataloader = dict(dataset=dict(**of_data, ann_file='val.json', pipeline=test_pipeline), **loading)
-test_dataloader = dict(dataset=dict(**of_data, ann_file=f'{held_out}.json', pipeline=test_pipeline), **loading)
+    batch_size=run.batch_size, dataset=dict(**dataset_cfg, ann_file='train.json', pipeline=train_pipeline), **loading)
+val_dataloader = dict(dataset=dict(**dataset_cfg, ann_file='val.json', pipeline=test_pipeline), **loading)
+test_dataloader = dict(dataset=dict(**dataset_cfg, ann_file=f'{held_out}.json', pipeline=test_pipeline), **loading)
 
-del resolve_masks, chosen, of_data, held_out, loading
+del run, dataset_cfg, held_out, loading

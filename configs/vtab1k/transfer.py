@@ -10,27 +10,21 @@ Images are resized to a square, and nothing is augmented. The data are laid out 
 """
 _base_ = ['../_base_/classification_runtime.py', '../_base_/models/prompted_classifier.py',
           '../_base_/datasets/classification.py']
-from lspt_mm.datasets.vtab1k import TASKS  # noqa: E402
-from lspt_mm.recipes import resolve  # noqa: E402
-from lspt_mm.recipes.pipelines import squares  # noqa: E402
+from lspt_mm.datasets.vtab1k import TASKS
+from lspt_mm.recipes import resolve_experiment
+from lspt_mm.recipes.pipelines import squares
 
-chosen = resolve('vtab1k', task='eurosat', pretraining='mae', method='lspt')
+exp = resolve_experiment('vtab1k', task='eurosat', pretraining='mae', method='lspt')
 # Model, optimizer and schedule.
-globals().update(chosen.config(TASKS[chosen.task].num_classes))
+globals().update(exp.config(TASKS[exp.task].num_classes))
 
 data_root = 'data/vtab-1k'
 data_help = f'''\
-Layout: FOLDER/{chosen.task}/ with images/, train800.txt, val200.txt, train800val200.txt and test.txt, from
+Layout: FOLDER/{exp.task}/ with images/, train800.txt, val200.txt, train800val200.txt and test.txt, from
 tools/dataset_converters/prepare.py vtab-1k --from FOLDER_OF_THE_ARCHIVE'''
-train_pipeline, test_pipeline = squares(chosen)
-of_task = dict(type='lspt_mm.VTAB1K', task=chosen.task, data_root=data_root, official_counts=chosen.official)
-train_dataloader = dict(
-    batch_size=chosen.batch_size, dataset=dict(**of_task, split='train800', pipeline=train_pipeline))
-val_dataloader = dict(
-    batch_size=chosen.batch_size, dataset=dict(**of_task, split='val200', pipeline=test_pipeline))
-test_dataloader = dict(
-    batch_size=chosen.batch_size, dataset=dict(**of_task, split='test', pipeline=test_pipeline))
+dataset_cfg = dict(type='lspt_mm.VTAB1K', task=exp.task, data_root=data_root, official_counts=exp.official)
+globals().update(exp.loaders(dataset_cfg, squares(exp), split=('train800', 'val200', 'test')))
 # What tools/search.py changes for the final runs.
 final = dict(train_dataloader=dict(dataset=dict(split='train800val200')))
 
-del TASKS, resolve, squares, chosen, of_task
+del TASKS, exp, dataset_cfg

@@ -4,62 +4,65 @@ import ast
 import os
 import re
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Dict, Iterator, Optional, Tuple
 
 from lspt_mm.config.paths import config_dir
 from lspt_mm.errors import InputError
 
-#: Benchmarks whose cells have names, ``BENCHMARK/METHOD_PRETRAINING_TASK``.
+#: Benchmarks whose experiments have names, ``BENCHMARK/METHOD_PRETRAINING_TASK``.
 NAMED = ('fgvc', 'vtab1k')
 
-#: A colon, and behind it `name=`, or something that is none and then `, name=`.
+#: A colon before `name=`, or before a malformed argument and then `, name=`.
 _BEFORE_ARGUMENTS = re.compile(r':(?=\s*\w*\s*=|[^:/\\]*,\s*\w+\s*=)')
 
 
-class _Given:
-    """What was written behind a config's name, and whether the file asked for it."""
+class _Passed:
+    """Arguments for the config file being read; ``used`` once it has asked for them."""
 
     def __init__(self, values: Dict[str, Any]):
         self.values = values
-        self.taken = False
+        self.used = False
 
 
-_current: Optional[_Given] = None
+# MMEngine executes a config file, and its bases, without arguments: they pass by here.
+_passed: ContextVar[Optional[_Passed]] = ContextVar('config_arguments', default=None)
 
 
 @contextmanager
-def given(values: Dict[str, Any]) -> Iterator[None]:
-    """Hand ``values`` to the config file that is read inside.
+def pass_arguments(values: Dict[str, Any]) -> Iterator[None]:
+    """Pass ``values`` to the config file that is read inside; it reads :func:`config_arguments`.
 
     Raises:
         InputError: If the file takes no arguments.
     """
-    global _current
-    outer, _current = _current, _Given(values)
+    passed = _Passed(values)
+    token = _passed.set(passed)
     try:
         yield
-        if values and not _current.taken:
-            raise InputError(
-                f'the config takes no arguments, but got {", ".join(values)}; to change a value '
-                'of an ordinary config: --cfg-options KEY=VALUE'
-            )
     finally:
-        _current = outer
+        _passed.reset(token)
+    if values and not passed.used:
+        raise InputError(
+            f'the config takes no arguments, but got {", ".join(values)}; to change a value '
+            'of an ordinary config: --cfg-options KEY=VALUE'
+        )
 
 
-def taken() -> Dict[str, Any]:
-    """What the config that is being read was given (for the config's own code)."""
-    if _current is None:
+def config_arguments() -> Dict[str, Any]:
+    """Arguments of the config that is being read: its own code calls this. Without any, {}."""
+    passed = _passed.get()
+    if passed is None:
         return {}
-    _current.taken = True
-    return dict(_current.values)
+    passed.used = True
+    return dict(passed.values)
 
 
 def split_arguments(config: str) -> Tuple[str, Dict[str, Any]]:
-    """Path and arguments of ``PATH``, ``PATH:name=value,...`` or a cell's name.
+    """Path and arguments of ``PATH``, ``PATH:name=value,...`` or an experiment's name.
 
-    A cell's name is ``BENCHMARK/METHOD_PRETRAINING_TASK`` (``vtab1k/lspt_mae_eurosat``), with or
-    without further arguments behind it.
+    An experiment's name is ``BENCHMARK/METHOD_PRETRAINING_TASK`` (``vtab1k/lspt_mae_eurosat``),
+    with or without further arguments after it.
 
     Raises:
         InputError: For arguments of another form.
@@ -69,12 +72,12 @@ def split_arguments(config: str) -> Tuple[str, Dict[str, Any]]:
     for part in split_list(text):
         name, equals, value = part.partition('=')
         if not equals or not name.strip().isidentifier():
-            raise InputError(f'config {config}: {part!r}: expected name=value behind the colon')
+            raise InputError(f'config {config}: {part!r}: expected name=value after the colon')
         if name.strip() in values:
             raise InputError(f'config {config}: {name.strip()} is given twice')
         values[name.strip()] = parse(value.strip())
-    benchmark, slash, cell = path.partition('/')
-    parts = cell.split('_', 2)
+    benchmark, slash, name = path.partition('/')
+    parts = name.split('_', 2)
     if slash and benchmark in NAMED and len(parts) == 3 and not path.endswith('.py'):
         named = dict(zip(('method', 'pretraining', 'task'), parts, strict=True))
         for name in named.keys() & values.keys():
@@ -84,7 +87,7 @@ def split_arguments(config: str) -> Tuple[str, Dict[str, Any]]:
 
 
 def _divided(config: str) -> Tuple[str, str]:
-    """The path, and what stands behind the colon."""
+    """The path, and the text after the colon."""
     # A colon, or what looks like an argument, may also be a part of a path (C:\..., lr=0.1/), and
     # a colon a part of a value (timm:NAME, a URL).
     if os.path.exists(config):

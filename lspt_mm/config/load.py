@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 
-from lspt_mm.config.arguments import given, split_arguments
+from lspt_mm.config.arguments import pass_arguments, split_arguments
 from lspt_mm.config.cfg_options import merge_options
 from lspt_mm.config.paths import config_names, config_path, similar_names
 from lspt_mm.config.preflight import datasets_of
@@ -32,7 +32,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that training and testing have in common."""
     parser.add_argument(
         'config', help='config file, or the name of one in this package; FILE:name=value,... for '
-        'one that takes arguments; or the name of a cell such as vtab1k/lspt_mae_eurosat',
+        'one that takes arguments; or the name of an experiment such as vtab1k/lspt_mae_eurosat',
     )  # fmt: skip
     parser.add_argument('--work-dir', help='folder for logs and checkpoints')
     parser.add_argument('--data-root', help="folder of the data, instead of the config's")
@@ -113,7 +113,7 @@ def turn_on_compile(cfg: Config) -> None:
 
 
 def read_config(name: str, more: Optional[dict] = None) -> Config:
-    """The config of a file, ``FILE:name=value,...``, or the name of a benchmark's cell.
+    """The config of a file, ``FILE:name=value,...``, or the name of a benchmark's experiment.
 
     A file in the current folder comes first; where there is none, FILE is the name of one of this
     package's configs, such as ``lspt_upernet_ade20k``. ``more`` are further arguments.
@@ -126,7 +126,7 @@ def read_config(name: str, more: Optional[dict] = None) -> Config:
     if not Path(path).is_file():
         path = _of_this_package(path)
     try:
-        with given(values):
+        with pass_arguments(values):
             return Config.fromfile(path)
     except Exception as error:  # the file's own code may raise any type
         known = isinstance(error, InputError)
@@ -143,7 +143,7 @@ def _of_this_package(name: str) -> str:
     hint = f'. The package has: {", ".join(close)}' if close else ''
     if not name.endswith('.py'):
         hint += (
-            '. The name of a cell is BENCHMARK/METHOD_PRETRAINING_TASK, such as '
+            '. The name of an experiment is BENCHMARK/METHOD_PRETRAINING_TASK, such as '
             'vtab1k/lspt_mae_eurosat or fgvc/vpt-deep_mocov3_cub'
         )
     raise InputError(f'config file {name} does not exist{hint}')

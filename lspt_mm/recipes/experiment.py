@@ -1,4 +1,4 @@
-"""A cell of a benchmark's table (data set, pre-training, method) with all its hyper-parameters."""
+"""An experiment of a benchmark (data set, pre-training, method) with all its hyper-parameters."""
 
 import difflib
 from dataclasses import asdict, dataclass, fields
@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
-from lspt_mm.config.arguments import taken
+from lspt_mm.config.arguments import config_arguments
 from lspt_mm.datasets import fgvc, vtab1k
 from lspt_mm.errors import InputError
 from lspt_mm.recipes.methods import get_method
@@ -29,8 +29,8 @@ _FULL = dict(batch_size=64, optimizer='AdamW', lr=1e-4, weight_decay=0.05)
 
 
 @dataclass
-class Cell:
-    """What a ``transfer.py`` is resolved by, and the numbers that follow from it.
+class Experiment:
+    """The arguments of a ``transfer.py``, and the config that follows from them.
 
     Attributes:
         benchmark: 'fgvc', 'vtab1k' or 'imagefolder'.
@@ -76,7 +76,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """Name of the cell, as in ``vtab1k/lspt_mae_eurosat``."""
+        """Such as ``vtab1k/lspt_mae_eurosat``."""
         task = str(self.task).rstrip('/').split('/')[-1]
         return f'{self.benchmark}/{self.method}_{self.pretraining}_{task}'
 
@@ -151,10 +151,10 @@ class Cell:
         return parts
 
     def config(self, num_classes: int) -> Dict[str, Any]:
-        """All of a run's config that follows from the cell, but for the data."""
+        """The run's config, except for the data."""
         facts = get_pretraining(self.pretraining)
         return dict(
-            cell=self.described(),
+            experiment=self.to_dict(),
             work_dir=f'work_dirs/{self.name}',
             model=dict(
                 backbone=self.backbone,
@@ -167,27 +167,49 @@ class Cell:
             train_cfg=dict(max_epochs=self.epochs),
         )
 
-    def described(self) -> Dict[str, Any]:
-        """The values as plain data, for the config's dump and for tables."""
+    def loaders(self, dataset: dict, pipelines: tuple, **by_split) -> Dict[str, Any]:
+        """The run's data loaders.
+
+        Args:
+            dataset: What the data sets have in common.
+            pipelines: Transforms of training, and of validation and test.
+            **by_split: An argument of the data set, and its values for training, validation, test.
+        """
+        train, test = pipelines
+        config: Dict[str, Any] = dict(train_pipeline=train, test_pipeline=test)
+        for i, (split, pipeline) in enumerate((('train', train), ('val', test), ('test', test))):
+            own = {name: values[i] for name, values in by_split.items()}
+            config[f'{split}_dataloader'] = dict(
+                batch_size=self.batch_size, dataset=dict(**dataset, **own, pipeline=pipeline)
+            )
+        return config
+
+    def to_dict(self) -> Dict[str, Any]:
+        """Values and name as plain data, for the dumped config and for tables."""
         return {**asdict(self), 'name': self.name}
 
     @classmethod
-    def of(cls, described: Mapping[str, Any]) -> 'Cell':
-        """The inverse of :meth:`described`."""
-        return cls(**{name: value for name, value in described.items() if name != 'name'})
+    def from_dict(cls, values: Mapping[str, Any]) -> 'Experiment':
+        """The inverse of :meth:`to_dict`."""
+        return cls(**{name: value for name, value in values.items() if name != 'name'})
 
 
-def resolve(benchmark: str, **defaults) -> Cell:
-    """The cell that the config being read stands for.
+def experiment_in(values: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
+    """The experiment that a config or a result holds, as plain data; None if it holds none."""
+    return values.get('experiment', values.get('cell'))  # its key before the first release
 
-    ``defaults`` are overridden by what was given behind the config's name. What neither says
-    comes from the published tables, and failing those from this module's constants (ours).
+
+def resolve_experiment(benchmark: str, **defaults) -> Experiment:
+    """The experiment of the config being read, with all hyper-parameters resolved.
+
+    The config's arguments override ``defaults``. Other values come from the published tables, or
+    from this module's constants (ours).
 
     Raises:
         InputError: For an unknown argument, data set, pre-training, method or value.
     """
-    values = {**defaults, **taken()}
-    known = {field.name for field in fields(Cell)} - {'benchmark'}
+    values = {**defaults, **config_arguments()}
+    known = {field.name for field in fields(Experiment)} - {'benchmark'}
     for name in values:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=2)
@@ -203,11 +225,11 @@ def resolve(benchmark: str, **defaults) -> Cell:
     if get_method(values['method']).prompter is None:
         values.pop('num_tokens', None)  # the same command line serves methods without prompts
     values.setdefault('warmup', values.get('epochs', 100) // 10)
-    return Cell(benchmark=benchmark, **values)
+    return Experiment(benchmark=benchmark, **values)
 
 
 def _check(values: Dict[str, Any], tasks: Optional[tuple]) -> None:
-    """Raise ValueError for a value that is none."""
+    """Raise ValueError for an invalid value."""
     if tasks is not None:
         check_choice('task', values['task'], tasks)
     get_pretraining(values['pretraining'])
@@ -222,21 +244,22 @@ def _check(values: Dict[str, Any], tasks: Optional[tuple]) -> None:
         check_int(name, values[name], lowest[name])
     for name in {'lr', 'weight_decay', 'head_weight_decay', 'dropout'} & values.keys():
         check_number(name, values[name], 0)
-    sides = values.get('img_size', Cell.img_size), values.get('patch_size', Cell.patch_size)
-    if sides[0] % sides[1]:
-        raise ValueError(f'img_size={sides[0]}: expected a multiple of patch_size={sides[1]}')
-    epochs = values.get('epochs', Cell.epochs)
+    size = values.get('img_size', Experiment.img_size)
+    patch = values.get('patch_size', Experiment.patch_size)
+    if size % patch:
+        raise ValueError(f'img_size={size}: expected a multiple of patch_size={patch}')
+    epochs = values.get('epochs', Experiment.epochs)
     if values.get('warmup', 0) >= epochs:
         raise ValueError(f'warmup={values["warmup"]}: expected less than epochs={epochs}')
-    taken_by_some = {'gate_init', 'rank'} - set(method.extra_args)
+    absent = {'gate_init', 'rank'} - set(method.extra_args)
     if method.prompter is None:
-        taken_by_some.add('dropout')
-    for name in taken_by_some & values.keys():
+        absent.add('dropout')
+    for name in absent & values.keys():
         raise ValueError(f'{name}={values[name]!r}: method={values["method"]} has none')
 
 
 def _published(benchmark: str, values: Dict[str, Any]) -> Dict[str, Any]:
-    """Hyper-parameters of the cell: published where there are any, else ours."""
+    """Hyper-parameters of the experiment: the published ones, or else ours."""
     method = get_method(values['method'])
     task, pretraining = values['task'], values['pretraining']
     if method.recipe == 'full':

@@ -1,33 +1,33 @@
-"""What ``tools/search.py`` tries where it is not told: the papers' grids."""
+"""Default grids of ``tools/search.py``: the papers' own."""
 
 from typing import Dict, Tuple
 
-from lspt_mm.recipes.experiment import Cell
+from lspt_mm.recipes.experiment import Experiment
 from lspt_mm.recipes.methods import get_method
 from lspt_mm.recipes.published_values import BPT, GAPT, VPT_BASE_LR, VPT_WEIGHT_DECAY
 
 
-def default_grid(cell: Cell) -> Dict[str, Tuple[float, ...]]:
-    """Names of :class:`Cell`'s values to the values to try, in ascending order.
+def default_grid(exp: Experiment) -> Dict[str, Tuple[float, ...]]:
+    """Names of an experiment's arguments to the values to try, in ascending order.
 
     - Methods with VPT's recipe: VPT's learning rates, scaled by the batch, and weight decays.
     - GaPT: the learning rates and gate inits that occur in its table; weight decay 0.
     - BPT: the learning rates and weight decays that occur in its text.
     - Full fine-tuning: ours.
     """
-    method = get_method(cell.method)
+    method = get_method(exp.method)
     if method.recipe == 'full':
         return dict(lr=(5e-5, 1e-4, 5e-4, 1e-3), weight_decay=(0.01, 0.05))
     if method.recipe == 'bpt':
-        rows = [row for of_task in BPT.values() for row in of_task.values()]
+        rows = [row for by_pretraining in BPT.values() for row in by_pretraining.values()]
         return dict(
             lr=_values(row.lr for row in rows), weight_decay=_values(r.weight_decay for r in rows)
         )
     if 'gate_init' in method.extra_args:
-        rows = [row for of_task in GAPT.values() for row in of_task.values()]
+        rows = [row for by_pretraining in GAPT.values() for row in by_pretraining.values()]
         return dict(lr=_values(r.lr for r in rows), gate_init=_values(r.gate_init for r in rows))
     return dict(
-        lr=_values(rate * cell.batch_size / 256 for rate in VPT_BASE_LR),
+        lr=_values(rate * exp.batch_size / 256 for rate in VPT_BASE_LR),
         weight_decay=_values(VPT_WEIGHT_DECAY),
     )
 

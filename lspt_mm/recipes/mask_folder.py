@@ -7,12 +7,13 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
 from lspt_mm.checkpoints.load_backbone import TIMM
-from lspt_mm.config.arguments import taken
+from lspt_mm.config.arguments import config_arguments
 from lspt_mm.errors import InputError
 from lspt_mm.models.vit_arguments import check_arch
 from lspt_mm.recipes import methods
 from lspt_mm.recipes.folders import masks_of
 from lspt_mm.recipes.methods import Method
+from lspt_mm.recipes.pipelines import scales_and_flips
 from lspt_mm.recipes.timm_vits import timm_vit
 from lspt_mm.utils.checks import check_choice, check_int, check_number
 from lspt_mm.utils.images import IMAGENET_MEAN, IMAGENET_STD
@@ -244,24 +245,16 @@ class MaskRun:
             if side else dict(type='Resize', scale_factor=r, keep_ratio=True)
             for r in ratios
         ]  # fmt: skip
-        flips = [dict(type='RandomFlip', prob=p) for p in ((0.0, 1.0) if self.flip != 'none'
-                                                           else (0.0,))]  # fmt: skip
-        augmented = [
-            dict(type='LoadImageFromFile'),
-            dict(type='TestTimeAug', transforms=[[*scaled], flips, *([step] for step in pack)]),
-        ]
-        return train, test, augmented
+        return train, test, scales_and_flips(scaled, labels, self.flip != 'none')
 
 
-def resolve_masks(**defaults) -> MaskRun:
-    """The run that the config being read stands for.
-
-    ``defaults`` are overridden by what was given behind the config's name.
+def resolve_mask_run(**defaults) -> MaskRun:
+    """The run of the config being read; the config's arguments override ``defaults``.
 
     Raises:
         InputError: For an unknown argument or a value that is none.
     """
-    values = {**defaults, **taken()}
+    values = {**defaults, **config_arguments()}
     known = [field.name for field in fields(MaskRun)]
     for name in values:
         if name not in known:

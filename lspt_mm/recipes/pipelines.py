@@ -1,8 +1,8 @@
-"""Transforms of the benchmarks' images, by mmpretrain's classes."""
+"""Transforms of images, by the classes of mmpretrain and mmseg."""
 
-from typing import List, Tuple
+from typing import List, Sequence, Tuple
 
-from lspt_mm.recipes.experiment import Cell
+from lspt_mm.recipes.experiment import Experiment
 from lspt_mm.recipes.methods import get_method
 
 _LOAD = dict(type='lspt_mm.LoadImage')  # names a broken file
@@ -10,30 +10,43 @@ _LOAD_TEST = dict(type='LoadImageFromFile')  # the name that inferencers look fo
 _PACK = dict(type='PackInputs')
 
 
-def squares(cell: Cell) -> Tuple[List[dict], List[dict]]:
+def squares(exp: Experiment) -> Tuple[List[dict], List[dict]]:
     """Pipelines of training and test: resized to a square, nothing augmented (VTAB-1K)."""
     resize = dict(
-        type='Resize', scale=(cell.img_size, cell.img_size), interpolation='bilinear',
+        type='Resize', scale=(exp.img_size, exp.img_size), interpolation='bilinear',
         backend='pillow',
     )  # fmt: skip
     return [_LOAD, resize, _PACK], [_LOAD_TEST, resize, _PACK]
 
 
-def crops(cell: Cell) -> Tuple[List[dict], List[dict]]:
+def crops(exp: Experiment) -> Tuple[List[dict], List[dict]]:
     """Pipelines of training and test: crops and flips, and central crops (FGVC).
 
     VPT's and GaPT's: shorter side 256, crop of 224. BPT's: training crops of random size and
     bicubic interpolation. Other sizes in proportion.
     """
-    bicubic = get_method(cell.method).recipe == 'bpt'
+    bicubic = get_method(exp.method).recipe == 'bpt'
     interpolation = dict(interpolation='bicubic' if bicubic else 'bilinear', backend='pillow')
     resize = dict(
-        type='ResizeEdge', scale=round(cell.img_size * 256 / 224), edge='short', **interpolation
+        type='ResizeEdge', scale=round(exp.img_size * 256 / 224), edge='short', **interpolation
     )
     if bicubic:
-        cut = [dict(type='RandomResizedCrop', scale=cell.img_size, **interpolation)]
+        cut = [dict(type='RandomResizedCrop', scale=exp.img_size, **interpolation)]
     else:
-        cut = [resize, dict(type='RandomCrop', crop_size=cell.img_size)]
+        cut = [resize, dict(type='RandomCrop', crop_size=exp.img_size)]
     flip = dict(type='RandomFlip', prob=0.5)
-    centre = dict(type='CenterCrop', crop_size=cell.img_size)
+    centre = dict(type='CenterCrop', crop_size=exp.img_size)
     return [_LOAD, *cut, flip, _PACK], [_LOAD_TEST, resize, centre, _PACK]
+
+
+def scales_and_flips(resizes: Sequence[dict], labels: dict, flip: bool = True) -> List[dict]:
+    """The pipeline of test-time augmentation in segmentation.
+
+    Args:
+        resizes: A transform for each scale.
+        labels: The transform that loads the labels, which keep their size.
+        flip: Whether each scale is flipped as well.
+    """
+    flips = [dict(type='RandomFlip', prob=prob) for prob in ((0.0, 1.0) if flip else (0.0,))]
+    steps = [[*resizes], flips, [labels], [dict(type='PackSegInputs')]]
+    return [_LOAD_TEST, dict(type='TestTimeAug', transforms=steps)]

@@ -27,7 +27,7 @@ class Pretraining(NamedTuple):
         return self.by_arch.get(arch, self.pretrained)
 
 
-#: Name of the pre-training in the names of cells to the pre-training.
+#: Name of the pre-training to the pre-training.
 PRETRAININGS: Dict[str, Pretraining] = {
     'mae': Pretraining(
         'pretrained/mae_pretrain_vit_base.pth', 'avg_tokens',

@@ -15,8 +15,8 @@ from mmengine.config import Config
 from lspt_mm.errors import InputError
 from lspt_mm.search.grid import Outcome, Point, best, name_of
 from lspt_mm.search.plan import final_config, selection_config
-from lspt_mm.search.worker import CONFIG, LOG, RESULT, TEST_BEGUN, write_json
-from lspt_mm.utils.atomic_io import read_json, write_text
+from lspt_mm.search.worker import CONFIG, LOG, RESULT, TEST_BEGUN
+from lspt_mm.utils.atomic_io import read_json, write_json, write_text
 
 #: Files of a search's folder.
 RESULTS, STATE = 'results.csv', 'search.json'
@@ -80,7 +80,7 @@ class Search:
             folder = self.selection_folder(point)
             folders[folder] = point
             self._prepare(folder, selection_config(self.config_of(point), self.selection_seed))
-        self._carry_out(list(folders))
+        self._run_all(list(folders))
         chosen = best([Outcome(p, read_result(f)['accuracy']) for f, p in folders.items()])
         if not self._tested():
             self._write_state(chosen)
@@ -105,7 +105,7 @@ class Search:
                 shutil.rmtree(folder)  # begun for another choice, and never saw the test set
             self._prepare(folder, cfg)
         self._write_state(chosen)
-        self._carry_out(folders)
+        self._run_all(folders)
         return [read_result(folder)['accuracy'] for folder in self._finals()]
 
     def _check_choice(self, chosen: Outcome) -> None:
@@ -170,7 +170,7 @@ class Search:
                 'another --work-dir, or remove that folder if the run is not wanted any more'
             )
 
-    def _carry_out(self, folders: List[Path]) -> None:
+    def _run_all(self, folders: List[Path]) -> None:
         todo = [folder for folder in folders if not (folder / RESULT).is_file()]
         failed: Dict[Path, int] = {}
         done = len(folders) - len(todo)

@@ -9,7 +9,13 @@ from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 from lspt_mm.datasets import fgvc, vtab1k
 from lspt_mm.errors import InputError
-from lspt_mm.recipes import BENCHMARKS, METHODS, PRETRAININGS, published_results
+from lspt_mm.recipes import (
+    BENCHMARKS,
+    METHODS,
+    PRETRAININGS,
+    experiment_in,
+    published_results,
+)
 from lspt_mm.recipes.published_results import GROUPS
 from lspt_mm.search.protocol import mean_and_deviation, read_result
 
@@ -41,7 +47,7 @@ class Row(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """What the final runs of one cell came to: accuracies of its seeds, trainable parameters."""
+    """Results of an experiment's final runs: accuracies of its seeds, trainable parameters."""
 
     accuracies: Tuple[float, ...]
     trainable: int
@@ -72,7 +78,7 @@ def collect(folders: Iterable[Path]) -> Dict[str, Entries]:
     """Final runs below ``folders``, by benchmark.
 
     Raises:
-        InputError: If a folder holds none, or if one cell was run in two places.
+        InputError: If a folder holds none, or if an experiment was run in two places.
     """
     found: Dict[str, Dict[Row, Dict[str, tuple]]] = defaultdict(lambda: defaultdict(dict))
     runs: Dict[Path, None] = {}
@@ -83,15 +89,15 @@ def collect(folders: Iterable[Path]) -> Dict[str, Entries]:
         runs.update(dict.fromkeys(path.resolve() for path in below))  # folders may overlap
     for path in runs:
         result = read_result(path.parent)
-        cell = result.get('cell')
-        if cell is None:
+        experiment = experiment_in(result)
+        if experiment is None:
             continue  # a config of the user's own, without a benchmark
-        row, task = _place(path, cell, result)
-        of_row = found[cell['benchmark']][row]
+        row, task = _place(path, experiment, result)
+        of_row = found[experiment['benchmark']][row]
         search, results = of_row.setdefault(task, (path.parents[1], []))
         if search != path.parents[1]:
             raise InputError(
-                f'{cell["name"]} was run in two places, {search} and {path.parents[1]}; name '
+                f'{experiment["name"]} was run in two places, {search} and {path.parents[1]}; name '
                 'the folders of which a table is to be made one by one'
             )
         results.append(result)
@@ -104,20 +110,20 @@ def collect(folders: Iterable[Path]) -> Dict[str, Entries]:
     }
 
 
-def _place(path: Path, cell: dict, result: dict) -> Tuple[Row, str]:
+def _place(path: Path, experiment: dict, result: dict) -> Tuple[Row, str]:
     """Row and column of a run."""
-    missing = {*Row._fields, 'benchmark', 'task', 'name'} - set(cell)
+    missing = {*Row._fields, 'benchmark', 'task', 'name'} - set(experiment)
     if missing:
-        raise InputError(f'{path}: its cell lacks {", ".join(sorted(missing))}')
-    row = Row(*(cell[name] for name in Row._fields))
-    # A random ViT is no pre-trained one, whatever the cell's name says.
+        raise InputError(f'{path}: its experiment lacks {", ".join(sorted(missing))}')
+    row = Row(*(experiment[name] for name in Row._fields))
+    # A random ViT is no pre-trained one, whatever the experiment's name says.
     if 'weights' in result and result['weights'] is None:
         row = row._replace(pretraining=RANDOM)
-    task = Path(str(cell['task'])).name
-    tasks = BENCHMARKS.get(cell['benchmark'], ())
+    task = Path(str(experiment['task'])).name
+    tasks = BENCHMARKS.get(experiment['benchmark'], ())
     known = row.method in METHODS and row.pretraining in (*PRETRAININGS, RANDOM)
     if not known or (tasks is not None and task not in tasks):
-        raise InputError(f'{path}: {cell["name"]} is a cell of none of the benchmarks')
+        raise InputError(f'{path}: {experiment["name"]} belongs to none of the benchmarks')
     return row, task
 
 
@@ -126,7 +132,7 @@ def _entry(results: Sequence[dict]) -> Entry:
     return Entry(
         tuple(result['accuracy'] for result in results),
         trained['prompts'] + trained['backbone'],
-        all(result['cell']['official'] for result in results),
+        all(experiment_in(result)['official'] for result in results),
     )
 
 

@@ -5,7 +5,6 @@ done; in any other, what an interrupted attempt left is removed and the run star
 outcome is that of a run nobody interrupted.
 """
 
-import json
 import pickle
 import shutil
 import sys
@@ -24,7 +23,8 @@ from mmengine.runner import EpochBasedTrainLoop
 from lspt_mm.config.preflight import allows_random
 from lspt_mm.engine.hooks.trainable_report_hook import count_parameters
 from lspt_mm.engine.runner import build_runner, run
-from lspt_mm.utils.atomic_io import write_text
+from lspt_mm.recipes import experiment_in
+from lspt_mm.utils.atomic_io import write_json
 from lspt_mm.utils.cli import input_errors_as_messages
 from lspt_mm.utils.malloc import keep_freed_memory
 
@@ -51,8 +51,8 @@ class Accuracies(Hook):
         self.tested = metrics['accuracy/top1']
 
 
-def carry_out(folder: Path) -> None:
-    """The run of ``folder``, unless it is done; another process at it is waited for."""
+def run_folder(folder: Path) -> None:
+    """Do the run of ``folder`` unless it is done; waits for another process at it."""
     with FileLock(folder / LOCK):
         if not (folder / RESULT).is_file():
             shutil.rmtree(folder / RUN, ignore_errors=True)
@@ -77,7 +77,8 @@ def _train(folder: Path) -> Dict[str, Any]:
     keep_freed_memory()
     run(runner, runner.train)
     result: Dict[str, Any] = {
-        'cell': cfg.get('cell'), 'seed': cfg.randomness.seed, 'split': 'test' if tests else 'val',
+        'experiment': experiment_in(cfg), 'seed': cfg.randomness.seed,
+        'split': 'test' if tests else 'val',
         'trainable': _trainable(runner.model), 'curve': kept.curve,
         # None: random, on purpose.
         'weights': None if allows_random(cfg) else cfg.model.backbone.get('pretrained'),
@@ -113,15 +114,10 @@ def write_confusion(folder: Path, num_classes: int) -> None:
     np.savetxt(folder / CONFUSION, matrix.numpy(), fmt='%d', delimiter=',')
 
 
-def write_json(path: Path, content: Any) -> None:
-    """:func:`write_text` of ``content`` as JSON."""
-    write_text(path, json.dumps(content, indent=1) + '\n')
-
-
 def main(folder: str) -> None:
     """Carry out the run of a folder; an input error ends the process with code 2."""
     with input_errors_as_messages():
-        carry_out(Path(folder))
+        run_folder(Path(folder))
 
 
 if __name__ == '__main__':

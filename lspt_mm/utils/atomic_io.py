@@ -52,6 +52,11 @@ def read_json(path: Union[str, Path], **options) -> Any:
         raise InputError(f'{path}: not a JSON file ({error})') from error
 
 
+def write_json(path: Union[str, Path], content: Any) -> None:
+    """:func:`write_text` of ``content`` as JSON."""
+    write_text(path, json.dumps(content, indent=1) + '\n')
+
+
 def _sync_folder(folder: Path) -> None:
     """Write a folder's names to disk, where the file system can."""
     try:

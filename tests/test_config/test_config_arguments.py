@@ -1,7 +1,8 @@
-"""Arguments behind a config's name, and names of cells."""
+"""Arguments after a config's name, and names of experiments."""
 
 import pytest
 from miniatures import CONFIGS
+from mmengine.config import Config
 
 from lspt_mm.config.arguments import parse, split_arguments, split_list
 from lspt_mm.config.load import read_config
@@ -105,8 +106,16 @@ def test_values_are_checked(arguments, said):
 
 
 def test_arguments_do_not_outlive_their_file():
-    assert read_config(f'{VTAB}:task=dtd').cell.task == 'dtd'
-    assert read_config(VTAB).cell.task == 'eurosat'
+    assert read_config(f'{VTAB}:task=dtd').experiment.task == 'dtd'
+    assert read_config(VTAB).experiment.task == 'eurosat'
     with pytest.raises(InputError):
         read_config(f'{VTAB}:task=none-such')
-    assert read_config(VTAB).cell.task == 'eurosat'
+    assert read_config(VTAB).experiment.task == 'eurosat'
+
+
+def test_a_config_that_inherits_takes_the_arguments_of_its_base(tmp_path):
+    (tmp_path / 'mine.py').write_text(f'_base_ = {VTAB!r}\ntrain_cfg = dict(max_epochs=3)\n')
+    cfg = read_config(f'{tmp_path / "mine.py"}:task=dtd,method=vpt')
+    assert (cfg.experiment.name, cfg.train_cfg.max_epochs) == ('vtab1k/vpt_mae_dtd', 3)
+    # Read by MMEngine alone, it has the defaults.
+    assert Config.fromfile(tmp_path / 'mine.py').experiment.name == 'vtab1k/lspt_mae_eurosat'

@@ -11,7 +11,7 @@ from lspt_mm.errors import InputError
 from lspt_mm.search.grid import Outcome, expand_grid
 from lspt_mm.search.plan import final_config
 from lspt_mm.search.protocol import Search, mean_and_deviation
-from lspt_mm.search.worker import write_json
+from lspt_mm.utils.atomic_io import write_json
 
 #: What a run of a learning rate comes to on validation data.
 ON_VAL = {0.1: 40.0, 0.25: 50.0, 0.5: 70.0, 1.0: 70.0}
@@ -120,8 +120,8 @@ def test_without_a_list_of_both_the_data_sets_are_joined(tmp_path):
     'method, content', [('lspt', 'prompts'), ('linear', 'prompts'), ('full', 'full')]
 )
 def test_final_checkpoints_leave_out_what_can_be_found_again(method, content):
-    cell = f'vtab1k/{method}_mae_dtd:arch=deit-tiny,img_size=32'
-    cfg = final_config(read_config(cell), seed=1)
+    name = f'vtab1k/{method}_mae_dtd:arch=deit-tiny,img_size=32'
+    cfg = final_config(read_config(name), seed=1)
     assert cfg.default_hooks.checkpoint.content == content
 
 
@@ -221,9 +221,9 @@ def test_missing_parts_of_a_config_are_named(tmp_path):
 
 
 def own(**changes):
-    """A config of one's own, without a benchmark's cell."""
+    """A config of one's own, of no benchmark."""
     cfg = config_of({})
-    for key in ('cell', 'final', 'default_hooks'):
+    for key in ('experiment', 'final', 'default_hooks'):
         cfg.pop(key)
     cfg.merge_from_dict(changes)
     return lambda point: cfg

@@ -26,12 +26,12 @@ SIZES = {'natural': 7, 'specialized': 4, 'structured': 8}
 FGVC = ('cub', 'nabirds', 'flowers', 'dogs', 'cars')
 
 
-def write(folder, benchmark, task, method, accuracies, pretraining='mae', weights='x', **cell):
+def write(folder, benchmark, task, method, accuracies, pretraining='mae', weights='x', **more):
     """What the final runs of a search leave."""
-    cell = {
+    experiment = {
         'benchmark': benchmark, 'task': task, 'method': method, 'pretraining': pretraining,
         'arch': 'base', 'patch_size': 16, 'img_size': 224, 'official': True,
-        'name': f'{benchmark}/{method}_{pretraining}_{task}', **cell,
+        'name': f'{benchmark}/{method}_{pretraining}_{task}', **more,
     }  # fmt: skip
     for seed, accuracy in enumerate(accuracies):
         path = folder / f'{method}_{task}_search/final/seed={seed}/result.json'
@@ -39,7 +39,8 @@ def write(folder, benchmark, task, method, accuracies, pretraining='mae', weight
         trainable = {'prompts': 1_000_000, 'backbone': 500_000, 'head': 9, 'all': 99}
         path.write_text(
             json.dumps(
-                {'cell': cell, 'accuracy': accuracy, 'trainable': trainable, 'weights': weights}
+                {'experiment': experiment, 'accuracy': accuracy, 'trainable': trainable,
+                 'weights': weights}  # fmt: skip
             )
         )
 
@@ -61,6 +62,14 @@ def test_fgvc_with_its_mean_and_the_published_row(tmp_path):
     assert ours['parameters (M)'] == '1.500'  # without the head
     published = row_of(as_csv(table), 'arXiv 2306.05067')
     assert (published['CUB-200-2011'], published['mean']) == ('70.56', '73.39')
+
+
+def test_results_written_before_the_first_release(tmp_path):
+    write(tmp_path, 'fgvc', 'cub', 'gated', [80, 82])
+    new = collect([tmp_path])
+    for path in tmp_path.rglob('result.json'):
+        path.write_text(path.read_text().replace('"experiment"', '"cell"'))
+    assert collect([tmp_path]) == new != {}
 
 
 def test_vtabs_two_means_by_name():
@@ -97,16 +106,16 @@ def test_splits_that_are_not_official_are_marked(tmp_path):
     assert row['EuroSAT'] == '50.00 (not the official split)'
 
 
-def test_rows_in_the_methods_order_and_folders_as_columns(tmp_path):
+def test_rows_by_method_without_prompts_first_and_folders_as_columns(tmp_path):
     for method in ('lspt', 'linear', 'vpt'):
         for task in ('/data/shells', 'data/leaves/'):
             write(tmp_path / task.strip('/'), 'imagefolder', task, method, [1.0])
     table = table_of('imagefolder', collect([tmp_path])['imagefolder'])
     assert table.header[6:] == ['leaves', 'shells']
-    assert [row[0] for row in table.rows] == ['Linear probe', 'VPT-shallow', 'LSPT']
+    assert [row[0] for row in table.rows] == ['Linear probe', 'LSPT', 'VPT-shallow']
 
 
-def test_one_cell_in_two_places(tmp_path):
+def test_one_experiment_in_two_places(tmp_path):
     write(tmp_path / 'a', 'fgvc', 'cub', 'vpt', [50.0])
     write(tmp_path / 'b', 'fgvc', 'cub', 'vpt', [51.0])
     with pytest.raises(InputError, match='fgvc/vpt_mae_cub was run in two places'):
@@ -169,8 +178,8 @@ def test_the_number_of_seeds_is_shown(tmp_path):
         ('{}', 'not as a run writes it'),
         ('[]', 'not as a run writes it'),
         ('{"accuracy": "50", "trainable": {"prompts": 1, "backbone": 0, "head": 1}}', 'not as a'),
-        ('{"accuracy": 50, "trainable": {"prompts": 1, "backbone": 0, "head": 1}, "cell": {}}',
-         'its cell lacks arch, benchmark'),
+        ('{"accuracy": 5, "trainable": {"prompts": 1, "backbone": 0, "head": 1}, "experiment": {}}',
+         'its experiment lacks arch, benchmark'),
     ],
 )  # fmt: skip
 def test_damaged_results(text, said, tmp_path):
@@ -181,12 +190,12 @@ def test_damaged_results(text, said, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'cell', [{'task': 'imagenet'}, {'method': 'nosuch'}, {'pretraining': 'clip'}]
+    'experiment', [{'task': 'imagenet'}, {'method': 'nosuch'}, {'pretraining': 'clip'}]
 )
-def test_cells_of_no_benchmark(cell, tmp_path):
-    cell = {'task': 'cub', 'method': 'vpt', 'pretraining': 'mae', **cell}
-    write(tmp_path, 'fgvc', accuracies=[50.0], **cell)
-    with pytest.raises(InputError, match='is a cell of none of the benchmarks'):
+def test_experiments_of_no_benchmark(experiment, tmp_path):
+    experiment = {'task': 'cub', 'method': 'vpt', 'pretraining': 'mae', **experiment}
+    write(tmp_path, 'fgvc', accuracies=[50.0], **experiment)
+    with pytest.raises(InputError, match='belongs to none of the benchmarks'):
         collect([tmp_path])
 
 

@@ -14,6 +14,7 @@ from typing import Dict, List
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.analysis.visualization import draw_curves
 from lspt_mm.errors import InputError
+from lspt_mm.recipes import experiment_in
 from lspt_mm.search.grid import name_of
 from lspt_mm.search.protocol import STATE
 from lspt_mm.search.worker import RESULT
@@ -24,7 +25,7 @@ Curves = Dict[str, List[List[float]]]
 
 
 def curves_of(folders: List[Path]) -> Curves:
-    """Name of the cell, or of the folder, to pairs of epoch and top-1."""
+    """Name of the experiment, or of the folder, to pairs of epoch and top-1."""
     curves = {}
     for folder in folders:
         if not (folder / STATE).is_file():
@@ -34,7 +35,7 @@ def curves_of(folders: List[Path]) -> Curves:
         if not path.is_file():
             raise InputError(f'{path} does not exist; a search without a grid has no curve')
         result = read_json(path)
-        name = (result.get('cell') or {}).get('name', folder.name)
+        name = (experiment_in(result) or {}).get('name', folder.name)
         if name in curves:
             raise InputError(f'{folder}: a second search of {name}')
         curves[name] = result['curve']

@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config file, FILE:name=value,... or the name of a cell')
+    parser.add_argument('config', help='config, FILE:name=value,... or the name of an experiment')
     parser.add_argument(
         '--shape', type=int, nargs='+', metavar='PIXELS',
         help="height and width of the image, or its side; default: the backbone's img_size",

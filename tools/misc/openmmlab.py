@@ -6,7 +6,8 @@ python tools/misc/openmmlab.py mmseg print_config CONFIG
 python tools/misc/openmmlab.py mmseg                                     (lists the tools)
 
 Imports this library first, which their tools do not, and writes a config that takes arguments
-(FILE:name=value,... or the name of a cell) into a file for them. Which of them work: docs/tools.md.
+(FILE:name=value,... or the name of an experiment) into a file for them. Which of them work:
+docs/tools.md.
 """
 
 import runpy

@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='config file, FILE:name=value,... or the name of a cell')
+    parser.add_argument('config', help='config, FILE:name=value,... or the name of an experiment')
     parser.add_argument('--split', choices=('train', 'val', 'test'), default='train')
     parser.add_argument('--number', type=int, default=16, help='how many images')
     parser.add_argument('--out', type=Path, default=Path('browsed'), help='folder for pictures')

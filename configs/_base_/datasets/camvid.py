@@ -1,5 +1,7 @@
 """CamVid in 11 classes at 480x360; label 11 is void and ignored."""
 _base_ = './segmentation.py'
+from lspt_mm.recipes import pipelines
+
 data_root = 'data/camvid'
 data_help = '''\
 CamVid's layout: camvid/images/{training,validation}/NAME.jpg and camvid/annotations/.../NAME.png, labels
@@ -18,17 +20,8 @@ train_pipeline = [
 ]
 test_pipeline = [dict(type='LoadImageFromFile'), load_labels, dict(type='PackSegInputs')]
 img_ratios = [0.75, 1.0, 1.25, 1.5]
-tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [dict(type='Resize', scale_factor=r, keep_ratio=True) for r in img_ratios],
-            [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)],
-            [load_labels],
-            [dict(type='PackSegInputs')],
-        ])
-]
+tta_pipeline = pipelines.scales_and_flips(
+    [dict(type='Resize', scale_factor=r, keep_ratio=True) for r in img_ratios], load_labels)
 train_dataloader = dict(
     batch_size=8,
     dataset=dict(

@@ -3,6 +3,8 @@
 ``validation`` is for choosing hyper-parameters, ``test`` for the report.
 """
 _base_ = './segmentation.py'
+from lspt_mm.recipes import pipelines
+
 data_root = 'work_dirs/demo/scenes'
 data_help = 'The scenes are rendered by projects/demo/demo.py (make demo).'
 crop_size = (96, 96)
@@ -17,17 +19,8 @@ train_pipeline = [
 ]
 test_pipeline = [dict(type='LoadImageFromFile'), load_labels, dict(type='PackSegInputs')]
 img_ratios = [0.75, 1.0, 1.25]
-tta_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [dict(type='Resize', scale_factor=r, keep_ratio=True) for r in img_ratios],
-            [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)],
-            [load_labels],
-            [dict(type='PackSegInputs')],
-        ])
-]
+tta_pipeline = pipelines.scales_and_flips(
+    [dict(type='Resize', scale_factor=r, keep_ratio=True) for r in img_ratios], load_labels)
 train_dataloader = dict(
     batch_size=16,
     dataset=dict(

@@ -5,11 +5,13 @@ own segmentation configs. ``final_norm=False``: all four are taken from the resi
 since a norm on the last one alone would set it apart from the other three (ours).
 """
 _base_ = '../prompters/lspt.py'
+from lspt_mm.utils import images
+
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 data_preprocessor = dict(
     type='SegDataPreProcessor',
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
+    mean=list(images.IMAGENET_MEAN),
+    std=list(images.IMAGENET_STD),
     bgr_to_rgb=True,
     pad_val=0,
     seg_pad_val=255,

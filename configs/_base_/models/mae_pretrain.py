@@ -2,11 +2,14 @@
 
 The encoder is read by ``PromptedViT(pretrained=...)`` as it is saved.
 """
+_base_ = []  # without it MMEngine takes a file with an import for one of its lazy configs
+from lspt_mm.utils import images
+
 default_scope = 'mmpretrain'
 data_preprocessor = dict(
     type='SelfSupDataPreprocessor',
-    mean=[123.675, 116.28, 103.53],
-    std=[58.395, 57.12, 57.375],
+    mean=list(images.IMAGENET_MEAN),
+    std=list(images.IMAGENET_STD),
     to_rgb=True)
 model = dict(
     type='MAE',

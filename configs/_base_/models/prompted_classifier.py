@@ -1,6 +1,9 @@
 """A prompted ViT-B/16 under mmpretrain's ``ImageClassifier`` with a linear head."""
+_base_ = []  # without it MMEngine takes a file with an import for one of its lazy configs
+from lspt_mm.utils import images
+
 data_preprocessor = dict(
-    mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+    mean=list(images.IMAGENET_MEAN), std=list(images.IMAGENET_STD), to_rgb=True)
 model = dict(
     type='ImageClassifier',
     backbone=dict(

@@ -1,4 +1,4 @@
-"""Cells of the benchmarks: published numbers arrive in the config, and every cell builds."""
+"""Experiments of the benchmarks: published numbers arrive in the config."""
 
 import itertools
 import json
@@ -16,10 +16,10 @@ from lspt_mm.recipes import (
     BENCHMARKS,
     METHODS,
     PRETRAININGS,
-    Cell,
+    Experiment,
     default_grid,
     published_results,
-    resolve,
+    resolve_experiment,
 )
 from lspt_mm.recipes.published_values import BPT, GAPT
 
@@ -34,14 +34,14 @@ GAPT_ROWS = {
 }
 
 
-def cell(benchmark, task, pretraining, method, more=''):
+def read(benchmark, task, pretraining, method, more=''):
     return read_config(f'{benchmark}/{method}_{pretraining}_{task}{more}')
 
 
 @pytest.mark.parametrize('key', GAPT_ROWS, ids='-'.join)
 def test_gapts_table_in_the_config(key):
     batch, tokens, lr, gate = GAPT_ROWS[key]
-    cfg = cell(*key, 'gated')
+    cfg = read(*key, 'gated')
     assert cfg.train_dataloader.batch_size == batch
     assert cfg.model.backbone.prompter == dict(
         type='GatedPrompt', dropout=0.1, num_tokens=tokens, gate_init=gate
@@ -61,7 +61,7 @@ def test_gapts_table_in_the_config(key):
                                   'epochs=30,warmup=1'])  # fmt: skip
 @pytest.mark.parametrize('length', [2, 5])
 def test_the_learning_rate_comes_out_of_its_warm_up(method, more, length):
-    cfg = cell('fgvc', 'cub', 'mae', method, f':lr=0.5,{more}')
+    cfg = read('fgvc', 'cub', 'mae', method, f':lr=0.5,{more}')
     rates = rates_of(cfg, length)
     assert max(rates) == pytest.approx(0.5, rel=0.02)
     assert rates[-1] < 0.05 < rates[len(rates) // 2]
@@ -108,7 +108,7 @@ def test_gapts_table_is_whole():
     ],
 )
 def test_bpts_recipe_in_the_optimizer(task, pretraining, method, lr, decay, of_head):
-    wrapper = cell('fgvc', task, pretraining, method).optim_wrapper
+    wrapper = read('fgvc', task, pretraining, method).optim_wrapper
     assert (wrapper.optimizer.type, wrapper.optimizer.lr) == ('AdamW', lr)
     keys = wrapper.paramwise_cfg.custom_keys
     common = wrapper.optimizer.weight_decay
@@ -117,26 +117,26 @@ def test_bpts_recipe_in_the_optimizer(task, pretraining, method, lr, decay, of_h
 
 
 def test_bpts_form_and_schedule():
-    cfg = cell('fgvc', 'cub', 'mae', 'bilinear')
+    cfg = read('fgvc', 'cub', 'mae', 'bilinear')
     assert cfg.model.backbone.prompter == dict(
         type='BilinearPrompt', start='whiten', num_tokens=100, rank=75
     )
     assert cfg.train_dataloader.batch_size == 32
     assert cfg.param_scheduler[-1].eta_min == 1e-8
     assert all(s.convert_to_iter_based for s in cfg.param_scheduler)
-    deep = cell('fgvc', 'cub', 'mae', 'bilinear-deep').model.backbone.prompter
+    deep = read('fgvc', 'cub', 'mae', 'bilinear-deep').model.backbone.prompter
     assert (deep.num_tokens, deep.rank, deep.deep) == (50, 50, True)
-    few = cell('fgvc', 'cub', 'mae', 'bilinear', ':num_tokens=8').model.backbone.prompter
+    few = read('fgvc', 'cub', 'mae', 'bilinear', ':num_tokens=8').model.backbone.prompter
     assert (few.num_tokens, few.rank) == (8, 6)
     kinds = [t.type for t in cfg.train_dataloader.dataset.pipeline]
     assert 'RandomResizedCrop' in kinds
 
 
 def test_pipelines():
-    cfg = cell('vtab1k', 'dtd', 'mae', 'lspt')
+    cfg = read('vtab1k', 'dtd', 'mae', 'lspt')
     kinds = [t.type for t in cfg.train_dataloader.dataset.pipeline]
     assert kinds == ['lspt_mm.LoadImage', 'Resize', 'PackInputs']  # nothing augmented
-    cfg = cell('fgvc', 'cub', 'mae', 'lspt', ':img_size=448')
+    cfg = read('fgvc', 'cub', 'mae', 'lspt', ':img_size=448')
     resize, crop, flip = cfg.train_dataloader.dataset.pipeline[1:4]
     assert (resize.scale, crop.crop_size, flip.prob) == (512, 448, 0.5)
     of_test = cfg.test_dataloader.dataset.pipeline
@@ -144,33 +144,33 @@ def test_pipelines():
 
 
 def test_what_a_method_trains():
-    assert cell('vtab1k', 'dtd', 'mae', 'linear').model.backbone.prompter is None
-    assert cell('vtab1k', 'dtd', 'mae', 'linear').model.backbone.out_type == 'avg_patches'
-    full = cell('vtab1k', 'dtd', 'mae', 'full')
+    assert read('vtab1k', 'dtd', 'mae', 'linear').model.backbone.prompter is None
+    assert read('vtab1k', 'dtd', 'mae', 'linear').model.backbone.out_type == 'avg_patches'
+    full = read('vtab1k', 'dtd', 'mae', 'full')
     assert (full.model.backbone.tune, full.optim_wrapper.optimizer.type) == ('full', 'AdamW')
     # One command line for all methods: prompts are not asked of those without.
-    assert cell('vtab1k', 'dtd', 'mae', 'full', ':num_tokens=8').model.backbone.prompter is None
-    no_gspc = cell('vtab1k', 'dtd', 'mae', 'lspt-no-gspc').model.backbone.prompter
+    assert read('vtab1k', 'dtd', 'mae', 'full', ':num_tokens=8').model.backbone.prompter is None
+    no_gspc = read('vtab1k', 'dtd', 'mae', 'lspt-no-gspc').model.backbone.prompter
     assert (no_gspc.gspc, no_gspc.num_tokens) == (False, 1)
 
 
 def test_another_optimizer():
-    adamw = cell('vtab1k', 'dtd', 'mae', 'lspt', ':optimizer=AdamW,lr=0.001').optim_wrapper
+    adamw = read('vtab1k', 'dtd', 'mae', 'lspt', ':optimizer=AdamW,lr=0.001').optim_wrapper
     assert adamw.optimizer == dict(type='AdamW', lr=0.001, weight_decay=0)
-    sgd = cell('fgvc', 'cub', 'mae', 'full', ':optimizer=SGD').optim_wrapper.optimizer
+    sgd = read('fgvc', 'cub', 'mae', 'full', ':optimizer=SGD').optim_wrapper.optimizer
     assert (sgd.type, sgd.momentum) == ('SGD', 0.9)
 
 
 def test_normalisation_goes_with_the_checkpoint():
-    assert cell('fgvc', 'cub', 'mocov3', 'lspt').data_preprocessor.mean == [123.675, 116.28, 103.53]
-    supervised = cell('fgvc', 'cub', 'supervised', 'lspt')
+    assert read('fgvc', 'cub', 'mocov3', 'lspt').data_preprocessor.mean == [123.675, 116.28, 103.53]
+    supervised = read('fgvc', 'cub', 'supervised', 'lspt')
     assert supervised.data_preprocessor.mean == supervised.data_preprocessor.std == [127.5] * 3
 
 
 def test_grids():
     def grid(method, **more):
-        described = cell('vtab1k', 'dtd', 'mae', method).cell
-        return default_grid(Cell.of({**described, **more}))
+        values = read('vtab1k', 'dtd', 'mae', method).experiment
+        return default_grid(Experiment.from_dict({**values, **more}))
 
     vpt = grid('vpt', batch_size=64)
     # base_lr * batch / 256, ascending: ties go to the smaller one.
@@ -193,13 +193,14 @@ def test_published_means_are_those_of_their_rows():
 
 
 @pytest.mark.parametrize('benchmark', ['fgvc', 'vtab1k'])
-def test_every_cell_resolves(benchmark):
+def test_every_experiment_resolves(benchmark):
     """tests/test_configs.py builds one of each method and pre-training."""
     for task, pretraining, method in itertools.product(
         BENCHMARKS[benchmark], PRETRAININGS, METHODS
     ):
         name = f'{benchmark}/{method}_{pretraining}_{task}'
-        cfg = resolve(benchmark, task=task, pretraining=pretraining, method=method).config(7)
+        exp = resolve_experiment(benchmark, task=task, pretraining=pretraining, method=method)
+        cfg = exp.config(7)
         assert cfg['work_dir'] == f'work_dirs/{name}'
         prompter = cfg['model']['backbone']['prompter']
         assert (prompter is None) == (method in ('linear', 'bias', 'partial-1', 'full'))
@@ -209,13 +210,13 @@ def test_every_cell_resolves(benchmark):
 @pytest.mark.parametrize('benchmark', ['fgvc', 'vtab1k'])
 def test_every_data_set_of_a_benchmark_is_built(benchmark):
     for task, spec in {'fgvc': fgvc.TASKS, 'vtab1k': vtab1k.TASKS}[benchmark].items():
-        cfg = cell(benchmark, task, 'mae', 'lspt')
+        cfg = read(benchmark, task, 'mae', 'lspt')
         assert cfg.model.head.num_classes == spec.num_classes
         for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
             DATASETS.build(dict(cfg[loader].dataset, lazy_init=True, pipeline=[]))
 
 
-def test_there_are_cells():
+def test_there_are_experiments():
     assert len(BENCHMARKS['vtab1k']) * len(PRETRAININGS) * len(METHODS) == 19 * 4 * 17
     assert {'linear', 'full', 'vpt', 'vpt-deep', 'gated', 'bilinear', 'bilinear-deep', 'lspt',
             'lspt-low-rank', 'lspt-no-gspc', 'lspt-no-lpc'} <= set(METHODS)  # fmt: skip
@@ -226,7 +227,7 @@ def test_names_are_in_the_configs_docs():
         text = (CONFIGS / benchmark / 'transfer.py').read_text()
         name = f'{benchmark}/{"lspt_mae_cub" if benchmark == "fgvc" else "gated_mocov3_dtd"}'
         assert name in text
-        assert read_config(name).cell.name == name
+        assert read_config(name).experiment.name == name
 
 
 def test_dino_has_weights_for_two_sizes():
