@@ -6,9 +6,9 @@ import re
 import pytest
 from miniatures import ROOT
 
-from lspt_mm.config.arguments import given
+from lspt_mm.config.arguments import pass_arguments
 from lspt_mm.datasets import fgvc, vtab1k
-from lspt_mm.recipes import default_grid, resolve
+from lspt_mm.recipes import default_grid, resolve_experiment
 
 pytestmark = pytest.mark.docs
 
@@ -28,8 +28,8 @@ def number(text):
 
 
 def points(method, benchmark='fgvc', task='cub'):
-    with given(dict(task=task, pretraining='mae', method=method)):
-        return math.prod(map(len, default_grid(resolve(benchmark)).values()))
+    with pass_arguments(dict(task=task, pretraining='mae', method=method)):
+        return math.prod(map(len, default_grid(resolve_experiment(benchmark)).values()))
 
 
 def gflop(method, num_tokens):
