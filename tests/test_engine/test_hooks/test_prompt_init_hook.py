@@ -125,7 +125,9 @@ def test_prompts_never_prepared_are_refused(door):
         getattr(PromptInitHook(), door)(runner())
 
 
-@pytest.mark.parametrize('bad', [{'num_images': 0}, {'batch_size': 1.5}, {'num_images': None}])
+@pytest.mark.parametrize(
+    'bad', [{'num_images': 0}, {'batch_size': 1.5}, {'num_images': None}, {'batch_size': True}]
+)
 def test_bad_arguments(bad):
     (name,) = bad
     with pytest.raises(ValueError, match=name):
@@ -141,7 +143,7 @@ def test_prompts_of_a_run_that_is_resumed_are_not_started_anew():
     assert torch.equal(run.model.backbone.prompter.right, before)
 
 
-@pytest.mark.parametrize('seed', ['abc', -1, 1.5])
+@pytest.mark.parametrize('seed', ['abc', -1, 1.5, True])
 def test_a_bad_seed(seed):
     with pytest.raises(ValueError, match='seed'):
         PromptInitHook(seed=seed)
