@@ -3,7 +3,7 @@
 import argparse
 import os
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 import torch
 from mmengine.config import Config, DictAction
@@ -127,11 +127,39 @@ def read_config(name: str, more: Optional[dict] = None) -> Config:
         path = _of_this_package(path)
     try:
         with pass_arguments(values):
-            return Config.fromfile(path)
+            return read_config_file(path)
     except Exception as error:  # the file's own code may raise any type
         known = isinstance(error, InputError)
         where = f'config {name}' if known else f'config file {path} cannot be read'
         raise InputError(f'{where}: {error}') from error
+
+
+#: Types in configs of work dirs that earlier versions wrote, to what they are called now.
+RENAMED_TYPES = {
+    'lspt_mm.FiniteLossHook': 'lspt_mm.CheckInvalidLossHook',
+    'lspt_mm.PatientLocalVisBackend': 'lspt_mm.FaultTolerantLocalVisBackend',
+    'lspt_mm.PreparePromptsHook': 'lspt_mm.PromptInitHook',
+    'lspt_mm.RunLogHook': 'lspt_mm.JsonlLoggerHook',
+    'lspt_mm.StopOnSignalHook': 'lspt_mm.PreemptionHook',
+}
+
+
+def read_config_file(path: Union[str, Path]) -> Config:
+    """MMEngine's ``Config.fromfile``; what earlier versions wrote gets today's names."""
+    cfg = Config.fromfile(path)
+    if 'cell' in cfg:
+        cfg.experiment = cfg.pop('cell')
+    nodes = [cfg._cfg_dict]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, dict):
+            old = node.get('type')
+            if isinstance(old, str) and old in RENAMED_TYPES:
+                node['type'] = RENAMED_TYPES[old]
+            nodes += node.values()
+        elif isinstance(node, (list, tuple)):
+            nodes += node
+    return cfg
 
 
 def _of_this_package(name: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 import numpy as np
 from mmengine.config import Config
 
+from lspt_mm.config.load import read_config_file
 from lspt_mm.errors import InputError
 from lspt_mm.search.grid import Outcome, Point, best, name_of
 from lspt_mm.search.plan import final_config, selection_config
@@ -101,7 +102,7 @@ class Search:
         for seed, folder in zip(self.seeds, folders, strict=True):
             cfg = final_config(self.config_of(chosen.point), seed, self.final_on)
             path = folder / CONFIG
-            if not self._tested() and path.is_file() and path.read_text('utf-8') != cfg.pretty_text:
+            if not self._tested() and path.is_file() and not _holds(path, cfg):
                 shutil.rmtree(folder)  # begun for another choice, and never saw the test set
             self._prepare(folder, cfg)
         self._write_state(chosen)
@@ -159,12 +160,11 @@ class Search:
 
     def _prepare(self, folder: Path, cfg: Config) -> None:
         """Write the run's config, or find that it is the one that is there."""
-        text = cfg.pretty_text
         path = folder / CONFIG
         if not path.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            write_text(path, text)
-        elif path.read_text(encoding='utf-8') != text:
+            write_text(path, cfg.pretty_text)
+        elif not _holds(path, cfg):
             raise InputError(
                 f'{folder} holds a run with other settings than now ({CONFIG} differs). Take '
                 'another --work-dir, or remove that folder if the run is not wanted any more'
@@ -228,6 +228,16 @@ class Search:
                 'split': 'val' if phase == 'selection' else 'test',
                 'accuracy': f'{result["accuracy"]:.4f}', **trained,
             })  # fmt: skip
+
+
+def _holds(path: Path, cfg: Config) -> bool:
+    """Whether the file has this very config, under today's names or earlier ones."""
+    if path.read_text(encoding='utf-8') == cfg.pretty_text:
+        return True
+    try:
+        return read_config_file(path).to_dict() == cfg.to_dict()
+    except Exception:  # the file's own code may raise any type
+        return False
 
 
 def mean_and_deviation(accuracies: Sequence[float]) -> str:

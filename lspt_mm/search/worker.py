@@ -15,11 +15,11 @@ from typing import Any, Dict, List
 import numpy as np
 import torch
 from filelock import FileLock
-from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmengine.runner import EpochBasedTrainLoop
 
+from lspt_mm.config.load import read_config_file
 from lspt_mm.config.preflight import allows_random
 from lspt_mm.engine.hooks.trainable_report_hook import count_parameters
 from lspt_mm.engine.runner import build_runner, run
@@ -61,7 +61,7 @@ def run_folder(folder: Path) -> None:
 
 def _train(folder: Path) -> Dict[str, Any]:
     begun = time.time()
-    cfg = Config.fromfile(folder / CONFIG)
+    cfg = read_config_file(folder / CONFIG)
     init_default_scope(cfg.default_scope)
     cfg.work_dir = str(folder / RUN)
     tests = cfg.get('test_dataloader') is not None
