@@ -1,16 +1,20 @@
 """Repairs of the surrounding stack, each active only where exactly its fault is found.
 
 On the maintained OpenMMLab distributions only ``repair_torchvision`` may have something to do
-(beside a CPU-only torch); ``register_configs`` is no repair, but must run as early as they.
+(beside a CPU-only torch); ``register_configs`` and ``hide_import_noise`` are no repairs, but must
+run as early as they.
 """
 
+import functools
 import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.metadata
 import importlib.util
+import logging
 import sys
 import types
+import warnings
 from typing import Callable
 
 from lspt_mm.errors import InputError
@@ -22,11 +26,12 @@ _torchvision_schemas = None
 
 
 def apply() -> None:
-    """Run every repair. Does nothing at all on a whole installation but make configs known."""
+    """Run every repair, make configs known, and hide two messages of the stack's imports."""
     repair_torchvision()
     repair_mmcv_ops()
     repair_resume()
     register_configs()
+    hide_import_noise()
 
 
 def repair_torchvision() -> None:
@@ -160,6 +165,35 @@ def register_configs() -> None:
         return str(config_path(name)), None
 
     Config._get_cfg_path = staticmethod(get_cfg_path)
+
+
+# --- what the stack says when it is imported
+
+
+def hide_import_noise() -> None:
+    """Hide that optional parts are missing which nothing here uses.
+
+    The maintained mmseg and mmpretrain print ``Could not import OneDL``, a debug message for which
+    they name no logger; mmcv-lite warns that it has no ``MultiScaleDeformableAttention``.
+    """
+    warnings.filterwarnings(
+        'ignore', 'Fail to import ``MultiScaleDeformableAttention``', UserWarning,
+        r'mmcv\.cnn\.bricks\.transformer',
+    )  # fmt: skip
+    if importlib.util.find_spec('mmengine') is None:
+        return
+    import mmengine.logging
+
+    of_mmengine = mmengine.logging.print_log
+    if hasattr(of_mmengine, '__wrapped__'):
+        return
+
+    @functools.wraps(of_mmengine)
+    def print_log(msg, logger=None, level=logging.INFO):
+        if logger is not None or msg != 'Could not import OneDL':
+            of_mmengine(msg, logger, level)
+
+    mmengine.logging.print_log = print_log
 
 
 def _is_installed(distribution: str) -> bool:

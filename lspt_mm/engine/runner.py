@@ -1,12 +1,15 @@
 """Builds a Runner from a config, on GPUs and CPUs, and runs it."""
 
 import atexit
+import logging
+import re
 from contextlib import contextmanager
 from typing import Callable, Iterator, Optional, Tuple
 
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.logging import MMLogger
 from mmengine.optim.scheduler.param_scheduler import LinearParamScheduler
 from mmengine.runner import Runner
 
@@ -15,6 +18,30 @@ from lspt_mm.engine.hooks.prompt_init_hook import check_prepared_somewhere
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import check_writable
 from lspt_mm.utils.safe_load import force_weights_only
+
+#: Records that only a run's log file gets: its environment, config, hooks and parameters' options,
+#: and what the stack says of itself, which no config of a user can change.
+_FILE_ONLY = re.compile('|'.join((
+    r'\n-+\nSystem environment:', r'Config:\n', r'Hooks will be executed', r'paramwise_options --',
+    r'\S+ is skipped since its requires_grad=False', r'Exp name:',
+    r'Distributed training is not used', r'The prefix is not set in metric class',
+    r'"HardDiskBackend" is the alias', r'"FileClient" will be deprecated',
+)))  # fmt: skip
+
+
+class QuietRunner(Runner):
+    """MMEngine's Runner; its console shows progress and results, its log file everything."""
+
+    def build_logger(self, *args, **kwargs) -> MMLogger:  # noqa: D102
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(_is_for_the_console)
+        return logger
+
+
+def _is_for_the_console(record: logging.LogRecord) -> bool:
+    return not (record.levelno < logging.ERROR and _FILE_ONLY.match(record.getMessage()))
 
 
 def build_runner(
@@ -35,7 +62,7 @@ def build_runner(
     if not torch.cuda.is_available():
         prepare_for_cpu(cfg)
     with _building():
-        runner = Runner.from_cfg(cfg)
+        runner = QuietRunner.from_cfg(cfg)
     check_prepared_somewhere(runner)
     return runner
 

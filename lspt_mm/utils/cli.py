@@ -4,6 +4,7 @@ import os
 import sys
 import tempfile
 import traceback
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Callable, Iterator, Optional, Sequence
@@ -16,6 +17,12 @@ from lspt_mm.errors import InputError
 
 #: Exit code for an error of the user's input (argparse's own code for a bad option).
 EXIT_INPUT = 2
+
+#: Warnings about defaults of mmseg, as regular expressions of their text and module.
+_KNOWN_WARNINGS = (
+    ('Default ``avg_non_ignore`` is False', r'mmseg\.models\.losses\.'),
+    ('The draw is False', r'mmseg\.engine\.hooks\.visualization_hook'),
+)
 
 
 def check_writable(folder, what: str, advice: str = '') -> None:
@@ -40,8 +47,12 @@ def map_with_progress(function: Callable, items: Sequence, title: str) -> list:
 def input_errors_as_messages(debug: bool = False) -> Iterator[None]:
     """On an InputError, print its message alone and exit with code 2.
 
-    Of several processes only the first to fail prints.
+    Of several processes only the first to fail prints. Without an option ``-W``, warnings about
+    defaults of the stack are not shown.
     """
+    if not sys.warnoptions:
+        for message, module in _KNOWN_WARNINGS:
+            warnings.filterwarnings('ignore', message, UserWarning, module)
     try:
         yield
     except InputError as error:

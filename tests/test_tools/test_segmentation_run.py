@@ -57,6 +57,7 @@ def trained(mini, tmp_path_factory):
         config = mini / 'mini_seg.py'
         run = ok(run_tool('train.py', config, '--work-dir', folder / 'work', cwd=folder))
         (folder / 'out.txt').write_text(run.out)
+        (folder / 'err.txt').write_text(run.err)
 
     return once(tmp_path_factory, 'seg_trained', train)
 
@@ -163,6 +164,26 @@ def table(text):
 
 
 # ---- resuming ---------------------------------------------------------------------------------
+
+
+NOISE = (
+    'System environment:', 'Runtime environment:', 'Config:', 'Hooks will be executed',
+    'TrainableReportHook', 'paramwise_options', 'SyncBatchNorm', 'prefix is not set',
+    'HardDiskBackend', 'FileClient',
+)  # fmt: skip
+
+
+def test_the_screen_shows_progress_and_results_and_the_log_file_everything(trained):
+    screen = (trained / 'out.txt').read_text()
+    log = next((trained / 'work').glob('*/*.log')).read_text()
+    for line in ('Trainable parameters:', 'Iter(train) [4/4]', 'Iter(val) [3/3]', 'mIoU: ',
+                 'ViT weights from', 'Saving checkpoint at 4 iterations'):  # fmt: skip
+        assert line in screen and line in log
+    for line in NOISE:
+        assert line not in screen
+    for line in NOISE[:5]:
+        assert line in log
+    assert 'Warning' not in (trained / 'err.txt').read_text()
 
 
 @pytest.mark.parametrize('how', ['path', 'auto'])
