@@ -66,7 +66,7 @@ distclean: clean  ## clean, and remove the environments
 .venv-openmmlab/.installed: requirements-openmmlab.txt $(DEV)
 	$(call make_venv,.venv-openmmlab,requirements-openmmlab.txt)
 
-# The stamp is written last: an installation that was interrupted is taken up again.
+# The stamp is written last: an interrupted installation is run again.
 define make_venv
 @command -v $(PYTHON) >/dev/null || { \
 	echo "no $(PYTHON) here; name a Python 3.10 or later: make PYTHON=python3 ..." >&2; exit 1; }

@@ -2,7 +2,7 @@
 # Train on N GPUs of this machine, or on N CPU processes (gloo) where it has no GPU.
 #   tools/dist_train.sh CONFIG N [options of train.py]
 # Several machines: set NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT on each.
-# Exit code 75: the run was told to stop (SIGTERM, SIGINT) and has saved a checkpoint for --resume.
+# Exit code 75: the run was stopped (SIGTERM, SIGINT) and has saved a checkpoint for --resume.
 set -euo pipefail
 if [ $# -lt 2 ]; then
     echo "usage: $0 CONFIG N [options of train.py]" >&2
