@@ -5,9 +5,9 @@ from typing import List, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from lspt_mm.models.prompted_block import project
-from lspt_mm.models.prompted_vit import BlockStep, PromptedViT
-from lspt_mm.models.tokens import Tokens
+from lspt_mm.models.attention import project
+from lspt_mm.models.prompted_vit import PromptedViT
+from lspt_mm.models.tokens import BlockStep, Tokens
 
 
 class BlockAttention(NamedTuple):
@@ -48,7 +48,7 @@ def attention_of(vit: PromptedViT, step: BlockStep) -> BlockAttention:
     layer, extra = vit.layers[step.number - 1], vit.num_prefix_tokens
     tokens = Tokens(step.x_in, extra).with_prompts(step.prompts_in)
     num_prompts = tokens.num_prompts
-    q, k = project(layer.attn, layer.ln1(tokens.row), 0, 2)  # (B, H, T, d)
+    q, k = project(layer.attn, layer.ln1(tokens.x), 0, 2)  # (B, H, T, d)
     q = q[:, :, : extra + num_prompts]
     scale = q.size(-1) ** -0.5
     if num_prompts:

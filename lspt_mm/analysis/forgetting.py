@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lspt_mm.analysis.similarity import linear_cka, mean_cosine
-from lspt_mm.models.prompted_vit import BlockStep
+from lspt_mm.models.tokens import BlockStep
 
 #: Rows that a kernel alignment is taken over at most: its cost grows with their square.
 MOST_ROWS = 1500

@@ -10,10 +10,10 @@ from torch import nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from lspt_mm.checkpoints import read_checkpoint
-from lspt_mm.checkpoints.prompt_only import RANDOM, records_in
+from lspt_mm.checkpoints.prompt_only import check_fit
+from lspt_mm.checkpoints.records import RANDOM, records_in, records_in_meta
 from lspt_mm.config.load import apply_common_options, read_config
 from lspt_mm.config.preflight import check_vit_file
-from lspt_mm.engine.hooks.prompt_checkpoint_hook import check_fit, records_in_meta
 from lspt_mm.errors import InputError
 from lspt_mm.registry import takes_prompts
 from lspt_mm.tasks import task_of

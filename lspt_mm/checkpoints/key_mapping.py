@@ -76,7 +76,7 @@ class Mapped(NamedTuple):
 
 
 def to_mmpretrain(
-    checkpoint: dict, grid: Optional[Grid] = None, likely: Optional[Grid] = None
+    checkpoint: dict, grid: Optional[Grid] = None, fallback_grid: Optional[Grid] = None
 ) -> Mapped:
     """Find a ViT in a checkpoint and rename its tensors as mmpretrain's ``VisionTransformer``.
 
@@ -87,7 +87,7 @@ def to_mmpretrain(
     Args:
         checkpoint: What :func:`read_checkpoint` returns.
         grid: Rows and columns of the position embedding's patches, where they are not a square.
-        likely: A grid that is taken where the number of patches is that of no square.
+        fallback_grid: A grid that is taken where the number of patches is that of no square.
 
     Raises:
         ValueError: If there is no ViT in it; the message shows some of its keys.
@@ -95,8 +95,8 @@ def to_mmpretrain(
     state = unwrap(checkpoint)
     if jax_vit.is_jax(state):
         tensors, ignored, num_heads = jax_vit.to_mmpretrain(state)
-        tensors = join_extra_tokens(tensors, grid, likely)
-        return Mapped(tensors, ignored, 'JAX', num_heads, _known_grid(tensors, grid, likely))
+        tensors = join_extra_tokens(tensors, grid, fallback_grid)
+        return Mapped(tensors, ignored, 'JAX', num_heads, _known_grid(tensors, grid, fallback_grid))
     prefix = _find_prefix(state)
     inner = {k[len(prefix) :]: k for k in state if k.startswith(prefix)}
     timm_names = any(k.startswith('blocks.') for k in inner)
@@ -114,16 +114,16 @@ def to_mmpretrain(
         family = family if 'MoCo v3' in family else 'MoCo v3, linear probe'
     if timm_names or 'dist_token' in tensors:
         # mmpretrain's own files, ours among them, are in that form already.
-        tensors = join_extra_tokens(tensors, grid, likely)
-    grid = _known_grid(tensors, grid, likely, own=not timm_names)
+        tensors = join_extra_tokens(tensors, grid, fallback_grid)
+    grid = _known_grid(tensors, grid, fallback_grid, own=not timm_names)
     return Mapped(tensors, [k for k in state if k not in used], family, num_heads, grid)
 
 
-def _known_grid(tensors: Dict[str, Tensor], grid, likely, own=False) -> Optional[Grid]:
+def _known_grid(tensors: Dict[str, Tensor], grid, fallback_grid, own=False) -> Optional[Grid]:
     """Rows and columns of the patches of a joined position embedding, if they can be told.
 
     Files of timm's kin are of square grids: 2x8 patches are as many as 4x4, in other places.
-    mmpretrain's (``own``) may come from the very model of the ``likely`` grid.
+    mmpretrain's (``own``) may come from the very model of the ``fallback_grid``.
     """
     pos = tensors.get('pos_embed')
     if pos is None or pos.ndim != 3:
@@ -136,10 +136,11 @@ def _known_grid(tensors: Dict[str, Tensor], grid, likely, own=False) -> Optional
                 f'{grid[0]}x{grid[1]} are {grid[0] * grid[1]}'
             )
         return tuple(grid)
-    as_likely = tuple(likely) if likely and likely[0] * likely[1] == patches else None
-    if own and (as_likely or likely is None):
-        return as_likely
-    return (round(patches**0.5),) * 2 if is_square(patches) else as_likely
+    fits = fallback_grid and fallback_grid[0] * fallback_grid[1] == patches
+    as_fallback = tuple(fallback_grid) if fits else None
+    if own and (as_fallback or fallback_grid is None):
+        return as_fallback
+    return (round(patches**0.5),) * 2 if is_square(patches) else as_fallback
 
 
 def unwrap(checkpoint: dict) -> dict:
@@ -159,7 +160,9 @@ def group_ignored_keys(keys: List[str]) -> Dict[str, List[str]]:
     return kinds
 
 
-def join_extra_tokens(tensors: Dict[str, Tensor], grid=None, likely=None) -> Dict[str, Tensor]:
+def join_extra_tokens(
+    tensors: Dict[str, Tensor], grid=None, fallback_grid=None
+) -> Dict[str, Tensor]:
     """Bring leading tokens and their position embeddings into the one form of :class:`Mapped`.
 
     A distillation token is a register token whose output nobody reads: the same function of the
@@ -173,7 +176,7 @@ def join_extra_tokens(tensors: Dict[str, Tensor], grid=None, likely=None) -> Dic
         return {**tensors, **({'register_tokens': more[0]} if more else {})}
     registers = sum(t.size(1) for t in more)
     if pos is not None:
-        rows = _rows_before_patches(pos.size(1), int(cls), registers, grid, likely)
+        rows = _rows_before_patches(pos.size(1), int(cls), registers, grid, fallback_grid)
         extra, patches = pos[:, :rows], pos[:, rows:]
         if cls and rows == 0:
             extra = pos.new_zeros(1, 1, pos.size(2))
@@ -186,7 +189,7 @@ def join_extra_tokens(tensors: Dict[str, Tensor], grid=None, likely=None) -> Dic
     return tensors
 
 
-def _rows_before_patches(length: int, cls: int, registers: int, grid, likely) -> int:
+def _rows_before_patches(length: int, cls: int, registers: int, grid, fallback_grid) -> int:
     """How many rows of a position embedding stand before those of the patches."""
     candidates = sorted({cls + registers, cls, 0}, reverse=True)
     for rows in candidates:
@@ -196,7 +199,8 @@ def _rows_before_patches(length: int, cls: int, registers: int, grid, likely) ->
         else:
             # 6x8 patches and a class token are 49 as well: the model's grid, if it has 48, counts
             # before a square without one.
-            fits = is_square(patches) or (likely and patches == likely[0] * likely[1])
+            h, w = fallback_grid or (0, 0)
+            fits = is_square(patches) or patches == h * w > 0
         if fits:
             return rows
     return cls  # of no known grid: the check of shapes reports it

@@ -7,6 +7,7 @@ from mmengine.logging import print_log
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
+from lspt_mm.checkpoints.backbone import BackboneDescription, PromptedBackbone
 from lspt_mm.checkpoints.io import read_checkpoint
 from lspt_mm.checkpoints.key_mapping import Grid, Mapped, group_ignored_keys, to_mmpretrain
 from lspt_mm.checkpoints.mismatch_hints import mismatch_hints
@@ -37,14 +38,14 @@ class Fitted(NamedTuple):
     report: LoadReport
 
     @property
-    def altered(self) -> Tuple[str, ...]:
+    def modified(self) -> Tuple[str, ...]:
         """Names of the ViT's tensors that are not as the file has them."""
         resized = (k for k, v in self.tensors.items() if v is not self.original[k])
         return (*resized, *self.report.left_at_start)
 
 
 def load_backbone(
-    vit: nn.Module, source: str, grid: Optional[Grid] = None
+    vit: PromptedBackbone, source: str, grid: Optional[Grid] = None
 ) -> LoadReport:
     """Read the ViT's weights from ``source`` and log a report of it.
 
@@ -60,16 +61,17 @@ def load_backbone(
         InputError: If any tensor of the ViT is missing, of another shape, not of finite numbers
             or without a place in the model; nothing is loaded.
     """
-    fitted = fit_backbone(vit, source, grid)
+    fitted = fit_backbone(vit.describe(), source, grid)
     vit.load_state_dict(fitted.tensors, strict=False)
-    vit.weights_from = str(source)
-    vit.altered = fitted.altered
+    vit.weights = vit.weights._replace(
+        source=str(source), modified=fitted.modified, incomplete=False
+    )
     print_log(describe(source, fitted.report), logger='current')
     return fitted.report
 
 
 def fit_backbone(
-    vit: nn.Module, source: str, grid: Optional[Grid] = None
+    vit: BackboneDescription, source: str, grid: Optional[Grid] = None
 ) -> Fitted:
     """What :func:`load_backbone` would load, without loading it.
 
@@ -77,10 +79,10 @@ def fit_backbone(
         InputError: As :func:`load_backbone`.
     """
     source = str(source)
-    mapped = load_vit_state_dict(source, grid, likely=tuple(vit.patch_resolution))
-    wanted = vit.backbone_state_dict()
+    mapped = load_vit_state_dict(source, grid, fallback_grid=vit.grid)
+    wanted = vit.tensors
     original = dict(mapped.tensors)
-    if vit.out_type in vit.POOLED and 'ln2.weight' in original and 'ln1.weight' not in original:
+    if vit.pools_before_norm and 'ln2.weight' in original and 'ln1.weight' not in original:
         # Files fine-tuned on pooled patches have their only norm behind the mean, as this model.
         for kind in [k[4:] for k in original if k.startswith('ln2.')]:
             original[f'ln1.{kind}'] = original.pop(f'ln2.{kind}')
@@ -105,15 +107,15 @@ def fit_backbone(
 
 
 def _fit_pos_embed(
-    vit: nn.Module, tensors: Dict[str, Tensor], grid: Optional[Grid]
+    vit: BackboneDescription, tensors: Dict[str, Tensor], grid: Optional[Grid]
 ) -> Tuple[Dict[str, Tensor], List[str]]:
     """Resize the position embedding from ``grid`` to that of ``vit`` where it differs."""
     pos = tensors.get('pos_embed')
-    h, w = vit.patch_resolution
+    h, w = vit.grid
     extra = vit.num_extra_tokens
     if grid is None or grid == (h, w) or pos is None or pos.ndim != 3:
         return tensors, []  # what does not fit is left for the check of shapes to report
-    if pos.size(2) != vit.embed_dims or pos.size(1) != extra + grid[0] * grid[1]:
+    if pos.size(2) != vit.arch['embed_dims'] or pos.size(1) != extra + grid[0] * grid[1]:
         return tensors, []
     pos = resize_pos_embed(pos.float(), grid, (h, w), vit.interpolate_mode, extra)
     return dict(tensors, pos_embed=pos), [f'pos_embed {grid[0]}x{grid[1]} -> {h}x{w}']
@@ -129,7 +131,7 @@ def _check(source, vit, wanted, tensors, fresh, num_heads) -> None:
     # A final norm and a class token may stay unused; all else takes part in what a ViT computes.
     unused = ('ln1.', 'ln2.', 'cls_token')
     extra = [k for k in tensors if k not in wanted and not k.startswith(unused)]
-    heads = vit.layers[0].attn.num_heads
+    heads = vit.arch['num_heads']
     other_heads = num_heads is not None and num_heads != heads
     problems = []
     if missing:
@@ -188,7 +190,7 @@ GRID = 'pos_embed_grid'
 def load_vit_state_dict(
     source: str,
     grid: Optional[Grid] = None,
-    likely: Optional[Grid] = None,
+    fallback_grid: Optional[Grid] = None,
 ) -> Mapped:
     """Read a ViT under mmpretrain's names.
 
@@ -197,7 +199,7 @@ def load_vit_state_dict(
             checked), or ``timm:NAME``, a pre-trained ``VisionTransformer`` as
             ``timm.create_model`` knows it (with ``local-dir:FOLDER`` and ``hf-hub:USER/NAME``).
         grid: Rows and columns of a file's patches, where they are not a square.
-        likely: The grid of the model to be, taken where the number of patches is no square.
+        fallback_grid: The grid of the model to be, taken where the number of patches is no square.
 
     Returns:
         Mapped: The tensors under mmpretrain's names, and what was set aside.
@@ -212,7 +214,7 @@ def load_vit_state_dict(
     if grid is None and isinstance(meta, dict) and isinstance(meta.get(GRID), (list, tuple)):
         grid = tuple(meta[GRID])  # as our converter leaves it
     try:
-        return to_mmpretrain(checkpoint, grid, likely)
+        return to_mmpretrain(checkpoint, grid, fallback_grid)
     except ValueError as error:
         raise InputError(f'{source}: {error}') from error
 

@@ -1,125 +1,34 @@
-"""Prompt-only checkpoints: all of a model but the frozen ViT, and which ViT that was.
+"""Prompt-only checkpoints: all of a model but the frozen ViT, and the record of that ViT.
 
-Such a checkpoint is an ordinary one without the ViT's frozen tensors. In their place stands one
-tensor more, ``<backbone>.base_record``: a JSON text as bytes, which names the base and holds a
-fingerprint of what was left out. As a tensor of the state dict it passes through whatever
-carries state dicts about. ``PromptedViT`` reads it whenever a state dict is loaded, brings in the
-base, and refuses when it is absent or another one.
+``PromptedViT`` calls :func:`restore_base_weights` whenever a state dict is loaded: it finds the
+base that the record names, and refuses when it is absent or another one.
 """
 
-import hashlib
-import json
 import logging
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-import torch
 from mmengine.logging import print_log
-from torch import Tensor, nn
+from torch import Tensor, equal, nn
 
+from lspt_mm.checkpoints.backbone import (
+    UNKNOWN,
+    BackboneDescription,
+    BackboneWeights,
+    prompted_backbones,
+)
 from lspt_mm.checkpoints.load_backbone import fit_backbone
+from lspt_mm.checkpoints.records import (
+    RANDOM,
+    RECORD,
+    BaseRecord,
+    fingerprint,
+    from_tensor,
+    records_in,
+    records_in_meta,
+    to_tensor,
+)
 from lspt_mm.errors import InputError
 from lspt_mm.utils.text import shorten
-
-#: Name of the record's tensor below the backbone's prefix.
-RECORD = 'base_record'
-#: ``weights_from`` of a ViT that came with a state dict of which nothing else is known.
-UNKNOWN = 'a checkpoint'
-#: ``source`` in the record of a run on a random ViT.
-RANDOM = 'random values (--random-backbone)'
-
-
-class BaseRecord(NamedTuple):
-    """What a checkpoint says of the ViT it was trained on.
-
-    ``source``: as given to ``pretrained``. ``fingerprint``: sha256 of the tensors left out (see
-    :func:`fingerprint`). ``arch``: the ViT's measures. ``prompter``: the method's config, None
-    without one. ``tune``: what was trained. ``output``: how the ViT's features are taken
-    (out_type, final_norm). ``left_out``: the tensors of the fingerprint; those that are not as the
-    base's file has them are never among them.
-    """
-
-    source: str
-    fingerprint: str
-    arch: dict
-    prompter: Optional[dict]
-    tune: str
-    output: dict
-    left_out: List[str]
-
-
-def fingerprint(tensors: Dict[str, Tensor]) -> str:
-    """Sha256 over names, shapes and float32 values of tensors, in the order of their names."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach()
-        digest.update(f'{name} {tuple(tensor.shape)};'.encode())
-        digest.update(tensor.cpu().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def frozen_base(vit: nn.Module) -> Dict[str, Tensor]:
-    """The ViT's tensors that a prompt-only checkpoint leaves out.
-
-    They are frozen, and as the base's file has them: a position embedding that was resized is
-    kept, so that a result does not hang on the interpolation of another machine.
-    """
-    trained = {name for name, p in vit.named_parameters() if p.requires_grad}
-    kept = trained.union(_altered(vit))
-    return {n: tensor for n, tensor in vit.backbone_state_dict().items() if n not in kept}
-
-
-def _altered(vit: nn.Module) -> List[str]:
-    """``vit.altered``, or where that is not known, what may be."""
-    if vit.altered is not None:
-        return list(vit.altered)
-    return [n for n in ('pos_embed', 'ln2.weight', 'ln2.bias') if n in vit.backbone_state_dict()]
-
-
-def record_of(vit: nn.Module, source: str) -> BaseRecord:
-    """The record of a ViT whose weights came from ``source``."""
-    base = frozen_base(vit)
-    return BaseRecord(
-        source=source,
-        fingerprint=fingerprint(base),
-        left_out=sorted(base),
-        arch=measures(vit),
-        prompter=None if vit.prompter is None else dict(vit.prompter_cfg),
-        tune=vit.tune,
-        output=output_config(vit),
-    )
-
-
-def measures(vit: nn.Module) -> dict:
-    """Width, depth, heads and patch size of a ViT."""
-    return {
-        'embed_dims': vit.embed_dims,
-        'num_layers': vit.num_layers,
-        'num_heads': vit.layers[0].attn.num_heads,
-        'patch_size': list(vit.patch_embed.projection.kernel_size),
-    }
-
-
-def to_tensor(record: BaseRecord) -> Tensor:
-    """A record as it stands in a state dict, uint8."""
-    return torch.tensor(list(json.dumps(record._asdict()).encode()), dtype=torch.uint8)
-
-
-def from_tensor(tensor: Tensor) -> BaseRecord:
-    """The inverse of :func:`to_tensor`.
-
-    Raises:
-        InputError: If it is not one.
-    """
-    try:
-        return from_json(bytes(tensor.tolist()).decode())
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f'{RECORD}: not a record of a base ({error})') from error
-
-
-def from_json(text: str) -> BaseRecord:
-    """A record from JSON; fields that this version does not know are passed over."""
-    fields = json.loads(text)
-    return BaseRecord(**{name: fields[name] for name in BaseRecord._fields if name in fields})
 
 
 def strip_base_weights(state: dict, name: str, record: BaseRecord) -> dict:
@@ -137,68 +46,78 @@ def strip_base_weights(state: dict, name: str, record: BaseRecord) -> dict:
     return kept
 
 
-def records_in(state: dict) -> Dict[str, BaseRecord]:
-    """Records of a state dict by the name of the backbone they stand below."""
-    return {
-        key[: -len(RECORD)].rstrip('.'): from_tensor(value)
-        for key, value in state.items()
-        if isinstance(key, str) and key.split('.')[-1] == RECORD
-    }
-
-
-class Base(NamedTuple):
-    """Where a base came from, and its tensors that are not as there (``PromptedViT.altered``)."""
-
-    source: str
-    altered: Tuple[str, ...]
-
-
-def restore_base_weights(vit: nn.Module, state: dict, prefix: str) -> Optional[Base]:
+def restore_base_weights(vit: BackboneDescription, state: dict, prefix: str) -> BackboneWeights:
     """Complete a prompt-only state dict with the base of its record, in place.
 
     Args:
-        vit: The :class:`PromptedViT` that is being loaded.
-        state: The state dict; without a record it is left alone.
+        vit: The backbone, before the state dict is loaded.
+        state: The state dict; without a record it stays as it is.
         prefix: What stands before the backbone's names in it.
 
     Returns:
-        Base: None if the state dict has no record.
+        BackboneWeights: Where the backbone's weights come from once the state dict is loaded.
 
     Raises:
         InputError: If the method is another one, or the base absent or another one.
     """
     tensor = state.pop(prefix + RECORD, None)
-    if tensor is None:
-        return None
-    record = from_tensor(tensor)
+    source, modified = vit.weights.source, vit.weights.modified
+    if tensor is not None:
+        source, modified = _restore(vit, from_tensor(tensor), state, prefix)
+    # Only a state dict that holds the whole ViT makes it a trained one.
+    elif _holds_whole(vit, state, prefix) and not _holds_frozen_part(vit, state, prefix):
+        source, modified = UNKNOWN, None
+    prompts = any(key.startswith(f'{prefix}prompter.') for key in state)
+    return BackboneWeights(source, modified, vit.weights.prompts or prompts, source is None)
+
+
+def _holds_whole(vit: BackboneDescription, state: dict, prefix: str) -> bool:
+    def fits(name: str, value: Tensor) -> bool:
+        found = state.get(prefix + name)
+        if name == 'pos_embed' and found is not None:  # mmpretrain resizes it on loading
+            return found.shape[-1:] == value.shape[-1:]
+        return found is not None and found.shape == value.shape
+
+    return all(fits(name, value) for name, value in vit.tensors.items())
+
+
+def _holds_frozen_part(vit: BackboneDescription, state: dict, prefix: str) -> bool:
+    """Whether a whole state dict has this very ViT, as far as it is frozen."""
+    return vit.weights.source is not None and all(
+        name in vit.trained or equal(state[prefix + name].to(value), value)
+        for name, value in vit.tensors.items()
+    )
+
+
+def _restore(vit: BackboneDescription, record: BaseRecord, state: dict, prefix: str):
+    """Bring in what the record left out; returns source and modified tensors."""
     check_same_model(vit, record)
-    if record.output != output_config(vit):
+    if record.output != vit.output:
         print_log(
             f"the checkpoint's features were taken with {record.output}, this model takes them "
-            f'with {output_config(vit)}: right for another task, wrong for its own head',
+            f'with {vit.output}: right for another task, wrong for its own head',
             logger='current',
             level=logging.WARNING,
         )
-    absent = [name for name in vit.backbone_state_dict() if prefix + name not in state]
-    found, source, resized = _find_base(vit, record, absent)
-    brought = {name for name in vit.backbone_state_dict() if prefix + name in state}
-    state.update({prefix + name: found[name] for name in absent})
-    return Base(source, tuple(sorted(brought.union(resized))))
+    brought = {name for name in vit.tensors if prefix + name in state}
+    absent = [name for name in vit.tensors if name not in brought]
+    base = _find_base(vit, record, absent)
+    state.update({prefix + name: base.tensors[name] for name in absent})
+    return base.source, tuple(sorted(brought.union(base.modified)))
 
 
-def output_config(vit: nn.Module) -> dict:
-    """How a ViT's features are taken."""
-    return {'out_type': vit.out_type, 'final_norm': vit.final_norm}
-
-
-def check_same_model(vit: nn.Module, record: BaseRecord) -> None:
-    """Raise InputError if ``record`` is of another ViT's measures or method than ``vit``."""
-    if record.arch != measures(vit):
-        raise InputError(
-            f'the checkpoint is of a ViT with {_measures_told(record.arch)}, the config says '
-            f'{_measures_told(measures(vit))}; use the config of its own run'
+def check_same_model(vit: BackboneDescription, record: BaseRecord) -> None:
+    """Raise InputError if ``record`` is of a ViT of another size, or of another method."""
+    if record.arch != vit.arch:
+        theirs, ours = (
+            ', '.join(f'{key}={value}' for key, value in arch.items())
+            for arch in (record.arch, vit.arch)
         )
-    theirs, ours = record.prompter, None if vit.prompter is None else vit.prompter_cfg
+        raise InputError(
+            f'the checkpoint is of a ViT with {theirs}, the config says {ours}; use the config of '
+            'its own run'
+        )
+    theirs, ours = record.prompter, vit.prompter
     if (theirs and theirs['type']) != (ours and ours['type']):
         raise InputError(
             f'the checkpoint was trained with {_called(theirs)}, the config says {_called(ours)}; '
@@ -206,21 +125,16 @@ def check_same_model(vit: nn.Module, record: BaseRecord) -> None:
         )
     if not ours:
         return
-    defaults = vit.prompter.argument_defaults()
-    for key in sorted({*theirs, *ours} - set(vit.prompter.TRAINING_ONLY)):
-        a, b = (cfg.get(key, defaults.get(key)) for cfg in (theirs, ours))
-        if _plain(a) != _plain(b):
+    for key in sorted({*theirs, *ours} - set(vit.training_only)):
+        a, b = (cfg.get(key, vit.defaults.get(key)) for cfg in (theirs, ours))
+        if _as_json(a) != _as_json(b):
             raise InputError(
                 f"the checkpoint's prompts ({theirs['type']}) were trained with {key}={a!r}, the "
                 f'config says {key}={b!r}; use the config of its own run'
             )
 
 
-def _measures_told(arch: dict) -> str:
-    return ', '.join(f'{key}={value}' for key, value in arch.items())
-
-
-def _plain(value):
+def _as_json(value):
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -228,25 +142,31 @@ def _called(prompter: Optional[dict]) -> str:
     return 'no prompter' if prompter is None else f"prompter type '{prompter['type']}'"
 
 
-def _find_base(vit: nn.Module, record: BaseRecord, absent: List[str]):
-    """The tensors ``absent``, where they came from, and which of them were resized."""
+class _Base(NamedTuple):
+    """Tensors of a base, where they came from, and the names of those that are modified."""
+
+    tensors: Dict[str, Tensor]
+    source: str
+    modified: Tuple[str, ...]
+
+
+def _find_base(vit: BackboneDescription, record: BaseRecord, absent: List[str]) -> _Base:
+    """The base of a record, in the model already or in a file."""
     whose = f'the prompts were trained on the ViT of {record.source}'
-    altered = set(vit.altered or ())
-    if vit.weights_from is not None:
-        own = vit.backbone_state_dict()
-        # An own position embedding that was resized says nothing of the file's.
-        if not altered & set(record.left_out):
-            found = base_fingerprint(own, record)
-            if found == record.fingerprint:
-                return {name: own[name] for name in absent}, vit.weights_from, altered
-            raise InputError(
-                f'{whose} (fingerprint {record.fingerprint[:12]}), which is another one than the '
-                f'model has, from {vit.weights_from} ({found[:12]}). Name the right one: '
-                'pretrained= in the config, or --pretrained FILE'
-            )
-    asked = [s for s in (vit.pretrained, vit.weights_from) if s and s != UNKNOWN]
+    modified = vit.weights.modified or ()
+    # An own position embedding that was resized says nothing of the file's.
+    if vit.weights.source is not None and not set(modified) & set(record.left_out):
+        found = base_fingerprint(vit.tensors, record)
+        if found == record.fingerprint:
+            return _Base(vit.tensors, vit.weights.source, modified)
+        raise InputError(
+            f'{whose} (fingerprint {record.fingerprint[:12]}), which differs from the loaded '
+            f'backbone, from {vit.weights.source} ({found[:12]}). Name the right one: '
+            'pretrained= in the config, or --pretrained FILE'
+        )
+    given = [s for s in (vit.pretrained, vit.weights.source) if s and s != UNKNOWN]
     problems = []
-    for source in dict.fromkeys([*asked, record.source]):
+    for source in dict.fromkeys([*given, record.source]):
         try:
             fitted = fit_backbone(vit, source)
         except InputError as error:
@@ -255,13 +175,13 @@ def _find_base(vit: nn.Module, record: BaseRecord, absent: List[str]):
         found = base_fingerprint(fitted.original, record)
         lacking = [name for name in absent if name not in fitted.tensors]
         if found == record.fingerprint and not lacking:
-            return fitted.tensors, source, set(fitted.altered) & set(absent)
+            return _Base(fitted.tensors, source, tuple(set(fitted.modified) & set(absent)))
         problems.append(
             f'{source}: lacks {shorten(lacking)}' if lacking else f'{source}: another ViT, of '
             f'fingerprint {found[:12]} instead of {record.fingerprint[:12]}'
         )  # fmt: skip
-        if source in asked:
-            break  # named on purpose and another one: the recorded one is not taken behind that
+        if source in given:
+            break  # named on purpose and another one: the recorded one does not replace it
     raise InputError(
         f'this checkpoint holds prompts without their ViT; {whose}, which was not found: '
         f'{"; ".join(problems)}. Name it: pretrained= of the backbone in the config, or '
@@ -272,3 +192,71 @@ def _find_base(vit: nn.Module, record: BaseRecord, absent: List[str]):
 def base_fingerprint(tensors: Dict[str, Tensor], record: BaseRecord) -> str:
     """The fingerprint of those tensors that the record's was taken of."""
     return fingerprint({name: tensors[name] for name in record.left_out if name in tensors})
+
+
+def check_fit(model: nn.Module, checkpoint: dict, resume: bool = False) -> None:
+    """Refuse a checkpoint that is not whole or not of this model, prompt-only ones apart.
+
+    Args:
+        model: The model it is to be loaded into.
+        checkpoint: The file's content.
+        resume: Whether a run resumes from it: then ``tune`` has to agree as well.
+
+    Raises:
+        InputError: Naming tensors and settings that do not fit.
+    """
+    state = checkpoint.get('state_dict', checkpoint)
+    theirs = {_bare(k): v for k, v in state.items()}
+    records = records_in(theirs) or records_in_meta(checkpoint.get('meta') or {})
+    vits = {_bare(name): vit.describe() for name, vit in prompted_backbones(model).items()}
+    for name, vit in vits.items():
+        if name in records:
+            check_same_model(vit, records[name])
+            if records[name].output != vit.output:
+                raise InputError(
+                    f'the checkpoint was trained on features taken with {records[name].output}, '
+                    f'the config says {vit.output}; use the config of its own run'
+                )
+            if records[name].source == RANDOM:
+                print_log(
+                    f'{name}: the checkpoint is of a run on a random ViT, as --random-backbone '
+                    'allows: its numbers mean nothing',
+                    logger='current',
+                    level=logging.WARNING,
+                )
+            if resume and records[name].tune != vit.tune:
+                raise InputError(
+                    f'the checkpoint was trained with tune={records[name].tune!r}, the config says '
+                    f'tune={vit.tune!r}: a run resumes with its own settings'
+                )
+    ours = {_bare(k): v for k, v in model.state_dict().items()}
+    # The ViT itself is checked by PromptedViT where it is left out, else by BackboneWeightsHook.
+    frozen = {f'{name}.{key}' for name, vit in vits.items() for key in vit.tensors}
+    if resume and not records_in(theirs):
+        frozen = set()  # a full checkpoint that lost a block is not resumed from
+    missing = [k for k in ours if k not in theirs and k not in frozen]
+    other = [
+        f'{k} {tuple(theirs[k].shape)} in the file, {tuple(v.shape)} in the model'
+        for k, v in ours.items()
+        if k in theirs and theirs[k].shape != v.shape and not k.endswith('.pos_embed')
+    ]
+    extra = [k for k in theirs if k not in ours and '.prompter.' in f'.{k}']
+    problems = [
+        f'{what}: {shorten(keys)}'
+        for what, keys in (
+            ('missing, and would be random', missing),
+            ('of another shape', other),
+            ('prompts without a place in the model', extra),
+        )
+        if keys
+    ]
+    if problems:
+        raise InputError(
+            f"the checkpoint does not fit the model: {'; '.join(problems)}. Is it a checkpoint of "
+            "this config's run?"
+        )
+
+
+def _bare(name: str) -> str:
+    """A name without those of wrappers for processes and test-time augmentation."""
+    return name.replace('module.', '')

@@ -3,13 +3,13 @@
 import json
 import os
 from pathlib import Path
-from typing import Dict, Optional
+from typing import Dict, List, Optional
 
 import pooch
 from torch import Tensor
 
 from lspt_mm.checkpoints.io import write_checkpoint
-from lspt_mm.checkpoints.prompt_only import BaseRecord
+from lspt_mm.checkpoints.records import RECORD, BaseRecord
 from lspt_mm.version import __version__
 
 
@@ -84,3 +84,20 @@ def model_card(
     lines += ['## Size', '', '```', sizes, '```', '']
     lines += ['## Config', '', '```python', config.rstrip(), '```', '']
     return '\n'.join(lines)
+
+
+def size_table(state: dict) -> str:
+    """Megabytes (10^6 bytes) of the parts of a state dict; prompts are a part by themselves."""
+    parts: Dict[str, int] = {}
+    for key, tensor in state.items():
+        pieces = key.split('.')
+        part = 'prompts' if 'prompter' in pieces else pieces[0]
+        if RECORD not in pieces:
+            parts[part] = parts.get(part, 0) + tensor.numel() * tensor.element_size()
+    total = sum(parts.values())
+    width = max(map(len, [*parts, 'all']), default=3)
+    rows: List[str] = [
+        f'{part:<{width}}  {size / 1e6:10.3f} MB  {size / max(total, 1):7.2%}'
+        for part, size in [*parts.items(), ('all', total)]
+    ]
+    return '\n'.join(rows)

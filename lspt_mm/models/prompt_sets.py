@@ -1,25 +1,22 @@
-"""Several prompt sets on one frozen ViT, chosen by name for each call or for each image."""
+"""Several prompt sets on one copy of their frozen ViT, chosen by name for a call or an image."""
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+import copy
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
 
-from lspt_mm.checkpoints.io import read_checkpoint
-from lspt_mm.checkpoints.prompt_only import (
-    RECORD,
-    base_fingerprint,
-    from_tensor,
-    measures,
-    output_config,
-)
+from lspt_mm.checkpoints import read_checkpoint
+from lspt_mm.checkpoints.prompt_only import base_fingerprint
+from lspt_mm.checkpoints.records import RECORD, BaseRecord, from_tensor
 from lspt_mm.errors import InputError
+from lspt_mm.models.description import vit_size
 from lspt_mm.models.prompted_vit import PromptedViT
-from lspt_mm.models.prompters.base import Prompter
+from lspt_mm.models.prompters.base import Prompter, build_prompter
 
 
 class PromptSets(nn.Module):
-    """One frozen ViT in memory, and the prompts of several tasks.
+    """Prompted ViTs by name, whose equal tensors are held once.
 
     ::
 
@@ -30,48 +27,100 @@ class PromptSets(nn.Module):
         sets(images, 'birds')                       # all images with one set
         sets(images, ['birds', 'dogs', 'birds'])    # each image with its own
 
+        sets = PromptSets()                         # of whole models, each with a head of its own
+        sets.add('roads', init_model('roads.py', 'roads.pth').backbone)
+        sets.add('roofs', init_model('roofs.py', 'roofs.pth').backbone)
+
     In a mixed batch, images whose methods agree in all their arguments run through the ViT
     together, each with its own prompts; other methods take a pass of their own. The outputs are
-    those of separate models. For inference: the sets are in eval mode and get no gradient.
+    those of separate models. For inference: the sets are in eval mode and get no gradient, and
+    shared tensors must not be written to.
 
     Args:
-        vit: A :class:`PromptedViT` with its weights loaded; its own prompter, if any, is not used.
+        vit: The ViT of the files, with its weights loaded; its own prompter is not used.
         files: Name to prompt-only checkpoint (path or URL), with or without a head.
 
     Raises:
-        InputError: If a file is no prompt-only checkpoint, belongs to another ViT or to features
-            taken otherwise (``out_type``, ``final_norm``), or holds tuned tensors of the ViT itself
-            (tune='bias' and the like), which cannot share it.
+        InputError: As :meth:`add`.
 
     Attributes:
-        sets (dict): Name to prompter.
-        others (dict): Name to the file's tensors beside the backbone (neck, head), by their names.
+        vits (dict): Name to :class:`PromptedViT`.
+        others (dict): Name to a file's tensors beside the backbone (neck, head), by their names.
     """
 
-    def __init__(self, vit: PromptedViT, files: Mapping[str, str]):
+    def __init__(
+        self, vit: Optional[PromptedViT] = None, files: Optional[Mapping[str, str]] = None
+    ):
         super().__init__()
-        if vit.weights_from is None:
+        if vit is not None and vit.weights.source is None:
             raise InputError('PromptSets: the ViT has no weights; call init_weights() first')
-        self.vit = vit
-        self.prompters = nn.ModuleList()
-        self.sets: Dict[str, Prompter] = {}
+        self.base = vit
+        self.vits: Dict[str, PromptedViT] = {}
         self.others: Dict[str, Dict[str, Tensor]] = {}
+        self._modules_of_sets = nn.ModuleList()
         self._kinds: Dict[str, str] = {}
-        self.eval()
-        for name, source in files.items():
+        self._known: Dict[tuple, List[Tensor]] = {}
+        if vit is not None:
+            self._share(vit)
+        for name, source in (files or {}).items():
             self.add(name, source)
+        self.eval()
 
-    def add(self, name: str, source: str) -> None:
-        """Load one more prompt-only checkpoint under ``name``.
+    def add(self, name: str, source: Union[str, PromptedViT]) -> int:
+        """Add a set under ``name``: a ViT with its prompts, or a prompt-only checkpoint.
+
+        Tensors of the ViT that are equal, bit for bit, to tensors of an earlier one are replaced
+        by those; the prompter keeps its own. Add a ViT when its weights are loaded and it is on its
+        device.
+
+        Returns:
+            int: Bytes of the tensors that were replaced.
 
         Raises:
-            InputError: As the class; also for a name that is taken.
+            InputError: For a name that is taken; if a file is no prompt-only checkpoint, belongs to
+                another ViT or to features taken otherwise (``out_type``, ``final_norm``), or holds
+                tuned tensors of the ViT itself (tune='bias' and the like).
         """
         if not isinstance(name, str):
             raise InputError(f'{name!r}: expected a string as the name of a set')
-        if name in self.sets:
+        if name in self.vits:
             raise InputError(f'{name!r}: there is a set of this name already')
-        state = read_checkpoint(str(source))
+        if isinstance(source, PromptedViT):
+            vit, others = source, {}
+        else:
+            vit, others = self._from_file(str(source))
+        vit.requires_grad_(False).eval()
+        saved = self._share(vit)
+        self.vits[name], self.others[name] = vit, others
+        self._modules_of_sets.append(vit)
+        ids = [id(tensor) for tensor in _backbone_tensors(vit).values()]
+        settings = {
+            key: value for key, value in (vit.prompter_cfg or {}).items()
+            if key not in vit.prompter.TRAINING_ONLY
+        }  # fmt: skip
+        output = (vit.out_type, vit.final_norm, tuple(vit.out_indices))
+        self._kinds[name] = repr((sorted(settings.items()), output, ids))
+        return saved
+
+    def _share(self, vit: PromptedViT) -> int:
+        """Replace tensors of ``vit`` that are known already; remember the others."""
+        saved = 0
+        for name, own in _backbone_tensors(vit).items():
+            alike = self._known.setdefault((name, tuple(own.shape), own.dtype, own.device), [])
+            known = next((other for other in alike if torch.equal(other, own)), None)
+            if known is None:
+                alike.append(own)
+            elif known is not own:
+                owner, _, leaf = name.rpartition('.')
+                setattr(vit.get_submodule(owner), leaf, known)
+                saved += own.numel() * own.element_size()
+        return saved
+
+    def _from_file(self, source: str) -> Tuple[PromptedViT, Dict[str, Tensor]]:
+        """The base with the prompts of a file, and the file's other tensors."""
+        if self.base is None:
+            raise InputError(f'{source}: PromptSets() was made without a ViT for files')
+        state = read_checkpoint(source)
         state = state.get('state_dict', state)
         found = [key for key in state if str(key).split('.')[-1] == RECORD]
         if len(found) != 1:
@@ -81,15 +130,14 @@ class PromptSets(nn.Module):
         if record.prompter is None:
             raise InputError(f'{source}: holds no prompts')
         self._check_base(source, record)
-        own = self.vit.backbone_state_dict()
-        for key, value in own.items():
+        for key, value in _backbone_tensors(self.base).items():
             other = state.get(prefix + key)
             if other is not None and not _equal(other, value):
                 raise InputError(
                     f'{source}: brings a {key} of its own (tune={record.tune!r}, or another image '
                     'size); sets that share a ViT may differ in their prompts only'
                 )
-        prompter = self.vit.build_prompter(record.prompter)
+        prompter = build_prompter(record.prompter, **vit_size(self.base))
         inner = f'{prefix}prompter.'
         try:
             prompter.load_state_dict(
@@ -99,28 +147,27 @@ class PromptSets(nn.Module):
             raise InputError(f'{source}: its prompts are not whole: {error}') from error
         if prompter.needs_preparation:
             raise InputError(f'{source}: its prompts were never started from data, nor trained')
-        prompter.requires_grad_(False).eval()
-        self.prompters.append(prompter.to(next(self.vit.parameters()).device))
-        self.vit.fuse(prompter)
-        self.sets[name] = prompter
-        self.others[name] = {k: v for k, v in state.items() if not k.startswith(prefix)}
-        settings = {k: v for k, v in record.prompter.items() if k not in prompter.TRAINING_ONLY}
-        self._kinds[name] = repr(sorted(settings.items()))
+        tensors = _backbone_tensors(self.base).values()
+        vit = copy.deepcopy(self.base, {id(tensor): tensor for tensor in tensors})
+        vit.prompter = prompter.to(next(self.base.parameters()).device)
+        vit.prompter_cfg = record.prompter
+        return vit, {k: v for k, v in state.items() if not k.startswith(prefix)}
 
-    def _check_base(self, source: str, record) -> None:
+    def _check_base(self, source: str, record: BaseRecord) -> None:
         """Raise InputError if ``record`` is of another ViT, or of features taken otherwise."""
-        if record.arch != measures(self.vit) or record.output != output_config(self.vit):
+        own = self.base.describe()
+        if record.arch != own.arch or record.output != own.output:
             raise InputError(
                 f'{source}: was trained in a ViT with {record.arch} and {record.output}, this one '
-                f'has {measures(self.vit)} and {output_config(self.vit)}: build it with the same'
+                f'has {own.arch} and {own.output}: build it with the same'
             )
-        found = base_fingerprint(self.vit.backbone_state_dict(), record)
+        found = base_fingerprint(own.tensors, record)
         if found != record.fingerprint:
             raise InputError(
                 f'{source}: its prompts were trained on the ViT of {record.source} (fingerprint '
-                f'{record.fingerprint[:12]}); this one, from {self.vit.weights_from} '
-                f'({found[:12]}), has other weights, another img_size or another precision (turn '
-                'to half precision after the sets are loaded)'
+                f'{record.fingerprint[:12]}); this one, from {own.weights.source} ({found[:12]}), '
+                'has other weights, another img_size or another precision (convert to half '
+                'precision after the sets are loaded)'
             )
 
     def train(self, mode: bool = True) -> 'PromptSets':
@@ -142,33 +189,31 @@ class PromptSets(nn.Module):
         if len(listed) != len(img):
             raise ValueError(f'{len(listed)} names for {len(img)} images: expected one for each')
         for name in listed:
-            if name not in self.sets:
-                raise ValueError(f'no prompt set {name!r}; there are {", ".join(self.sets)}')
+            if name not in self.vits:
+                raise ValueError(f'no prompt set {name!r}; there are {", ".join(self.vits)}')
         outs: Optional[List[Tensor]] = None
-        for rows, prompter in self._passes(listed):
-            found = self.vit.forward_with(img[rows], prompter)
+        for rows in self._passes(listed):
+            members = [listed[row] for row in rows]
+            vit = self.vits[members[0]]
+            prompter = vit.prompter
+            if len(set(members)) > 1:
+                prompter = PerImagePrompter({n: self.vits[n].prompter for n in members}, members)
+            found = vit(img[rows], prompter)
             if outs is None:
                 outs = [out.new_empty(len(img), *out.shape[1:]) for out in found]
             for out, part in zip(outs, found, strict=True):
                 out[rows] = part
         return tuple(outs or ())
 
-    def _passes(self, names: List[str]) -> List[Tuple[List[int], Prompter]]:
-        """Rows of the batch that run together, and the prompter they run with."""
+    def _passes(self, names: List[str]) -> List[List[int]]:
+        """Rows of the batch that run together."""
         by_kind: Dict[str, List[int]] = {}
         for row, name in enumerate(names):
             by_kind.setdefault(self._kinds[name], []).append(row)
-        passes = []
-        for rows in by_kind.values():
-            members = [names[row] for row in rows]
-            if len(set(members)) == 1:
-                passes.append((rows, self.sets[members[0]]))
-            else:
-                passes.append((rows, PromptsByImage(self.sets, members)))
-        return passes
+        return list(by_kind.values())
 
 
-class PromptsByImage(Prompter):
+class PerImagePrompter(Prompter):
     """Each image's prompts from its own prompter; all of them of one method and its settings.
 
     Args:
@@ -229,6 +274,22 @@ class PromptsByImage(Prompter):
         for (_, rows), part in zip(self._groups, prompts, strict=True):
             out[rows] = part.expand(len(rows), -1, -1)
         return out
+
+
+def _backbone_tensors(vit: PromptedViT) -> Dict[str, Tensor]:
+    """Parameters and buffers of the ViT by name, without the prompter's."""
+    named = [*vit.named_parameters(), *vit.named_buffers()]
+    return {name: tensor for name, tensor in named if not name.startswith('prompter.')}
+
+
+def bytes_held(models: Iterable[nn.Module]) -> int:
+    """Bytes of the models' parameters and buffers, each storage counted once."""
+    sizes = {
+        (str(tensor.device), tensor.untyped_storage().data_ptr()): tensor.untyped_storage().nbytes()
+        for model in models
+        for tensor in [*model.parameters(), *model.buffers()]
+    }
+    return sum(sizes.values())
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

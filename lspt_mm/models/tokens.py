@@ -1,44 +1,60 @@
-"""The tokens of a batch, with or without prompts among them, copied as seldom as possible.
+"""The tokens of a batch, with or without prompts, copied as seldom as possible.
 
-Shapes: B images, E leading tokens (class token, registers), P prompts, N patches, D width.
+Shapes: B images, E prefix tokens (class token, registers), P prompts, N patches, D width.
 """
 
-from typing import Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
 
 
-class Tokens:
-    """``[extra | prompts | patches]`` in one tensor, as a block runs on it.
+class BlockStep(NamedTuple):
+    """Input and output of block ``number`` (1..L), for ``PromptedViT.unroll``.
 
-    Parts are views, made when they are first asked for. Putting the same prompts in again, as a
-    method does that carries them on, copies nothing.
-
-    Args:
-        row: All tokens, (B, E+P+N, D).
-        num_extra: E, how many of them stand before the prompts.
-        num_prompts: P; 0 if there are none among them.
+    ``x_in``, ``x_out``: class, register and patch tokens (B, E+N, D). ``prompts_in``: (1 or B, P,
+    D) or None. ``prompts_out``: (B, P, D), or None where nobody reads them. ``hw``: rows and
+    columns of patches.
     """
 
-    def __init__(self, row: Tensor, num_extra: int, num_prompts: int = 0):
-        self.row = row
-        self.num_extra = num_extra
+    number: int
+    x_in: Tensor
+    prompts_in: Optional[Tensor]
+    x_out: Tensor
+    prompts_out: Optional[Tensor]
+    hw: Tuple[int, int]
+
+
+class Tokens:
+    """``[prefix | prompts | patches]`` in one tensor, as a block runs on it.
+
+    Parts are views, made on first access. Inserting the same prompts again, as a method does that
+    carries them on, copies nothing.
+
+    Args:
+        x: All tokens, (B, E+P+N, D).
+        num_prefix: E, how many of them stand before the prompts.
+        num_prompts: P; 0 without prompts.
+    """
+
+    def __init__(self, x: Tensor, num_prefix: int, num_prompts: int = 0):
+        self.x = x
+        self.num_prefix = num_prefix
         self.num_prompts = num_prompts
         self._parts: Optional[Tuple[Tensor, Optional[Tensor], Tensor]] = None
-        self._plain = None if num_prompts else row
+        self._without_prompts = None if num_prompts else x
 
     def _split(self) -> Tuple[Tensor, Optional[Tensor], Tensor]:
         if self._parts is None:
-            num_patches = self.row.size(1) - self.num_extra - self.num_prompts
-            # Split, not sliced: a slice's gradient is a tensor of zeros as large as the row.
-            sizes = (self.num_extra, self.num_prompts, num_patches)
-            extra, prompts, patches = self.row.split(sizes, dim=1)
-            self._parts = (extra, prompts if self.num_prompts else None, patches)
+            num_patches = self.x.size(1) - self.num_prefix - self.num_prompts
+            # Split, not sliced: a slice's gradient is a tensor of zeros as large as x.
+            sizes = (self.num_prefix, self.num_prompts, num_patches)
+            prefix, prompts, patches = self.x.split(sizes, dim=1)
+            self._parts = (prefix, prompts if self.num_prompts else None, patches)
         return self._parts
 
     @property
-    def extra(self) -> Tensor:
+    def prefix(self) -> Tensor:
         """Class token and registers, (B, E, D)."""
         return self._split()[0]
 
@@ -53,20 +69,20 @@ class Tokens:
         return self._split()[2]
 
     @property
-    def plain(self) -> Tensor:
-        """Without the prompts, (B, E+N, D)."""
-        if self._plain is None:
-            self._plain = torch.cat((self.extra, self.patches), dim=1)
-        return self._plain
+    def without_prompts(self) -> Tensor:
+        """Prefix and patches, (B, E+N, D)."""
+        if self._without_prompts is None:
+            self._without_prompts = torch.cat((self.prefix, self.patches), dim=1)
+        return self._without_prompts
 
     def with_prompts(self, prompts: Optional[Tensor]) -> 'Tokens':
-        """The same tokens with ``prompts`` (1 or B, P, D) in place of those there are, or none."""
+        """The same tokens with ``prompts`` (1 or B, P, D) in place of the present ones, or none."""
         if prompts is None:
-            return Tokens(self.plain, self.num_extra) if self.num_prompts else self
+            return Tokens(self.without_prompts, self.num_prefix) if self.num_prompts else self
         if prompts is self.prompts:
             return self
-        prompts = prompts.to(self.row.dtype).expand(self.row.size(0), -1, -1)
-        row = torch.cat((self.extra, prompts, self.patches), dim=1)
-        out = Tokens(row, self.num_extra, prompts.size(1))
-        out._plain = self._plain
+        prompts = prompts.to(self.x.dtype).expand(self.x.size(0), -1, -1)
+        x = torch.cat((self.prefix, prompts, self.patches), dim=1)
+        out = Tokens(x, self.num_prefix, prompts.size(1))
+        out._without_prompts = self._without_prompts
         return out

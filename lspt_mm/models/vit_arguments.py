@@ -1,11 +1,13 @@
 """Checks of the arguments of a ViT."""
 
-from typing import List
+from typing import Any, Dict, List
 
+from lspt_mm.models.tuning import check_tune
 from lspt_mm.utils.checks import (
     LARGEST,
     check_bool,
     check_choice,
+    check_int,
     check_number,
     check_share,
     check_size,
@@ -29,6 +31,55 @@ def check_arch(arch, zoo: dict) -> int:
             f'num_heads={arch["num_heads"]}'
         )
     return arch['num_layers']
+
+
+def check_arguments(given: Dict[str, Any], arch_zoo: dict, out_types) -> List[int]:
+    """Check the arguments of a ``PromptedViT``; returns ``out_indices`` as indices from 0.
+
+    Args:
+        given: All of them by name; those of mmpretrain's ``VisionTransformer`` may be absent.
+        arch_zoo: mmpretrain's architectures by name.
+        out_types: Names that ``out_type`` may have.
+
+    Raises:
+        ValueError: For the first value that is not one.
+    """
+    num_layers = check_arch(given['arch'], arch_zoo)
+    check_tune(given['tune'], num_layers)
+    if 'frozen_stages' in given:
+        raise ValueError("frozen_stages: not used here; say tune='nothing' or tune='partial-K'")
+    check_int('num_registers', given['num_registers'], 0)
+    for name in ('final_norm', 'compile_blocks'):
+        check_bool(name, given[name])
+    with_cp, out_type, pretrained = given['with_cp'], given['out_type'], given['pretrained']
+    if with_cp != 'selective' and not isinstance(with_cp, bool):
+        raise ValueError(f"with_cp={with_cp!r}: expected True, False or 'selective'")
+    check_vit_arguments(given)
+    if not isinstance(out_type, str) or out_type not in out_types:
+        raise ValueError(f'out_type={out_type!r}: expected one of {sorted(out_types)}')
+    if out_type == 'avg_prompts' and given['prompter'] is None:
+        raise ValueError("out_type='avg_prompts' needs a prompter, but prompter=None")
+    if not (pretrained is None or (isinstance(pretrained, str) and pretrained)):
+        raise ValueError(f'pretrained={pretrained!r}: expected a path, a URL or None')
+    return check_out_indices(given['out_indices'], num_layers)
+
+
+def check_outputs(vit) -> None:
+    """Raise ValueError if the blocks that ``vit`` returns are too early for what is in it."""
+    last = vit.num_layers - 1
+    trained = vit.tune if vit.prompter is None else 'a prompter'
+    if trained not in ('prompts', 'nothing') and max(vit.out_indices) < last:
+        raise ValueError(
+            f'out_indices={vit.out_indices}: with {trained} the last block ({last}, or -1) has to '
+            'be among them; what is trained after the last one taken would never get a gradient. '
+            'For a shallower ViT give arch fewer num_layers'
+        )
+    if vit.out_type == 'avg_prompts' and min(vit.out_indices) + 1 < vit.prompter.start_block:
+        start = vit.prompter.start_block
+        raise ValueError(
+            f"out_type='avg_prompts', out_indices={vit.out_indices}: prompts enter at block "
+            f'{start} (index {start - 1}), there are none before'
+        )
 
 
 def check_vit_arguments(given: dict) -> None:

@@ -171,7 +171,7 @@ class Collector:
                 for who, by_block in self.placed.items()
                 if by_block
             },
-            over_depth={} if prompter is None else prompter.over_depth(),
+            per_block_stats={} if prompter is None else prompter.per_block_stats(),
             memory_gates=self.gates.result() if self.gates is not None else [],
             burstiness=burstiness(
                 vit, self.inputs[0::2], self.inputs[1::2], range(1, vit.num_layers + 1)

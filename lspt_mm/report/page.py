@@ -76,7 +76,7 @@ def all_figures(results: List[RunResult]) -> Dict[str, Optional[str]]:
         'cosine': _similarity(results, 'cosine', 'cosine', -0.2),
         'cka': _similarity(results, 'cka', 'CKA', 0.0),
         'forgetting': figures.lines(_forgetting(results), names, 'block', columns=4),
-        'learned': figures.lines(_over_depth(results), names, 'block'),
+        'learned': figures.lines(_per_block_stats(results), names, 'block'),
         'memory': figures.memory_gates(results, names),
         'entry': figures.lines(entry_blocks(results), [], 'first block with prompts'),
         'burstiness': [
@@ -215,10 +215,10 @@ def _forgetting(results: List[RunResult]) -> Dict[str, Dict[str, list]]:
     }
 
 
-def _over_depth(results: List[RunResult]) -> Dict[str, Dict[str, list]]:
-    titles = dict.fromkeys(title for m in results for title in m.over_depth)
+def _per_block_stats(results: List[RunResult]) -> Dict[str, Dict[str, list]]:
+    titles = dict.fromkeys(title for m in results for title in m.per_block_stats)
     return {
-        title: _per_run(results, lambda m, title=title: list(m.over_depth.get(title, {}).items()))
+        title: _per_run(results, lambda m, t=title: list(m.per_block_stats.get(t, {}).items()))
         for title in titles
     }
 

@@ -50,7 +50,7 @@ class RunResult:
     forgetting: Optional[Forgetting]
     persistence: Dict[str, Persistence]
     localization: Dict[str, Dict[int, Localization]]
-    over_depth: Dict[str, Dict[int, float]]
+    per_block_stats: Dict[str, Dict[int, float]]
     memory_gates: List[StepGates]
     burstiness: List[Burstiness]
     features: np.ndarray

@@ -15,13 +15,13 @@ from lspt_mm.analysis import attention_maps
 from lspt_mm.apis import init_model
 from lspt_mm.apis.predict import image_pipeline
 from lspt_mm.errors import InputError
-from lspt_mm.models import PromptedViT
+from lspt_mm.models import PromptedViT, PromptSets
+from lspt_mm.models.prompt_sets import bytes_held
 from lspt_mm.tasks import Task, task_of
 from lspt_mm.utils.cli import check_device
 from lspt_mm.utils.malloc import release_freed_memory
 from projects.demo_app.results import Attention, BlockMaps, ImageResult
 from projects.demo_app.sources import Source
-from projects.demo_app.weight_sharing import SharedWeights, bytes_held
 
 logger = logging.getLogger('lspt_mm.demo_app')
 
@@ -36,7 +36,7 @@ class ServedModels:
     """Models by name, loaded once; choosing another one reads nothing.
 
     Models whose ViTs are bit for bit the same hold its tensors once
-    (:class:`~projects.demo_app.weight_sharing.SharedWeights`). Predictions are those of the models
+    (:class:`~lspt_mm.models.PromptSets`). Predictions are those of the models
     on their own. May be called from several threads: pipelines run in the callers', the models one
     call at a time, which bounds the memory and takes nothing away, as one call uses the whole
     device.
@@ -61,7 +61,7 @@ class ServedModels:
         self.device = check_device(device)
         self.loads = 0
         self._served: Dict[str, _Served] = {}
-        self._shared = SharedWeights()
+        self._sets = PromptSets()
         self._one_at_a_time = threading.Lock()
         for source in sources:
             self._add(source, pretrained)
@@ -73,13 +73,13 @@ class ServedModels:
         start = time.perf_counter()
         model = init_model(source.config, source.checkpoint, pretrained)
         model.requires_grad_(False).to(self.device)
-        spared = self._shared.share(model.backbone)
+        saved = self._sets.add(source.name, model.backbone)
         model.backbone.fuse()
         self._served[source.name] = _Served(model)
         self.loads += 1
         logger.info(
             'loaded %s from %s in %.1f s (%.1f MB of its ViT were there already)',
-            source.name, source.checkpoint, time.perf_counter() - start, spared / 1e6,
+            source.name, source.checkpoint, time.perf_counter() - start, saved / 1e6,
         )  # fmt: skip
 
     @property

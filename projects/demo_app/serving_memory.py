@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.checkpoints.prompt_only import record_of, strip_base_weights
+from lspt_mm.checkpoints.prompt_only import strip_base_weights
+from lspt_mm.checkpoints.records import record_of
 from lspt_mm.config.load import read_config
 from lspt_mm.config.paths import config_dir
 from lspt_mm.tasks import task_of

@@ -23,7 +23,7 @@ def refused(model, path, *named):
         load_backbone(model, str(path))
     for part in (path.name, *named):
         assert part in str(error.value)
-    assert model.weights_from is None
+    assert model.weights.source is None
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     return str(error.value)
 
@@ -175,7 +175,7 @@ def test_a_failed_load_after_a_good_one_changes_nothing(state, tmp_path):
     before = {k: v.clone() for k, v in model.state_dict().items()}
     with pytest.raises(InputError):
         load_backbone(model, str(tmp_path / 'typo.pth'))
-    assert model.weights_from == str(tmp_path / 'good.pth')
+    assert model.weights.source == str(tmp_path / 'good.pth')
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 

@@ -71,7 +71,7 @@ def test_fetched_once(with_hash, server, tmp_path):
     for _ in range(2):
         model = PromptedViT(arch=ARCH, img_size=32, patch_size=8)
         load_backbone(model, source)
-        assert model.weights_from == source
+        assert model.weights.source == source
     assert server.asked == 1
     (path,) = cached(tmp_path)
     assert path.read_bytes() == server.content

@@ -160,7 +160,7 @@ def test_features_equal_timms(family, images, tmp_path):
     expected = tiny_vit().double().forward_features(images.double())
     (out,) = model.double()(images.double())
     torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-10)
-    assert model.weights_from == str(tmp_path / 'vit.pth')
+    assert model.weights.source == str(tmp_path / 'vit.pth')
     assert set(report.loaded) == set(NAMES.values())
     assert report.resized == []
     for name, theirs in NAMES.items():

@@ -10,14 +10,8 @@ from miniatures import ARCH, tiny_vit
 from mmengine.runner.checkpoint import load_state_dict as mmengine_load
 from torch import nn
 
-from lspt_mm.checkpoints.prompt_only import (
-    RECORD,
-    fingerprint,
-    record_of,
-    records_in,
-    strip_base_weights,
-    to_tensor,
-)
+from lspt_mm.checkpoints.prompt_only import strip_base_weights
+from lspt_mm.checkpoints.records import RECORD, fingerprint, record_of, records_in, to_tensor
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
 
@@ -69,7 +63,7 @@ def trained(base, **kwargs):
 
 def prompt_only(model, source=None):
     vit = model.backbone
-    record = record_of(vit, source or vit.weights_from)
+    record = record_of(vit, source or vit.weights.source)
     return strip_base_weights(model.state_dict(), 'backbone', record)
 
 
@@ -82,7 +76,7 @@ def test_it_is_the_same_model(loader, tune, base, images):
     fresh = build(tune=tune)
     LOADERS[loader](fresh, state)
     assert set(state) == keys  # the caller's dict is left alone
-    assert fresh.backbone.weights_from == base
+    assert fresh.backbone.weights.source == base
     for key, value in model.state_dict().items():
         assert torch.equal(fresh.state_dict()[key], value), key
     assert torch.equal(fresh.backbone(images)[0], model.backbone(images)[0])
@@ -137,7 +131,7 @@ def test_a_base_that_is_there_already_is_not_read_again(base, tmp_path):
     ready.backbone.init_weights()
     (tmp_path / 'base.pth').unlink()
     torch_load(ready, state)
-    assert ready.backbone.weights_from == base
+    assert ready.backbone.weights.source == base
 
 
 def test_the_configs_base_is_taken_where_the_recorded_one_is_gone(base, tmp_path):
@@ -146,7 +140,7 @@ def test_the_configs_base_is_taken_where_the_recorded_one_is_gone(base, tmp_path
         torch_load(build(), state)
     fresh = build(pretrained=base)  # not read yet: init_weights() was not called
     torch_load(fresh, state)
-    assert fresh.backbone.weights_from == base
+    assert fresh.backbone.weights.source == base
 
 
 @pytest.fixture
@@ -162,7 +156,7 @@ def test_another_base_is_refused(loader, base, other):
     ready = build(pretrained=other)
     ready.backbone.init_weights()
     before = {k: v.clone() for k, v in ready.state_dict().items()}
-    with pytest.raises(InputError, match=r'another one'):
+    with pytest.raises(InputError, match='differs from the loaded backbone'):
         LOADERS[loader](ready, state)
     assert all(torch.equal(v, before[k]) for k, v in ready.state_dict().items())
 
@@ -191,7 +185,7 @@ def test_a_base_of_another_family_with_the_same_weights_will_do(base, tmp_path):
     torch.save({'state_dict': load_vit_state_dict(base).tensors}, converted)
     fresh = build(pretrained=str(converted))
     torch_load(fresh, state)
-    assert fresh.backbone.weights_from == str(converted)
+    assert fresh.backbone.weights.source == str(converted)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +230,7 @@ def test_megabytes_on_vit_b(tmp_path):
     from lspt_mm.checkpoints.io import write_checkpoint
 
     vit = PromptedViT('base', prompter={'type': 'VPT', 'num_tokens': 100})
-    vit.altered = ()
+    vit.weights = vit.weights._replace(modified=())
     state = {f'backbone.{k}': v for k, v in vit.state_dict().items()}
     state.update({'head.fc.weight': torch.zeros(200, 768), 'head.fc.bias': torch.zeros(200)})
     record = record_of(vit, 'mae_pretrain_vit_base.pth')
@@ -350,7 +344,7 @@ def test_the_record_passes_through_dicts_and_files(base, tmp_path):
     torch.save(state, tmp_path / 'half.pth')
     fresh = build()
     torch_load(fresh, torch.load(tmp_path / 'half.pth', weights_only=True))
-    assert fresh.backbone.weights_from == base
+    assert fresh.backbone.weights.source == base
     record = records_in(state)['backbone']
     assert torch.equal(to_tensor(record), state[f'backbone.{RECORD}'])
     assert record.prompter == LSPT and record.tune == 'prompts'

@@ -209,7 +209,7 @@ def test_timm_by_name(images, tmp_path):
         rtol=1e-6, atol=1e-6,
     )  # fmt: skip
     assert 'mean (0.5, 0.5, 0.5)' in report.note.replace('[', '(').replace(']', ')')
-    assert model.weights_from == name
+    assert model.weights.source == name
 
 
 def test_timm_by_name_knows_its_grid_and_heads(images, tmp_path):
@@ -439,7 +439,7 @@ def test_a_path_object_will_do(tmp_path):
     torch.save(tiny_vit().state_dict(), tmp_path / 'vit.pth')
     model = vit()
     load_backbone(model, tmp_path / 'vit.pth')
-    assert model.weights_from == str(tmp_path / 'vit.pth')
+    assert model.weights.source == str(tmp_path / 'vit.pth')
 
 
 @pytest.mark.parametrize('damage', ['float8', 'sparse'])

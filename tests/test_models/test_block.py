@@ -1,11 +1,12 @@
-"""run_block against a literal block, and prompts as keys and values only against all of it."""
+"""block_forward against a literal block, and prompts as keys and values only against all of it."""
 
 import pytest
 import torch
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from vit_oracles import block, randomize
 
-from lspt_mm.models.prompted_block import Divide, run_block
+from lspt_mm.models.ops.temperature import divide_by_temperature
+from lspt_mm.models.prompted_block import block_forward
 from lspt_mm.models.tokens import Tokens
 
 B, P, N, D, H = 2, 3, 5, 16, 4
@@ -34,13 +35,13 @@ def scalar(value):
     return None if value is None else torch.tensor(value, dtype=torch.float64, requires_grad=True)
 
 
-def run(module, x, prompts, extra, temperature, prompts_out, asked=None):
+def run(module, x, prompts, extra, temperature, prompts_out, out_range=None):
     """x (B, extra + N, D) and the prompts as they leave the block, or None."""
     if prompts is None or not prompts_out:
-        return run_block(module, x, prompts, temperature, asked), None
-    row = Tokens(x, extra).with_prompts(prompts).row
-    out = Tokens(run_block(module, row, None, temperature), extra, prompts.size(1))
-    return out.plain, out.prompts
+        return block_forward(module, x, prompts, temperature, out_range), None
+    row = Tokens(x, extra).with_prompts(prompts).x
+    out = Tokens(block_forward(module, row, None, temperature), extra, prompts.size(1))
+    return out.without_prompts, out.prompts
 
 
 @pytest.mark.parametrize('temperature', TEMPERATURES)
@@ -80,7 +81,7 @@ def test_read_only_prompts_change_nothing_for_x(name, images, extra, temperature
 @pytest.mark.parametrize('temperature', TEMPERATURES)
 def test_no_prompts(temperature):
     module, x = layer(), tokens(B, 1 + N, D)
-    out = run_block(module, x, temperature=scalar(temperature))
+    out = block_forward(module, x, temperature=scalar(temperature))
     want = block(dict(module.named_parameters()), '', x, H, temperature or 1.0)
     torch.testing.assert_close(out, want, rtol=1e-10, atol=1e-10)
 
@@ -95,18 +96,18 @@ def test_noise_of_a_block_in_training_is_applied(prompts_out):
         assert not torch.equal(a, b), kwargs
 
 
-@pytest.mark.parametrize('asked', [(0, 1), (1, 1 + N), (2, 4), (0, 1 + N), (3, 3)], ids=str)
+@pytest.mark.parametrize('out_range', [(0, 1), (1, 1 + N), (2, 4), (0, 1 + N), (3, 3)], ids=str)
 @pytest.mark.parametrize('prompts', [None, 1, B])
 @pytest.mark.parametrize('name', LAYERS)
-def test_what_is_asked_for_is_what_all_of_it_has_there(name, prompts, asked):
+def test_what_is_asked_for_is_what_all_of_it_has_there(name, prompts, out_range):
     results = []
     for cut in (False, True):
         module = layer(**LAYERS[name])
         x, tau = tokens(B, 1 + N, D).requires_grad_(), scalar(0.7)
-        read_only = None if prompts is None else tokens(prompts, P, D, seed=1).requires_grad_()
-        out = run_block(module, x, read_only, tau, asked if cut else None)
-        out = out if cut else out[:, asked[0] : asked[1]]
-        leaves = [x, tau, *module.parameters()] + ([] if read_only is None else [read_only])
+        kv_prompts = None if prompts is None else tokens(prompts, P, D, seed=1).requires_grad_()
+        out = block_forward(module, x, kv_prompts, tau, out_range if cut else None)
+        out = out if cut else out[:, out_range[0] : out_range[1]]
+        leaves = [x, tau, *module.parameters()] + ([] if kv_prompts is None else [kv_prompts])
         results.append([out, *torch.autograd.grad((out * out.detach().cos()).sum(), leaves)])
     for whole, part in zip(*results, strict=True):
         torch.testing.assert_close(part, whole, rtol=1e-10, atol=1e-10)
@@ -120,18 +121,18 @@ def test_what_is_asked_for_is_what_all_of_it_has_there(name, prompts, asked):
 def test_prompts_are_put_in_behind_the_leading_tokens_and_taken_out_again(extra, images):
     x, prompts, others = tokens(B, extra + N, D), tokens(images, P, D), tokens(B, 2, D, seed=1)
     plain = Tokens(x, extra)
-    assert plain.prompts is None and plain.plain is x and plain.num_prompts == 0
+    assert plain.prompts is None and plain.without_prompts is x and plain.num_prompts == 0
     inside = plain.with_prompts(prompts)
     want = torch.cat((x[:, :extra], prompts.expand(B, -1, -1), x[:, extra:]), 1)
-    assert torch.equal(inside.row, want)
+    assert torch.equal(inside.x, want)
     for one in (inside, Tokens(want, extra, P)):
         assert torch.equal(one.prompts, prompts.expand(B, -1, -1))
-        assert torch.equal(one.extra, x[:, :extra])
+        assert torch.equal(one.prefix, x[:, :extra])
         assert torch.equal(one.patches, x[:, extra:])
-        assert torch.equal(one.plain, x)
+        assert torch.equal(one.without_prompts, x)
         replaced = one.with_prompts(others)
-        assert torch.equal(replaced.prompts, others) and torch.equal(replaced.plain, x)
-        assert torch.equal(one.with_prompts(None).row, x)
+        assert torch.equal(replaced.prompts, others) and torch.equal(replaced.without_prompts, x)
+        assert torch.equal(one.with_prompts(None).x, x)
         assert one.with_prompts(None).num_prompts == 0
 
 
@@ -146,5 +147,5 @@ def test_the_same_prompts_put_in_again_copy_nothing():
 def test_division_by_a_temperature_by_finite_differences(shape):
     q = tokens(B, H, N, D // H).requires_grad_()
     temperature = (0.5 + torch.rand(shape, dtype=torch.float64)).requires_grad_()
-    assert torch.autograd.gradcheck(Divide.apply, (q, temperature))
-    assert torch.equal(Divide.apply(q, temperature), q / temperature)
+    assert torch.autograd.gradcheck(divide_by_temperature, (q, temperature))
+    assert torch.equal(divide_by_temperature(q, temperature), q / temperature)

@@ -10,7 +10,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from vit_oracles import ARCH, build, images, weighted_sum
 
 from lspt_mm.models import prompted_vit
-from lspt_mm.models.prompted_block import run_block
+from lspt_mm.models.prompted_block import block_forward
 
 DEEP = dict(ARCH, num_layers=6)
 
@@ -20,8 +20,8 @@ def counter(monkeypatch):
     torch._dynamo.reset()
     counter = CompileCounterWithBackend('aot_eager')
     # fullgraph: a break is an error.
-    compiled = torch.compile(run_block, backend=counter, fullgraph=True)
-    monkeypatch.setattr(prompted_vit, 'compiled_block', lambda: compiled)
+    compiled = torch.compile(block_forward, backend=counter, fullgraph=True)
+    monkeypatch.setattr(prompted_vit, 'compiled_block_forward', lambda: compiled)
     yield counter
     torch._dynamo.reset()
 

@@ -180,16 +180,16 @@ def test_selection_ratio():
 
 def test_gates_over_depth_are_numbered_by_their_blocks():
     prompter = GatedPrompt(2, gate_init=1.0, start_block=3, num_layers=5, embed_dims=8)
-    found = list(prompter.over_depth().values())
+    found = list(prompter.per_block_stats().values())
     gate, tau, share = found
     assert gate == pytest.approx({3: 1 / (1 + math.e), 4: 1 / (1 + math.e)})  # none behind block 5
     assert tau == {3: 1, 4: 1, 5: 1}
     prompter.temperatures.data[1] = 70.0  # as it is used, not as it is stored
-    assert list(prompter.over_depth().values())[1] == {3: 1, 4: 10, 5: 1}
+    assert list(prompter.per_block_stats().values())[1] == {3: 1, 4: 10, 5: 1}
     g = 1 / (1 + math.e)
     assert share == pytest.approx({0: (1 - g) ** 2, 3: g * (1 - g), 4: g})
     last = GatedPrompt(2, start_block=5, num_layers=5, embed_dims=8, shaping=False)
-    assert list(last.over_depth().values()) == [{}, {}, {0: 1}]
+    assert list(last.per_block_stats().values()) == [{}, {}, {0: 1}]
 
 
 def test_selection_ratio_at_the_start_and_of_one_block():

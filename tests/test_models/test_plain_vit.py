@@ -58,7 +58,7 @@ def test_same_state_dict_names_and_shapes_as_mmpretrain():
 def test_prompts_add_only_names_below_prompter():
     ours, theirs = build({'type': 'LSPT', 'num_tokens': 2}), mmpretrain_vit(torch.float64)
     names = [k for k in ours.state_dict() if not k.startswith('prompter.')]
-    assert names == list(theirs.state_dict()) == list(ours.backbone_state_dict())
+    assert names == list(theirs.state_dict()) == list(ours.describe().tensors)
 
 
 @pytest.mark.parametrize('drop', [{'drop_rate': 0.3}, {'drop_path_rate': 0.5}], ids=str)

@@ -6,7 +6,8 @@ from method_table import METHODS
 from miniatures import ARCH, tiny_vit
 from torch import nn
 
-from lspt_mm.checkpoints.prompt_only import record_of, strip_base_weights
+from lspt_mm.checkpoints.prompt_only import strip_base_weights
+from lspt_mm.checkpoints.records import record_of
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT, PromptSets
 
@@ -99,8 +100,10 @@ def test_one_pass_for_sets_of_one_method(base, images, tmp_path, monkeypatch):
     dropout = tuned(base, {**cfg, 'dropout': 0.1}, 5)
     sets = PromptSets(loaded(base), {**files, 'c': save(dropout, tmp_path / 'c.pth')})
     sizes = []
-    qkv = sets.vit.layers[0].attn.qkv
-    monkeypatch.setattr(qkv, 'forward', lambda x, old=qkv.forward: sizes.append(len(x)) or old(x))
+    for vit in sets.vits.values():
+        qkv = vit.layers[0].attn.qkv
+        count = lambda x, old=qkv.forward: sizes.append(len(x)) or old(x)  # noqa: E731
+        monkeypatch.setattr(qkv, 'forward', count)
     sets(images, ['a', 'b', 'c', 'a', 'b', 'c'])
     assert sizes == [6]
 
@@ -112,8 +115,8 @@ def test_one_vit_in_memory(base, images, tmp_path):
     sets = PromptSets(plain, files)
     own = sum(p.numel() for p in plain.parameters())
     assert sum(p.numel() for p in sets.parameters()) == own + 4 * 2 * 16
-    assert not any(p.requires_grad for p in sets.prompters.parameters())
-    assert not sets.train().sets['a'].training
+    assert not any(p.requires_grad for vit in sets.vits.values() for p in vit.parameters())
+    assert not sets.train().vits['a'].training
     # The plain ViT is still that.
     assert torch.equal(plain(images)[0], loaded(base)(images)[0])
 
@@ -204,3 +207,20 @@ def test_prompts_that_were_never_prepared(base, tmp_path):
     path = save(model, tmp_path / 'a.pth')
     with pytest.raises(InputError, match='never started from data'):
         PromptSets(loaded(base), {'a': path})
+
+
+def test_only_equal_tensors_of_models_are_shared():
+    torch.manual_seed(0)
+    one = PromptedViT(ARCH, img_size=32, patch_size=8)
+    two = PromptedViT(ARCH, img_size=32, patch_size=8)
+    two.load_state_dict(one.state_dict())
+    with torch.no_grad():
+        two.layers[0].ffn.layers[0][0].weight[0, 0] += 1e-7
+        two.layers[1].ln1.weight.neg_()
+    sets = PromptSets()
+    assert sets.add('one', one) == 0
+    saved = sets.add('two', two)
+    kept = {n for n, p in two.named_parameters() if p is not dict(one.named_parameters())[n]}
+    assert kept == {'layers.1.ln1.weight', 'layers.0.ffn.layers.0.0.weight'}
+    total = sum(p.nbytes for p in two.parameters())
+    assert saved == total - sum(dict(two.named_parameters())[n].nbytes for n in kept)

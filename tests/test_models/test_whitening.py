@@ -166,9 +166,9 @@ def test_a_checkpoint_holds_the_preparation(name):
 @pytest.mark.parametrize('name', ['fwhiten', 'twhiten-deep-late', 'spt'])
 def test_preparation_touches_the_prompter_alone(name):
     model = build(METHODS[name]).eval()
-    before = {k: v.clone() for k, v in model.backbone_state_dict().items()}
+    before = {k: v.clone() for k, v in model.describe().tensors.items()}
     model.prompter.prepare(model, [many_images()])
-    assert all(torch.equal(v, before[k]) for k, v in model.backbone_state_dict().items())
+    assert all(torch.equal(v, before[k]) for k, v in model.describe().tensors.items())
     assert all(not p.requires_grad or p.grad is None for p in model.parameters())
 
 

@@ -8,7 +8,8 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 
-from lspt_mm.checkpoints.prompt_only import record_of, strip_base_weights
+from lspt_mm.checkpoints.prompt_only import strip_base_weights
+from lspt_mm.checkpoints.records import record_of
 from projects.demo_app import Source
 
 METHODS = {

@@ -108,7 +108,7 @@ def test_measures_are_those_of_timms_model(folder, name):
         theirs = timm.create_model(name, pretrained=False, num_classes=0)
     state = {k: torch.empty(v.shape) for k, v in theirs.state_dict().items()}
     mapped = to_mmpretrain(state, grid=theirs.patch_embed.grid_size).tensors
-    wanted = {k: tuple(v.shape) for k, v in vit.backbone_state_dict().items()}
+    wanted = {k: tuple(v.shape) for k, v in vit.describe().tensors.items()}
     for values in (mapped, wanted):
         values.pop('pos_embed')  # of another grid
     unused = {k for k in mapped if k.startswith('ln1.')}

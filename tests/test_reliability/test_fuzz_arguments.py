@@ -74,7 +74,7 @@ def try_out(arguments, img_size=16):
         return
     size = arguments.get('img_size', img_size)
     height, width = (size, size) if isinstance(size, int) else size
-    vit.weights_from = 'a test'
+    vit.weights = vit.weights._replace(source='a test')
     vit.train()
     outputs = vit(torch.randn(2, 3, height, width))
     trained = [p for p in vit.parameters() if p.requires_grad]

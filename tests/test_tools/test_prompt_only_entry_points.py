@@ -19,7 +19,7 @@ from miniatures import (
 )
 
 from lspt_mm.checkpoints import read_checkpoint
-from lspt_mm.checkpoints.prompt_only import RECORD
+from lspt_mm.checkpoints.records import RECORD
 from lspt_mm.errors import InputError
 
 
@@ -190,7 +190,7 @@ def test_resuming_with_another_base_is_refused(seg, tmp_path):
     run = run_tool('train.py', seg / 'mini_seg.py', '--work-dir', tmp_path / 'work', '--resume',
                    seg / 'prompts/iter_2.pth', '--pretrained', 'other.pth',
                    cwd=tmp_path)  # fmt: skip
-    refused(run, 'another one', 'other.pth')
+    refused(run, 'differs from the loaded backbone', 'other.pth')
 
 
 def test_prompts_of_an_unknown_base_are_not_written(seg, tmp_path):

@@ -192,9 +192,9 @@ def test_numbers_for_programs(page, tmp_path_factory):
     assert found['NONE']['forgetting'] is None and len(found['LSPT']['forgetting']['cka']) == 4
     assert found['DEEP']['forgetting']['passed_on'] == [None] * 3  # nobody reads what a block made
     assert np.array(found['GATED']['confusion']).shape == (150, 150)
-    shares = found['GATED']['over_depth']["share in the last block's prompts (0: inserted)"]
+    shares = found['GATED']['per_block_stats']["share in the last block's prompts (0: inserted)"]
     assert list(shares) == ['0', '1', '2', '3'] and sum(shares.values()) == pytest.approx(1)
-    assert found['LSPT']['over_depth'] == {}
+    assert found['LSPT']['per_block_stats'] == {}
     counts = np.array(found['LSPT']['confusion'])
     union = counts.sum(0) + counts.sum(1) - counts.diagonal()
     ious = counts.diagonal()[union > 0] / union[union > 0]

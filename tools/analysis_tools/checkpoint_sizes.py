@@ -16,7 +16,8 @@ from pathlib import Path
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.checkpoints.io import write_checkpoint
-from lspt_mm.checkpoints.prompt_only import record_of, strip_base_weights
+from lspt_mm.checkpoints.prompt_only import strip_base_weights
+from lspt_mm.checkpoints.records import record_of
 from lspt_mm.models import PromptedViT
 from lspt_mm.recipes import METHODS
 
@@ -48,7 +49,7 @@ def parts(config: str) -> str:
     from mmengine.config import Config
     from mmengine.registry import MODELS, init_default_scope
 
-    from lspt_mm.engine.hooks.prompt_checkpoint_hook import size_table
+    from lspt_mm.checkpoints.publishing import size_table
     from lspt_mm.engine.runner import prepare_for_cpu
 
     cfg = Config.fromfile(config)
@@ -58,7 +59,8 @@ def parts(config: str) -> str:
     model = MODELS.build(cfg.model)
     # As after loading ImageNet's grid of 224 pixels: another grid is resized, and kept.
     same = tuple(model.backbone.patch_resolution) == (14, 14)
-    model.backbone.altered = () if same else ('pos_embed',)
+    modified = () if same else ('pos_embed',)
+    model.backbone.weights = model.backbone.weights._replace(modified=modified)
     record = record_of(model.backbone, 'vit.pth')
     return size_table(strip_base_weights(model.state_dict(), 'backbone', record))
 
@@ -77,7 +79,7 @@ def print_table(classes: int) -> None:
             if prompter is None or method.tune != 'prompts':
                 continue
             vit = PromptedViT('base', prompter=prompter, tune='prompts')
-            vit.altered = ()
+            vit.weights = vit.weights._replace(modified=())
             state = {f'backbone.{k}': v for k, v in vit.state_dict().items()}
             record = record_of(vit, 'mae_pretrain_vit_base.pth')
             small = strip_base_weights(state, 'backbone', record)

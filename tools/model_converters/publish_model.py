@@ -15,22 +15,18 @@ from mmengine.config import Config
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.apis import init_model
-from lspt_mm.checkpoints.prompt_only import UNKNOWN, record_of, strip_base_weights
+from lspt_mm.checkpoints.backbone import UNKNOWN, prompted_backbones
+from lspt_mm.checkpoints.prompt_only import strip_base_weights
 from lspt_mm.checkpoints.publishing import (
     model_card,
     plain_dataset_meta,
     public_source,
+    size_table,
     without_folders,
     write_published,
 )
-from lspt_mm.engine.hooks.prompt_checkpoint_hook import (
-    META,
-    records_in_meta,
-    records_json,
-    size_table,
-)
+from lspt_mm.checkpoints.records import META, record_of, records_in_meta, records_json
 from lspt_mm.errors import InputError
-from lspt_mm.models import PromptedViT
 from lspt_mm.utils.cli import input_errors_as_messages
 
 CONTENT = {
@@ -76,22 +72,18 @@ def load_model(args: argparse.Namespace) -> torch.nn.Module:
     """The model with the checkpoint in it; its ViT knows where its weights came from."""
     model = init_model(args.config, args.checkpoint, args.pretrained)
     known = records_in_meta(model.checkpoint_meta)
-    for name, vit in vits_of(model).items():
-        if vit.weights_from != UNKNOWN:
+    for name, vit in prompted_backbones(model).items():
+        if vit.weights.source != UNKNOWN:
             continue
         if name not in known:
             raise InputError(
                 f'{args.checkpoint}: does not say which ViT it was trained on; it was not written '
                 "by this library's PromptCheckpointHook"
             )
-        vit.weights_from = known[name].source
-        vit.altered = tuple(set(vit.backbone_state_dict()) - set(known[name].left_out))
+        record = known[name]
+        modified = tuple(set(vit.describe().tensors) - set(record.left_out))
+        vit.weights = vit.weights._replace(source=record.source, modified=modified)
     return model
-
-
-def vits_of(model) -> dict:
-    """All PromptedViT of a model by name."""
-    return {name: m for name, m in model.named_modules() if isinstance(m, PromptedViT)}
 
 
 def publish(args: argparse.Namespace) -> None:
@@ -101,13 +93,13 @@ def publish(args: argparse.Namespace) -> None:
     if args.out.suffix in ('.pth', '.safetensors'):
         args.out = args.out.with_suffix('')
     model = load_model(args)
-    vits = vits_of(model)
+    vits = prompted_backbones(model)
     state = {k: v.contiguous() for k, v in model.state_dict().items()}
     records = {}
     for name, vit in vits.items():
         if args.kind == 'prompts' and vit.tune == 'full':
             raise InputError("tune='full': nothing of the ViT is frozen; publish it --merged")
-        source = args.base_source or vit.weights_from
+        source = args.base_source or vit.weights.source
         if source == UNKNOWN:
             raise InputError(
                 f'{args.checkpoint}: does not say where its ViT came from; name it: --base-source'

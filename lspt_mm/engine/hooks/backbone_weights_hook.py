@@ -1,22 +1,20 @@
-"""Hooks of prompt-tuned runs."""
+"""Refuses to run on a ViT whose weights were never read."""
 
-from typing import Iterator, Tuple
+from typing import Dict
 
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from lspt_mm.checkpoints.backbone import PromptedBackbone, prompted_backbones
 from lspt_mm.errors import InputError
-from lspt_mm.models import PromptedViT
 from lspt_mm.registry import HOOKS
 
 
-def prompted_vits(runner: Runner) -> Iterator[Tuple[str, PromptedViT]]:
-    """All :class:`PromptedViT` of a run's model, with their names."""
+def prompted_vits(runner: Runner) -> Dict[str, PromptedBackbone]:
+    """All prompted ViTs of a run's model, by name."""
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    for name, module in model.named_modules():
-        if isinstance(module, PromptedViT):
-            yield name, module
+    return prompted_backbones(model)
 
 
 @HOOKS.register_module()
@@ -41,8 +39,8 @@ class BackboneWeightsHook(Hook):
         self.allow_random = allow_random
 
     def _check(self, runner: Runner) -> None:
-        for name, vit in prompted_vits(runner):
-            if vit.weights_from is not None:
+        for name, vit in prompted_vits(runner).items():
+            if vit.weights.source is not None:
                 continue
             message = f'{name}: the ViT has no pre-trained weights, all of it is random'
             if not self.allow_random:
@@ -55,8 +53,8 @@ class BackboneWeightsHook(Hook):
 
     def before_train(self, runner: Runner) -> None:  # noqa: D102
         self._check(runner)
-        for name, vit in prompted_vits(runner):
-            if vit.prompter is None or vit.prompts_loaded or self.allow_random:
+        for name, vit in prompted_vits(runner).items():
+            if vit.prompter is None or vit.weights.prompts or self.allow_random:
                 continue
             trained = any(p.requires_grad for p in vit.prompter.parameters())
             if not trained and not vit.prompter.needs_preparation:

@@ -21,7 +21,7 @@ class ChannelsLastHook(Hook):
 
         Not earlier, as random initialisation fills tensors in the order of their memory.
         """
-        own = {id(p) for _, vit in prompted_vits(runner) for p in vit.parameters()}
+        own = {id(p) for vit in prompted_vits(runner).values() for p in vit.parameters()}
         for parameter in runner.model.parameters():
             if parameter.dim() == 4 and id(parameter) not in own:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

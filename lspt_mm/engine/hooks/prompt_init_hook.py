@@ -106,6 +106,6 @@ def check_prepared_somewhere(runner: Runner) -> None:
 
 def unprepared(runner: Runner) -> Iterator[Tuple[str, PromptedViT]]:
     """The ViTs of a run whose prompts have yet to be started from data, with their names."""
-    for name, vit in prompted_vits(runner):
+    for name, vit in prompted_vits(runner).items():
         if vit.prompter is not None and vit.prompter.needs_preparation:
             yield name, vit

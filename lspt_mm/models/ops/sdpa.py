@@ -3,7 +3,7 @@
 from typing import Optional
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 #: Keys up to which the explicit form is used: its memory grows with the square. At 73 tokens, on
@@ -34,3 +34,14 @@ def attention(
     with torch.autocast('cpu', enabled=False):
         logits = torch.baddbmm(nothing, wide_q, wide_k.transpose(1, 2), beta=0, alpha=scale)
         return (logits.softmax(dim=-1) @ wide_v).unflatten(0, heads).to(v.dtype)
+
+
+def use_fast_attention(layers: nn.ModuleList) -> None:
+    """Have mmpretrain's encoder layers call :func:`attention`, and compile without breaks."""
+    for layer in layers:
+        for drop in (layer.attn.out_drop, layer.ffn.dropout_layer):
+            if hasattr(drop, 'drop_prob'):
+                # NumPy's numbers, as mmpretrain has them, break graphs of torch.compile.
+                drop.drop_prob = float(drop.drop_prob)
+        if layer.attn.scaled_dot_product_attention is F.scaled_dot_product_attention:
+            layer.attn.scaled_dot_product_attention = attention

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lspt_mm.registry import PROMPTERS
 from lspt_mm.utils.checks import check_int, check_share, constructor_parameters
 
 
@@ -182,7 +183,7 @@ class Prompter(nn.Module):
         """The scalar that divides block l's queries, or None; for methods that shape attention."""
         return None
 
-    def over_depth(self) -> Dict[str, Dict[int, float]]:
+    def per_block_stats(self) -> Dict[str, Dict[int, float]]:
         """What the method has learned for each block, to be drawn over depth by reports.
 
         Returns:
@@ -202,3 +203,34 @@ def vpt_uniform(*shape: int, patch_size: int, embed_dims: int) -> nn.Parameter:
     """
     bound = math.sqrt(6.0 / (3 * patch_size * patch_size + embed_dims))
     return nn.Parameter(torch.empty(*shape).uniform_(-bound, bound))
+
+
+def build_prompter(cfg: dict, **vit) -> Prompter:
+    """A prompter from ``dict(type=..., **arguments)``.
+
+    Args:
+        cfg: The method's registered name (or class) and its arguments.
+        **vit: embed_dims, num_layers and patch_size of the ViT.
+
+    Raises:
+        ValueError: For an unknown method, argument or value.
+    """
+    if not isinstance(cfg, dict) or 'type' not in cfg:
+        raise ValueError(f"prompter={cfg!r}: expected None or dict(type='LSPT', ...)")
+    arguments = dict(cfg)
+    kind = arguments.pop('type')
+    # Not built by the registry, which would look for a scope such as `mmseg` in it.
+    method = kind
+    if isinstance(kind, str):
+        method = PROMPTERS.module_dict.get(kind.removeprefix('lspt_mm.'))
+    if not (isinstance(method, type) and issubclass(method, Prompter)):
+        known = ', '.join(sorted(PROMPTERS.module_dict))
+        raise ValueError(f'prompter type={kind!r}: expected one of {known}')
+    known = method.argument_names()
+    for name in arguments:
+        if name not in known:
+            raise ValueError(
+                f'prompter: {method.__name__} has no argument {name!r}; it has '
+                f'{", ".join(sorted(known))}'
+            )
+    return method(**arguments, **vit)

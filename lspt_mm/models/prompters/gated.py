@@ -98,7 +98,7 @@ class GatedPrompt(Prompter):
         return straight_through(tau.clamp(COLDEST, HOTTEST), tau)
 
     @torch.no_grad()
-    def over_depth(self) -> Dict[str, Dict[int, float]]:
+    def per_block_stats(self) -> Dict[str, Dict[int, float]]:
         """Gates, temperatures, and the selection ratio with what was inserted as block 0."""
 
         def by_block(values: Optional[Tensor]) -> Dict[int, float]:

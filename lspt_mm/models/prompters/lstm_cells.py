@@ -12,10 +12,9 @@ from typing import Optional, Tuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-_aten = torch.ops.aten
+from lspt_mm.models.ops.lstm import lstm_pointwise
 
 
 class LSTMCellBase(nn.Module):
@@ -59,65 +58,7 @@ class LSTMCellBase(nn.Module):
         Returns:
             tuple: h', C', each (B, P, D).
         """
-        gates = input_gates + self.from_hidden(h)
-        if not torch.compiler.is_compiling():
-            # In the same way with and without a gradient, so that both give the same to the bit.
-            return _Pointwise.apply(gates, c)
-        i, f, g, o = gates.chunk(4, dim=-1)
-        written = i.sigmoid() * g.tanh()
-        c = written if c is None else f.sigmoid() * c + written
-        return o.sigmoid() * c.tanh(), c
-
-
-class _Pointwise(torch.autograd.Function):
-    """h' and C' from the gates before their activations (..., 4D), with a gradient in one piece.
-
-    Autograd would put the gradient of the gates together from four parts, and make two tensors for
-    every product.
-    """
-
-    @staticmethod
-    def forward(ctx, gates: Tensor, c: Optional[Tensor]) -> Tuple[Tensor, Tensor]:  # noqa: D102
-        width = gates.size(-1) // 4
-        active = torch.empty_like(gates)
-        torch.sigmoid(gates[..., : 2 * width], out=active[..., : 2 * width])
-        torch.tanh(gates[..., 2 * width : 3 * width], out=active[..., 2 * width : 3 * width])
-        torch.sigmoid(gates[..., 3 * width :], out=active[..., 3 * width :])
-        i, f, g, o = active.chunk(4, dim=-1)
-        after = i * g
-        if c is not None:
-            c = c.to(after.dtype)
-            after.addcmul_(f, c)
-        squashed = after.tanh()
-        ctx.save_for_backward(active, squashed, c)
-        ctx.set_materialize_grads(False)
-        return o * squashed, after
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, of_hidden: Optional[Tensor], of_after: Optional[Tensor]):  # noqa: D102
-        active, squashed, c = ctx.saved_tensors
-        i, f, g, o = active.chunk(4, dim=-1)
-        of_gates = torch.empty_like(active)
-        to_i, to_f, to_g, to_o = of_gates.chunk(4, dim=-1)
-        sigmoid_backward, tanh_backward = _aten.sigmoid_backward, _aten.tanh_backward
-        if of_hidden is None and of_after is None:
-            return None, None
-        if of_hidden is None:
-            to_o.zero_()
-            total = of_after
-        else:
-            sigmoid_backward(of_hidden * squashed, o, grad_input=to_o)
-            total = tanh_backward(of_hidden * o, squashed)
-            if of_after is not None:
-                total.add_(of_after)
-        sigmoid_backward(total * g, i, grad_input=to_i)
-        tanh_backward(total * i, g, grad_input=to_g)
-        if c is None:
-            to_f.zero_()
-            return of_gates, None
-        sigmoid_backward(total * c, f, grad_input=to_f)
-        return of_gates, (total * f).sum_to_size(c.shape) if ctx.needs_input_grad[1] else None
+        return lstm_pointwise(input_gates + self.from_hidden(h), c)
 
 
 class FullCell(LSTMCellBase):

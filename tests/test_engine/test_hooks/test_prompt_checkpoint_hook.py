@@ -5,14 +5,10 @@ import torch
 from mmengine.hooks import CheckpointHook
 from torch import nn
 
-from lspt_mm.checkpoints.prompt_only import record_of
-from lspt_mm.engine.hooks.prompt_checkpoint_hook import (
-    PromptCheckpointHook,
-    check_fit,
-    records_in_meta,
-    records_json,
-    size_table,
-)
+from lspt_mm.checkpoints.prompt_only import check_fit
+from lspt_mm.checkpoints.publishing import size_table
+from lspt_mm.checkpoints.records import record_of, records_in_meta, records_json
+from lspt_mm.engine.hooks.prompt_checkpoint_hook import PromptCheckpointHook
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
 

@@ -1,0 +1,99 @@
+"""All that checkpoint code knows of a model: a ViT described by plain data."""
+
+from typing import Any, Dict, FrozenSet, Mapping, NamedTuple, Optional, Protocol, Tuple
+from typing import runtime_checkable as checkable
+
+from torch import Tensor, nn
+
+from lspt_mm.errors import InputError
+
+#: ``BackboneWeights.source`` after a state dict that brought the whole ViT, of unknown origin.
+UNKNOWN = 'a checkpoint'
+
+
+class BackboneWeights(NamedTuple):
+    """Where the weights of a ViT come from.
+
+    Attributes:
+        source: As given to ``pretrained``; :data:`UNKNOWN`; None while the ViT is random.
+        modified: Names of tensors that differ from the source (resized to the model's grid, or
+            without a counterpart there); None if that is unknown.
+        prompts: Whether a state dict has brought prompts.
+        incomplete: Whether a state dict was loaded that left the ViT at random.
+    """
+
+    source: Optional[str] = None
+    modified: Optional[Tuple[str, ...]] = None
+    prompts: bool = False
+    incomplete: bool = False
+
+    def check(self, pretrained: Optional[str]) -> None:
+        """Raise InputError if the ViT is random although it is meant to have weights."""
+        if self.source is not None:
+            return
+        if self.incomplete:
+            raise InputError(
+                'the checkpoint that was loaded lacks the weights of the ViT, which is random: '
+                'load its weights first (pretrained= and init_weights()), or a checkpoint that '
+                'holds or names them'
+            )
+        if pretrained is not None:
+            raise InputError(
+                f'pretrained={pretrained!r} has not been read, the ViT is random: call '
+                'init_weights(), or load a checkpoint (to run on a random ViT on purpose: '
+                'pretrained=None)'
+            )
+
+
+class BackboneDescription(NamedTuple):
+    """A prompted ViT as it is now.
+
+    Attributes:
+        tensors: The ViT's own, by mmpretrain's names, without the prompter's.
+        trained: Names of the model's trained parameters.
+        arch: embed_dims, num_layers, num_heads, patch_size.
+        output: out_type, final_norm: how features are taken.
+        pools_before_norm: Whether features are means that pass the final norm afterwards.
+        grid: Rows and columns of the position embedding.
+        num_extra_tokens: Leading tokens that have a position embedding: 1 with a class token.
+        interpolate_mode: How position embeddings are resized.
+        prompter: The method's type and arguments as given; None without one.
+        defaults: Default values of the method's arguments.
+        training_only: Arguments of the method that change nothing in a trained model.
+        tune: What is trained.
+        pretrained: Source of the weights that the config names.
+        weights: Where the weights come from.
+    """
+
+    tensors: Dict[str, Tensor]
+    trained: FrozenSet[str]
+    arch: Dict[str, Any]
+    output: Dict[str, Any]
+    pools_before_norm: bool
+    grid: Tuple[int, int]
+    num_extra_tokens: int
+    interpolate_mode: str
+    prompter: Optional[dict]
+    defaults: Mapping[str, Any]
+    training_only: Tuple[str, ...]
+    tune: str
+    pretrained: Optional[str]
+    weights: BackboneWeights
+
+
+@checkable
+class PromptedBackbone(Protocol):
+    """What a model's backbone has for its checkpoints."""
+
+    weights: BackboneWeights
+
+    def describe(self) -> BackboneDescription:
+        """The backbone as it is now."""
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True) -> Any:
+        """As of any module."""
+
+
+def prompted_backbones(model: nn.Module) -> Dict[str, PromptedBackbone]:
+    """All prompted ViTs of a model, by name."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, PromptedBackbone)}

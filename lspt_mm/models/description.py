@@ -1,0 +1,38 @@
+"""A prompted ViT as plain data, for checkpoints."""
+
+from lspt_mm.checkpoints.backbone import BackboneDescription
+from lspt_mm.models.features import POOLED
+
+
+def vit_size(vit) -> dict:
+    """What a prompter has to know of its ViT: embed_dims, num_layers, patch_size."""
+    return dict(
+        embed_dims=vit.embed_dims, num_layers=vit.num_layers,
+        patch_size=vit.patch_embed.projection.kernel_size[0],
+    )  # fmt: skip
+
+
+def describe(vit) -> BackboneDescription:
+    """All that checkpoint code knows of a ``PromptedViT``."""
+    prompter = vit.prompter
+    return BackboneDescription(
+        tensors={k: v for k, v in vit.state_dict().items() if not k.startswith('prompter.')},
+        trained=frozenset(name for name, p in vit.named_parameters() if p.requires_grad),
+        arch={
+            'embed_dims': vit.embed_dims,
+            'num_layers': vit.num_layers,
+            'num_heads': vit.layers[0].attn.num_heads,
+            'patch_size': list(vit.patch_embed.projection.kernel_size),
+        },
+        output={'out_type': vit.out_type, 'final_norm': vit.final_norm},
+        pools_before_norm=vit.out_type in POOLED,
+        grid=tuple(vit.patch_resolution),
+        num_extra_tokens=vit.num_extra_tokens,
+        interpolate_mode=vit.interpolate_mode,
+        prompter=vit.prompter_cfg,
+        defaults={} if prompter is None else prompter.argument_defaults(),
+        training_only=() if prompter is None else prompter.TRAINING_ONLY,
+        tune=vit.tune,
+        pretrained=vit.pretrained,
+        weights=vit.weights,
+    )

@@ -1,0 +1,36 @@
+"""Computing once, for inference, what is the same for every image."""
+
+from torch import no_grad
+
+from lspt_mm.errors import InputError
+from lspt_mm.models.attention import keys_and_values
+from lspt_mm.models.prompters.base import Prompter
+
+
+@no_grad()
+def fuse(vit, prompter: Prompter) -> None:
+    """Hold on ``prompter`` what of its work in ``vit`` does not depend on the image.
+
+    That is keys and values of input-independent prompts, and what the method precomputes (LSPT's
+    input gates).
+
+    Raises:
+        InputError: In train mode.
+    """
+    if vit.training or prompter.training:
+        raise InputError('fuse() is for inference: call eval() first')
+    prompter.unfuse()
+    prompter.fuse()
+    patches = vit.pos_embed[:, -1:]  # any will do: only their shape and type matter
+    prompts, state = prompter.first(patches)
+    for number in range(prompter.start_block, vit.num_layers + 1):
+        if prompts is None or not prompter.input_independent(number):
+            return
+        layer = vit.layers[number - 1]
+        if not vit.reads_prompts(number, prompter):
+            found = keys_and_values(layer.attn, layer.ln1, prompts.to(patches.dtype))
+            prompter.fused_keys_values[number] = found
+        if number == vit.num_layers or prompter.reads_output(number):
+            return
+        # Nobody reads the block's output, so neither it nor the image need be known.
+        prompts, state = prompter.next(number, prompts, None, patches, state)
