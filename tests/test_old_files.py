@@ -10,9 +10,12 @@ import torch
 from miniatures import run_tool
 
 from lspt_mm.apis import init_model
+from lspt_mm.config.load import read_config_file
+from lspt_mm.models import PromptedViT, PromptSets
 
 OLD = Path(__file__).parent / 'data/b511598'
 EXPECTED = json.loads((OLD / 'expected.json').read_text())
+IMAGES = torch.linspace(-2, 2, 3 * 32 * 32).mul(7).sin().reshape(1, 3, 32, 32)
 CHECKPOINTS = {'segmentation': 'iter_4.pth', 'classification': 'epoch_2.pth'}
 
 
@@ -37,18 +40,32 @@ def approx(values):
     return pytest.approx(values, rel=1e-3)
 
 
+def assert_same(found, expected):
+    assert list(found.shape) == expected['shape']
+    assert found.sum().item() == approx(expected['sum'])
+    assert found.square().sum().item() == approx(expected['sum_of_squares'])
+    assert found.flatten()[:6].tolist() == approx(expected['first'])
+
+
 @pytest.mark.parametrize('checkpoint', EXPECTED['logits'])
 def test_models_compute_what_they_computed(checkpoint, old):
     task = 'classification' if 'epoch' in checkpoint else 'segmentation'
     model = init_model(f'{task}/{task}.py', checkpoint)
-    images = torch.linspace(-2, 2, 3 * 32 * 32).mul(7).sin().reshape(1, 3, 32, 32)
     with torch.no_grad():
-        logits = model(images, mode='tensor')
-    expected = EXPECTED['logits'][checkpoint]
-    assert list(logits.shape) == expected['shape']
-    assert logits.sum().item() == approx(expected['sum'])
-    assert logits.square().sum().item() == approx(expected['sum_of_squares'])
-    assert logits.flatten()[:6].tolist() == approx(expected['first'])
+        logits = model(IMAGES, mode='tensor')
+    assert_same(logits, EXPECTED['logits'][checkpoint])
+
+
+@pytest.mark.parametrize('checkpoint', [c for c in EXPECTED['logits'] if 'published' in c])
+def test_prompt_sets_compute_what_they_computed(checkpoint, old):
+    backbone = dict(read_config_file('segmentation/segmentation.py').model.backbone)
+    del backbone['type'], backbone['prompter']
+    vit = PromptedViT(**backbone)
+    vit.init_weights()
+    with torch.no_grad():
+        maps = PromptSets(vit.eval(), {'old': checkpoint})(IMAGES, 'old')
+    for found, expected in zip(maps, EXPECTED['prompt_sets'], strict=True):
+        assert_same(found, expected)
 
 
 @pytest.mark.parametrize('task', CHECKPOINTS)
