@@ -9,6 +9,7 @@ import pytest
 import torch
 from miniatures import run_tool
 
+from lspt_mm.analysis.runs import find_run
 from lspt_mm.apis import init_model
 from lspt_mm.config.load import read_config_file
 from lspt_mm.models import PromptedViT, PromptSets
@@ -106,9 +107,14 @@ def test_predictions_are_the_same(old):
         assert float(row[3]) == pytest.approx(float(same[3]), abs=1e-4)
 
 
-def test_reports_show_the_metrics_of_tests(old):
-    tool('report.py', 'segmentation', '--out', 'report.html')
-    assert '45.0' in Path('report.html').read_text()
+@pytest.mark.parametrize('task', CHECKPOINTS)
+def test_finished_runs_are_found(task, old):
+    run = find_run(task)
+    assert run.checkpoint.name == CHECKPOINTS[task]
+    assert EXPECTED['tested'][task].items() <= run.tests['test'].items()
+    log = [json.loads(line) for line in Path(task, 'log.jsonl').read_text().splitlines()]
+    assert run.iterations == log[-1]['iter']
+    assert [line['loss'] for line in log if 'loss' in line] == [y for _, y in run.curves['loss']]
 
 
 def test_tables_of_searches(old):
