@@ -15,7 +15,7 @@ class BackboneWeights(NamedTuple):
     """Where the weights of a ViT come from.
 
     Attributes:
-        source: As given to ``pretrained``; :data:`UNKNOWN`; None while the ViT is random.
+        source: As given to ``pretrained``, or "a checkpoint"; None while the ViT is random.
         modified: Names of tensors that differ from the source (resized to the model's grid, or
             without a counterpart there); None if that is unknown.
         prompts: Whether a state dict has brought prompts.

@@ -73,10 +73,10 @@ def load_backbone(
 def fit_backbone(
     vit: BackboneDescription, source: str, grid: Optional[Grid] = None
 ) -> Fitted:
-    """What :func:`load_backbone` would load, without loading it.
+    """What :func:`lspt_mm.checkpoints.load_backbone` would load, without loading it.
 
     Raises:
-        InputError: As :func:`load_backbone`.
+        InputError: As :func:`lspt_mm.checkpoints.load_backbone`.
     """
     source = str(source)
     mapped = load_vit_state_dict(source, grid, fallback_grid=vit.grid)

@@ -63,7 +63,7 @@ class PromptedViT(VisionTransformer):
 
     Attributes:
         prompter_cfg (dict or None): The method's type and arguments.
-        weights (BackboneWeights): Where the ViT's weights come from. Building without weights is
+        weights: ``BackboneWeights``. Where the ViT's weights come from. Building without weights is
             legal; the hook ``BackboneWeightsHook`` refuses to run so, and so does a model in eval
             mode whose ``pretrained`` was not read, or that was given a checkpoint without the ViT.
     """

@@ -41,7 +41,7 @@ class MaskRun:
 
     Attributes:
         data (str): Folder that ``own_masks.py`` wrote.
-        method (str): One of :data:`METHODS`.
+        method (str): A method of ``configs/_base_/prompters``, or a baseline.
         pretrained (str): The ViT's weights: ``timm:NAME``, a file or a URL.
         arch (str or dict, optional): The ViT, as ``PromptedViT`` takes it. By default what
             ``timm:NAME`` says, for files ViT-B.

@@ -20,7 +20,8 @@ class Method(NamedTuple):
             'full' (AdamW, ours).
         benchmarks: Arguments of the prompter that differ there. Where ``num_tokens`` is none of
             them, GaPT's table gives P.
-        camvid, demo: Arguments of the prompter that differ in ``configs/camvid`` and ``demo``.
+        camvid: Arguments of the prompter that differ in ``configs/camvid``.
+        demo: Those that differ in ``configs/demo``.
     """
 
     title: str

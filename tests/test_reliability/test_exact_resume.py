@@ -34,11 +34,15 @@ def text_of(work):
     return work.with_suffix('.txt').read_text()
 
 
-def _slow_but(*quick):
-    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in RUNS]
+def runs(*quick, among=tuple(RUNS)):
+    """Each of ``RUNS``, slow but for those named."""
+    names = [
+        name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in among
+    ]
+    return pytest.mark.parametrize('whole', names, indirect=True)
 
 
-@pytest.fixture(params=_slow_but('segmentation-workers', 'classification'))
+@pytest.fixture
 def whole(request, tmp_path_factory):
     """A folder with a run that nobody interrupted, and the options it was run with."""
     kind, workers, more = RUNS[request.param]
@@ -60,6 +64,7 @@ def end_at(process, work, iteration, number):
     return process.wait()
 
 
+@runs('segmentation-workers')
 def test_killed_and_taken_up(whole, tmp_path):
     folder, more = whole
     work = tmp_path / 'killed'
@@ -69,6 +74,7 @@ def test_killed_and_taken_up(whole, tmp_path):
     assert ended(work) == ended(folder / 'whole')
 
 
+@runs('classification')
 @pytest.mark.parametrize(
     'number', [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
@@ -85,6 +91,7 @@ def test_told_to_stop(whole, tmp_path, number):
     assert not (work / 'interrupted.pth').exists()
 
 
+@runs('segmentation-workers', 'classification')
 def test_log_has_every_iteration_once(whole):
     folder, _ = whole
     lines = list(read_log(folder / 'whole'))
@@ -93,6 +100,7 @@ def test_log_has_every_iteration_once(whole):
     assert validated == ([10, 12] if 'decode.loss_ce' in lines[0] else [6, 12])
 
 
+@runs('classification')
 def test_another_seed_ends_differently(whole, tmp_path):
     folder, more = whole
     assert start(folder, tmp_path / 'other', '--seed', 1, *more).wait() == 0
@@ -112,7 +120,10 @@ def test_workers_do_not_matter(tmp_path):
     assert ends[0] == ends[1] == ends[2]
 
 
-@pytest.mark.parametrize('kind, last', [('segmentation', 10), ('classification', 6)])
+@pytest.mark.parametrize(
+    'kind, last',
+    [pytest.param('segmentation', 10, marks=pytest.mark.slow), ('classification', 6)],
+)
 def test_a_validation_that_was_broken_off_is_made_up_for(kind, last, tmp_path):
     write_run(tmp_path, kind, iterations=12)
     assert start(tmp_path, tmp_path / 'whole').wait() == 0
@@ -145,10 +156,9 @@ def test_a_validation_that_was_broken_off_is_made_up_for(kind, last, tmp_path):
     assert ended(work) == ended(tmp_path / 'whole')
 
 
+@runs('classification', among=('classification', 'classification-workers'))
 def test_other_epochs_are_refused(whole, tmp_path):
     folder, more = whole
-    if 'cls' not in next(folder.glob('mini_*.py')).name:
-        pytest.skip('iterations have no epochs')
     work = tmp_path / 'work'
     assert end_at(start(folder, work, *more), work, 4, signal.SIGTERM) == EXIT_STOPPED
     process = start(folder, work, *more, '--cfg-options', 'train_dataloader.batch_size=2')
