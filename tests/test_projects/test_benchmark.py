@@ -97,6 +97,7 @@ def test_units_are_those_of_the_plain_vit_on_the_same_images():
     assert rows[4]['times'] != rows[4]['times']
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_case_and_not_of_this_process():
     ballast = torch.ones(1 << 29)  # 2 GiB, here
     assert peak_resident() > 2 << 30
@@ -129,6 +130,7 @@ def test_a_vit_of_another_depth():
     step()
 
 
+@pytest.mark.slow
 def test_the_tool_writes_table_figures_and_plot(tmp_path):
     run = tool(
         '--arch', 'deit-tiny', '--img-size', 32, '--batch', 1, '--num-tokens', 2, 4, '--rounds', 1,
@@ -149,6 +151,7 @@ def test_the_tool_writes_table_figures_and_plot(tmp_path):
     assert (tmp_path / 'bench/small.png').stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_the_tool_refuses_what_it_cannot_run():
     for args, words in {
         ('--batch', '0'): '--batch 0: expected at least 1',

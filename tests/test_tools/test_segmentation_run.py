@@ -283,7 +283,9 @@ def test_data_root_pretrained_amp_and_seed_from_the_command_line(mini, tmp_path)
         cwd=tmp_path,
     )  # fmt: skip
     ok(run)
-    assert 'Bf16OptimWrapper' in run.out and 'seed=7' in run.out.replace('seed: 7', 'seed=7')
+    (log,) = (tmp_path / 'w').glob('*/*.log')
+    text = log.read_text()
+    assert 'Bf16OptimWrapper' in text and 'seed=7' in text.replace('seed: 7', 'seed=7')
     state = load(tmp_path / 'w/iter_1.pth')['state_dict']
     assert torch.equal(state['backbone.cls_token'], tiny_vit().state_dict()['cls_token'])
     assert state['decode_head.conv_seg.weight'].dtype == torch.float32

@@ -9,6 +9,7 @@ made; what stays for the backward pass is a gradient as large as the head's logi
 Shapes: B images, K classes, h and w the head's size, H and W the labels'.
 """
 
+from contextlib import nullcontext
 from typing import NamedTuple, Optional, Tuple
 
 import torch
@@ -90,7 +91,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         if class_weight is not None:
             class_weight = class_weight.float()
         above, below, share = _neighbours(size, height, align_corners, logits.device)
-        with torch.autocast(logits.device.type, enabled=False):
+        kind = logits.device.type
+        # Of devices without autocast (meta) there is nothing to turn off.
+        known = torch.amp.is_autocast_available(kind)
+        with torch.autocast(kind, enabled=False) if known else nullcontext():
             for first in range(0, height, rows):
                 part = slice(first, min(first + rows, height))
                 up, down, by = above[part], below[part], share[part, None]
