@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Callable, NamedTuple
 
 import numpy as np
@@ -230,12 +231,15 @@ _forks.set_forkserver_preload([
 def no_needless_work() -> None:
     """Leave out what costs seconds in each run of MMEngine and changes no result.
 
-    A runner formats its config by yapf for each log and checkpoint, half a second each time, and
-    a data set collects garbage, which visits all objects of the imported stack.
+    A runner formats its config by yapf for each log and checkpoint, half a second each time, a
+    data set collects garbage, which visits all objects of the imported stack, and MMEngine's
+    endless loader sleeps two seconds before each epoch for the sake of its worker processes.
     """
+    from mmengine.runner import loops
     from yapf.yapflib import yapf_api
 
     yapf_api.FormatCode = lambda text, **_: (text, False)
+    loops.time = SimpleNamespace(sleep=lambda _: None)
     gc.freeze()
 
 
