@@ -260,7 +260,7 @@ def test_switching_loads_nothing(page, app, runs, photo):
     assert app.text().count(' loaded ') == 4
     page.drop_good(photo)
     before = page.pixels('#picture-one img')
-    before = app.text().count('predicted with gated')
+    count = app.text().count('predicted with gated')
     page.choose('first', 'gated')
     page.seen_by('gated')
     check_rows(rows(page), *predicted(runs, 'gated', photo))
@@ -269,7 +269,7 @@ def test_switching_loads_nothing(page, app, runs, photo):
     page.seen_by('lspt')
     page.until(lambda: same(page.pixels('#picture-one img'), before))
     assert app.text().count(' loaded ') == 4
-    assert app.text().count('predicted with gated') == before + 1
+    assert app.text().count('predicted with gated') == count + 1
 
 
 def test_side_by_side(page, app, runs, photo):
