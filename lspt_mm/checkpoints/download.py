@@ -1,4 +1,4 @@
-"""Files behind URLs: fetched once, whole or not at all."""
+"""Downloads files from URLs, once and atomically."""
 
 import re
 from pathlib import Path
@@ -33,7 +33,7 @@ def split_sha256(source: str) -> Location:
         if is_url(source) and '#' in source:
             # HTTP would drop it without a word, and the check with it.
             raise InputError(
-                f'{source}: behind a URL, # is expected to be followed by sha256= and 64 '
+                f'{source}: after a URL, # is expected to be followed by sha256= and 64 '
                 'hexadecimal digits'
             )
         return Location(source, None)

@@ -83,7 +83,7 @@ def fit_backbone(
     wanted = vit.tensors
     original = dict(mapped.tensors)
     if vit.pools_before_norm and 'ln2.weight' in original and 'ln1.weight' not in original:
-        # Files fine-tuned on pooled patches have their only norm behind the mean, as this model.
+        # Files fine-tuned on pooled patches have their only norm after the mean, as here.
         for kind in [k[4:] for k in original if k.startswith('ln2.')]:
             original[f'ln1.{kind}'] = original.pop(f'ln2.{kind}')
     pos = original.get('pos_embed')
@@ -195,7 +195,7 @@ def load_vit_state_dict(
     """Read a ViT under mmpretrain's names.
 
     Args:
-        source: Path or URL of a checkpoint of any known family (``#sha256=...`` behind it is
+        source: Path or URL of a checkpoint of any known family (``#sha256=...`` after it is
             checked), or ``timm:NAME``, a pre-trained ``VisionTransformer`` as
             ``timm.create_model`` knows it (with ``local-dir:FOLDER`` and ``hf-hub:USER/NAME``).
         grid: Rows and columns of a file's patches, where they are not a square.

@@ -106,7 +106,7 @@ def _norms(wanted, tensors) -> List[str]:
         found.append(f'pre_norm={"pre_norm.weight" in tensors}')
     if 'ln1.weight' in wanted and 'ln1.weight' not in tensors and 'ln2.weight' in tensors:
         found.append(
-            "the file was fine-tuned on pooled patches and has no norm but the one behind the "
+            "the file was fine-tuned on pooled patches and has no norm but the one after the "
             "mean (fc_norm): out_type='avg_patches' takes it, or final_norm=False does without"
         )
     if 'layers.0.attn.q_norm.weight' in tensors:

@@ -1,4 +1,4 @@
-"""Tuned models behind a service: uploads read safely, several models on one ViT, their pictures.
+"""Tuned models in a service: uploads read safely, several models on one ViT, their pictures.
 
 Nothing here knows of a web framework; ``projects/demo_app/demo_app.py`` puts an interface on it.
 """

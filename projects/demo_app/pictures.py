@@ -41,7 +41,7 @@ def _at_pixels(
     """A map on cells of the seen image, at each pixel of a picture ``scale`` times as large.
 
     Linear between the cells' centres. The grid may end before the image does (pixels that fill no
-    patch) or behind it (padding).
+    patch) or after it (padding).
     """
     out = grid.astype(np.float64)
     for axis in (0, 1):

@@ -22,7 +22,7 @@ class BlockMaps(NamedTuple):
 class Attention(NamedTuple):
     """Attention block by block, and what the model saw.
 
-    ``seen``: (H, W, 3) uint8 RGB, the image behind the test pipeline, resized and cropped. The
+    ``seen``: (H, W, 3) uint8 RGB, the image after the test pipeline, resized and cropped. The
     grid's cell (i, j) is of its pixels ``cell*i .. cell*(i+1)-1``, ``cell*j .. cell*(j+1)-1``.
     """
 

@@ -32,7 +32,7 @@ def named_sources(pairs: Sequence[str], runs: Sequence[str]) -> List[Source]:
 
     Args:
         pairs: CONFIG CHECKPOINT CONFIG CHECKPOINT ...; a model is called like its config, with the
-            checkpoint behind it if several have the same.
+            checkpoint after it if several have the same.
         runs: ``NAME=WORK_DIR``, or ``WORK_DIR``, which is called like the folder.
 
     Raises:

@@ -30,7 +30,7 @@ def gradients(model, img, seed=0):
 
 @pytest.mark.parametrize('out_type', ['featmap', 'avg_tokens'])
 @pytest.mark.parametrize('name', WITH_NONE)
-def test_images_of_a_batch_do_not_meet(name, out_type):
+def test_batch_invariance(name, out_type):
     model = build(WITH_NONE[name], out_type=out_type, out_indices=ALL_BLOCKS).eval()
     img = images(2)
     for both, a, b in zip(model(img), model(img[:1]), model(img[1:]), strict=True):
@@ -183,7 +183,7 @@ def snapshot(model):
 
 @pytest.mark.parametrize('out_type', ['featmap', 'avg_prompts'])
 @pytest.mark.parametrize('name', METHODS)
-def test_nothing_is_kept_on_the_modules(name, out_type):
+def test_forward_is_stateless(name, out_type):
     model = build(dict(METHODS[name], dropout=0.1), out_type=out_type, with_cp=True).train()
     before, values = snapshot(model), {k: v.clone() for k, v in model.state_dict().items()}
     weighted_sum(model(images(2, 24, 16))).backward()

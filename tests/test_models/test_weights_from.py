@@ -1,4 +1,4 @@
-"""``weights_from``: only a state dict that holds the whole ViT makes it a trained one."""
+"""``PromptedViT.weights``: only a state dict that holds the whole ViT makes it a trained one."""
 
 import copy
 

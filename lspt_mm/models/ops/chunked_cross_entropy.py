@@ -1,8 +1,8 @@
-"""Cross-entropy of enlarged logits, a strip of rows at a time.
+"""Cross-entropy of enlarged logits, a chunk of rows at a time.
 
 Heads give logits at a quarter of the image's size; the loss is taken at its full size. Enlarged at
 once, logits, their log-softmax and the gradients of both are four maps of all classes and pixels:
-1.3 GB for two images of 512 pixels and 150 classes, 10 GB for sixteen. Here a strip is enlarged,
+1.3 GB for two images of 512 pixels and 150 classes, 10 GB for sixteen. Here a chunk is enlarged,
 compared with its labels, and its gradient brought back to the head's size before the next one is
 made; what stays for the backward pass is a gradient as large as the head's logits.
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-#: Numbers in a strip's logits: what fits a CPU's cache; what keeps a GPU busy (128 MiB).
+#: Numbers in a chunk's logits: what fits a CPU's cache; what keeps a GPU busy (128 MiB).
 CHUNK_CPU, CHUNK_GPU = 1 << 20, 1 << 25
 
 
@@ -41,7 +41,7 @@ def upsampled_cross_entropy(
     ignore_index: int = 255,
     align_corners: bool = False,
     class_weight: Optional[Tensor] = None,
-    strip: Optional[int] = None,
+    chunk: Optional[int] = None,
 ) -> SumsOverPixels:
     """Cross-entropy of logits (B, K, h, w), enlarged bilinearly, with labels (B, H, W).
 
@@ -54,7 +54,7 @@ def upsampled_cross_entropy(
         ignore_index: Pixels with this label count for nothing.
         align_corners: As of ``torch.nn.functional.interpolate``.
         class_weight: (K,), what each class's pixels weigh; None is 1.
-        strip: Numbers in the logits of a strip; the device's default if None. A strip has at
+        chunk: Numbers in the logits of a chunk; the device's default if None. A chunk has at
             least a row.
 
     Raises:
@@ -63,9 +63,9 @@ def upsampled_cross_entropy(
     """
     batch, classes = logits.shape[:2]
     height, width = labels.shape[1:]
-    if strip is None:
-        strip = CHUNK_CPU if logits.device.type == 'cpu' else CHUNK_GPU
-    rows = max(1, strip // max(1, batch * classes * width))
+    if chunk is None:
+        chunk = CHUNK_CPU if logits.device.type == 'cpu' else CHUNK_GPU
+    rows = max(1, chunk // max(1, batch * classes * width))
     loss, correct = _ChunkedCrossEntropy.apply(
         logits, labels, ignore_index, align_corners, class_weight, min(rows, height)
     )
@@ -78,7 +78,7 @@ def upsampled_cross_entropy(
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """The sum over pixels; its gradient is made in the forward pass, strip by strip."""
+    """The sum over pixels; its gradient is made in the forward pass, chunk by chunk."""
 
     @staticmethod
     def forward(ctx, logits, labels, ignore_index, align_corners, class_weight, rows):
@@ -106,17 +106,17 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                         low, (low.size(2), width), mode='bilinear', align_corners=align_corners
                     )
                     target = labels[:, part]
-                    of_strip = F.cross_entropy(
+                    chunk_loss = F.cross_entropy(
                         whole, target, class_weight, ignore_index=ignore_index, reduction='sum'
                     )
-                loss += of_strip.detach()
+                loss += chunk_loss.detach()
                 # argmax(), for the same numbers, takes more than twice as long on a CPU.
                 hit = whole.detach().max(dim=1).indices == target
                 correct += (hit & (target != ignore_index)).sum()
                 if wanted:
-                    (of_low,) = torch.autograd.grad(of_strip, low)
-                    grad.index_add_(2, up, of_low * (1 - by))
-                    grad.index_add_(2, down, of_low * by)
+                    (grad_low,) = torch.autograd.grad(chunk_loss, low)
+                    grad.index_add_(2, up, grad_low * (1 - by))
+                    grad.index_add_(2, down, grad_low * by)
         if wanted:
             ctx.save_for_backward(grad)
         ctx.dtype = logits.dtype
@@ -125,9 +125,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, of_loss, of_correct):
+    def backward(ctx, grad_loss, grad_correct):
         (grad,) = ctx.saved_tensors
-        return (grad * of_loss).to(ctx.dtype), None, None, None, None, None
+        return (grad * grad_loss).to(ctx.dtype), None, None, None, None, None
 
 
 def _neighbours(

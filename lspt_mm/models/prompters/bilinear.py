@@ -38,7 +38,7 @@ class BilinearPrompt(Prompter):
         dropout (float): On inserted prompts, one mask per step.
         trained_right (int): In deep mode the right factors of the last so many blocks are
             trained, the others keep their start (the paper's: 4).
-        ln1 (bool): X as attention sees it, behind the block's first norm; the paper does not say.
+        ln1 (bool): X as attention sees it, after the block's first norm; the paper does not say.
         epsilon (float): Added to the variances s, in units of their mean (ours).
 
     Attributes:

@@ -14,7 +14,7 @@ def patch_tokens(vit: nn.Module, batches, blocks, ln1: bool = False) -> Iterator
         vit: A :class:`PromptedViT`.
         batches: Iterable of images (B, 3, H, W).
         blocks: Numbers of blocks, from 1.
-        ln1: Whether to give the tokens as attention sees them, behind the block's first norm.
+        ln1: Whether to give the tokens as attention sees them, after the block's first norm.
 
     Yields:
         dict: number of the block to (B, N, D).

@@ -112,7 +112,7 @@ class VPT(Prompter):
     def next(
         self, l: int, prompts_in: Tensor, prompts_out: Optional[Tensor], patches: Tensor, state
     ) -> Tuple[Optional[Tensor], Tensor]:
-        """Fresh prompts for a deep block; behind those, the block's output or none."""
+        """Fresh prompts for a deep block; after those, the block's output or none."""
         step = l - self.start_block + 1
         if step < self.deep_blocks:
             return state[step % state.size(0)], state  # % for shared ones

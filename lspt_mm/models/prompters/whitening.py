@@ -61,7 +61,7 @@ def whiten(
         batches: Images (B, 3, H, W); the covariance is that of the patch tokens of all of them.
         blocks: Numbers of blocks, from 1.
         epsilon: Added to every variance, in units of their mean.
-        ln1: X as attention sees it, behind the block's first norm; else before.
+        ln1: X as attention sees it, after the block's first norm; else before.
 
     Returns:
         dict: number of the block to its :class:`Whitening`, in float64.

@@ -1,4 +1,4 @@
-"""The loss in strips against enlarging all logits at once, and mmseg's heads with either."""
+"""The loss in chunks against enlarging all logits at once, and mmseg's heads with either."""
 
 import pytest
 import torch
@@ -43,14 +43,14 @@ def at_once(logits, labels, align_corners, weight):
 @pytest.mark.parametrize(
     ('small', 'large'), [((6, 8), (24, 32)), ((5, 7), (23, 18)), ((9, 9), (4, 5)), ((1, 1), (3, 1))]
 )
-@pytest.mark.parametrize('strip', [1, 700, None])
+@pytest.mark.parametrize('chunk', [1, 700, None])
 def test_loss_and_gradient_are_those_of_all_rows_at_once(
-    align_corners, weight, small, large, strip
+    align_corners, weight, small, large, chunk
 ):
     logits = torch.randn(2, CLASSES, *small, generator=torch.Generator().manual_seed(1)) * 3
     labels = labels_of(2, *large)
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-    found = upsampled_cross_entropy(ours, labels, IGNORED, align_corners, weight, strip)
+    found = upsampled_cross_entropy(ours, labels, IGNORED, align_corners, weight, chunk)
     expected = at_once(theirs, labels, align_corners, weight)
     torch.testing.assert_close(list(found), list(expected), check_dtype=False)
     # What follows multiplies the loss, a loss scale for one.
@@ -58,7 +58,7 @@ def test_loss_and_gradient_are_those_of_all_rows_at_once(
     (expected[0] * 7).backward()
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-5, atol=1e-4)
     with torch.no_grad():
-        again = upsampled_cross_entropy(logits, labels, IGNORED, align_corners, weight, strip)
+        again = upsampled_cross_entropy(logits, labels, IGNORED, align_corners, weight, chunk)
     assert torch.equal(again.loss, found.loss.detach()) and again.correct == found.correct
 
 
@@ -66,11 +66,11 @@ def test_nothing_as_large_as_the_image_is_kept_and_a_strip_at_a_time_is_made():
     classes, large = 50, 256
     logits = torch.randn(1, classes, large // 4, large // 4, requires_grad=True)
     labels = torch.randint(classes, (1, large, large))
-    loss = upsampled_cross_entropy(logits, labels, strip=1 << 17).loss
+    loss = upsampled_cross_entropy(logits, labels, chunk=1 << 17).loss
     assert sum(kept.numel() for kept in loss.grad_fn.saved_tensors) == logits.numel()
     full = 4 * classes * large * large
-    peak = peak_of_tensors(lambda: upsampled_cross_entropy(logits, labels, strip=1 << 17).loss)
-    # The gradient at the head's size, some maps of one number a pixel, some strips of half a MiB.
+    peak = peak_of_tensors(lambda: upsampled_cross_entropy(logits, labels, chunk=1 << 17).loss)
+    # The gradient at the head's size, some maps of one number a pixel, some chunks of half a MiB.
     assert peak < full / 2
 
 
