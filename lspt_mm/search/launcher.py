@@ -85,8 +85,10 @@ class Launcher:
                 while waiting or running:
                     count = min(len(waiting), len(free))
                     places = {waiting.pop(0): free.pop(0) for _ in range(count)}
-                    submitted = pool.submit(self._submit, places)
-                    running.update(submitted.result())
+                    if places:
+                        submitted = pool.submit(self._submit, places)
+                        running.update(submitted.result())
+                        submitted = None
                     time.sleep(0.1 if self.jobs else 2)
                     for job in [job for job in running if job.done()]:
                         folder, place = running.pop(job)
