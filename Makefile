@@ -12,7 +12,7 @@ PYTEST_ARGS ?=
 
 DEV := requirements-dev.txt setup.py pyproject.toml
 QUICK_TESTS = OMP_NUM_THREADS=1 $(1) -m pytest -m 'not slow and not pages and not docs' -q \
-	-n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+	-n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo test test-slow test-pages test-openmmlab docs lint wheel clean distclean

@@ -90,6 +90,7 @@ def test_torchvision_without_operators(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_whole_torchvision_is_left_alone(tmp_path):
     write(tmp_path, {'torchvision/__init__.py': 'token = object()\n'})
     out = run_beside(
@@ -162,6 +163,7 @@ def test_mmcv_lite_imports_and_complains_when_called(tmp_path):
     assert "'nms'" in complaint and 'mmcv-lite' in complaint
 
 
+@pytest.mark.slow
 def test_compiled_operators_win(tmp_path):
     ext = """
         def nms(*args):
@@ -176,6 +178,7 @@ def test_compiled_operators_win(tmp_path):
     assert run_beside(tmp_path, USE_OPS).splitlines() == ['False', '2 gcc', 'compiled']
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(_compat._is_installed('mmcv-lite'), reason='mmcv-lite is installed')
 def test_other_mmcv_is_left_alone(tmp_path):
     write(tmp_path, LITE)
@@ -259,6 +262,7 @@ def trained(tmp_path_factory):
     return folder / 'work', run_beside(folder, TRAIN_AND_RESUME).splitlines()
 
 
+@pytest.mark.slow
 def test_mmengine_resumes(trained):
     # Everything went on where it stopped: losses and AdamW's steps are those of both parts.
     assert trained[1][-2:] == ['6 6', '6.0']
@@ -274,6 +278,7 @@ def no_other_globals():
     torch.serialization.add_safe_globals(known)
 
 
+@pytest.mark.slow
 def test_mmengines_checkpoint_is_read_safely(trained, no_other_globals):
     path = trained[0] / 'iter_4.pth'
     with pytest.raises(pickle.UnpicklingError):

@@ -20,8 +20,10 @@ NAMES = sorted(
     # These read their folder of data.
     if '_base_' not in p.parts and p.parent.name not in ('imagefolder', 'maskfolder')
 )
-#: One experiment of each method and pre-training; the data set changes nothing but numbers.
-EXPERIMENTS = [f'fgvc/{method}_{pre}_cub' for method in RECIPES for pre in PRETRAININGS]
+#: One experiment of each method, and of each pre-training; the data set changes only numbers.
+EXPERIMENTS = [f'fgvc/{method}_mae_cub' for method in RECIPES] + [
+    f'fgvc/lspt_{pretraining}_cub' for pretraining in PRETRAININGS if pretraining != 'mae'
+]
 PAPER = 'lspt_upernet_ade20k'
 PROMPTER_FILES = sorted((CONFIGS / '_base_/prompters').glob('*.py'))
 

@@ -163,8 +163,9 @@ def test_features_equal_timms(family, images, tmp_path):
     assert model.weights.source == str(tmp_path / 'vit.pth')
     assert set(report.loaded) == set(NAMES.values())
     assert report.resized == []
+    found, given = model.state_dict(), timm_state()
     for name, theirs in NAMES.items():
-        assert torch.equal(model.state_dict()[theirs].float(), timm_state()[name])
+        assert torch.equal(found[theirs].float(), given[name])
 
 
 @pytest.mark.parametrize('family', FAMILIES, ids=lambda f: f.__name__)

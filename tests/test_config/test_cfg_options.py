@@ -282,6 +282,7 @@ def test_arguments_of_follows_kwargs_to_base_classes():
     assert arguments_of('NoSuchClass') is None
 
 
+@pytest.mark.slow
 def test_in_a_process_that_has_not_imported_mmseg(tmp_path):
     """As the tools do it: other tests' imports must not be what makes a typo known."""
     done = run_command(

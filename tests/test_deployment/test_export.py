@@ -116,7 +116,8 @@ def test_every_method_by_both_ways(method, tmp_path):
         assert largest_difference(model, run, SIZES) < CLOSE
 
 
-@pytest.mark.parametrize('config', others_are_slow(HEADS, HEADS[1:2]))
+@pytest.mark.slow
+@pytest.mark.parametrize('config', HEADS)
 def test_every_head_by_both_ways(config, tmp_path):
     pytest.importorskip('onnxruntime')
     model = Exportable(segmentor(config))
@@ -185,6 +186,7 @@ def products(model):
     return sum(count_flops(lambda: program(images)).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('method', ['vpt-deep', 'bilinear-deep'])
 def test_prompts_are_folded_in(method):
     # Four images, 17 tokens that ask (one in the last block) and TOKENS more keys and values.

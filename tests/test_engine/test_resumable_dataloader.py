@@ -148,7 +148,7 @@ def test_own_random_state_leaves_no_trace():
 # ---- bad files --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('workers', [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_bad_files_end_the_run_or_are_passed_over(workers):
     options = dict(sampler=DefaultSampler, bad=(2, 3), num_workers=workers)
     with pytest.raises(InputError, match='image [23] is bad'):

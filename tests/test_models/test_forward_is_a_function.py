@@ -74,8 +74,15 @@ def test_arguments_are_not_changed():
 
 
 @pytest.mark.parametrize('with_cp', [True, 'selective'])
-@pytest.mark.parametrize('tune', ['prompts', 'full'])
-@pytest.mark.parametrize('out_type', ['featmap', 'avg_tokens'])
+@pytest.mark.parametrize(
+    ('tune', 'out_type'),
+    [
+        ('prompts', 'avg_tokens'),
+        ('full', 'featmap'),
+        pytest.param('prompts', 'featmap', marks=pytest.mark.slow),
+        pytest.param('full', 'avg_tokens', marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize('name', WITH_NONE)
 def test_checkpointing_changes_nothing(name, out_type, tune, with_cp):
     cfg = WITH_NONE[name] and dict(WITH_NONE[name], dropout=0.2)

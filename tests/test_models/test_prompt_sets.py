@@ -57,7 +57,9 @@ def loaded(base, **kwargs):
 
 
 @pytest.mark.parametrize('method', METHODS)
-@pytest.mark.parametrize('out_type', ['raw', 'avg_tokens'])
+@pytest.mark.parametrize(
+    'out_type', ['raw', pytest.param('avg_tokens', marks=pytest.mark.slow)]
+)
 def test_a_mixed_batch_equals_separate_models(method, out_type, base, images, tmp_path):
     cfg = METHODS[method]
     models = {n: tuned(base, cfg, i, out_type=out_type) for i, n in enumerate('abc')}

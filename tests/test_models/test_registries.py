@@ -25,7 +25,10 @@ print(type(model).__module__, type(model.prompter).__name__)
 # that the scope is tried with one package only.
 @pytest.mark.parametrize(
     ('package', 'scope', 'out_type'),
-    [('mmseg', 'mmseg', 'featmap'), ('mmpretrain', None, 'cls_token')],
+    [
+        ('mmseg', 'mmseg', 'featmap'),
+        pytest.param('mmpretrain', None, 'cls_token', marks=pytest.mark.slow),
+    ],
 )
 def test_builds_in_a_clean_process(package, scope, out_type):
     code = BUILD.format(package=package, scope=scope, out_type=out_type)

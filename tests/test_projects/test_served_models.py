@@ -103,7 +103,9 @@ def same(found, result, classes):
     return shares == [(classes[n], float(result[n])) for n in order]
 
 
-@pytest.mark.parametrize('size', SIZES)
+@pytest.mark.parametrize(
+    'size', [SIZES[0], *(pytest.param(size, marks=pytest.mark.slow) for size in SIZES[1:])]
+)
 def test_predictions_of_separate_models(served, separate, size):
     image = photo(*size)
     for name, run in separate.items():

@@ -20,7 +20,7 @@ def note(folder, gpu=None):
     folder = Path(folder)
     running = folder.parent / 'running'
     (running / folder.name).touch()
-    time.sleep(0.5)
+    time.sleep(0.3)
     found = [len(list(running.iterdir())), gpu, os.environ.get('OMP_NUM_THREADS')]
     (folder / 'found').write_text(' '.join(map(str, found)))
     (running / folder.name).unlink()
@@ -60,7 +60,9 @@ def run(folder, monkeypatch, work, names, on_done, **kwargs):
     return {path.name: code for path, code in codes.items()}, found
 
 
-def test_so_many_at_once_and_exit_codes_kept_apart(start):
+def test_so_many_at_once_and_exit_codes_kept_apart(start, monkeypatch):
+    # So long submitit waits for the result of a process that was killed.
+    monkeypatch.setattr(launchers.submitit.Job, '_results_timeout_s', 1)
     codes, found = start(note, ['a0', 'b3', 'c-killed', 'd0'], jobs=2)
     assert codes == {'a0': 0, 'b3': 3, 'c-killed': LOST, 'd0': 0}
     assert max(int(note[0]) for note in found.values()) == 2
@@ -123,6 +125,7 @@ def test_mistyped_options(tmp_path):
         Launcher(tmp_path, options={'partitoin': 'gpu'})
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_says_so_in_its_log(tmp_path):
     folder = tmp_path / 'without_config'
     folder.mkdir()

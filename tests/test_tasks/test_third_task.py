@@ -162,6 +162,7 @@ def test_model_and_predictions(run, tmp_path):
         assert float(row['value']) == pytest.approx(by_hand(original, path), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_report(run, tmp_path):
     work, original = run
     result = collect_results(find_run(work), images=12, pictures=2)

@@ -202,6 +202,7 @@ def test_numbers_for_programs(page, tmp_path_factory):
     assert found['LSPT']['localization']['cls']['1']['entropy'] <= 1
 
 
+@pytest.mark.slow
 def test_a_classification(runs, tmp_path):
     run_ok('report.py', runs / 'cls', '--out', tmp_path / 'x.html', '--images', 4, '--split',
            'train', cwd=tmp_path)  # fmt: skip
@@ -228,15 +229,7 @@ def test_attention_as_pictures(runs, tmp_path):
             '--head last', 'a number')  # fmt: skip
 
 
-def test_names_that_look_like_markup(runs, tmp_path):
-    name = '</script><b>&"x'
-    run_ok('report.py', f'{name}={runs / "deep"}', '--out', tmp_path / 'x.html', '--images', 2,
-           '--pictures', 1, cwd=tmp_path)  # fmt: skip
-    page = (tmp_path / 'x.html').read_text()
-    assert '</script><b>' not in page and data_of(page)['runs'] == [name]
-
-
-def test_what_is_to_be_known_of_a_run(runs, tmp_path):
+def test_what_is_to_be_known_of_runs_and_a_name_like_markup(runs, tmp_path):
     work = tmp_path / 'random'
     run_ok('train.py', runs.parent / 'deep.py', '--work-dir', work, '--random-backbone',
            cwd=tmp_path)  # fmt: skip
@@ -245,8 +238,11 @@ def test_what_is_to_be_known_of_a_run(runs, tmp_path):
     nolog = tmp_path / 'nolog'
     shutil.copytree(runs / 'deep', nolog)
     (nolog / 'log.jsonl').unlink()
-    run_ok('report.py', work, nolog, '--images', 1, '--out', 'x.html', cwd=tmp_path)
+    markup = '</script><b>&"x'
+    run_ok('report.py', work, nolog, f'{markup}={runs / "deep"}', '--images', 2, '--pictures', 1,
+           '--out', 'x.html', cwd=tmp_path)  # fmt: skip
     page = (tmp_path / 'x.html').read_text()
+    assert '</script><b>' not in page and data_of(page)['runs'] == ['random', 'nolog', markup]
     assert '<b>random</b>: trained on a random ViT' in page
     assert '<b>random</b>: its log ends at iteration 2, the checkpoint is of 4' in page
     assert '<b>nolog</b>' not in page and '<td>–</td><td>iter_4.pth</td>' in page

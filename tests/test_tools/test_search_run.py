@@ -53,6 +53,11 @@ def results(work):
 
 
 @pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    return once(tmp_path_factory, 'search_data', prepare) / 'data'
+
+
+@pytest.fixture(scope='module')
 def searched(tmp_path_factory):
     """Selected while the test images could not be read; tested when they could."""
 
@@ -75,6 +80,7 @@ def searched(tmp_path_factory):
     return once(tmp_path_factory, 'searched', make)
 
 
+@pytest.mark.slow
 def test_the_test_images_are_not_read_before_the_choice(searched):
     """The selection ran while every test image was rubbish."""
     selected = (searched / 'selected.csv').read_text().splitlines()
@@ -84,6 +90,7 @@ def test_the_test_images_are_not_read_before_the_choice(searched):
     assert len(whole) == 4
 
 
+@pytest.mark.slow
 def test_results_say_what_was_run(searched):
     rows = results(searched / 'work')
     assert [(r['phase'], r['split']) for r in rows] == [('selection', 'val')] * 2 + [
@@ -94,6 +101,7 @@ def test_results_say_what_was_run(searched):
     assert 'test top-1' in (searched / 'out.txt').read_text()
 
 
+@pytest.mark.slow
 def test_confusion_matrix_counts_every_test_image(searched):
     lines = (searched / 'work/final/seed=1/confusion.csv').read_text().splitlines()
     matrix = [[*map(int, line.split(','))] for line in lines]
@@ -103,6 +111,7 @@ def test_confusion_matrix_counts_every_test_image(searched):
     assert accuracy == pytest.approx(100 * right / 6, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_final_models_are_trained_on_train_and_val(searched):
     """15 training images of which a fifth are validated on: 12 and 15 an epoch, in sixes."""
     selection = (searched / 'work/selection/lr=0.01/log.txt').read_text()
@@ -114,6 +123,7 @@ def test_final_models_are_trained_on_train_and_val(searched):
     assert 'Epoch(test)' in final
 
 
+@pytest.mark.slow
 def test_table_and_curves(searched):
     run = run_tool('analysis_tools/table.py', searched / 'work', cwd=searched)
     assert run.code == 0, run.err
@@ -129,13 +139,13 @@ def test_table_and_curves(searched):
     assert (searched / 'curves.png').stat().st_size > 1000
 
 
-def test_dry_run_lists_the_runs(searched):
-    two = arguments(searched / 'data', 'w', seeds=(1, 2))
-    run = run_tool('search.py', *two, '--dry-run', cwd=searched)
+def test_dry_run_lists_the_runs(data, tmp_path):
+    two = arguments(data, 'w', seeds=(1, 2))
+    run = run_tool('search.py', *two, '--dry-run', cwd=tmp_path)
     assert listed(run) == [
         'w/selection/lr=0.01', 'w/selection/lr=0.1', 'w/final/seed=1', 'w/final/seed=2'
     ]  # fmt: skip
-    assert not (searched / 'w').exists()
+    assert not (tmp_path / 'w').exists()
 
 
 @pytest.mark.parametrize(
@@ -156,8 +166,8 @@ def test_dry_run_lists_the_runs(searched):
         (['--pretrained', 'nowhere.pth'], 'nowhere.pth'),
     ],
 )
-def test_input_errors(searched, more, said, tmp_path):
-    args = arguments(searched / 'data', tmp_path / 'w')
+def test_input_errors(data, more, said, tmp_path):
+    args = arguments(data, tmp_path / 'w')
     if '--pretrained' in more:
         args.remove('--random-backbone')
     run = run_tool('search.py', *args, *more, cwd=tmp_path)
@@ -166,6 +176,7 @@ def test_input_errors(searched, more, said, tmp_path):
     assert 'Traceback' not in run.err
 
 
+@pytest.mark.slow
 def test_final_checkpoints_are_tested_by_the_config_beside_them(searched, tmp_path):
     run = searched / 'work/final/seed=1/run'
     checkpoint = run / 'epoch_1.pth'
@@ -176,31 +187,31 @@ def test_final_checkpoints_are_tested_by_the_config_beside_them(searched, tmp_pa
     assert tested == json.loads((run.parent / 'result.json').read_text())['accuracy']
 
 
-def test_what_the_user_fixed_is_not_searched(searched):
-    config = f'{CONFIGS / "imagefolder/transfer.py"}:task={searched / "data"},method=vpt,lr=0.2'
+def test_what_the_user_fixed_is_not_searched(data, tmp_path):
+    config = f'{CONFIGS / "imagefolder/transfer.py"}:task={data},method=vpt,lr=0.2'
     run = run_tool(
-        'search.py', config, '--dry-run', '--select-only', '--work-dir', 'w', cwd=searched
+        'search.py', config, '--dry-run', '--select-only', '--work-dir', 'w', cwd=tmp_path
     )
     assert listed(run) == [
         f'w/selection/weight_decay={v}' for v in ('0', '0.0001', '0.001', '0.01')
     ]
 
 
-def test_one_search_at_a_time(searched, tmp_path):
+def test_one_search_at_a_time(data, tmp_path):
     from filelock import FileLock
 
     work = tmp_path / 'w'
     work.mkdir()
     with FileLock(work / 'lock'):
-        run = run_tool('search.py', *arguments(searched / 'data', work), cwd=tmp_path)
+        run = run_tool('search.py', *arguments(data, work), cwd=tmp_path)
     assert run.code == 2
     assert 'another search is at work there' in run.err
 
 
-def test_a_config_that_tests_on_its_validation_data(searched, tmp_path):
+def test_a_config_that_tests_on_its_validation_data(data, tmp_path):
     config = CONFIGS / 'classification/lspt_imagefolder.py'
     args = [config, '--grid', 'optim_wrapper.optimizer.lr=0.1', '--work-dir', tmp_path / 'w',
-            '--data-root', searched / 'images', '--random-backbone', '--cfg-options',
+            '--data-root', data.parent / 'images', '--random-backbone', '--cfg-options',
             'model.head.num_classes=3']  # fmt: skip
     run = run_tool('search.py', *args, cwd=tmp_path)
     assert run.code == 2
@@ -208,12 +219,12 @@ def test_a_config_that_tests_on_its_validation_data(searched, tmp_path):
     assert not (tmp_path / 'w').exists()
 
 
-def test_missing_test_data_are_found_before_the_first_run(searched, tmp_path):
-    data = tmp_path / 'data'
-    data.mkdir()
+def test_missing_test_data_are_found_before_the_first_run(data, tmp_path):
+    without = tmp_path / 'data'
+    without.mkdir()
     for name in ('train.json', 'val.json', 'about.json', 'train', 'val'):
-        (data / name).symlink_to((searched / 'data' / name).resolve())
-    run = run_tool('search.py', *arguments(data, tmp_path / 'w'), cwd=tmp_path)
+        (without / name).symlink_to((data / name).resolve())
+    run = run_tool('search.py', *arguments(without, tmp_path / 'w'), cwd=tmp_path)
     assert run.code == 2
     assert 'test.json does not exist' in run.err
     assert not (tmp_path / 'w').exists()

@@ -4,7 +4,6 @@ from typing import Iterable, List
 
 import numpy
 import torch
-from scipy.cluster.vq import kmeans2
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -79,6 +78,8 @@ class SelfPrompt(VPT):
         order = torch.randperm(tokens.size(0))
         if self.start == 'sample':
             return tokens[order[: self.num_tokens]]
+        from scipy.cluster.vq import kmeans2  # takes a second, which other methods need not wait
+
         tokens = tokens[order[: self.max_tokens]].numpy()
         # Seeded by torch, whose generator the hook sets apart for this.
         rng = numpy.random.default_rng(int(torch.randint(2**31, ()).item()))
