@@ -11,6 +11,7 @@ from miniatures import run_tool
 
 from lspt_mm.analysis.runs import find_run
 from lspt_mm.apis import init_model
+from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.config.load import read_config_file
 from lspt_mm.models import PromptedViT, PromptSets
 
@@ -93,6 +94,19 @@ def test_runs_go_on(task, length, old):
     for line, expected in zip(found, EXPECTED['resumed'][task], strict=True):
         assert line.pop('mode') == expected['mode']
         assert line == approx({key: expected[key] for key in expected if key != 'mode'})
+
+
+def test_published_anew_they_hold_the_same_tensors(old):
+    tool('model_converters/publish_model.py', 'segmentation/segmentation.py',
+         'segmentation/iter_4.pth', 'again/segmentation')  # fmt: skip
+    (file,) = Path('again').glob('*.pth')
+    (before,) = Path('published').glob('*.pth')
+    found, expected = (read_checkpoint(str(path))['state_dict'] for path in (file, before))
+    assert found.keys() == expected.keys()
+    # What is not a weight says where the weights are from, in this version's words.
+    weights = [name for name in expected if expected[name].is_floating_point()]
+    assert len(weights) > 10
+    assert all(torch.equal(found[name], expected[name]) for name in weights)
 
 
 def test_predictions_are_the_same(old):
