@@ -1,5 +1,7 @@
 """Every config loads, names only what exists, and builds in a clean process."""
 
+import copy
+import functools
 import json
 
 import pytest
@@ -102,8 +104,13 @@ def reports(tmp_path_factory):
     return json.loads((once(tmp_path_factory, 'configs', build) / 'reports.json').read_text())
 
 
-def load(name):
+@functools.cache
+def read(name):
     return Config.fromfile(CONFIGS / f'{name}.py')
+
+
+def load(name):
+    return copy.deepcopy(read(name))
 
 
 def test_there_are_configs():

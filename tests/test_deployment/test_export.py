@@ -104,11 +104,8 @@ def both_files(model, folder):
     return torch.export.load(str(folder / 'model.pt2')).module(), run_onnx(folder / 'model.onnx')
 
 
-def others_are_slow(names, quick):
-    return [n if n in quick else pytest.param(n, marks=pytest.mark.slow) for n in names]
-
-
-@pytest.mark.parametrize('method', others_are_slow(METHODS, ['lspt']))
+@pytest.mark.slow
+@pytest.mark.parametrize('method', METHODS)
 def test_every_method_by_both_ways(method, tmp_path):
     pytest.importorskip('onnxruntime')
     model = Exportable(classifier(method))
@@ -220,10 +217,14 @@ def test_the_model_stays_as_it_was():
         assert not torch.equal(model(images, mode='tensor'), first)
 
 
-def test_of_one_size_only():
+def test_of_one_size_only(tmp_path):
+    pytest.importorskip('onnxruntime')
     model = Exportable(classifier())
-    program = export_program(model, (64, 96), dynamic=False).module()
-    assert largest_difference(model, program, [(1, 64, 96)]) < CLOSE
+    exported = export_program(model, (64, 96), dynamic=False)
+    export_onnx(exported, tmp_path / 'model.onnx')
+    program = exported.module()
+    for run in (program, run_onnx(tmp_path / 'model.onnx')):
+        assert largest_difference(model, run, [(1, 64, 96)]) < CLOSE
     with pytest.raises((AssertionError, RuntimeError)):
         program(torch.zeros(1, 3, 64, 64))
 

@@ -19,7 +19,7 @@ from miniatures import (
 )
 from PIL import Image
 
-pytestmark = [pytest.mark.pages, pytest.mark.slow]
+pytestmark = pytest.mark.pages
 
 BLOCKS = 4
 GATED = "dict(_delete_=True, type='GatedPrompt', num_tokens=2)"

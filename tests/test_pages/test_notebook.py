@@ -75,6 +75,7 @@ def test_tells_the_truth_about_its_length():
 
 
 @pytest.mark.pages
+@pytest.mark.slow
 def test_runs_from_an_empty_folder(tmp_path):
     from nbclient import NotebookClient
 

@@ -100,6 +100,7 @@ def test_segmentation_is_shared_without_the_vit(segmentation):
 
 
 @pytest.mark.pages
+@pytest.mark.slow
 def test_classification_trains(classification):
     work_dir = classification / 'empty/work_dirs/things'
     assert fell(losses(work_dir))
@@ -108,6 +109,7 @@ def test_classification_trains(classification):
 
 
 @pytest.mark.pages
+@pytest.mark.slow
 def test_classification_predicts(classification):
     empty = classification / 'empty'
     with open(empty / 'found/predictions.csv', newline='') as file:
@@ -123,6 +125,7 @@ def test_classification_predicts(classification):
 
 
 @pytest.mark.pages
+@pytest.mark.slow
 def test_tools_of_the_wheel_find_each_other(tmp_path):
     """The demo starts other tools and reads configs beside them."""
     who = stranger(tmp_path)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from miniatures import once, run_tool, write_segmentation
 
-pytestmark = [pytest.mark.pages, pytest.mark.slow]
+pytestmark = pytest.mark.pages
 
 RUNS = ('LSPT', 'GaPT', 'none')
 #: WebDriver's codes of the arrow keys. (Selenium is imported where it is used: the quick tests do

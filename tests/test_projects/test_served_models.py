@@ -128,6 +128,7 @@ def test_predictions_differ_from_model_to_model(served):
         assert len(set(results)) == len(METHODS)
 
 
+@pytest.mark.slow
 def test_from_threads(served, separate):
     images = [photo(*size, seed=1) for size in SIZES]
     wanted = {

@@ -334,6 +334,7 @@ def small_disk(tmp_path):
     subprocess.run(['umount', '-l', place], check=True)
 
 
+@pytest.mark.slow
 def test_a_run_on_a_disk_that_is_full(small_disk, tmp_path):
     config = write_run(tmp_path, 'segmentation')
 

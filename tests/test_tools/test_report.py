@@ -214,6 +214,7 @@ def test_a_classification(runs, tmp_path):
     assert 'Share found' in page
 
 
+@pytest.mark.slow
 def test_attention_as_pictures(runs, tmp_path):
     run_ok('visualization/attention.py', runs / 'lspt', runs / 'none', '--images', 2, '--head',
            'all', '--out', tmp_path / 'x', cwd=tmp_path)  # fmt: skip
@@ -229,6 +230,7 @@ def test_attention_as_pictures(runs, tmp_path):
             '--head last', 'a number')  # fmt: skip
 
 
+@pytest.mark.slow
 def test_what_is_to_be_known_of_runs_and_a_name_like_markup(runs, tmp_path):
     work = tmp_path / 'random'
     run_ok('train.py', runs.parent / 'deep.py', '--work-dir', work, '--random-backbone',
