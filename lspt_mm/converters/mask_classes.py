@@ -1,4 +1,4 @@
-"""The classes of masks: from a file that names them, or from what the masks hold."""
+"""The classes of masks, from a file that names them."""
 
 import re
 from pathlib import Path
@@ -9,6 +9,14 @@ from lspt_mm.errors import InputError
 Colour = Tuple[int, int, int]
 #: Classes have the numbers 0 to 254 in a mask of 8 bits; 255 is ignored.
 MOST_CLASSES = 255
+#: LabelMe's name of what counts for nothing, -1 in its arrays and 255 in its masks.
+LABELME_IGNORE = '__ignore__'
+#: What columns are called in the first line of a table of classes.
+_COLUMNS = {
+    'name': ('name', 'class', 'label', 'class name', 'class_name', 'category'),
+    'value': ('pixel value', 'value', 'id', 'index', 'class id', 'class_id', 'class_index'),
+    'r': ('r', 'red'), 'g': ('g', 'green'), 'b': ('b', 'blue'),
+}  # fmt: skip
 
 
 class MaskClass(NamedTuple):
@@ -22,9 +30,11 @@ class MaskClass(NamedTuple):
 def read_classes(path: Path) -> List[MaskClass]:
     """Classes of a text file, a line each, in their order.
 
-    A line is ``name``, ``name r g b``, ``number name`` or ``number name r g b``; between them are
-    blanks, commas, colons, semicolons or tabs, so that CVAT's ``labelmap.txt`` is one too. What
-    stands behind a ``#`` at the beginning of a line is a comment.
+    A line is ``name``, ``name r g b``, ``index name`` or ``index name r g b``, with blanks, commas,
+    semicolons or tabs between. A line that begins with ``#`` is a comment. Files of other programs
+    are known by their first lines: CVAT's ``labelmap.txt`` (``# label:color_rgb:...``), LabelMe's
+    ``labels.txt`` (``__ignore__``, which it numbers -1), and tables with a line of titles, such as
+    Roboflow's ``_classes.csv`` (``Pixel Value, Class``) and ``name,r,g,b``.
 
     Raises:
         InputError: For a file that cannot be read, has no class, or has one twice.
@@ -35,10 +45,24 @@ def read_classes(path: Path) -> List[MaskClass]:
         raise InputError(f'--classes {path}: no such file') from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f'--classes {path}: not a text file in UTF-8 ({error})') from error
-    classes = [
-        _class_of(line, f'{path}, line {number}') for number, line in enumerate(lines, 1)
-        if line.strip() and not line.lstrip().startswith('#')
-    ]  # fmt: skip
+    lines = [(f'{path}, line {i}', line.strip()) for i, line in enumerate(lines, 1) if line.strip()]
+    head = lines[0][1] if lines else ''
+    titles = _titles(head)
+    if head.replace(' ', '').startswith('#label:color_rgb'):
+        classes = [_of_cvat(*line) for line in lines[1:]]
+    elif titles:
+        classes = [_of_table(titles, *line) for line in lines[1:]]
+    else:
+        classes = [_of_line(*line) for line in lines if line[1][0] != '#']
+        if head == LABELME_IGNORE:
+            classes = [MaskClass(head, 255)] + [
+                one._replace(value=i) for i, one in enumerate(classes[1:])
+            ]
+    _check(path, classes)
+    return classes
+
+
+def _check(path: Path, classes: List[MaskClass]) -> None:
     if not classes:
         raise InputError(f'--classes {path}: names no class')
     for what in ('name', 'value', 'colour'):
@@ -55,24 +79,52 @@ def read_classes(path: Path) -> List[MaskClass]:
             )
     if len(classes) > MOST_CLASSES:
         raise InputError(f'--classes {path}: {len(classes)} classes, at most {MOST_CLASSES} fit')
-    return classes
 
 
-def _class_of(line: str, where: str) -> MaskClass:
-    words = [word for word in re.split(r'[\s,:;]+', line.strip()) if word]
+def _cells(line: str) -> List[str]:
+    return [cell.strip().strip('"') for cell in re.split('[,;\t]', line)]
+
+
+def _titles(line: str) -> Optional[List[str]]:
+    """What the columns of a table hold, if this is its first line; '' for a column of no use."""
+    cells = [cell.lower() for cell in _cells(line)]
+    found = [next((k for k, names in _COLUMNS.items() if c in names), '') for c in cells]
+    return found if 'name' in found and len(set(found) - {''}) > 1 else None
+
+
+def _of_table(titles: List[str], where: str, line: str) -> MaskClass:
+    row = dict(zip(titles, _cells(line), strict=False))
+    colour = [row[part] for part in 'rgb' if part in row]
+    numbers = [*colour, *([row['value']] if 'value' in row else [])]
+    if not row.get('name') or not all(number.isdecimal() for number in numbers):
+        raise InputError(f'{where}: {line!r}: not as the first line says')
+    value = int(row['value']) if 'value' in row else None
+    return MaskClass(row['name'], value, _colour(colour, where, line) if colour else None)
+
+
+def _of_cvat(where: str, line: str) -> MaskClass:
+    name, _, rest = line.partition(':')
+    numbers = rest.split(':')[0].split(',')
+    return MaskClass(name, None, _colour(numbers, where, line))
+
+
+def _of_line(where: str, line: str) -> MaskClass:
+    words = [word for word in re.split(r'[\s,:;]+', line) if word]
     colour = None
-    tail = words[-3:]
-    if len(words) > 3 and all(re.fullmatch(r'\d+', word) for word in tail):
-        colour = tuple(int(word) for word in tail)
-        if max(colour) > 255:
-            raise InputError(f'{where}: {line.strip()!r}: colours are of three values 0 to 255')
-        words = words[:-3]
+    if len(words) > 3 and all(word.isdecimal() for word in words[-3:]):
+        colour, words = _colour(words[-3:], where, line), words[:-3]
     value = None
-    if len(words) > 1 and re.fullmatch(r'\d+', words[0]):
+    if len(words) > 1 and words[0].isdecimal():
         value, words = int(words[0]), words[1:]
     if not words:
-        raise InputError(f"{where}: {line.strip()!r}: expected 'name' or 'name r g b'")
+        raise InputError(f"{where}: {line!r}: expected 'name' or 'name r g b'")
     return MaskClass(' '.join(words), value, colour)
+
+
+def _colour(numbers: Sequence[str], where: str, line: str) -> Colour:
+    if len(numbers) != 3 or not all(n.strip().isdecimal() and int(n) < 256 for n in numbers):
+        raise InputError(f'{where}: {line!r}: colours are of three values 0 to 255')
+    return tuple(int(number) for number in numbers)
 
 
 def colour_of(text: str) -> Optional[Colour]:

@@ -1,93 +1,136 @@
-"""Reading masks as people have them: numbers, palettes, colours, grey saved as colour."""
+"""Reading masks exactly as they are stored; what cannot be read so is refused by name."""
 
 from pathlib import Path
 from typing import Dict, NamedTuple, Optional
 
 import mmcv
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from lspt_mm.converters.mask_classes import Colour
 from lspt_mm.errors import InputError
-from lspt_mm.utils.images import check_image
+from lspt_mm.utils.images import EXIF_TURNS, check_image, describe_image
 
-_ORIENTATION = 0x0112
-#: What a viewer does to an image with each EXIF orientation.
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+#: Stands for a transparent pixel among numbers and colours.
+TRANSPARENT = -(2**31 - 1)
+_LOSSY = ('JPEG', 'MPO', 'JPEG2000', 'AVIF', 'HEIF')
 
 
 class RawMask(NamedTuple):
     """A mask as its file has it.
 
     Attributes:
-        numbers (ndarray or None): (H, W) integers, where the file has one channel, or three that
-            are equal.
-        colours (ndarray or None): (H, W) of 0xRRGGBB, where it has colours or a palette.
-        palette (dict): Number to colour, of the numbers used, where it has a palette.
-        lossy (bool): Whether the file is a JPEG.
+        numbers (ndarray or None): (H, W) integers: of one channel, of three that are equal, or
+            places in a palette. None where there are colours.
+        rgb (ndarray or None): (H, W) of 0xRRGGBB, where the file has three channels.
+        palette (ndarray or None): (256,) of 0xRRGGBB, what the numbers stand for.
+        lossy (bool): Whether the format changes values (JPEG and its like).
     """
 
     numbers: Optional[np.ndarray]
-    colours: Optional[np.ndarray]
-    palette: Dict[int, Colour]
+    rgb: Optional[np.ndarray]
+    palette: Optional[np.ndarray]
     lossy: bool
+
+    def colours(self) -> np.ndarray:
+        """(H, W) of 0xRRGGBB, of any mask of 8 bits."""
+        if self.rgb is not None:
+            return self.rgb
+        if self.palette is not None:
+            return self.palette[self.numbers]
+        return self.numbers.astype(np.int32) * 0x010101
 
 
 def read_mask(path: Path) -> RawMask:
-    """Read a mask, its pixels as they are stored.
-
-    Fully transparent pixels of a mask with transparency count as black.
+    """Read a mask, turned as its own orientation tag says.
 
     Raises:
-        InputError: For a file that cannot be read, or holds other numbers than integers.
+        InputError: For a file that cannot be read, has several pages, other numbers than integers,
+            colours of more than 8 bits, half transparent pixels, or a colour space besides RGB.
     """
     try:
         with Image.open(path) as image:
-            lossy = image.format in ('JPEG', 'MPO')
-            mode = image.mode
-            if mode == 'P':
-                return _of_palette(image, lossy)
-            if mode in ('LA', 'PA', 'La', 'RGBA', 'RGBa', 'RGB', 'CMYK', 'YCbCr', 'LAB', 'HSV'):
-                return _of_colours(np.asarray(image.convert('RGBA')), lossy)
-            array = np.asarray(image)
+            facts = describe_image(image)
+            lossy = image.format in _LOSSY or (image.format == 'WEBP' and not _is_lossless(path))
+            if facts.pages > 1:
+                raise InputError(f'{path}: has {facts.pages} pages, expected one')
+            if facts.rescaled or (facts.bits > 8 and len(image.getbands()) > 1):
+                raise InputError(
+                    f'{path}: {facts.bits} bits a channel ({image.mode}) are not read exactly; '
+                    'expected 8, or one channel of integers'
+                )
+            return _values_of(ImageOps.exif_transpose(image), path, lossy)
     except InputError:
         raise
     except FileNotFoundError as error:
         raise InputError(f'{path}: does not exist') from error
     except Exception as error:  # decoders raise what they like for broken files
         raise InputError(f'{path}: cannot be read as a mask ({error})') from error
-    if array.ndim != 2:
-        raise InputError(f'{path}: a mask of mode {mode}; expected numbers or colours')
-    numbers = array.astype(np.int64)
-    if not np.array_equal(numbers, array):
-        raise InputError(f'{path}: a mask of fractions ({mode}); expected whole numbers')
-    return RawMask(numbers, None, {}, lossy)
 
 
-def _of_palette(image: Image.Image, lossy: bool) -> RawMask:
-    numbers = np.asarray(image).astype(np.int64)
-    table = np.zeros((256, 3), np.int64)
-    entries = np.asarray(image.getpalette('RGB'), np.int64).reshape(-1, 3)
+def _values_of(image: Image.Image, path: Path, lossy: bool) -> RawMask:
+    if lossy:  # of use as black and white alone
+        return RawMask(np.asarray(image.convert('L')), None, None, lossy)
+    if image.mode == 'P':
+        return RawMask(np.asarray(image), None, _palette_of(image), lossy)
+    if image.mode in ('RGB', 'RGBA', 'RGBa', 'LA', 'La', 'PA'):
+        rgba = np.asarray(image.convert('RGBA')).astype(np.int32)
+        alpha = rgba[..., 3]
+        half = np.argwhere((alpha > 0) & (alpha < 255))
+        if len(half):
+            raise InputError(f'{path}: half transparent at {at(half[0])}; expected all or nothing')
+        packed = rgba[..., 0] << 16 | rgba[..., 1] << 8 | rgba[..., 2]
+        rgb = np.where(alpha > 0, packed, TRANSPARENT)
+        grey = np.where(alpha > 0, (rgb & 255) * 0x010101, TRANSPARENT)
+        numbers = np.where(alpha > 0, rgb & 255, TRANSPARENT) if (grey == rgb).all() else None
+        return RawMask(numbers, rgb, None, lossy)
+    numbers = np.asarray(image.convert('L') if image.mode == '1' else image)
+    if numbers.ndim != 2:
+        raise InputError(
+            f'{path}: of mode {image.mode}; expected one channel, a palette, or RGB colours'
+        )
+    if numbers.dtype.kind == 'f':
+        wrong = np.argwhere(numbers != np.round(numbers))  # not-a-number too
+        if len(wrong):
+            value = numbers[tuple(wrong[0])]
+            raise InputError(f'{path}: {value} at {at(wrong[0])}; expected whole numbers')
+    if numbers.dtype != np.uint8:
+        numbers = numbers.astype(np.int64)
+    return RawMask(numbers, None, None, lossy)
+
+
+def _palette_of(image: Image.Image) -> np.ndarray:
+    """0xRRGGBB of the 256 places; places that the file says are transparent are TRANSPARENT."""
+    table = np.zeros((256, 3), np.int32)
+    entries = np.asarray(image.getpalette('RGB'), np.int32).reshape(-1, 3)
     table[: len(entries)] = entries
     packed = table[:, 0] << 16 | table[:, 1] << 8 | table[:, 2]
-    used = np.unique(numbers)
-    palette = {int(value): tuple(int(v) for v in table[value]) for value in used}
-    return RawMask(numbers, packed[numbers], palette, lossy)
+    see_through = image.info.get('transparency')
+    if isinstance(see_through, int):
+        packed[see_through] = TRANSPARENT
+    elif see_through:
+        packed[: len(see_through)][np.frombuffer(see_through, np.uint8) == 0] = TRANSPARENT
+    return packed
 
 
-def _of_colours(rgba: np.ndarray, lossy: bool) -> RawMask:
-    array = rgba.astype(np.int64) * (rgba[..., 3:] > 0)
-    red, green, blue = (array[..., i] for i in range(3))
-    grey = np.array_equal(red, green) and np.array_equal(green, blue)
-    return RawMask(red if grey else None, red << 16 | green << 8 | blue, {}, lossy)
+def _is_lossless(webp: Path) -> bool:
+    return b'VP8L' in webp.read_bytes()[:64]
+
+
+def at(place) -> str:
+    """A pixel (row, column) in a message."""
+    return f'x={place[1]}, y={place[0]}'
+
+
+def count_values(array: Optional[np.ndarray]) -> Optional[Dict[int, int]]:
+    """Value to number of pixels."""
+    if array is None:
+        return None
+    if array.dtype == np.uint8:  # rows by rows: bincount makes each number one of 64 bits
+        counts = sum(np.bincount(rows.ravel(), minlength=256) for rows in np.array_split(
+            array, max(1, array.size >> 22)))  # fmt: skip
+        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    values, counts = np.unique(array, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
 class ImageFacts(NamedTuple):
@@ -99,7 +142,7 @@ class ImageFacts(NamedTuple):
     shown: tuple
     stored: tuple
     turn: Optional[int]
-    depth: int
+    bits: int
 
 
 def image_facts(path: Path) -> ImageFacts:
@@ -115,13 +158,13 @@ def image_facts(path: Path) -> ImageFacts:
         raise InputError(f'{path}: cannot be read by the loader of the training') from error
     with Image.open(path) as image:
         stored = image.size[::-1]
-        turn = image.getexif().get(_ORIENTATION, 1)
-        depth = 16 if image.mode.startswith(('I', 'F')) else 8
-    if turn not in TURNS or (turn >= 5 and shown == stored and stored[0] != stored[1]):
-        turn = None  # none, or one that the loader does not follow
-    return ImageFacts(tuple(shown), tuple(stored), turn, depth)
+        facts = describe_image(image)
+    turn = facts.turn
+    if turn is not None and turn >= 5 and shown == stored and stored[0] != stored[1]:
+        turn = None  # one that the loader does not follow
+    return ImageFacts(tuple(shown), tuple(stored), turn, facts.bits)
 
 
 def turned(mask: np.ndarray, turn: int) -> np.ndarray:
     """A mask (H, W) uint8 that was drawn on the stored pixels, as a viewer shows the image."""
-    return np.asarray(Image.fromarray(mask).transpose(TURNS[turn]))
+    return np.asarray(Image.fromarray(mask).transpose(EXIF_TURNS[turn]))

@@ -1,19 +1,24 @@
-"""Which mask belongs to which image, in folders as people have them."""
+"""Which mask belongs to which image, in folders as people have them, and to which split."""
 
-import os
+import unicodedata
 from collections import Counter
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from lspt_mm.errors import InputError
-from lspt_mm.utils.images import IMAGE_SUFFIXES
+from lspt_mm.utils.images import list_images
 from lspt_mm.utils.text import shorten
 
-MASK_SUFFIXES = ('.png', '.tif', '.tiff', '.bmp', '.gif', '.webp', '.pgm', '.jpg', '.jpeg')
 #: Names of folders that are a split already.
 SPLIT_FOLDERS = {
     'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val',
     'test': 'test', 'testing': 'test',
+}  # fmt: skip
+#: Names of folders that hold one of the two, in a folder that holds both.
+_KINDS = {
+    **dict.fromkeys(('images', 'image', 'imgs', 'img', 'jpegimages', 'photos'), 'image'),
+    **dict.fromkeys(('masks', 'mask', 'labels', 'label', 'annotations', 'annotation', 'gt',
+                     'segmentationclass', 'groundtruth', 'ground_truth'), 'mask'),
 }  # fmt: skip
 
 
@@ -24,6 +29,12 @@ class Pair(NamedTuple):
     image: str
     mask: str
 
+    @property
+    def split(self) -> Optional[str]:
+        """The split that the first folder of the name says."""
+        first, _, rest = self.key.partition('/')
+        return SPLIT_FOLDERS.get(first.lower()) if rest else None
+
 
 def find_pairs(
     images: Path,
@@ -31,93 +42,89 @@ def find_pairs(
     image_suffix: str = '',
     mask_suffix: str = '',
     skip_unpaired: bool = False,
-) -> Tuple[List[Pair], List[str]]:
-    """Pairs of the same name, sorted, and what is wrong with the names, a sentence each.
+) -> Tuple[List[Pair], List[str], List[str]]:
+    """Pairs of the same name, sorted; what is wrong with the names; which files are left out.
 
     Args:
         images: Folder of the images; folders in it count.
-        masks: Folder of the masks, laid out alike; it may be the same one.
-        image_suffix, mask_suffix: What stands behind the common part of the names.
+        masks: Folder of the masks, laid out alike. Where it is the same folder, files are told
+            apart by their suffixes, by folders such as ``images`` and ``masks`` in their paths,
+            or a JPEG is the image of the PNG of its name.
+        image_suffix, mask_suffix: What stands after the common part of the names.
         skip_unpaired: Leave out what has no counterpart.
 
     Raises:
         InputError: If a folder is missing, or nothing fits together.
     """
+    listed = []
     for option, folder in (('--images', images), ('--masks', masks)):
         if not folder.is_dir():
             raise InputError(f'{option} {folder}: no such folder')
+        found = list_images(folder)
+        listed.append((found, [path.relative_to(folder).as_posix() for path in found.images]))
+    (first, of_images), (second, of_masks) = listed
+    left_out = [f'{images}: {first.left_out()}'] if first.others else []
     same = images.resolve() == masks.resolve()
-    if same and mask_suffix == image_suffix:
-        # A photograph and a drawing of one name can only be told apart by their formats.
-        found = _listed(images, ('.jpg', '.jpeg')), _listed(masks, ('.png',))
-    else:
-        found = _listed(images, IMAGE_SUFFIXES), _listed(masks, MASK_SUFFIXES)
-    by_image, problems = _keys(found[0], image_suffix, images, mask_suffix if same else '')
-    by_mask, more = _keys(found[1], mask_suffix, masks, image_suffix if same else '')
+    if same:
+        of_images, of_masks = _told_apart(of_images, image_suffix, mask_suffix)
+    elif second.others:
+        left_out.append(f'{masks}: {second.left_out()}')
+    by_image, problems = _by_key(of_images, image_suffix, images, same)
+    by_mask, more = _by_key(of_masks, mask_suffix, masks, same)
     problems += more
     both = sorted(by_image.keys() & by_mask.keys())
     if not both:
-        raise InputError(_nothing_fits(images, masks, by_image, by_mask, problems))
-    alone = [by_image[key] for key in sorted(by_image.keys() - by_mask.keys())]
-    if alone and not skip_unpaired:
-        problems.append(
-            f'{images}: no mask for {shorten(alone)}; to leave such images out: --skip-unpaired'
-        )
-    alone = [by_mask[key] for key in sorted(by_mask.keys() - by_image.keys())]
-    if alone and not skip_unpaired:
-        problems.append(
-            f'{masks}: no image for {shorten(alone)}; to leave such masks out: --skip-unpaired'
-        )
-    return [Pair(key, by_image[key], by_mask[key]) for key in both], problems
+        raise InputError(_nothing_fits(images, masks, by_image, by_mask))
+    for folder, names, others, what, other in (
+        (images, by_image, by_mask, 'images', 'mask'), (masks, by_mask, by_image, 'masks', 'image')
+    ):  # fmt: skip
+        alone = [names[key] for key in sorted(names.keys() - others.keys())]
+        if alone and not skip_unpaired:
+            problems.append(
+                f'{folder}: no {other} for {shorten(alone)}; to leave such {what} out: '
+                '--skip-unpaired'
+            )
+    return [Pair(key, by_image[key], by_mask[key]) for key in both], problems, left_out
 
 
-def _listed(folder: Path, suffixes: Tuple[str, ...]) -> List[str]:
-    found = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if name[0] != '.')
-        inside = Path(parent).relative_to(folder)
-        found += [
-            (inside / file).as_posix() for file in files
-            if file.lower().endswith(suffixes) and file[0] != '.'
-        ]  # fmt: skip
-    return sorted(found)
+def _told_apart(names: List[str], image_suffix: str, mask_suffix: str):
+    """Images and masks of one folder."""
+    kinds = {name: {_KINDS.get(part.lower()) for part in name.split('/')[:-1]} for name in names}
+    if any('mask' in kind for kind in kinds.values()):
+        return ([name for name in names if 'mask' not in kinds[name]],
+                [name for name in names if 'mask' in kinds[name]])  # fmt: skip
+    if image_suffix == mask_suffix:
+        jpegs = [n for n in names if n.lower().endswith(('.jpg', '.jpeg', '.jfif', '.jpe'))]
+        return jpegs, [name for name in names if name.lower().endswith('.png')]
+    longer = max(image_suffix, mask_suffix, key=len)
+    ends = {name: Path(name).stem.endswith(longer) for name in names}
+    with_it = [name for name in names if ends[name]], [name for name in names if not ends[name]]
+    return with_it if longer == image_suffix else with_it[::-1]
 
 
-def _keys(
-    names: List[str], suffix: str, folder: Path, other: str
+def _by_key(
+    names: List[str], suffix: str, folder: Path, same: bool
 ) -> Tuple[Dict[str, str], List[str]]:
-    """Names by what is before ``suffix``; names that end as those of the others do are theirs."""
+    """Names by what is before ``suffix``, in one Unicode form."""
     found: Dict[str, List[str]] = {}
     for name in names:
-        stem = name[: name.rindex('.')]
-        if other and stem.endswith(other) and len(other) > len(suffix):
-            continue
-        if stem.endswith(suffix):
-            found.setdefault(stem[: len(stem) - len(suffix)], []).append(name)
+        path = Path(name)
+        parts = [p for p in path.parent.parts if not (same and p.lower() in _KINDS)]
+        if path.stem.endswith(suffix):
+            key = '/'.join([*parts, path.stem[: len(path.stem) - len(suffix)]])
+            found.setdefault(unicodedata.normalize('NFC', key), []).append(name)
     twice = [' and '.join(names) for names in found.values() if len(names) > 1]
     problems = [f'{folder}: {shorten(twice)} of one name; which one is meant?'] if twice else []
     return {key: names[0] for key, names in found.items()}, problems
 
 
-def _nothing_fits(images, masks, by_image, by_mask, problems: List[str]) -> str:
-    if not by_image:
-        return f'{images} holds no image ({", ".join(IMAGE_SUFFIXES)}) of the expected name'
-    if not by_mask:
-        return f'{masks} holds no mask ({", ".join(MASK_SUFFIXES)}) of the expected name'
+def _nothing_fits(images, masks, by_image, by_mask) -> str:
+    for folder, found in ((images, by_image), (masks, by_mask)):
+        if not found:
+            return f'{folder} holds no image file of the expected name'
+    ends = Counter(
+        mask[len(key) :] for mask in list(by_mask)[:50] for key in by_image if mask.startswith(key)
+    )
+    hint = f'. Do the masks need --mask-suffix={ends.most_common(1)[0][0]}?' if ends else ''
     first = next(iter(by_image.values())), next(iter(by_mask.values()))
-    hint = ''
-    guess = _common_suffix(by_image, by_mask)
-    if guess:
-        hint = f'. All of the masks that fit would with --mask-suffix {guess}'
     return f'no image has a mask of its name: {images} has {first[0]}, {masks} has {first[1]}{hint}'
-
-
-def _common_suffix(by_image: Dict[str, str], by_mask: Dict[str, str]) -> Optional[str]:
-    """What most masks have behind the name of an image."""
-    ends = Counter()
-    for mask in by_mask:
-        for cut in range(len(mask) - 1, 0, -1):
-            if mask[:cut] in by_image:
-                ends[mask[cut:]] += 1
-                break
-    return ends.most_common(1)[0][0] if ends else None

@@ -1,41 +1,38 @@
-"""Your own images and masks: from two folders to the layout that a training reads."""
+"""Your own images and masks: from folders as they are to the layout that a training reads."""
 
+import hashlib
 import json
 import os
 import shutil
+from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+import mmcv
 import numpy as np
 from PIL import Image
 
 from lspt_mm.converters.archives import link_or_copy
 from lspt_mm.converters.mask_classes import read_classes
-from lspt_mm.converters.mask_files import TURNS, image_facts, read_mask, turned
-from lspt_mm.converters.mask_meaning import (
-    KINDS,
-    Look,
-    Reading,
-    as_labels,
-    classes_in,
-    counted,
-    counts_by_class,
-    decide,
-)
+from lspt_mm.converters.mask_files import count_values, image_facts, read_mask, turned
 from lspt_mm.converters.mask_pairs import Pair, find_pairs
-from lspt_mm.converters.mask_split import split_of
-from lspt_mm.converters.splits import about_json, as_json, raise_if_any, write_lists
+from lspt_mm.converters.mask_readers import LABELS, Look, Reader, choose_reader
+from lspt_mm.converters.splits import about_json, as_json, drawing_order, raise_if_any, write_lists
 from lspt_mm.datasets.mask_folder import IMAGES, MASKS
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import map_with_progress
 from lspt_mm.utils.images import IGNORE_INDEX
+from lspt_mm.utils.overlay import draw_sheet
 from lspt_mm.utils.text import shorten
 
 OWNER = 'lspt_mm own_masks'
+PREVIEW = 'preview.png'
+#: Looks of each split.
+Split = Dict[str, List[Look]]
 
 
 class Outcome(NamedTuple):
-    """What was prepared: about.json's content, a table to show, and remarks."""
+    """What masks were read as: about.json's content, a table of the classes, and remarks."""
 
     about: dict
     table: str
@@ -47,85 +44,101 @@ def prepare_masks(
     masks: Path,
     dest: Path,
     classes: Optional[Path] = None,
-    kind: str = 'auto',
+    labels: Optional[str] = None,
     ignore: Sequence[str] = (),
     image_suffix: str = '',
     mask_suffix: str = '',
     val_share: float = 0.2,
     test_share: float = 0.0,
     seed: int = 0,
-    nearest: bool = False,
-    exif: str = 'auto',
+    exif: Optional[str] = None,
     skip_unpaired: bool = False,
     copy: bool = False,
     overwrite: bool = False,
-) -> Outcome:
+    fail_on_duplicates: bool = False,
+    confirm: Callable[[Outcome], bool] = lambda outcome: True,
+) -> Optional[Outcome]:
     """Have ``images``, ``masks``, the lists, ``classes.txt`` and ``about.json`` in ``dest``.
 
     Masks are written anew: palette PNGs of class numbers from 0, 255 being ignored. Images are
-    linked to.
+    linked to. ``preview.png``, a dozen images with their classes, is written before all else.
 
     Args:
-        images (Path): Folder of the images. Folders ``train``, ``val`` (and ``test``) in it, and
-            nothing beside them, are taken for the split.
+        images (Path): Folder of the images. Folders ``train``, ``val`` and ``test`` in it are the
+            split; what is not there is drawn from ``train``.
         masks (Path): Folder of the masks; names as the images', folders as the images'.
         dest (Path): Folder to write, made if absent.
         classes (Path, optional): File of the classes (``mask_classes.read_classes``); by default
             they are what the masks hold.
-        kind (str): 'numbers' (of classes), 'colours', 'binary' (0 and anything else), or 'auto'.
-        ignore (list): Numbers, colours (``r,g,b`` or ``#rrggbb``) or names of classes
-            whose pixels count for nothing. 255 in masks of numbers is always ignored.
+        labels (str, optional): 'indices' of classes, 'colors', or 'binary' (0 and one other value).
+            By default the only reading that the masks allow.
+        ignore (list): Integers, colours (``r,g,b`` or ``#rrggbb``), ``transparent`` or names of
+            classes whose pixels count for nothing. 255 among indices does where the others are
+            consecutive.
         image_suffix, mask_suffix (str): What follows the common part of the files' names.
         val_share, test_share (float): Share of the images that are val (at least one) and test.
         seed (int): Of the split.
-        nearest (bool): Give colours that are no class the nearest class's, as for JPEG masks.
-        exif (str): For photos that their EXIF data turn: whether masks are as the photo is 'shown'
-            or as it is 'stored'; 'auto' goes by the size.
+        exif (str, optional): Whether masks of photos that their EXIF data turn are as the photo is
+            'shown' or as it is 'stored'; needed where the size does not tell.
         skip_unpaired (bool): Leave out images without masks and masks without images.
         copy (bool): Copy the images rather than link to them.
         overwrite (bool): Prepare a folder anew although its classes become others, which runs
             that were trained on it do not know.
+        fail_on_duplicates (bool): Refuse equal images in two splits or with two masks.
+        confirm (callable): Asked after the preview; where it says no, nothing more is written.
+
+    Returns:
+        What was prepared; None if ``confirm`` said no.
 
     Raises:
-        InputError: For everything that is wrong, in one message; nothing is written then.
+        InputError: For everything that is wrong; nothing is written then.
     """
-    _check_arguments(images, masks, dest, kind, val_share, test_share, exif)
-    pairs, problems = find_pairs(images, masks, image_suffix, mask_suffix, skip_unpaired)
+    _check_arguments(images, masks, dest, labels, val_share, test_share, exif)
+    pairs, problems, left_out = find_pairs(images, masks, image_suffix, mask_suffix, skip_unpaired)
     named = read_classes(classes) if classes else None
     looks = map_with_progress(
         lambda pair: _look(pair, images, masks), pairs, 'reading images and masks'
     )
     problems += [look.problem for look in looks if look.problem]
     sound = [look for look in looks if not look.problem]
-    problems += _wrong_sizes(sound)
-    reading = None
-    if sound:
-        reading, more = decide(sound, named, kind, ignore, nearest)
-        problems += more
+    problems += _wrong_sizes(sound, exif)
+    reader = None
+    try:
+        reader = choose_reader(sound, named, labels, ignore) if sound else None
+    except InputError as error:
+        problems.append(str(error))
     raise_if_any(str(masks), problems)
     if not overwrite:
-        _check_same_classes(dest, [one.name for one in reading.classes])
-    split, how = split_of(looks, reading, val_share, test_share, seed)
-    link_or_copy(images, dest / IMAGES, copy)
-    _write_masks(looks, split, masks, dest, reading, exif)
+        _check_same_classes(dest, [one.name for one in reader.classes])
+    split, how = _split_of(looks, reader, val_share, test_share, seed)
+    doubles = _duplicates(split)
+    if fail_on_duplicates:
+        raise_if_any(str(images), doubles)
     about = {
         'name': dest.absolute().name,
-        'classes': [one.name for one in reading.classes],
-        'palette': [list(colour) for colour in reading.colours],
+        'classes': [one.name for one in reader.classes],
+        'palette': [list(colour) for colour in reader.colours],
         'images': {name: len(part) for name, part in split.items()},
         'split': how,
-        'masks': reading.kind,
+        'masks': reader.labels,
         'written_by': OWNER,
     }
-    _write_lists(dest, split, about, reading)
-    remarks = _remarks(looks, split, reading, exif)
-    return Outcome(about, _table(split, reading), remarks)
+    remarks = [*left_out, *_remarks(split, reader, ignore), *doubles]
+    found = Outcome(about, _table(split, reader), remarks)
+    dest.mkdir(parents=True, exist_ok=True)
+    _draw_preview(dest / PREVIEW, split, reader, images, exif)
+    if not confirm(found):
+        return None
+    link_or_copy(images, dest / IMAGES, copy)
+    _write_masks(split, dest, reader, exif)
+    _write_lists(dest, split, about, reader)
+    return found
 
 
-def _check_arguments(images, masks, dest, kind, val_share, test_share, exif) -> None:
-    for name, value, choices in (('--kind', kind, KINDS), ('--exif', exif,
-                                 ('auto', 'shown', 'stored'))):  # fmt: skip
-        if value not in choices:
+def _check_arguments(images, masks, dest, labels, val_share, test_share, exif) -> None:
+    for name, value, choices in (('--labels', labels, LABELS), ('--exif', exif,
+                                 ('shown', 'stored'))):  # fmt: skip
+        if value not in (None, *choices):
             raise InputError(f'{name} {value}: expected one of {", ".join(choices)}')
     if not 0 < val_share < 1 or not 0 <= test_share < 1 or val_share + test_share >= 1:
         raise InputError(
@@ -169,62 +182,168 @@ def _is_ours(dest: Path) -> bool:
 
 
 def _look(pair: Pair, images: Path, masks: Path) -> Look:
-    found = Look(pair)
+    found = Look(pair, masks / pair.mask)
     try:
         found.facts = image_facts(images / pair.image)
-        mask = read_mask(masks / pair.mask)
+        mask = read_mask(found.mask)
     except InputError as error:
         found.problem = str(error)
         return found
-    array = mask.colours if mask.numbers is None else mask.numbers
-    found.size = tuple(array.shape)
-    found.numbers = counted(mask.numbers)
-    found.colours = counted(mask.colours)
-    found.palette, found.lossy = mask.palette, mask.lossy
+    array = mask.rgb if mask.numbers is None else mask.numbers
+    found.size, found.lossy = tuple(array.shape), mask.lossy
+    found.numbers, found.rgb = count_values(mask.numbers), count_values(mask.rgb)
+    if mask.palette is not None:
+        found.palette = {value: int(mask.palette[value]) for value in found.numbers}
+    content = (images / pair.image).read_bytes()
+    found.digest = hashlib.sha256(content).hexdigest()
+    found.mask_digest = hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
     return found
 
 
-def _wrong_sizes(looks: List[Look]) -> List[str]:
+def _wrong_sizes(looks: List[Look], exif: Optional[str]) -> List[str]:
     wrong = [
         f'{look.pair.mask} ({_by(look.size)}, its image {_by(look.facts.shown)})'
         for look in looks if look.size not in (look.facts.shown, look.facts.stored)
     ]  # fmt: skip
-    return [f"sizes differ from the images': {shorten(wrong)}"] if wrong else []
+    problems = [f"sizes differ from the images': {shorten(wrong)}"] if wrong else []
+    unsure = [
+        look.pair.image for look in looks
+        if look.facts.turn and look.facts.shown == look.facts.stored
+    ]  # fmt: skip
+    if unsure and exif is None:
+        problems.append(
+            f'EXIF data turn {shorten(unsure)}, and sizes do not tell whether masks were drawn on '
+            'the photos as viewers show them (--exif shown) or as stored (--exif stored)'
+        )
+    return problems
 
 
 def _by(size: tuple) -> str:
     return f'{size[1]}x{size[0]}'
 
 
+def _duplicates(split: Split) -> List[str]:
+    """A line for each image that is in two splits, or has two masks."""
+    same = defaultdict(list)
+    for part, looks in split.items():
+        for look in looks:
+            same[look.digest].append((part, look))
+    lines = []
+    for (part, first), *others in same.values():
+        for other_part, other in others:
+            if part != other_part or first.mask_digest != other.mask_digest:
+                both = f'{first.pair.image} and {other.pair.image} are one image'
+                kind = f', in {part} and in {other_part}' if part != other_part else ''
+                masks = ', with two masks' if first.mask_digest != other.mask_digest else ''
+                lines.append(f'{both}{kind}{masks}')
+    return lines
+
+
+# ---- the split --------------------------------------------------------------------------------
+
+
+def _split_of(
+    looks: List[Look], reader: Reader, val_share: float, test_share: float, seed: int
+) -> Tuple[Split, str]:
+    """Looks of train, val and perhaps test, and where the split comes from."""
+    split: Split = {'train': looks}
+    inside = [look for look in looks if look.pair.split]
+    if inside:
+        outside = [look.pair.image for look in looks if not look.pair.split]
+        split = {part: [look for look in inside if look.pair.split == part]
+                 for part in ('train', 'val', 'test')}  # fmt: skip
+        if outside or not split['train']:
+            raise InputError(
+                f'{inside[0].pair.image} lies in a folder that names a split, '
+                + (f'{shorten(outside)} in none; ' if outside else 'and none in train; ')
+                + 'expected all in folders train, val and test (val may be missing), or none'
+            )
+        split = {part: found for part, found in split.items() if found}
+    drawn = {'val': val_share, 'test': test_share}
+    drawn = {part: share for part, share in drawn.items() if share and part not in split}
+    if len(split['train']) < 1 + len(drawn):
+        raise InputError(
+            f'{len(split["train"])} images with masks: too few to divide into train and '
+            + ' and '.join(drawn)
+        )
+    total = len(split['train'])
+    # sha256 of seed and name: the same on every machine, whatever the order of files.
+    order = sorted(split['train'], key=lambda look: drawing_order(seed)((look.pair.key, 0)))
+    for part, share in drawn.items():
+        split[part] = _drawn(order, min(max(1, round(share * total)), len(order) - 1), reader)
+        order = [look for look in order if look not in split[part]]
+    split['train'] = order
+    how = f'{" and ".join(drawn)} ours (seed {seed})' if drawn else ''
+    names = ('train', 'val', 'test')
+    split = {part: sorted(split[part], key=lambda look: look.pair.key)
+             for part in names if part in split}  # fmt: skip
+    return split, ', '.join(filter(None, ('folders' if inside else '', how)))
+
+
+def _drawn(order: List[Look], wanted: int, reader: Reader) -> List[Look]:
+    """The first ones of ``order`` that leave each class an image, and if need be others."""
+    left = Counter(label for look in order for label in reader.classes_in(look))
+    chosen = []
+    for look in order:
+        inside = reader.classes_in(look)
+        if len(chosen) < wanted and all(left[label] > 1 for label in inside):
+            chosen.append(look)
+            left.subtract(inside)
+    rest = [look for look in order if look not in chosen]
+    return chosen + rest[: wanted - len(chosen)]
+
+
 # ---- writing ----------------------------------------------------------------------------------
 
 
-def _write_masks(looks, split, masks: Path, dest: Path, reading: Reading, exif: str) -> None:
-    part_of = {id(look): part for part, found in split.items() for look in found}
+def _labels_of(look: Look, reader: Reader, exif: Optional[str]) -> np.ndarray:
+    """Class numbers (H, W) of a mask, as its image is shown."""
+    labels, facts = reader.read(look.mask), look.facts
+    as_stored = look.size != facts.shown or (exif == 'stored' and look.size == facts.stored)
+    return turned(labels, facts.turn) if facts.turn and as_stored else labels
+
+
+def _draw_preview(path: Path, split: Split, reader: Reader, images: Path, exif) -> None:
+    looks = [(part, look) for part, found in split.items() for look in found]
+    chosen = [looks[i] for i in np.linspace(0, len(looks) - 1, min(12, len(looks))).astype(int)]
+    tiles = [
+        (f'{part}: {Path(look.pair.image).name}',
+         mmcv.imread(str(images / look.pair.image), channel_order='rgb'),
+         _labels_of(look, reader, exif))
+        for part, look in chosen
+    ]  # fmt: skip
+    counts = sum((Counter(reader.counts(look)) for _, look in looks), Counter())
+    rows = [
+        (one.name, tuple(colour), counts[i] / sum(counts.values()))
+        for i, (one, colour) in enumerate(zip(reader.classes, reader.colours, strict=True))
+    ]
+    draw_sheet(tiles, rows).save(path)
+
+
+def _write_masks(split: Split, dest: Path, reader: Reader, exif: Optional[str]) -> None:
     fresh = dest / f'.{MASKS}.part'
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     (fresh / '.ours').touch()  # what this command may remove when it is run again
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(reader.colours)] = reader.colours
 
-    def write(look: Look) -> None:
-        labels = as_labels(read_mask(masks / look.pair.mask), reading)
-        turn = look.facts.turn
-        if turn and (look.stored or (exif == 'stored' and look.size == look.facts.stored)):
-            labels = turned(labels, turn)
-        picture = Image.fromarray(labels)
-        palette = np.zeros((256, 3), np.uint8)
-        palette[: len(reading.colours)] = reading.colours
+    def write(item: Tuple[str, Look]) -> None:
+        part, look = item
+        picture = Image.fromarray(_labels_of(look, reader, exif))
         picture.putpalette(palette.ravel().tolist())
-        path = fresh / part_of[id(look)] / f'{look.pair.key}.png'
+        path = fresh / part / f'{look.pair.key}.png'
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)
 
-    map_with_progress(write, looks, 'writing masks')
+    map_with_progress(
+        write, [(part, look) for part, found in split.items() for look in found], 'writing masks'
+    )
     shutil.rmtree(dest / MASKS, ignore_errors=True)
     os.replace(fresh, dest / MASKS)
 
 
-def _write_lists(dest: Path, split, about: dict, reading: Reading) -> None:
+def _write_lists(dest: Path, split: Split, about: dict, reader: Reader) -> None:
     (dest / 'test.json').unlink(missing_ok=True)  # of an earlier split
     lists = {
         f'{part}.json': as_json([(look.pair.image, f'{part}/{look.pair.key}.png')
@@ -233,7 +352,7 @@ def _write_lists(dest: Path, split, about: dict, reading: Reading) -> None:
     }  # fmt: skip
     lines = ''.join(
         f'{one.name} {" ".join(map(str, colour))}\n'
-        for one, colour in zip(reading.classes, reading.colours, strict=True)
+        for one, colour in zip(reader.classes, reader.colours, strict=True)
     )
     write_lists(dest, {**lists, 'classes.txt': lines, 'about.json': about_json(about)})
 
@@ -241,55 +360,56 @@ def _write_lists(dest: Path, split, about: dict, reading: Reading) -> None:
 # ---- telling ----------------------------------------------------------------------------------
 
 
-def _table(split: Dict[str, List[Look]], reading: Reading) -> str:
+def _table(split: Split, reader: Reader) -> str:
     """Classes with their share of the pixels, and in how many images of each split they are."""
-    counts = [(part, counts_by_class(look, reading)) for part, found in split.items()
-              for look in found]  # fmt: skip
-    total = sum(sum(found.values()) for _, found in counts) or 1
-    width = max(len('ignored'), *(len(one.name) for one in reading.classes))
-    parts = list(split)
-    lines = [f'{"no.":>4} {"class":{width}} {"pixels":>7}  images of '
-             + ', '.join(f'{part} ({len(split[part])})' for part in parts)]  # fmt: skip
-    names = [*enumerate(one.name for one in reading.classes), (IGNORE_INDEX, 'ignored')]
-    for number, name in names:
-        pixels = sum(found.get(number, 0) for _, found in counts)
-        inside = ', '.join(
-            str(sum(1 for p, found in counts if p == part and number in found)) for part in parts
-        )
+    counts = {part: [reader.counts(look) for look in found] for part, found in split.items()}
+    every = [one for found in counts.values() for one in found]
+    total = sum(sum(one.values()) for one in every) or 1
+    void = f'ignored ({", ".join(reader.void)})'
+    rows = [*enumerate(one.name for one in reader.classes), (IGNORE_INDEX, void)]
+    width = max(len(name) for _, name in rows)
+    sizes = ', '.join(f'{part} ({len(found)})' for part, found in split.items())
+    lines = [f'{"no.":>4} {"class":{width}} {"pixels":>7}  images of {sizes}']
+    for number, name in rows:
+        pixels = sum(one.get(number, 0) for one in every)
+        inside = ', '.join(str(sum(number in one for one in part)) for part in counts.values())
         if number != IGNORE_INDEX or pixels:
             lines.append(f'{number:4} {name:{width}} {100 * pixels / total:6.2f}%  {inside}')
     return '\n'.join(lines)
 
 
-def _remarks(looks: List[Look], split, reading: Reading, exif: str) -> List[str]:
+def _remarks(split: Split, reader: Reader, ignore: Sequence[str]) -> List[str]:
     remarks = []
-    names = [one.name for one in reading.classes]
-    inside = {part: set().union(*(classes_in(look, reading) for look in found))
-              for part, found in split.items()}  # fmt: skip
-    if not reading.nearest:
-        for part, found in inside.items():
-            absent = [name for i, name in enumerate(names) if i not in found]
-            if absent:
-                what = 'cannot be learnt' if part == 'train' else 'is not judged'
-                remarks.append(f'{part}: no pixel of {shorten(absent)}, which {what}')
-    empty = [look.pair.mask for look in looks if not classes_in(look, reading)]
-    if empty and not reading.nearest:
+    looks = [look for found in split.values() for look in found]
+    counts = [reader.counts(look) for look in looks]
+    pixels = sum(sum(one.values()) for one in counts)
+    void = sum(one.get(IGNORE_INDEX, 0) for one in counts)
+    if void > 0.1 * pixels:
+        remarks.append(f'{100 * void / pixels:.0f} % of the pixels are ignored')
+    empty = [look.pair.mask for look, one in zip(looks, counts, strict=True)
+             if set(one) == {IGNORE_INDEX}]  # fmt: skip
+    if empty:
         remarks.append(f'all of the mask is ignored: {shorten(empty)}')
-    turned_ones = [look.pair.image for look in looks if look.stored]
-    if turned_ones:
+    names = [one.name for one in reader.classes]
+    images = Counter(label for one in counts for label in one)
+    rare = [f'{name} ({images[i]})' for i, name in enumerate(names) if 0 < images[i] < 3]
+    if rare and len(looks) > 3:
+        remarks.append(f'in fewer than three images: {shorten(rare)}')
+    for part, found in split.items():
+        inside = set().union(*(reader.classes_in(look) for look in found))
+        absent = [name for i, name in enumerate(names) if i not in inside]
+        if absent:
+            what = 'cannot be learnt' if part == 'train' else 'is not judged'
+            remarks.append(f'{part}: no pixel of {shorten(absent)}, which {what}')
+    unused = [text for text in ignore if text not in names and not reader.has(text, looks)]
+    if unused:
+        remarks.append(f'--ignore {shorten(unused)}: no mask has it')
+    sideways = [look.pair.image for look in looks if look.size != look.facts.shown]
+    if sideways:
         remarks.append(
-            f'turned as the EXIF data of the image say: the masks of {shorten(turned_ones)}'
+            f'turned as the EXIF data of the image say: the masks of {shorten(sideways)}'
         )
-    unsure = [
-        look.pair.image for look in looks
-        if look.facts.turn in TURNS and not look.stored and look.facts.shown == look.facts.stored
-    ]  # fmt: skip
-    if unsure and exif == 'auto':
-        remarks.append(
-            f'EXIF data turn {shorten(unsure)}, and sizes do not tell whether the mask was drawn '
-            'on the image as shown or as stored; taken as shown (--exif stored for the other)'
-        )
-    deep = [look.pair.image for look in looks if look.facts.depth > 8]
+    deep = [look.pair.image for look in looks if look.facts.bits > 8]
     if deep:
         remarks.append(
             'more than 8 bits a channel, of which the training reads the upper 8: '

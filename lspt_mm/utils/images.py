@@ -2,37 +2,133 @@
 
 import colorsys
 import os
+import re
+from collections import Counter
 from pathlib import Path
-from typing import List, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 
 from PIL import Image, UnidentifiedImageError
 
 from lspt_mm.errors import InputError
 
-#: Suffixes of image files, in lower case.
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm')
+#: Suffixes of image files, in lower case; the content decides where a file has another.
+IMAGE_SUFFIXES = (
+    '.jpg', '.jpeg', '.jfif', '.jpe', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm',
+    '.pnm', '.jp2',
+)  # fmt: skip
+#: How such files begin.
+_SIGNATURES = (
+    rb'\xff\xd8\xff', rb'\x89PNG\r\n', rb'BM.{12}[\x0c-\x7f]\0\0\0', rb'RIFF....WEBP', rb'II\*\0',
+    rb'MM\0\*', rb'II\+\0', rb'MM\0\+', rb'P[2356]\s', rb'\0\0\0\x0cjP  ', rb'GIF8[79]a',
+)  # fmt: skip
+_IS_IMAGE = re.compile(rb'|'.join(_SIGNATURES), re.DOTALL)
+#: Folders and files that programs leave beside one's images.
+_GENERATED = {'__MACOSX', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'Thumbs.db',
+              'desktop.ini'}  # fmt: skip
 #: ImageNet's mean and standard deviation, for RGB values of 0 to 255.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 #: Value of label images that losses and metrics leave out.
 IGNORE_INDEX = 255
 
+#: What a viewer does to an image with each EXIF orientation.
+EXIF_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _EXIF_ORIENTATION = 0x0112
 
 
-def is_image(name: str) -> bool:
-    """Whether a file of this name is an image; hidden files are not."""
-    name = os.path.basename(name)
-    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')
+class FileFacts(NamedTuple):
+    """What an image file holds beside its pixels.
+
+    Attributes:
+        pages: Number of pictures in it.
+        bits: Of a channel. Pillow decodes 16 bits of colours to the upper 8.
+        turn: EXIF orientation that turns it, 2 to 8; None if there is none.
+        rescaled: Whether Pillow stretches its values to 8 or 16 bits (PGM with another maximum).
+    """
+
+    pages: int
+    bits: int
+    turn: Optional[int]
+    rescaled: bool
+
+
+def describe_image(image: Image.Image) -> FileFacts:
+    """The facts of an image that :func:`PIL.Image.open` gave, not yet decoded."""
+    how = [str(tile[3]) for tile in image.tile]
+    bits = 32 if image.mode in ('I', 'F') else 8
+    if image.mode.startswith('I;16') or any(';16' in one for one in how):
+        bits = 16
+    highest = next((tile[3][1] for tile in image.tile if str(tile[0]).startswith('ppm')), 255)
+    turn = image.getexif().get(_EXIF_ORIENTATION)
+    return FileFacts(
+        getattr(image, 'n_frames', 1),
+        16 if highest > 255 else bits,
+        turn if turn in EXIF_TURNS else None,
+        highest not in (255, 65535) or (highest == 65535 and len(image.getbands()) > 1),
+    )
+
+
+class FoundFiles(NamedTuple):
+    """Images of a folder, and how many files of each suffix are none."""
+
+    images: List[Path]
+    others: Dict[str, int]
+
+    def left_out(self) -> str:
+        """What is no image, in words: '' or such as ``5 files left out (3 .txt, 2 .json)``."""
+        kinds = ', '.join(f'{count} {suffix}' for suffix, count in sorted(self.others.items()))
+        return f'{sum(self.others.values())} files left out ({kinds})' if kinds else ''
+
+
+def is_image(path: Union[str, Path]) -> bool:
+    """Whether a file is an image by its suffix or by its first bytes."""
+    if str(path).lower().endswith(IMAGE_SUFFIXES):
+        return True
+    try:
+        with open(path, 'rb') as file:
+            return bool(_IS_IMAGE.match(file.read(32)))
+    except OSError:
+        return False
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is not the user's own: hidden, or left by a program."""
+    return name.startswith('.') or name in _GENERATED
+
+
+def list_images(folder: Union[str, Path]) -> FoundFiles:
+    """All images in ``folder`` and below it, sorted, links followed.
+
+    Hidden folders, and those of thumbnails, are passed over.
+    """
+    found, others, seen = [], Counter(), set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        place = os.stat(parent)
+        known = (place.st_dev, place.st_ino) in seen  # a link to a folder above
+        seen.add((place.st_dev, place.st_ino))
+        folders[:] = [] if known else sorted(name for name in folders if not is_hidden(name))
+        for name in [] if known else names:
+            path = Path(parent) / name
+            if is_hidden(name):
+                continue
+            if is_image(path):
+                found.append(path)
+            else:
+                others[path.suffix.lower() or 'without suffix'] += 1
+    return FoundFiles(sorted(found), dict(others))
 
 
 def find_images(folder: Union[str, Path]) -> List[Path]:
-    """Paths of all images in ``folder`` and below it, sorted; hidden folders are passed over."""
-    found = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith('.')]
-        found += [Path(parent) / name for name in names if is_image(name)]
-    return sorted(found)
+    """The images of :func:`list_images`."""
+    return list_images(folder).images
 
 
 def check_image(path: Union[str, Path]) -> Tuple[int, int]:

@@ -102,3 +102,30 @@ def _legend(rows: List[Tuple[str, tuple, float]], height: int) -> Image.Image:
 def _font_file() -> str:
     """DejaVu Sans, which matplotlib carries on every machine."""
     return str(Path(matplotlib.get_data_path()) / 'fonts' / 'ttf' / 'DejaVuSans.ttf')
+
+
+def draw_sheet(
+    tiles: Sequence[Tuple[str, np.ndarray, np.ndarray]], rows: Sequence[Tuple[str, tuple, float]]
+) -> Image.Image:
+    """A sheet of images with their classes drawn in, four in a row, and one legend.
+
+    Args:
+        tiles: Title, image (H, W, 3) uint8 RGB, and class numbers (H, W), 255 for none.
+        rows: Name, RGB and share of each class.
+    """
+    side, letters = 320, 14
+    legend = _legend(rows, side)
+    height = max(-(-len(tiles) // 4) * (side + 2 * letters), legend.height)
+    picture = Image.new('RGB', (4 * side + legend.width, height), 'white')
+    picture.paste(legend, (4 * side, 0))
+    draw, font = ImageDraw.Draw(picture), ImageFont.truetype(_font_file(), letters)
+    palette = [rgb for _, rgb, _ in rows]
+    for i, (title, image, labels) in enumerate(tiles):
+        left, top = i % 4 * side, i // 4 * (side + 2 * letters)
+        small = Image.fromarray(image)
+        small.thumbnail((side - 8, side - 8))
+        mask = Image.fromarray(labels).resize(small.size, Image.Resampling.NEAREST)
+        drawn = mask_over(np.asarray(small), colour(np.asarray(mask), palette), least_side=1)
+        draw.text((left, top), title[-44:], fill='black', font=font)
+        picture.paste(Image.fromarray(drawn), (left, top + round(1.5 * letters)))
+    return picture

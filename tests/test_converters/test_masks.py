@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 from mmseg.registry import DATASETS
@@ -75,16 +76,41 @@ def test_numbers(folders, dtype):
     suffix = '.tif' if dtype is np.int32 else '.png'
     write_masks(folders, lambda label: label.astype(dtype), suffix)
     about = prepare(folders).about
-    assert about['classes'] == ['class_0', 'class_1', 'class_2'] and about['masks'] == 'numbers'
+    assert about['classes'] == ['class_0', 'class_1', 'class_2'] and about['masks'] == 'indices'
     assert about['images'] == {'train': 5, 'val': 1}
     assert all(np.array_equal(written(folders, i), numbers(i)) for i in range(6))
 
 
-def test_numbers_with_gaps_and_void(folders):
-    table = np.array([7, 33, 255], np.uint8)
+def test_255_is_ignored_beside_consecutive_numbers_and_told(folders):
+    def form(label):
+        label[2:] = np.minimum(label[2:], 1)
+        label[label == 2] = 255
+        return label
+
+    write_masks(folders, form)
+    found = prepare(folders)
+    assert found.about['classes'] == ['class_0', 'class_1']
+    assert 'ignored (255)' in found.table
+    assert np.array_equal(written(folders, 2), form(numbers(2)))
+    # Where there is much of it, it may be the white of black and white.
+    write_masks(folders, lambda label: np.array([0, 1, 255], np.uint8)[label])
+    with pytest.raises(InputError, match='values 0, 1, 255: say what they mean'):
+        prepare(folders)
+    prepare(folders, labels='indices')
+    assert np.array_equal(written(folders, 2), np.array([0, 1, 255])[numbers(2)])
+
+
+@pytest.mark.parametrize('values', [(7, 33, 255), (0, 128, 255), (1, 2, 3), (0, 85, 170)])
+def test_numbers_with_gaps_are_classes_where_it_is_said(folders, values):
+    table = np.array(values, np.uint8)
     write_masks(folders, lambda label: table[label])
-    about = prepare(folders).about
-    assert about['classes'] == ['class_7', 'class_33']
+    with pytest.raises(InputError, match='say what they mean. --labels indices'):
+        prepare(folders)
+    about = prepare(folders, labels='indices').about
+    assert about['classes'] == [f'class_{value}' for value in values]  # 255 is one of them
+    assert np.array_equal(written(folders, 2), numbers(2))
+    about = prepare(folders, labels='indices', ignore=[str(values[2])], overwrite=True).about
+    assert about['classes'] == [f'class_{value}' for value in values[:2]]
     assert np.array_equal(written(folders, 2), np.array([0, 1, 255])[numbers(2)])
 
 
@@ -112,20 +138,25 @@ def test_colours_by_a_file(folders):
 def test_colours_found(folders):
     write_masks(folders, lambda label: COLOURS[label])
     about = prepare(folders, ignore=['#000000']).about
-    assert about['classes'] == ['colour_00c800', 'colour_ff0000']
+    assert about['classes'] == ['color_00c800', 'color_ff0000']
     assert np.array_equal(written(folders, 0), np.array([255, 1, 0])[numbers(0)])
 
 
-def test_a_palette_is_numbers_and_its_colours(folders):
+@pytest.mark.parametrize('labels', ['indices', 'colors'])
+def test_a_palette_is_what_is_said(folders, labels):
+    (folders / 'masks').mkdir(exist_ok=True)
     for i in range(6):
-        (folders / 'masks').mkdir(exist_ok=True)
         with_palette(numbers(i)).save(folders / f'masks/p{i}.png')
-    about = prepare(folders).about
-    assert about['palette'] == COLOURS.tolist() and about['masks'] == 'numbers'
-    assert np.array_equal(written(folders, 3), numbers(3))
+    with pytest.raises(InputError, match='--labels indices .places in the palette. or'):
+        prepare(folders)
+    about = prepare(folders, labels=labels).about
+    assert about['masks'] == labels
+    place = {tuple(colour): i for i, colour in enumerate(about['palette'])}
+    expected = np.array([place[tuple(colour)] for colour in COLOURS.tolist()])
+    assert np.array_equal(written(folders, 3), expected[numbers(3)])
 
 
-def test_palettes_that_contradict_each_other_are_colours(folders):
+def test_palettes_that_differ_from_mask_to_mask(folders):
     """A program that numbers colours as it meets them."""
     (folders / 'masks').mkdir()
     for i in range(6):
@@ -133,12 +164,33 @@ def test_palettes_that_contradict_each_other_are_colours(folders):
         image = Image.fromarray(np.argsort(order).astype(np.uint8)[numbers(i)])
         image.putpalette([*COLOURS[order].ravel().tolist(), *[9] * 759])
         image.save(folders / f'masks/p{i}.png')
-    about = prepare(folders).about
-    assert about['masks'] == 'colours'
+    about = prepare(folders, labels='colors').about
     expected = {tuple(c): i for i, c in enumerate(about['palette'])}
     for i in range(6):
         truth = [[expected[tuple(c)] for c in row] for row in COLOURS[numbers(i)].tolist()]
         assert np.array_equal(written(folders, i), truth)
+
+
+@pytest.mark.parametrize('odd', ['all void', 'grey', 'rgb'])
+def test_colours_of_a_file_are_read_from_every_mask(folders, odd):
+    """One mask without a palette, or without a colour that the file names."""
+    (folders / 'classes.txt').write_text('back 0 0 0\ntree 0 200 0\ncar 255 0 0\n')
+    (folders / 'masks').mkdir()
+    for i in range(6):
+        with_palette(numbers(i)).save(folders / f'masks/p{i}.png')
+    last = {
+        'all void': Image.new('P', (12, 8), 5), 'grey': Image.new('L', (12, 8), 0),
+        'rgb': Image.fromarray(COLOURS[numbers(5)]),
+    }[odd]  # fmt: skip
+    if odd == 'all void':
+        last.putpalette([*COLOURS.ravel().tolist(), *[9] * 759])
+    last.save(folders / 'masks/p5.png')
+    found = prepare(folders, classes=folders / 'classes.txt', ignore=['9,9,9'])
+    assert found.about['masks'] == 'colors' and found.about['classes'] == ['back', 'tree', 'car']
+    for i in range(5):
+        assert np.array_equal(written(folders, i), np.array([0, 2, 1])[numbers(i)])
+    expected = {'all void': 255, 'grey': 0, 'rgb': np.array([0, 2, 1])[numbers(5)]}[odd]
+    assert (written(folders, 5) == expected).all()
 
 
 def test_black_and_white(folders):
@@ -148,48 +200,141 @@ def test_black_and_white(folders):
     assert np.array_equal(written(folders, 4), (numbers(4) > 0).astype(np.uint8))
 
 
-def test_transparent_is_black(folders):
-    def form(label):
-        return np.dstack([COLOURS[label] + (label == 0)[..., None] * 77, (label > 0) * 255]).astype(
-            np.uint8
-        )
+@pytest.mark.parametrize(('value', 'place'), [(128, (0, 0)), (1, (3, 5)), (254, (7, 11))])
+def test_one_other_value_among_black_and_white(folders, value, place):
+    write_masks(folders, lambda label: ((label > 0) * 255).astype(np.uint8))
+    stray = ((numbers(3) > 0) * 255).astype(np.uint8)
+    stray[place] = value
+    mask(folders / 'masks/p3.png', stray)
+    with pytest.raises(InputError, match='say what they mean'):
+        prepare(folders)
+    pixel = f'p3.png: {value} .1 pixels, the first at x={place[1]}, y={place[0]}'
+    with pytest.raises(InputError, match=pixel):
+        prepare(folders, labels='binary')
 
-    write_masks(folders, form)
-    prepare(folders, ignore=['0,0,0'])
-    assert np.array_equal(written(folders, 5), np.array([255, 1, 0])[numbers(5)])
+
+@pytest.mark.parametrize('form', ['RGBA', 'LA', 'palette'])
+def test_transparent_pixels_mean_what_is_said(folders, form):
+    (folders / 'masks').mkdir()
+    for i in range(6):
+        label = numbers(i)
+        if form == 'palette':
+            image = with_palette(label)
+            image.info['transparency'] = 0
+        else:
+            alpha = ((label > 0) * 255).astype(np.uint8)
+            colours = COLOURS[label] + (label == 0)[..., None].astype(np.uint8) * 77
+            if form == 'LA':
+                colours = colours[..., :1] // 255 + 4 * (label == 2)[..., None].astype(np.uint8)
+            image = Image.fromarray(np.dstack([colours, alpha]).astype(np.uint8), form)
+        image.save(folders / f'masks/p{i}.png')
+    with pytest.raises(InputError, match='transparent .* belongs to no class'):
+        prepare(folders, labels='colors')
+    prepare(folders, labels='colors', ignore=['transparent'])
+    got = written(folders, 5)
+    assert ((got == 255) == (numbers(5) == 0)).all() and set(np.unique(got)) == {0, 1, 255}
 
 
-def test_jpeg_masks(folders):
-    (folders / 'classes.txt').write_text('back 0 0 0\ncar 255 0 0\ntree 0 200 0\n')
+def test_half_transparent_pixels_are_refused(folders):
+    write_masks(folders, lambda label: np.dstack([COLOURS[label], label * 127]).astype(np.uint8))
+    with pytest.raises(InputError, match='p0.png: half transparent at x='):
+        prepare(folders, labels='colors')
 
-    def form(label):  # blocks of 8, as JPEG has them
-        return COLOURS[label].repeat(8, 0).repeat(8, 1)
 
+def blocks(label):  # of 8, as JPEG has them, moved: edges inside its blocks are blurred
+    return np.roll(label.repeat(8, 0).repeat(8, 1), 3, (0, 1))
+
+
+@pytest.fixture
+def large(folders):
     for i in range(6):
         photo(folders / f'images/p{i}.jpg', 64, 96, seed=i)
-    write_masks(folders, form, '.jpg', quality=75)
-    with pytest.raises(InputError, match='JPEG file blurs.*--nearest'):
-        prepare(folders)
-    with pytest.raises(InputError, match='belong to no class; a JPEG file'):
-        prepare(folders, classes=folders / 'classes.txt')
+    return folders
+
+
+@pytest.mark.parametrize(
+    ('suffix', 'options'), [('.jpg', {'quality': 95}), ('.webp', {'quality': 90}), ('.jp2', {})]
+)
+def test_formats_that_change_values(large, suffix, options):
+    write_masks(large, lambda label: blocks((label > 0).astype(np.uint8) * 255), suffix, **options)
+    for labels in (None, 'indices', 'colors'):
+        with pytest.raises(InputError, match='a format that changes values'):
+            prepare(large, labels=labels)
+    assert not (large / 'data').exists()
+    prepare(large, labels='binary')
+    assert (written(large, 0) == blocks(numbers(0) > 0)).mean() > 0.95
+
+
+def test_lossless_webp_is_read_exactly(large):
+    write_masks(large, lambda label: COLOURS[blocks(label)], '.webp', lossless=True)
+    prepare(large, ignore=['#000000'])
+    assert np.array_equal(written(large, 0), np.array([255, 1, 0])[blocks(numbers(0))])
+
+
+# ---- what cannot be read exactly is refused by name -------------------------------------------
+
+
+def save_pages(path, label):
+    images = [Image.fromarray(label), Image.fromarray(label)]
+    images[0].save(path, save_all=True, append_images=images[1:])
+
+
+def save_deep_colours(path, label):
+    cv2.imwrite(str(path), COLOURS[label].astype(np.uint16) * 257)
+
+
+def save_fractions(path, label):
+    Image.fromarray(label.astype(np.float32) + np.float32(0.5)).save(path)
+
+
+def save_cmyk(path, label):
+    Image.fromarray(COLOURS[label]).convert('CMYK').save(path)
+
+
+def save_stretched(path, label):
+    path.write_bytes(b'P5 12 8 2 ' + label.tobytes())
+
+
+@pytest.mark.parametrize(
+    ('save', 'suffix', 'said'),
+    [
+        (save_pages, '.tif', 'has 2 pages, expected one'),
+        (save_deep_colours, '.png', '16 bits a channel'),
+        (save_deep_colours, '.tif', '16 bits a channel|cannot be read'),
+        (save_fractions, '.tif', '0.5 at x=.*; expected whole numbers'),
+        (save_cmyk, '.tif', 'of mode CMYK'),
+        (save_stretched, '.pgm', 'are not read exactly'),
+    ],
+)
+def test_refused_by_name(folders, save, suffix, said):
+    write_masks(folders)
+    (folders / 'masks/p2.png').unlink()
+    save(folders / f'masks/p2{suffix}', numbers(2))
+    for labels in (None, 'indices', 'colors'):
+        with pytest.raises(InputError, match=f'p2{suffix}.*({said})'):
+            prepare(folders, labels=labels)
     assert not (folders / 'data').exists()
-    prepare(folders, classes=folders / 'classes.txt', nearest=True)
-    same = written(folders, 0) == numbers(0).repeat(8, 0).repeat(8, 1)
-    assert same.mean() > 0.9
 
 
-def test_black_and_white_jpegs(folders):
-    for i in range(6):
-        photo(folders / f'images/p{i}.jpg', 64, 96, seed=i)
+@pytest.mark.parametrize('dtype', [np.float32, np.int32, np.uint16])
+def test_whole_numbers_of_any_type_are_read_exactly(folders, dtype):
+    write_masks(folders, lambda label: (label.astype(int) * 300).astype(dtype), '.tif')
+    about = prepare(folders, labels='indices').about
+    assert about['classes'] == ['class_0', 'class_300', 'class_600']
+    assert np.array_equal(written(folders, 1), numbers(1))
 
-    def form(label):  # edges inside JPEG's blocks, which blur them
-        return np.roll((label > 0).astype(np.uint8).repeat(8, 0).repeat(8, 1) * 255, 3, (0, 1))
 
-    write_masks(folders, form, '.jpg', quality=60)
-    with pytest.raises(InputError, match='--kind binary --nearest'):
-        prepare(folders)
-    prepare(folders, kind='binary', nearest=True)
-    assert (written(folders, 0) == form(numbers(0)) // 255).mean() > 0.95
+@pytest.mark.parametrize('value', [-1, -9999, -32768])
+def test_negative_numbers_are_no_classes(folders, value):
+    def form(label):
+        return np.where(label == 2, value, label.astype(int)).astype(np.int32)
+
+    write_masks(folders, form, '.tif')
+    with pytest.raises(InputError, match=f'--ignore={value}'):
+        prepare(folders, labels='indices')
+    about = prepare(folders, labels='indices', ignore=[str(value)]).about
+    assert about['classes'] == ['class_0', 'class_1']
+    assert np.array_equal(written(folders, 4), np.array([0, 1, 255])[numbers(4)])
 
 
 # ---- what is wrong is told at once ------------------------------------------------------------
@@ -222,7 +367,7 @@ def test_what_has_no_counterpart_can_be_left_out(folders):
 
 def test_suffixes_are_guessed_and_told(folders):
     write_masks(folders, suffix='_mask.png')
-    with pytest.raises(InputError, match='--mask-suffix _mask'):
+    with pytest.raises(InputError, match='--mask-suffix=_mask'):
         prepare(folders)
     prepare(folders, mask_suffix='_mask')
     assert np.array_equal(written(folders, 0), numbers(0))
@@ -241,10 +386,11 @@ def test_one_folder_for_both(folders, suffix):
 @pytest.mark.parametrize(
     ('options', 'said'),
     [
-        ({'ignore': ['sky']}, '--ignore sky: expected a number'),
+        ({'ignore': ['sky']}, '--ignore sky is no class, .* read as indices: expected a number'),
+        ({'ignore': ['0,0,0']}, '--ignore 0,0,0 is a colour, the masks are read as indices'),
         ({'val_share': 1.0}, '--val-share 1.0'),
-        ({'kind': 'polygons'}, '--kind polygons'),
-        ({'mask_suffix': '_x'}, 'holds no mask'),
+        ({'labels': 'polygons'}, '--labels polygons'),
+        ({'mask_suffix': '_x'}, 'holds no image file of the expected name'),
     ],
 )
 def test_options_that_are_none(folders, options, said):
@@ -276,14 +422,14 @@ def test_other_classes_do_not_take_the_place_of_earlier_ones(folders):
 
 def test_white_masks_are_no_two_classes(folders):
     write_masks(folders, lambda label: np.full_like(label, 255))
-    with pytest.raises(InputError, match='black and white masks with 255 alone'):
+    with pytest.raises(InputError, match='say what they mean'):
         prepare(folders)
 
 
 def test_one_class_is_none(folders):
     write_masks(folders, lambda label: label * 0 + 3)
     with pytest.raises(InputError, match='only one class'):
-        prepare(folders)
+        prepare(folders, labels='indices')
 
 
 # ---- EXIF -------------------------------------------------------------------------------------
@@ -313,11 +459,12 @@ def test_masks_of_turned_photos(tmp_path, turn, drawn):
             label.getexif()[0x0112] = turn
             label = ImageOps.exif_transpose(label)
         mask(tmp_path / f'masks/p{i}.png', np.array(label))
-    told = prepare(tmp_path, exif=drawn if turn < 5 else 'auto').remarks
+    told = prepare(tmp_path, exif=drawn if turn < 5 else None).remarks
     seen = mmcv.imread(str(tmp_path / 'images/p0.jpg'))[..., 0] > 120
     assert (seen == written(tmp_path, 0)).mean() > 0.99
     if turn < 5:
-        assert any('--exif stored' in line for line in prepare(tmp_path).remarks)
+        with pytest.raises(InputError, match='--exif shown.*--exif stored'):
+            prepare(tmp_path)
     elif drawn == 'stored':
         assert any('turned as the EXIF data' in line for line in told)
 
@@ -365,6 +512,119 @@ def test_what_is_missing_from_a_split_is_remarked(folders):
     assert any('val: no pixel of class_2' in line for line in remarks)
 
 
+def test_train_and_test_without_val(tmp_path):
+    for i in range(8):
+        part = 'train' if i < 6 else 'test'
+        photo(tmp_path / f'images/{part}/p{i}.png', seed=i)
+        mask(tmp_path / f'masks/{part}/p{i}.png', numbers(i))
+    about = prepare(tmp_path).about
+    assert about['images'] == {'train': 5, 'val': 1, 'test': 2}
+    assert about['split'] == 'folders, val ours (seed 0)'
+    lists = {part: json.loads((tmp_path / f'data/{part}.json').read_text())
+             for part in ('train', 'val', 'test')}  # fmt: skip
+    assert sorted(lists['test']) == ['test/p6.png', 'test/p7.png']
+    assert all(name.startswith('train/') for part in ('train', 'val') for name in lists[part])
+
+
+def test_images_outside_the_folders_of_a_split(tmp_path):
+    for name in ('train/a', 'train/b', 'more/c'):
+        photo(tmp_path / f'images/{name}.png')
+        mask(tmp_path / f'masks/{name}.png', numbers())
+    with pytest.raises(InputError, match='more/c.png in none'):
+        prepare(tmp_path)
+
+
+@pytest.mark.parametrize('names', [('images', 'masks'), ('JPEGImages', 'SegmentationClass')])
+def test_images_and_masks_below_each_split(tmp_path, names):
+    for i, part in enumerate(['train', 'train', 'val']):
+        photo(tmp_path / f'all/{part}/{names[0]}/p{i}.png', seed=i)
+        mask(tmp_path / f'all/{part}/{names[1]}/p{i}.png', numbers(i))
+    about = prepare_masks(tmp_path / 'all', tmp_path / 'all', tmp_path / 'data').about
+    assert about['images'] == {'train': 2, 'val': 1} and about['split'] == 'folders'
+    assert np.array_equal(np.array(Image.open(tmp_path / 'data/masks/val/val/p2.png')), numbers(2))
+
+
+def test_names_in_another_unicode_form(folders):
+    photo(folders / 'images/u\u0308ber.jpg')
+    write_masks(folders)
+    mask(folders / 'masks/\u00fcber.png', numbers())
+    assert sum(prepare(folders).about['images'].values()) == 7
+
+
+def test_files_that_are_left_out_are_told(folders):
+    write_masks(folders)
+    picture = (folders / 'images/p0.jpg').read_bytes()
+    for name in ('images/a.txt', 'images/.hidden.jpg', 'images/@eaDir/p0.jpg', 'masks/b.json',
+                 'masks/.ipynb_checkpoints/p0.png', 'images/__MACOSX/p1.jpg',
+                 'images/Thumbs.db'):  # fmt: skip
+        (folders / name).parent.mkdir(exist_ok=True)
+        (folders / name).write_bytes(picture if name.endswith(('jpg', 'png')) else b'text')
+    found = prepare(folders)
+    assert sum(found.about['images'].values()) == 6
+    told = '\n'.join(found.remarks)
+    assert 'images: 1 files left out (1 .txt)' in told
+    assert 'masks: 1 files left out (1 .json)' in told
+
+
+@pytest.mark.parametrize('suffix', ['.jfif', '.JPEG', '.jpe', '', '.photo'])
+def test_images_by_their_content(folders, suffix):
+    for i in range(6):
+        (folders / f'images/p{i}.jpg').rename(folders / f'images/p{i}{suffix}')
+    write_masks(folders)
+    assert sum(prepare(folders).about['images'].values()) == 6
+
+
+def test_linked_folders_are_followed_once(folders):
+    write_masks(folders)
+    (folders / 'images').rename(folders / 'real')
+    (folders / 'images').mkdir()
+    (folders / 'images/more').symlink_to(folders / 'real')
+    (folders / 'real/loop').symlink_to(folders / 'images')
+    (folders / 'masks').rename(folders / 'm')
+    (folders / 'm').rename(folders / 'masks')
+    (folders / 'masks/more').mkdir()
+    for path in list((folders / 'masks').glob('*.png')):
+        path.rename(folders / 'masks/more' / path.name)
+    assert sum(prepare(folders).about['images'].values()) == 6
+
+
+def test_one_image_twice(tmp_path):
+    for i, part in enumerate(['train', 'train', 'val']):
+        photo(tmp_path / f'images/{part}/p{i}.png', seed=min(i, 1))
+        mask(tmp_path / f'masks/{part}/p{i}.png', numbers(min(i, 1)))
+    wanted = 'train/p1.png and val/p2.png are one image, in train and in val'
+    assert wanted in prepare(tmp_path).remarks
+    with pytest.raises(InputError, match=wanted):
+        prepare(tmp_path, fail_on_duplicates=True)
+    mask(tmp_path / 'masks/val/p2.png', numbers(7))
+    assert f'{wanted}, with two masks' in prepare(tmp_path).remarks
+
+
+def test_remarks_on_what_was_read(folders):
+    write_masks(folders, lambda label: np.minimum(label, 1))
+    rare = np.minimum(numbers(0), 1)
+    rare[0] = 2
+    rare[2:] = 255
+    for i in range(2):
+        mask(folders / f'masks/p{i}.png', rare)
+    told = '\n'.join(prepare(folders, labels='indices', ignore=['9']).remarks)
+    assert '25 % of the pixels are ignored' in told
+    assert 'in fewer than three images: class_2 (2)' in told
+    assert '--ignore 9: no mask has it' in told
+
+
+def test_nothing_but_a_preview_without_consent(folders):
+    write_masks(folders)
+    seen = []
+    assert prepare(folders, confirm=lambda found: seen.append(found.table)) is None
+    assert 'class_2' in seen[0]
+    assert [path.name for path in (folders / 'data').iterdir()] == ['preview.png']
+    with Image.open(folders / 'data/preview.png') as picture:
+        assert picture.width > 1000
+    prepare(folders, confirm=lambda found: True)
+    assert (folders / 'data/train.json').is_file()
+
+
 def test_the_data_set_reads_it(folders):
     write_masks(folders)
     about = prepare(folders).about
@@ -409,7 +669,6 @@ def test_lists_that_are_none(folders, content, said):
         ('traffic light, 1, 2, 3', MaskClass('traffic light', None, (1, 2, 3))),
         ('11 sky', MaskClass('sky', 11)),
         ('11\tsky\t1\t2\t3', MaskClass('sky', 11, (1, 2, 3))),
-        ('sky:1,2,3::', MaskClass('sky', None, (1, 2, 3))),  # CVAT
     ],
 )
 def test_lines(tmp_path, line, expected):
@@ -418,10 +677,51 @@ def test_lines(tmp_path, line, expected):
 
 
 @pytest.mark.parametrize(
+    ('text', 'expected'),
+    [
+        (
+            '# label:color_rgb:parts:actions\nback:0,0,0::\ntraffic light:1,2,3::go\n',
+            [MaskClass('back', None, (0, 0, 0)), MaskClass('traffic light', None, (1, 2, 3))],
+        ),
+        (
+            '__ignore__\n_background_\ncat\n',
+            [MaskClass('__ignore__', 255), MaskClass('_background_', 0), MaskClass('cat', 1)],
+        ),
+        (
+            'Pixel Value, Class\n0, background\n1, crack, deep\n',
+            [MaskClass('background', 0), MaskClass('crack', 1)],
+        ),
+        (
+            'name,r,g,b\nAnimal,64,128,64\nRoad, kerb,1,2,3\n'.replace('Road, kerb', 'Road kerb'),
+            [MaskClass('Animal', None, (64, 128, 64)), MaskClass('Road kerb', None, (1, 2, 3))],
+        ),
+        (
+            'id;label;red;green;blue\n7;road;1;2;3\n11;wall;4;5;6\n',
+            [MaskClass('road', 7, (1, 2, 3)), MaskClass('wall', 11, (4, 5, 6))],
+        ),
+    ],
+    ids=['CVAT', 'LabelMe', 'Roboflow', 'name,r,g,b', 'id;label;red;green;blue'],
+)
+def test_files_of_other_programs(tmp_path, text, expected):
+    (tmp_path / 'c.txt').write_text(text)
+    assert read_classes(tmp_path / 'c.txt') == expected
+
+
+def test_labelmes_numbers(folders):
+    """``__ignore__`` is -1 in its arrays, 255 in its masks."""
+    (folders / 'labels.txt').write_text('__ignore__\n_background_\ncat\n')
+    write_masks(folders, lambda label: np.array([0, 1, 255], np.uint8)[label])
+    found = prepare(folders, classes=folders / 'labels.txt')
+    assert found.about['classes'] == ['_background_', 'cat']
+    assert np.array_equal(written(folders, 0), np.array([0, 1, 255])[numbers(0)])
+
+
+@pytest.mark.parametrize(
     ('text', 'said'),
     [
         ('', 'names no class'), ('a\na\n', 'name a is given twice'),
         ('a 1 2 3\nb 1 2 3\n', 'colour .* twice'), ('a 1 2 300\n', '0 to 255'),
+        ('id,name\nx,a\n', 'first line says'),
         ('a 1 2 3\nb\n', 'some lines have a colour'), ('4 a\n4 b\n', 'value 4 is given twice'),
     ],
 )  # fmt: skip

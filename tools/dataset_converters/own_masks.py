@@ -1,20 +1,22 @@
-"""Prepare your own images and masks for segmentation: checked, divided, classes found or named.
+"""Prepare your own images and masks for segmentation: read as you say, shown, divided, written.
 
     python -m lspt_mm own_masks --images photos --masks drawings --to data/mine
     python -m lspt_mm own_masks --images a --masks b --to data/mine --classes classes.txt
 
-Masks are numbers of classes, palette PNGs, colours, or 0 and 255; names are the images', or have
---mask-suffix after them. --classes names them, a line each: `name`, or `name r g b` for masks of
-colours. Images are linked to, masks are rewritten, and a configuration reads the folder:
+A table and DEST/preview.png show what the masks were read as, before anything else is written.
+--labels says what their values mean where they allow several readings. --classes names them, a line
+each: `name`, `index name`, or `name r g b` for masks of colours. Images are linked to, masks are
+rewritten, and a configuration reads the folder:
 
     python -m lspt_mm train maskfolder/upernet.py:data=data/mine
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.converters.masks import KINDS, prepare_masks
+from lspt_mm.converters.masks import LABELS, PREVIEW, Outcome, prepare_masks
 from lspt_mm.utils.cli import input_errors_as_messages
 
 
@@ -28,12 +30,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--to', type=Path, required=True, metavar='DEST', help='folder to write')
     parser.add_argument(
         '--classes', type=Path, metavar='FILE', help='names of the classes, a line each: name, '
-        'name r g b, or number name; by default what the masks hold',
+        'index name, or name r g b; LabelMe, CVAT and Roboflow files; by default what masks hold',
     )  # fmt: skip
-    parser.add_argument('--kind', default='auto', choices=KINDS, help='what the masks hold')
     parser.add_argument(
-        '--ignore', action='append', default=[], metavar='WHAT',
-        help='number, colour (r,g,b or #rrggbb) or class that counts for nothing; may be repeated',
+        '--labels', choices=LABELS, help='what the values of masks are: indices of classes, '
+        'colors, or binary (background 0, foreground one other value)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--ignore', action='append', default=[], metavar='VALUE', help='number, colour (r,g,b or '
+        '#rrggbb), "transparent" or class that counts for nothing; may be repeated; a negative '
+        'number as --ignore=-1',
     )  # fmt: skip
     parser.add_argument(
         '--mask-suffix', default='', metavar='TEXT',
@@ -50,21 +56,24 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--test-share', type=float, default=0.0, help='share for a test (0)')
     parser.add_argument('--seed', type=int, default=0, help='of the split')
     parser.add_argument(
-        '--nearest', action='store_true',
-        help='give values that are no class the nearest one (masks saved as JPEG)',
-    )  # fmt: skip
-    parser.add_argument(
-        '--exif', default='auto', choices=('auto', 'shown', 'stored'),
+        '--exif', choices=('shown', 'stored'),
         help='whether masks were drawn on photos as shown or as stored, where EXIF data turn them',
     )  # fmt: skip
     parser.add_argument(
         '--skip-unpaired', action='store_true', help='leave out what has no counterpart'
     )
+    parser.add_argument(
+        '--fail-on-duplicates', action='store_true',
+        help='end on equal images in two splits or with two masks',
+    )  # fmt: skip
     parser.add_argument('--copy', action='store_true', help='copy the images, not link to them')
     parser.add_argument(
         '--overwrite', action='store_true',
         help='replace a prepared folder although its classes change',
     )  # fmt: skip
+    parser.add_argument(
+        '--yes', action='store_true', help='write without asking, as where nobody can answer'
+    )
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     return parser.parse_args()
 
@@ -72,19 +81,28 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Prepare, and say what was found."""
     args = parse_args()
+
+    def confirm(found: Outcome) -> bool:
+        print(found.table)
+        for remark in found.remarks:
+            print(f'note: {remark}')
+        print(f'{args.to / PREVIEW}: images with their classes')
+        if args.yes or not sys.stdin.isatty():
+            return True
+        return input(f'write {args.to}? [y/N] ').strip().lower() in ('y', 'yes')
+
     with input_errors_as_messages(args.debug):
         found = prepare_masks(
-            args.images, args.masks, args.to, classes=args.classes, kind=args.kind,
+            args.images, args.masks, args.to, classes=args.classes, labels=args.labels,
             ignore=args.ignore, image_suffix=args.image_suffix, mask_suffix=args.mask_suffix,
             val_share=args.val_share, test_share=args.test_share, seed=args.seed,
-            nearest=args.nearest, exif=args.exif, skip_unpaired=args.skip_unpaired,
-            copy=args.copy, overwrite=args.overwrite,
+            exif=args.exif, skip_unpaired=args.skip_unpaired, copy=args.copy,
+            overwrite=args.overwrite, fail_on_duplicates=args.fail_on_duplicates, confirm=confirm,
         )  # fmt: skip
-    print(found.table)
-    for remark in found.remarks:
-        print(f'note: {remark}')
+    if found is None:
+        sys.exit('nothing was written')
     counts = ', '.join(f'{part} {count}' for part, count in found.about['images'].items())
-    print(f'{args.to}: {counts} images; masks of {found.about["masks"]}; the split is '
+    print(f'{args.to}: {counts} images; masks read as {found.about["masks"]}; split: '
           f'{found.about["split"]}')  # fmt: skip
 
 
