@@ -153,6 +153,10 @@ def register_configs() -> None:
 
     if 'lspt_mm' in MODULE2PACKAGE:
         return
+    # `_base_ = 'mmseg::...'`: the maintained distributions have other names.
+    for module in ('mmseg', 'mmpretrain'):
+        if _is_installed(f'onedl-{MODULE2PACKAGE[module]}'):
+            MODULE2PACKAGE[module] = f'onedl-{MODULE2PACKAGE[module]}'
     MODULE2PACKAGE['lspt_mm'] = 'lspt_mm'
     of_mmengine = Config._get_cfg_path
 

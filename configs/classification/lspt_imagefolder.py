@@ -29,9 +29,9 @@ test_pipeline = [
     dict(type='PackInputs')
 ]
 train_dataloader = dict(dataset=dict(
-    type='CustomDataset', data_root=data_root, data_prefix='train', pipeline=train_pipeline))
+    type='lspt_mm.ImageFolder', data_root=data_root, data_prefix='train', pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(
-    type='CustomDataset', data_root=data_root, data_prefix='val', pipeline=test_pipeline))
+    type='lspt_mm.ImageFolder', data_root=data_root, data_prefix='val', pipeline=test_pipeline))
 test_dataloader = val_dataloader
 optim_wrapper = dict(
     type='OptimWrapper',

@@ -126,7 +126,13 @@ def arguments_of(kind) -> Optional[Set[str]]:
     """Keys of a dict whose ``type`` is a registered name or a class; None if it is unknown."""
     found = _find(kind) if isinstance(kind, str) else kind
     if inspect.isclass(found):
-        return {*constructor_parameters(found), *_TYPED}
+        known = constructor_parameters(found)
+        # EMAHook passes further ones on to the class that its ema_type names.
+        passed_on = [
+            arguments_of(p.default) or () for name, p in known.items()
+            if name.endswith('_type') and isinstance(p.default, str)
+        ]  # fmt: skip
+        return {*known, *_TYPED}.union(*passed_on)
     return found and named_parameters(found)
 
 

@@ -12,7 +12,8 @@ from lspt_mm.checkpoints.io import read_checkpoint
 from lspt_mm.checkpoints.load_backbone import TIMM
 from lspt_mm.errors import InputError
 from lspt_mm.registry import takes_prompts
-from lspt_mm.utils.images import IMAGE_SUFFIXES
+from lspt_mm.utils.images import IMAGE_SUFFIXES, folders_in
+from lspt_mm.utils.text import shorten
 
 
 def check_inputs(cfg: Config, loaders: Tuple[str, ...], checkpoint_read: bool = False) -> None:
@@ -84,6 +85,27 @@ def _missing_data(cfg: Config, loaders) -> List[str]:
         for problem in _missing_of(dataset, wanted):
             if problem not in problems:
                 problems.append(problem)
+    return problems or _other_classes(cfg, loaders)
+
+
+def _other_classes(cfg: Config, loaders) -> List[str]:
+    """A line for each folder whose sub-folders, numbered by their order, are not the first's."""
+    found = {}
+    for node in datasets_of(cfg, loaders):
+        dataset = DATASETS.build(dict(node, lazy_init=True, pipeline=[]))
+        if _classes_are_folders(node, dataset):
+            found[dataset.img_prefix] = set(folders_in(dataset.img_prefix))
+    (first, known), *others = [*found.items()] or [('', set())]
+    problems = []
+    for folder, names in others:
+        ways = (('has', names - known, 'lacks'), ('lacks', known - names, 'has'))
+        told = [f'{verb} {shorten(sorted(these))}, which {first} {other}'
+                for verb, these, other in ways if these]  # fmt: skip
+        if told:
+            problems.append(
+                f'folder {folder} {", and ".join(told)}: classes are numbered by the order of '
+                'their folders, expected the same in each'
+            )
     return problems
 
 
@@ -105,7 +127,7 @@ def _missing_of(cfg: dict, wanted: Optional[int]) -> List[str]:
         elif not _holds_file(folder, suffixes):
             problems.append(f'folder {folder} holds no {kind} ({", ".join(suffixes)})')
         elif wanted and _classes_are_folders(cfg, dataset):
-            found = sum(entry.is_dir() for entry in os.scandir(folder))
+            found = len(folders_in(folder))
             if found != wanted:
                 problems.append(
                     f'folder {folder} has {found} sub-folders, one for each class, but the head '
@@ -116,8 +138,9 @@ def _missing_of(cfg: dict, wanted: Optional[int]) -> List[str]:
 
 def _classes_are_folders(cfg: dict, dataset) -> bool:
     """Whether a data set takes its classes from the names of sub-folders (mmpretrain's)."""
-    custom = str(cfg.get('type', '')).split('.')[-1] == 'CustomDataset'
-    return custom and getattr(dataset, 'with_label', False) and not dataset.ann_file
+    kind = str(cfg.get('type', '')).split('.')[-1]
+    folders = kind in ('CustomDataset', 'ImageFolder') and not dataset.ann_file
+    return folders and getattr(dataset, 'with_label', False)
 
 
 def _suffixes(value: Union[str, Tuple[str, ...]]) -> Tuple[str, ...]:

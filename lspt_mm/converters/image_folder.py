@@ -6,7 +6,6 @@ from typing import Dict, List, Optional
 from lspt_mm.converters.archives import link_or_copy
 from lspt_mm.converters.splits import (
     Pairs,
-    classes_in,
     images_in,
     problems_of,
     raise_if_any,
@@ -15,6 +14,7 @@ from lspt_mm.converters.splits import (
 )
 from lspt_mm.datasets.image_list import is_inside
 from lspt_mm.errors import InputError
+from lspt_mm.utils.images import folders_in
 from lspt_mm.utils.text import shorten
 
 #: Of each class's training images, those that are val where there is no folder of them.
@@ -64,7 +64,7 @@ def prepare_image_folder(
     folders = {split: folder for split, folder in folders.items() if folder is not None}
     _check_folders(source, folders)
 
-    classes = classes_in(source / train)
+    classes = folders_in(source / train)
     found, problems = _labelled_images(source, folders, classes)
     kind = 'official'
     if val is None:
@@ -92,7 +92,7 @@ def _check_folders(source: Path, folders: Dict[str, str]) -> None:
         if not (source / folder).is_dir()
     ]  # fmt: skip
     if missing:
-        there = ', '.join(classes_in(source)[:10]) if source.is_dir() else 'nothing'
+        there = ', '.join(folders_in(source)[:10]) if source.is_dir() else 'nothing'
         raise InputError(
             f'{source} lacks {", ".join(missing)}; it has {there or "no folder"}. Expected a '
             'folder for each split, with a folder for each class in it. Without a test of its '
@@ -106,7 +106,7 @@ def _labelled_images(source: Path, folders: Dict[str, str], classes: List[str]):
     found: Dict[str, Pairs] = {}
     problems = []
     for split, folder in folders.items():
-        foreign = [name for name in classes_in(source / folder) if name not in label_of]
+        foreign = [name for name in folders_in(source / folder) if name not in label_of]
         if foreign:
             problems.append(f'{folder}: classes {shorten(foreign)}, which {folders["train"]} lacks')
         images = [(name, name.split('/')[0]) for name in images_in(source / folder)]

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -114,7 +114,7 @@ def choose_reader(
         InputError: If several readings are possible, or a mask does not fit; a line for each, with
             its first pixel that does not.
     """
-    labels = labels or _only_reading(looks, named)
+    labels = labels or _only_reading(looks, named, {int(t) for t in ignore if _is_number(t)})
     lossy = [look.pair.mask for look in looks if look.lossy]
     if lossy and labels != 'binary':
         raise InputError(
@@ -125,10 +125,11 @@ def choose_reader(
     return build(looks, named, _Ignored(ignore, labels, named))
 
 
-def _only_reading(looks: List[Look], named: Optional[List[MaskClass]]) -> str:
+def _only_reading(looks: List[Look], named: Optional[List[MaskClass]], ignored: set) -> str:
     if any(look.numbers is None for look in looks):
         return 'colors'
-    values = set().union(*(look.numbers for look in looks))
+    pixels = sum((Counter(look.numbers) for look in looks), Counter())
+    values = set(pixels) - ignored
     with_palette = any(look.palette for look in looks)
     if any(look.lossy for look in looks):
         return 'indices'  # which refuses it
@@ -148,15 +149,17 @@ def _only_reading(looks: List[Look], named: Optional[List[MaskClass]]) -> str:
             'masks with a palette: say whether their classes are --labels indices (places in the '
             'palette) or --labels colors'
         )
-    pixels = sum((Counter(look.numbers) for look in looks), Counter())
     # More of it is rather a class, such as the white of black and white.
     rarely_void = pixels[IGNORE_INDEX] < 0.1 * sum(pixels.values())
     if named is None and len(values) > 1 and rarely_void and _consecutive(values - {IGNORE_INDEX}):
         return 'indices'
+    rarest = min(values, key=pixels.get)
+    look = next(look for look in looks if rarest in look.numbers)
     raise InputError(
         f'masks of the values {shorten(sorted(values), 8)}: say what they mean. --labels indices: '
         'each is a class (and --ignore VALUE for those that are none); --labels binary: '
-        'background and foreground'
+        f'background and foreground. The rarest is {rarest}, such as in {look.pair.mask} '
+        f'({_first(look, [rarest], "indices")})'
     )
 
 
@@ -168,7 +171,7 @@ class _Ignored:
         self.names = {LABELME_IGNORE} & set(known)
         self.values: Dict[int, str] = {}
         for text in ignore:
-            is_number = text.removeprefix('-').isdecimal()
+            is_number = _is_number(text)
             if text in known:
                 self.names.add(text)
             elif _value_of(text) is not None and (
@@ -184,11 +187,15 @@ class _Ignored:
                 )
 
 
+def _is_number(text: str) -> bool:
+    return text.removeprefix('-').isdecimal()
+
+
 def _value_of(text: str) -> Optional[int]:
     """The number or the packed colour that --ignore names; None for another text."""
     if text == 'transparent':
         return TRANSPARENT
-    if text.removeprefix('-').isdecimal():
+    if _is_number(text):
         return int(text)
     colour = colour_of(text)
     return None if colour is None else pack(colour)
@@ -294,14 +301,19 @@ def _strange(look: Look, table: Dict[int, int], labels: str) -> List[str]:
     strange = {v: n for v, n in _values(look, labels).items() if v not in table}
     if not strange:
         return []
-    array = _array(read_mask(look.mask), labels)
-    place = np.argwhere(np.isin(array, list(strange)))[0]
     most = sorted(strange, key=strange.get, reverse=True)
     hint = '; smoothed edges? Draw masks without' if len(strange) > 20 else ''
     return [
         f'{look.pair.mask}: {shorten((_told(value, labels) for value in most), 4)} '
-        f'({sum(strange.values())} pixels, the first at {at(place)}) belongs to no class{hint}'
+        f'({_first(look, strange, labels)}) belongs to no class{hint}'
     ]
+
+
+def _first(look: Look, values: Iterable[int], labels: str) -> str:
+    """How many pixels of a mask have these values, and where the first of them is."""
+    places = np.argwhere(np.isin(_array(read_mask(look.mask), labels), list(values)))
+    many = '' if len(places) == 1 else 's'
+    return f'{len(places)} pixel{many}, the first at {at(places[0])}'
 
 
 def _too_many(looks: List[Look], values: Callable, what: str) -> None:

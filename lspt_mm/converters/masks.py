@@ -286,7 +286,7 @@ def _drawn(order: List[Look], wanted: int, reader: Reader) -> List[Look]:
     chosen = []
     for look in order:
         inside = reader.classes_in(look)
-        if len(chosen) < wanted and all(left[label] > 1 for label in inside):
+        if len(chosen) < wanted and inside and all(left[label] > 1 for label in inside):
             chosen.append(look)
             left.subtract(inside)
     rest = [look for look in order if look not in chosen]

@@ -17,11 +17,6 @@ from lspt_mm.utils.text import shorten
 Pairs = List[Tuple[str, int]]
 
 
-def classes_in(folder: Path) -> List[str]:
-    """Names of the folders in ``folder``, sorted; hidden ones are none."""
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != '.')
-
-
 def images_in(folder: Path) -> List[str]:
     """Paths of all images of all classes, relative to ``folder``, sorted."""
     found = (path.relative_to(folder) for path in find_images(folder))

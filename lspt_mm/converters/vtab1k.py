@@ -8,7 +8,6 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 from lspt_mm.converters.archives import SOURCES, link_or_copy
 from lspt_mm.converters.splits import (
     Pairs,
-    classes_in,
     images_in,
     problems_of,
     raise_if_any,
@@ -18,6 +17,7 @@ from lspt_mm.converters.splits import (
 from lspt_mm.datasets.image_list import is_inside, read_text_list
 from lspt_mm.datasets.vtab1k import SPLITS, TASKS
 from lspt_mm.errors import InputError
+from lspt_mm.utils.images import folders_in
 from lspt_mm.utils.text import shorten
 
 #: The splits that share no image.
@@ -129,7 +129,7 @@ def _labelled(paths) -> bool:
 
 
 def _from_folders(folder: Path, there: Dict[str, Path]) -> _Read:
-    classes = sorted({name for split in APART for name in classes_in(folder / split)})
+    classes = sorted({name for split in APART for name in folders_in(folder / split)})
     label_of = {name: label for label, name in enumerate(classes)}
     names = {
         split: [f'{split}/{name}' for name in images_in(folder / split)] for split in APART

@@ -4,17 +4,20 @@ import atexit
 import logging
 import re
 from contextlib import contextmanager
-from typing import Callable, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
+from mmengine.optim import OptimWrapperDict
 from mmengine.optim.scheduler.param_scheduler import LinearParamScheduler
 from mmengine.runner import Runner
+from torch import nn
 
 from lspt_mm.config.preflight import check_inputs
 from lspt_mm.engine.hooks.prompt_init_hook import check_prepared_somewhere
+from lspt_mm.engine.work_dir import lock_work_dir
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import check_writable
 from lspt_mm.utils.safe_load import force_weights_only
@@ -29,6 +32,10 @@ _FILE_ONLY = re.compile('|'.join((
 )))  # fmt: skip
 
 
+#: What a schedule counts, and what follows from the optimizer.
+_STATE_OF_SCHEDULES = {'last_step', 'base_values', 'total_iters', 'verbose'}
+
+
 class QuietRunner(Runner):
     """MMEngine's Runner; its console shows progress and results, its log file everything."""
 
@@ -38,6 +45,50 @@ class QuietRunner(Runner):
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(_is_for_the_console)
         return logger
+
+    def resume(self, filename: str, *args, **kwargs) -> None:
+        """MMEngine's, which takes optimizer, schedules and seed from the checkpoint.
+
+        Raises:
+            InputError: If the settings of this run are others, which would have no effect.
+        """
+        asked = _settings(self)
+        super().resume(filename, *args, **kwargs)
+        found = _settings(self)
+        changed = {
+            f'{key.split("/")[-1]} is {found.get(key)} there, {asked.get(key)} here'
+            for key in {**asked, **found} if asked.get(key) != found.get(key)
+        }  # fmt: skip
+        if changed:
+            raise InputError(
+                f'--resume {filename} would go on with its own settings: '
+                f'{"; ".join(sorted(changed))}. Resume with the settings of that run (its config '
+                'is in the work dir), or start a new run from its weights: --cfg-options '
+                f'load_from={filename}'
+            )
+
+
+def _settings(runner: Runner) -> Dict[str, Any]:
+    """What a checkpoint replaces of a run: options of the optimizers, schedules, the seed."""
+    wrappers = runner.optim_wrapper
+    wrappers = dict(wrappers.items()) if isinstance(wrappers, OptimWrapperDict) else {'': wrappers}
+    schedulers = runner.param_schedulers or []
+    if isinstance(schedulers, dict):
+        schedulers = [one for several in schedulers.values() for one in several]
+    moved = {one.param_name for one in schedulers}
+    found: Dict[str, Any] = {'randomness.seed': runner.seed}
+    for name, wrapper in wrappers.items():
+        for i, group in enumerate(wrapper.optimizer.param_groups):
+            for key, value in group.items():
+                if key not in ('params', *moved) and isinstance(value, (int, float, str, tuple)):
+                    found[f'{name}/{i}/{key.replace("initial_", "")}'] = value
+    for i, one in enumerate(schedulers):
+        found.update({
+            f'schedule/{i}/{type(one).__name__}.{key}': value
+            for key, value in one.state_dict().items()
+            if key not in _STATE_OF_SCHEDULES and key[0] != '_'
+        })  # fmt: skip
+    return found
 
 
 def _is_for_the_console(record: logging.LogRecord) -> bool:
@@ -61,8 +112,13 @@ def build_runner(
     check_writable(folder, f'the work dir {folder}', '; name another: --work-dir FOLDER')
     if not torch.cuda.is_available():
         prepare_for_cpu(cfg)
+    trains = 'train_dataloader' in loaders
+    lock = lock_work_dir(folder) if trains else None  # until run() is over, or this fails
     with _building():
         runner = QuietRunner.from_cfg(cfg)
+    runner.work_dir_lock = lock
+    if trains:
+        check_batch_norm(runner.model, cfg, runner.world_size)
     check_prepared_somewhere(runner)
     return runner
 
@@ -77,8 +133,12 @@ def run(runner: Runner, start: Callable) -> None:
     """
     begin = _BeginHook()
     runner.register_hook(begin)
-    with _building(begin):
-        start()
+    try:
+        with _building(begin):
+            start()
+    finally:
+        if runner.work_dir_lock is not None:
+            runner.work_dir_lock.release()
 
 
 class _BeginHook(Hook):
@@ -90,6 +150,7 @@ class _BeginHook(Hook):
     def before_train(self, runner: Runner) -> None:
         self.begun = True
         check_warm_up(runner.param_schedulers or [])
+        check_ends(runner.param_schedulers or [], runner)
 
     def before_val(self, runner: Runner) -> None:
         self.begun = True
@@ -124,6 +185,43 @@ def check_warm_up(schedulers) -> None:
                 f'step long: the {one.param_name} would stay at {one.start_factor} of its '
                 'value for the whole run. Give it two steps or more, or leave it out'
             )
+
+
+def check_ends(schedulers, runner: Runner) -> None:
+    """Raise InputError for a learning rate that is 0 long before the end of the run.
+
+    Args:
+        schedulers: A list, or with several optimizers a dict of lists.
+        runner: The run, which knows its length.
+    """
+    several = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
+    for ones in several:
+        last = max((one for one in ones if one.param_name == 'lr'), key=lambda one: one.end,
+                   default=None)  # fmt: skip
+        if last is None or getattr(last, 'eta_min', None) != 0:
+            continue
+        length = runner.max_epochs if last.by_epoch else runner.max_iters
+        if last.end < length - 1:
+            raise InputError(
+                f'param_scheduler: {type(last).__name__} ends with a learning rate of 0 at '
+                f'{last.end} of {length} {"epochs" if last.by_epoch else "iterations"}. Let it end '
+                'where the run does (param_scheduler.N.end), or give it an eta_min'
+            )
+
+
+def check_batch_norm(model: nn.Module, cfg: Config, processes: int) -> None:
+    """Raise InputError for one image a process where batch normalisation takes its one pixel."""
+    batch = (cfg.get('train_dataloader') or {}).get('batch_size')
+    pools = any(
+        isinstance(m, nn.AdaptiveAvgPool2d) and m.output_size in (1, (1, 1))
+        for m in model.modules()
+    )
+    kinds = (nn.BatchNorm2d,) if processes > 1 else (nn.BatchNorm2d, nn.SyncBatchNorm)
+    if batch == 1 and pools and any(isinstance(m, kinds) for m in model.modules()):
+        raise InputError(
+            'train_dataloader.batch_size=1: batch normalisation of what the head pools to one '
+            'pixel needs two images in a process; take batch_size=2 or more'
+        )
 
 
 def prepare_for_cpu(cfg: Config) -> None:

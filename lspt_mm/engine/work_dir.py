@@ -1,10 +1,12 @@
 """The work dir of a run: its config, and its latest complete checkpoint."""
 
 import logging
+import os
 import zipfile
 from pathlib import Path
 from typing import Optional, Tuple
 
+from filelock import FileLock, Timeout
 from mmengine.logging import print_log
 
 from lspt_mm.checkpoints import read_checkpoint
@@ -37,6 +39,25 @@ def find_config_and_checkpoint(folder) -> Tuple[str, str]:
 INTERRUPTED = 'interrupted.pth'
 #: File that names the checkpoint to resume from.
 LAST = 'last_checkpoint'
+
+
+def lock_work_dir(folder: str) -> FileLock:
+    """Keep other runs out of a work dir, whose files of one name they would mix.
+
+    Of several processes the first locks it.
+
+    Raises:
+        InputError: If a run is at work there.
+    """
+    lock = FileLock(Path(folder) / '.lock', timeout=0)
+    try:
+        if not int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))):
+            lock.acquire()
+        return lock
+    except Timeout as error:
+        raise InputError(
+            f'the work dir {folder}: another run is at work there; name another: --work-dir FOLDER'
+        ) from error
 
 
 def latest_checkpoint(folder: str) -> Optional[str]:

@@ -104,6 +104,11 @@ def is_hidden(name: str) -> bool:
     return name.startswith('.') or name in _GENERATED
 
 
+def folders_in(folder: Union[str, Path]) -> List[str]:
+    """Names of the folders in ``folder``, sorted; hidden ones, and programs' own, are none."""
+    return sorted(p.name for p in Path(folder).iterdir() if p.is_dir() and not is_hidden(p.name))
+
+
 def list_images(folder: Union[str, Path]) -> FoundFiles:
     """All images in ``folder`` and below it, sorted, links followed.
 

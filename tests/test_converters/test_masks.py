@@ -206,10 +206,10 @@ def test_one_other_value_among_black_and_white(folders, value, place):
     stray = ((numbers(3) > 0) * 255).astype(np.uint8)
     stray[place] = value
     mask(folders / 'masks/p3.png', stray)
-    with pytest.raises(InputError, match='say what they mean'):
+    where = f'1 pixel, the first at x={place[1]}, y={place[0]}'
+    with pytest.raises(InputError, match=f'rarest is {value}, such as in p3.png .{where}'):
         prepare(folders)
-    pixel = f'p3.png: {value} .1 pixels, the first at x={place[1]}, y={place[0]}'
-    with pytest.raises(InputError, match=pixel):
+    with pytest.raises(InputError, match=f'p3.png: {value} .{where}'):
         prepare(folders, labels='binary')
 
 
@@ -332,7 +332,8 @@ def test_negative_numbers_are_no_classes(folders, value):
     write_masks(folders, form, '.tif')
     with pytest.raises(InputError, match=f'--ignore={value}'):
         prepare(folders, labels='indices')
-    about = prepare(folders, labels='indices', ignore=[str(value)]).about
+    assert prepare(folders, ignore=[str(value)]).about['masks'] == 'binary'
+    about = prepare(folders, labels='indices', ignore=[str(value)], overwrite=True).about
     assert about['classes'] == ['class_0', 'class_1']
     assert np.array_equal(written(folders, 4), np.array([0, 1, 255])[numbers(4)])
 

@@ -1,0 +1,38 @@
+"""Images in folders named after their classes."""
+
+from pathlib import Path
+
+from mmpretrain.datasets import CustomDataset
+
+from lspt_mm.errors import InputError
+from lspt_mm.registry import DATASETS
+from lspt_mm.utils.images import folders_in, list_images
+
+
+@DATASETS.register_module()
+class ImageFolder(CustomDataset):
+    """mmpretrain's ``CustomDataset``, for folders as people have them.
+
+    Hidden folders, and those that programs leave behind, are no classes; what an image is, its
+    suffix or its first bytes say.
+
+    Args:
+        **kwargs: As mmpretrain's ``CustomDataset``; ``extensions`` have no effect.
+
+    Raises:
+        InputError: When the data are read: if a class has no image.
+    """
+
+    def _find_samples(self):
+        root = Path(self.img_prefix)
+        classes = folders_in(root) if self.with_label else []
+        self.folder_to_idx = {name: i for i, name in enumerate(classes)}
+        self._metainfo.setdefault('classes', tuple(classes))
+        found = [path.relative_to(root) for path in list_images(root).images]
+        if not self.with_label:
+            return [path.as_posix() for path in found]
+        samples = [(p.as_posix(), self.folder_to_idx[p.parts[0]]) for p in found if p.parts[1:]]
+        empty = set(classes) - {classes[label] for _, label in samples}
+        if empty or not samples:
+            raise InputError(f'{root}: no image in {", ".join(sorted(empty)) or "it"}')
+        return samples

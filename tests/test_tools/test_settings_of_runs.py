@@ -1,0 +1,140 @@
+"""Runs do what their command says, or say what keeps them from it."""
+
+import shutil
+
+import pytest
+import torch
+from filelock import FileLock
+from miniatures import once, run_tool, save_image, write_classification, write_segmentation
+
+from lspt_mm.config.load import read_config_file
+from lspt_mm.datasets import ImageFolder
+
+
+@pytest.fixture(scope='module')
+def mini(tmp_path_factory):
+    """A run of four iterations."""
+
+    def make(folder):
+        config = write_segmentation(folder).config
+        run = train(config, folder)
+        assert run.code == 0, run.err[-3000:]
+
+    return once(tmp_path_factory, 'settings_of_runs', make)
+
+
+def train(config, folder, *more):
+    return run_tool('train.py', config, '--work-dir', folder / 'work', '--no-check', *more,
+                    cwd=folder)  # fmt: skip
+
+
+def refused(run, *words):
+    assert run.code == 2, run.out[-2000:] + run.err[-2000:]
+    assert 'Traceback' not in run.err
+    assert all(word in run.err for word in words), run.err
+
+
+# ---- what a checkpoint would override ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('changed', 'words'),
+    [
+        (['optim_wrapper.optimizer.lr=0.123'], ['lr is', '0.123 here']),
+        (['optim_wrapper.optimizer.weight_decay=0.77'], ['weight_decay is', '0.77 here']),
+        (['param_scheduler.0.end=50', 'train_cfg.max_iters=50'], ['PolyLR.end is', '50 here']),
+        (['param_scheduler.0.power=3'], ['PolyLR.power is', '3 here']),
+        (['randomness.seed=7'], ['randomness.seed is', '7 here']),
+    ],
+)
+def test_settings_that_would_have_no_effect(changed, words, mini):
+    before = sorted(path.name for path in (mini / 'work').glob('*.pth'))
+    run = train(mini / 'mini_seg.py', mini, '--resume', '--cfg-options', *changed)
+    refused(run, *words, 'load_from=')
+    assert sorted(path.name for path in (mini / 'work').glob('*.pth')) == before
+
+
+def test_a_rate_that_is_zero_to_the_end(mini, tmp_path):
+    run = train(mini / 'mini_seg.py', tmp_path, '--cfg-options', 'train_cfg.max_iters=9000')
+    refused(run, 'PolyLR ends with a learning rate of 0 at 8 of 9000')
+
+
+# ---- one work dir, one run --------------------------------------------------------------------
+
+
+def test_a_second_run_in_a_work_dir(mini, tmp_path):
+    (tmp_path / 'work').mkdir()
+    with FileLock(tmp_path / 'work/.lock'):
+        refused(train(mini / 'mini_seg.py', tmp_path), 'another run is at work there', '--work-dir')
+        assert [path.name for path in (tmp_path / 'work').iterdir()] == ['.lock']
+    run = train(mini / 'mini_seg.py', tmp_path, '--cfg-options', 'train_cfg.max_iters=1',
+                'param_scheduler=[]')  # fmt: skip
+    assert run.code == 0, run.err[-2000:]
+
+
+# ---- options ----------------------------------------------------------------------------------
+
+
+def test_one_image_for_batch_normalisation(mini, tmp_path):
+    run = train(mini / 'mini_seg.py', tmp_path, '--cfg-options', 'train_dataloader.batch_size=1')
+    refused(run, 'batch_size=1', 'two images')
+
+
+def test_options_that_a_hook_passes_on(mini, tmp_path):
+    run = train(mini / 'mini_seg.py', tmp_path, '--cfg-options', 'default_hooks.ema.type=EMAHook',
+                'default_hooks.ema.momentum=0.25')  # fmt: skip
+    assert run.code == 0, run.err[-2000:]
+    found = torch.load(tmp_path / 'work/iter_4.pth', weights_only=False)
+    assert 'ema_state_dict' in found
+    run = train(mini / 'mini_seg.py', tmp_path, '--cfg-options', 'default_hooks.ema.type=EMAHook',
+                'default_hooks.ema.momentun=0.25')  # fmt: skip
+    refused(run, 'momentun', 'momentum')
+
+
+@pytest.mark.parametrize(
+    ('base', 'key', 'value'),
+    [
+        ('mmseg::_base_/datasets/pascal_voc12.py', 'dataset_type', 'PascalVOCDataset'),
+        ('mmseg::_base_/default_runtime.py', 'log_level', 'INFO'),
+        ('mmpretrain::_base_/datasets/cub_bs8_384.py', 'dataset_type', 'CUB'),
+    ],
+)  # fmt: skip
+def test_bases_of_mmseg_and_mmpretrain(base, key, value, tmp_path):
+    (tmp_path / 'config.py').write_text(f'_base_ = [{base!r}]\n')
+    assert read_config_file(tmp_path / 'config.py')[key] == value
+
+
+# ---- classes that differ between splits -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('val', 'words'),
+    [
+        (('ant', 'cat', 'dog'), ['has dog', 'lacks bee']),
+        (('ant', 'bee', 'Cat'), ['has Cat', 'lacks cat']),
+        (('ant', 'bee', 'cat ', 'x'), ['has cat , x', 'lacks cat']),
+    ],
+)
+def test_other_class_folders_in_val(val, words, tmp_path):
+    mini = write_classification(tmp_path)
+    for path, name in zip(sorted((mini.data / 'val').iterdir()), val, strict=False):
+        path.rename(mini.data / 'val' / f'new {name}')
+    for path in list((mini.data / 'val').iterdir()):
+        path.rename(mini.data / 'val' / path.name.removeprefix('new '))
+    if len(val) > 3:
+        save_image(mini.data / 'val' / val[3] / 'one.jpg')
+    more = ['--cfg-options', 'model.head.num_classes=3']
+    run = run_tool('train.py', mini.config, '--work-dir', tmp_path / 'w', *more, cwd=tmp_path)
+    refused(run, *(words if len(val) == 3 else ['4 sub-folders']))
+
+
+@pytest.mark.parametrize('name', ['.ipynb_checkpoints', '@eaDir', '__MACOSX'])
+def test_hidden_folders_are_no_classes(name, tmp_path):
+    mini = write_classification(tmp_path)
+    shutil.copytree(mini.data / 'train/ant', mini.data / 'train' / name)
+    shutil.copytree(mini.data / 'train/ant', mini.data / 'train/bee' / name)
+    run = run_tool('train.py', mini.config, '--work-dir', tmp_path / 'w', '--cfg-options',
+                   'train_cfg.max_epochs=1', cwd=tmp_path)  # fmt: skip
+    assert run.code == 0, run.err[-2000:]
+    data = ImageFolder(data_root=str(mini.data), data_prefix='train')
+    assert data.metainfo['classes'] == ('ant', 'bee', 'cat') and len(data) == 12
