@@ -31,6 +31,7 @@ def apply() -> None:
     repair_mmcv_ops()
     repair_resume()
     register_configs()
+    register_image_backend()
     hide_import_noise()
 
 
@@ -169,6 +170,12 @@ def register_configs() -> None:
         return str(config_path(name)), None
 
     Config._get_cfg_path = staticmethod(get_cfg_path)
+
+
+def register_image_backend() -> None:
+    """Let ``backend_args=dict(backend='lspt_mm.images')`` in a config be known."""
+    if importlib.util.find_spec('mmengine') is not None:
+        importlib.import_module('lspt_mm.utils.images')
 
 
 # --- what the stack says when it is imported

@@ -15,6 +15,7 @@ from lspt_mm.config.paths import config_names, config_path, similar_names
 from lspt_mm.config.preflight import datasets_of
 from lspt_mm.errors import InputError
 from lspt_mm.registry import takes_prompts
+from lspt_mm.utils.images import BACKEND
 
 
 class KeyValueAction(DictAction):
@@ -145,7 +146,11 @@ RENAMED_TYPES = {
 
 
 def read_config_file(path: Union[str, Path]) -> Config:
-    """MMEngine's ``Config.fromfile``; what earlier versions wrote gets today's names."""
+    """MMEngine's ``Config.fromfile``, for all that a config may leave out or call otherwise.
+
+    What earlier versions wrote gets today's names, and images are read as everywhere
+    (:func:`lspt_mm.utils.images.read_image`), where the config names no storage of its own.
+    """
     cfg = Config.fromfile(path)
     if 'cell' in cfg:
         cfg.experiment = cfg.pop('cell')
@@ -156,6 +161,8 @@ def read_config_file(path: Union[str, Path]) -> Config:
             old = node.get('type')
             if isinstance(old, str) and old in RENAMED_TYPES:
                 node['type'] = RENAMED_TYPES[old]
+            if old == 'LoadImageFromFile' and not node.get('backend_args'):
+                node['backend_args'] = {'backend': BACKEND}
             nodes += node.values()
         elif isinstance(node, (list, tuple)):
             nodes += node

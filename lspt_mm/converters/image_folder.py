@@ -6,6 +6,8 @@ from typing import Dict, List, Optional
 from lspt_mm.converters.archives import link_or_copy
 from lspt_mm.converters.splits import (
     Pairs,
+    digest_of,
+    duplicates,
     images_in,
     problems_of,
     raise_if_any,
@@ -14,7 +16,7 @@ from lspt_mm.converters.splits import (
 )
 from lspt_mm.datasets.image_list import is_inside
 from lspt_mm.errors import InputError
-from lspt_mm.utils.images import folders_in
+from lspt_mm.utils.images import folders_in, list_images
 from lspt_mm.utils.text import shorten
 
 #: Of each class's training images, those that are val where there is no folder of them.
@@ -31,6 +33,7 @@ def prepare_image_folder(
     seed: int = 0,
     copy: bool = False,
     verify: bool = True,
+    fail_on_duplicates: bool = False,
 ) -> str:
     """Write ``train.json``, ``val.json``, ``test.json`` and ``about.json`` to ``dest``.
 
@@ -43,21 +46,23 @@ def prepare_image_folder(
         val (str, optional): As ``train``. By default ``val``, if it exists and is not the test.
         test (str): As ``train``.
         val_share (float, optional): Draw val from train, this share of each class. By default
-            a tenth where there is no folder ``val``.
+            a tenth where there is no folder ``val``. 0 validates on the training images, for
+            classes of one image.
         seed (int): Of the drawing.
         copy (bool): Copy the folders rather than link to them.
         verify (bool): Decode each image.
+        fail_on_duplicates (bool): Refuse equal images in two splits or classes.
 
     Returns:
-        str: What was written, in a line.
+        str: What was written, in a line, and remarks below it.
 
     Raises:
         InputError: For everything that is missing or wrong; no list is written then.
     """
     if val is not None and val_share is not None:
         raise InputError(f'--val {val} and --val-share {val_share}: expected one of them')
-    if val_share is not None and not 0 < val_share < 1:
-        raise InputError(f'--val-share {val_share}: expected a number between 0 and 1')
+    if val_share is not None and not 0 <= val_share < 1:
+        raise InputError(f'--val-share {val_share}: expected a number from 0 to below 1')
     if val is None and val_share is None and 'val' not in (train, test):
         val = 'val' if (source / 'val').is_dir() else None
     folders = {'train': train, 'val': val, 'test': test}
@@ -69,18 +74,37 @@ def prepare_image_folder(
     kind = 'official'
     if val is None:
         share = VAL_SHARE if val_share is None else val_share
-        found['train'], drawn = random_share(found['train'], share, seed)
+        drawn: Pairs = []
+        if share:
+            found['train'], drawn = random_share(found['train'], share, seed)
+            kind = f'ours (seed {seed})'
+            if not drawn:
+                problems.append(
+                    'every class has one training image, so that none is left for val: '
+                    '--val-share 0 validates on the training images'
+                )
         found = {'train': found['train'], 'val': drawn, 'test': found['test']}
-        kind = f'ours (seed {seed})'
     kept = [
         dest / folder for folder in folders.values()
         if link_or_copy(source / folder, dest / folder, copy)
     ]  # fmt: skip
-    problems += problems_of(found, dest, len(classes), verify=verify)
+    checked = {part: pairs for part, pairs in found.items() if pairs or part != 'val'}
+    problems += problems_of(checked, dest, len(classes), verify=verify)
     raise_if_any(str(source), problems, kept)
+    doubles = duplicates(
+        ((digest_of(dest / name), part, name, label)
+         for part, pairs in found.items() for name, label in pairs), 'classes'
+    )  # fmt: skip
+    if fail_on_duplicates:
+        raise_if_any(str(source), doubles)
+    left_out = [f'{folder}: {told}' for folder in folders.values()
+                if (told := list_images(source / folder).left_out())]  # fmt: skip
+    if val is None and not share:
+        found['val'], kind = found['train'], 'the training images'
     about = {'name': source.absolute().name, 'classes': classes, 'val': kind}
     counts = write_splits(dest, found, about)
-    return f'{about["name"]}: {counts} images of {len(classes)} classes in {dest}; val is {kind}'
+    said = f'{about["name"]}: {counts} images of {len(classes)} classes in {dest}; val is {kind}'
+    return '\n'.join([said, *(f'note: {remark}' for remark in [*left_out, *doubles])])
 
 
 def _check_folders(source: Path, folders: Dict[str, str]) -> None:

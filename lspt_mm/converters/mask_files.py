@@ -3,12 +3,11 @@
 from pathlib import Path
 from typing import Dict, NamedTuple, Optional
 
-import mmcv
 import numpy as np
 from PIL import Image, ImageOps
 
 from lspt_mm.errors import InputError
-from lspt_mm.utils.images import EXIF_TURNS, check_image, describe_image
+from lspt_mm.utils.images import EXIF_TURNS, check_image, describe_image, read_image
 
 #: Stands for a transparent pixel among numbers and colours.
 TRANSPARENT = -(2**31 - 1)
@@ -136,7 +135,7 @@ def count_values(array: Optional[np.ndarray]) -> Optional[Dict[int, int]]:
 class ImageFacts(NamedTuple):
     """An image's size as the training sees it, and as its file stores it, (height, width).
 
-    ``turn`` is the EXIF orientation, 2 to 8, that the loader follows; None if there is none.
+    ``turn`` is the orientation that turns it, 2 to 8; None if there is none.
     """
 
     shown: tuple
@@ -152,17 +151,10 @@ def image_facts(path: Path) -> ImageFacts:
         InputError: If it is unreadable or truncated.
     """
     check_image(path)  # finds truncated files, which the loader takes for whole
-    try:
-        shown = mmcv.imread(str(path)).shape[:2]
-    except Exception as error:
-        raise InputError(f'{path}: cannot be read by the loader of the training') from error
+    shown = read_image(path).shape[:2]
     with Image.open(path) as image:
-        stored = image.size[::-1]
         facts = describe_image(image)
-    turn = facts.turn
-    if turn is not None and turn >= 5 and shown == stored and stored[0] != stored[1]:
-        turn = None  # one that the loader does not follow
-    return ImageFacts(tuple(shown), tuple(stored), turn, facts.bits)
+        return ImageFacts(shown, image.size[::-1], facts.turn, facts.bits)
 
 
 def turned(mask: np.ndarray, turn: int) -> np.ndarray:

@@ -77,9 +77,9 @@ class Reader(NamedTuple):
         return set(self.counts(look)) - {IGNORE_INDEX}
 
     def has(self, value: str, looks: List[Look]) -> bool:
-        """Whether a mask has a value that --ignore names."""
+        """Whether a mask has a value that --ignore names; classes count as there."""
         wanted = _value_of(value)
-        return any(wanted in _values(look, self.labels) for look in looks)
+        return wanted is None or any(wanted in _values(look, self.labels) for look in looks)
 
     def read(self, path: Path) -> np.ndarray:
         """Class numbers (H, W) uint8 of a mask; 255 is ignored."""

@@ -4,11 +4,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-import mmcv
 import numpy as np
 from PIL import Image
 
@@ -17,11 +16,19 @@ from lspt_mm.converters.mask_classes import read_classes
 from lspt_mm.converters.mask_files import count_values, image_facts, read_mask, turned
 from lspt_mm.converters.mask_pairs import Pair, find_pairs
 from lspt_mm.converters.mask_readers import LABELS, Look, Reader, choose_reader
-from lspt_mm.converters.splits import about_json, as_json, drawing_order, raise_if_any, write_lists
+from lspt_mm.converters.splits import (
+    about_json,
+    as_json,
+    digest_of,
+    drawing_order,
+    duplicates,
+    raise_if_any,
+    write_lists,
+)
 from lspt_mm.datasets.mask_folder import IMAGES, MASKS
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import map_with_progress
-from lspt_mm.utils.images import IGNORE_INDEX
+from lspt_mm.utils.images import IGNORE_INDEX, read_image
 from lspt_mm.utils.overlay import draw_sheet
 from lspt_mm.utils.text import shorten
 
@@ -85,7 +92,7 @@ def prepare_masks(
         overwrite (bool): Prepare a folder anew although its classes become others, which runs
             that were trained on it do not know.
         fail_on_duplicates (bool): Refuse equal images in two splits or with two masks.
-        confirm (callable): Asked after the preview; where it says no, nothing more is written.
+        confirm: Asked after the preview; where it says no, nothing more is written.
 
     Returns:
         What was prepared; None if ``confirm`` said no.
@@ -111,7 +118,10 @@ def prepare_masks(
     if not overwrite:
         _check_same_classes(dest, [one.name for one in reader.classes])
     split, how = _split_of(looks, reader, val_share, test_share, seed)
-    doubles = _duplicates(split)
+    doubles = duplicates(
+        ((look.digest, part, look.pair.image, look.mask_digest)
+         for part, found in split.items() for look in found), 'masks'
+    )  # fmt: skip
     if fail_on_duplicates:
         raise_if_any(str(images), doubles)
     about = {
@@ -194,8 +204,7 @@ def _look(pair: Pair, images: Path, masks: Path) -> Look:
     found.numbers, found.rgb = count_values(mask.numbers), count_values(mask.rgb)
     if mask.palette is not None:
         found.palette = {value: int(mask.palette[value]) for value in found.numbers}
-    content = (images / pair.image).read_bytes()
-    found.digest = hashlib.sha256(content).hexdigest()
+    found.digest = digest_of(images / pair.image)
     found.mask_digest = hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
     return found
 
@@ -220,23 +229,6 @@ def _wrong_sizes(looks: List[Look], exif: Optional[str]) -> List[str]:
 
 def _by(size: tuple) -> str:
     return f'{size[1]}x{size[0]}'
-
-
-def _duplicates(split: Split) -> List[str]:
-    """A line for each image that is in two splits, or has two masks."""
-    same = defaultdict(list)
-    for part, looks in split.items():
-        for look in looks:
-            same[look.digest].append((part, look))
-    lines = []
-    for (part, first), *others in same.values():
-        for other_part, other in others:
-            if part != other_part or first.mask_digest != other.mask_digest:
-                both = f'{first.pair.image} and {other.pair.image} are one image'
-                kind = f', in {part} and in {other_part}' if part != other_part else ''
-                masks = ', with two masks' if first.mask_digest != other.mask_digest else ''
-                lines.append(f'{both}{kind}{masks}')
-    return lines
 
 
 # ---- the split --------------------------------------------------------------------------------
@@ -308,7 +300,7 @@ def _draw_preview(path: Path, split: Split, reader: Reader, images: Path, exif) 
     chosen = [looks[i] for i in np.linspace(0, len(looks) - 1, min(12, len(looks))).astype(int)]
     tiles = [
         (f'{part}: {Path(look.pair.image).name}',
-         mmcv.imread(str(images / look.pair.image), channel_order='rgb'),
+         read_image(images / look.pair.image),
          _labels_of(look, reader, exif))
         for part, look in chosen
     ]  # fmt: skip
@@ -401,7 +393,7 @@ def _remarks(split: Split, reader: Reader, ignore: Sequence[str]) -> List[str]:
         if absent:
             what = 'cannot be learnt' if part == 'train' else 'is not judged'
             remarks.append(f'{part}: no pixel of {shorten(absent)}, which {what}')
-    unused = [text for text in ignore if text not in names and not reader.has(text, looks)]
+    unused = [text for text in ignore if not reader.has(text, looks)]
     if unused:
         remarks.append(f'--ignore {shorten(unused)}: no mask has it')
     sideways = [look.pair.image for look in looks if look.size != look.facts.shown]

@@ -5,7 +5,7 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from lspt_mm.datasets.image_list import is_inside
 from lspt_mm.errors import InputError
@@ -110,6 +110,29 @@ def problems_of(
         if bad:
             problems.append(f'{shorten(bad)} cannot be read as an image')
     return problems
+
+
+def duplicates(items: Iterable[Tuple[str, str, str, Any]], what: str) -> List[str]:
+    """A line for each image that is in two splits or has two labels, with both names.
+
+    Args:
+        items: Digest of an image's content, its split, its name and its label.
+        what: Labels in a sentence, such as 'masks'.
+    """
+    first: Dict[str, tuple] = {}
+    lines = []
+    for digest, split, name, label in items:
+        other_split, other, other_label = first.setdefault(digest, (split, name, label))
+        told = [f'in {other_split} and in {split}'] * (split != other_split)
+        told += [f'with two {what}'] * (label != other_label)
+        if told:
+            lines.append(f'{other} and {name} are one image, {", ".join(told)}')
+    return lines
+
+
+def digest_of(path: Path) -> str:
+    """The sha256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def wrong_counts(splits: Dict[str, Pairs], counts: Dict[str, int]) -> List[str]:

@@ -10,16 +10,21 @@ from PIL import Image
 
 from lspt_mm.errors import InputError
 from lspt_mm.registry import TRANSFORMS
-from lspt_mm.utils.images import IGNORE_INDEX
+from lspt_mm.utils.images import BACKEND, IGNORE_INDEX
 
 
 @TRANSFORMS.register_module()
 class LoadImage(LoadImageFromFile):
-    """mmcv's ``LoadImageFromFile``, with an InputError that names a broken file.
+    """mmcv's ``LoadImageFromFile``, for the files that people have.
 
-    For training pipelines only: OpenMMLab's inferencers replace ``LoadImageFromFile`` in the test
-    pipeline by its name.
+    Images are read as :func:`lspt_mm.utils.images.read_image` does; an InputError names a broken
+    file. For training pipelines only: OpenMMLab's inferencers replace ``LoadImageFromFile`` in the
+    test pipeline by its name.
     """
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault('backend_args', {'backend': BACKEND})
+        super().__init__(**kwargs)
 
     def transform(self, results: dict) -> dict:
         """Load ``results['img_path']``."""

@@ -61,6 +61,8 @@ class Exportable(nn.Module):
         self.preprocess = preprocess
         self._take_normalization(model.data_preprocessor)
         model.data_preprocessor = None
+        embed = model.backbone.patch_embed
+        embed.projection = _Patches(embed.projection)
         self.model = _for_any_size(model)
 
     def _take_normalization(self, preprocessor: nn.Module) -> None:
@@ -94,6 +96,25 @@ def _for_any_size(module: nn.Module) -> nn.Module:
     for name, child in module.named_children():
         setattr(module, name, _for_any_size(child))
     return module
+
+
+class _Patches(nn.Module):
+    """The convolution of a patch embedding, as one product.
+
+    ONNX runs a convolution on any size, and drops the last pixels; this fails there for a size that
+    is no multiple of the patch, which in PyTorch is padded.
+    """
+
+    def __init__(self, convolution: nn.Conv2d):
+        super().__init__()
+        self.weight, self.bias = convolution.weight, convolution.bias
+        self.kernel_size = convolution.kernel_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        (high, wide), (batch, channels, height, width) = self.kernel_size, x.shape
+        x = x.reshape(batch, channels, height // high, high, width // wide, wide)
+        x = x.permute(0, 2, 4, 1, 3, 5).flatten(3)  # (B, h, w, C * patch)
+        return F.linear(x, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
 class _AveragePool(nn.Module):

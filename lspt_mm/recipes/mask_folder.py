@@ -13,11 +13,13 @@ from lspt_mm.models.vit_arguments import check_arch
 from lspt_mm.recipes import methods
 from lspt_mm.recipes.folders import masks_of
 from lspt_mm.recipes.methods import Method
-from lspt_mm.recipes.pipelines import scales_and_flips
+from lspt_mm.recipes.pipelines import LOAD_TEST, scales_and_flips
 from lspt_mm.recipes.timm_vits import timm_vit
 from lspt_mm.utils.checks import check_choice, check_int, check_number
 from lspt_mm.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
+#: For a longer side that is as long as it has to be.
+_ANY = 1 << 20
 #: Of ImageNet, for RGB values of 0 to 255: MAE, MoCo v3 and DINO.
 _IMAGENET = dict(mean=IMAGENET_MEAN, std=IMAGENET_STD)
 #: The published ViTs in JAX archives.
@@ -226,8 +228,7 @@ class MaskRun:
         train = [dict(type='lspt_mm.LoadImage'), labels]
         resize = []
         if side:
-            # The longer side is as long as it has to be; 4 to 1 is the longest that is not shrunk.
-            scale = (4 * side, side)
+            scale = (_ANY, side)
             train.append(dict(
                 type='RandomResize', scale=scale, ratio_range=(0.5, 2.0), keep_ratio=True
             ))  # fmt: skip
@@ -238,10 +239,10 @@ class MaskRun:
         train += [dict(type='PhotoMetricDistortion'), dict(type='PackSegInputs')]
         # Labels are loaded after Resize: predictions are judged at the image's own size.
         pack = [labels, dict(type='PackSegInputs')]
-        test = [dict(type='LoadImageFromFile'), *resize, *pack]
+        test = [LOAD_TEST, *resize, *pack]
         ratios = (0.75, 1.0, 1.25)
         scaled = [
-            dict(type='Resize', scale=(int(4 * side * r), int(side * r)), keep_ratio=True)
+            dict(type='Resize', scale=(_ANY, int(side * r)), keep_ratio=True)
             if side else dict(type='Resize', scale_factor=r, keep_ratio=True)
             for r in ratios
         ]  # fmt: skip

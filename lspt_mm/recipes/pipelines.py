@@ -4,9 +4,11 @@ from typing import List, Sequence, Tuple
 
 from lspt_mm.recipes.experiment import Experiment
 from lspt_mm.recipes.methods import get_method
+from lspt_mm.utils.images import BACKEND
 
 _LOAD = dict(type='lspt_mm.LoadImage')  # names a broken file
-_LOAD_TEST = dict(type='LoadImageFromFile')  # the name that inferencers look for
+# The name that inferencers look for.
+LOAD_TEST = dict(type='LoadImageFromFile', backend_args=dict(backend=BACKEND))
 _PACK = dict(type='PackInputs')
 
 
@@ -16,7 +18,7 @@ def squares(exp: Experiment) -> Tuple[List[dict], List[dict]]:
         type='Resize', scale=(exp.img_size, exp.img_size), interpolation='bilinear',
         backend='pillow',
     )  # fmt: skip
-    return [_LOAD, resize, _PACK], [_LOAD_TEST, resize, _PACK]
+    return [_LOAD, resize, _PACK], [LOAD_TEST, resize, _PACK]
 
 
 def crops(exp: Experiment) -> Tuple[List[dict], List[dict]]:
@@ -36,7 +38,7 @@ def crops(exp: Experiment) -> Tuple[List[dict], List[dict]]:
         cut = [resize, dict(type='RandomCrop', crop_size=exp.img_size)]
     flip = dict(type='RandomFlip', prob=0.5)
     centre = dict(type='CenterCrop', crop_size=exp.img_size)
-    return [_LOAD, *cut, flip, _PACK], [_LOAD_TEST, resize, centre, _PACK]
+    return [_LOAD, *cut, flip, _PACK], [LOAD_TEST, resize, centre, _PACK]
 
 
 def scales_and_flips(resizes: Sequence[dict], labels: dict, flip: bool = True) -> List[dict]:
@@ -49,4 +51,4 @@ def scales_and_flips(resizes: Sequence[dict], labels: dict, flip: bool = True) -
     """
     flips = [dict(type='RandomFlip', prob=prob) for prob in ((0.0, 1.0) if flip else (0.0,))]
     steps = [[*resizes], flips, [labels], [dict(type='PackSegInputs')]]
-    return [_LOAD_TEST, dict(type='TestTimeAug', transforms=steps)]
+    return [LOAD_TEST, dict(type='TestTimeAug', transforms=steps)]

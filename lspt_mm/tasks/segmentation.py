@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from lspt_mm.errors import InputError
 from lspt_mm.tasks.base import ClassShare, Description, Prediction, Task, register_task
+from lspt_mm.utils.images import read_image
 from lspt_mm.utils.overlay import colour, overlay
 
 
@@ -96,8 +97,6 @@ class Segmentation(Task):
 
     def write(self, out, name, path, prediction, classes, palette, top):
         """``masks/NAME.png``, the palette in it, and ``overlays/NAME.jpg`` with a legend."""
-        import mmcv
-
         for folder in self.columns:
             (out / f'{folder}s').mkdir(exist_ok=True)
         mask = prediction.labels.astype(np.uint8)
@@ -107,7 +106,7 @@ class Segmentation(Task):
         picture.putpalette(table.ravel().tolist())
         files = f'masks/{name}.png', f'overlays/{name}.jpg'
         picture.save(out / files[0])
-        image = mmcv.imread(str(path), channel_order='rgb')  # turned by its EXIF data
+        image = read_image(path)
         overlay(image, mask, classes, palette).save(out / files[1], quality=92, subsampling=0)
         found = self.describe(prediction, classes, palette).classes
         line = ', '.join(f'{one.name} {100 * one.share:.1f}%' for one in found[:4])

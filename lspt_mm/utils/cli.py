@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Callable, Iterator, Optional, Sequence
 
 import torch
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
@@ -53,6 +54,7 @@ def input_errors_as_messages(debug: bool = False) -> Iterator[None]:
     if not sys.warnoptions:
         for message, module in _KNOWN_WARNINGS:
             warnings.filterwarnings('ignore', message, UserWarning, module)
+    Image.MAX_IMAGE_PIXELS = None  # files that a command names are the user's own
     try:
         yield
     except InputError as error:

@@ -5,7 +5,7 @@ from typing import List, Optional, Sequence, Tuple
 
 import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from lspt_mm.utils.images import spread_colours
 
@@ -122,8 +122,7 @@ def draw_sheet(
     palette = [rgb for _, rgb, _ in rows]
     for i, (title, image, labels) in enumerate(tiles):
         left, top = i % 4 * side, i // 4 * (side + 2 * letters)
-        small = Image.fromarray(image)
-        small.thumbnail((side - 8, side - 8))
+        small = ImageOps.contain(Image.fromarray(image), (side - 8, side - 8))
         mask = Image.fromarray(labels).resize(small.size, Image.Resampling.NEAREST)
         drawn = mask_over(np.asarray(small), colour(np.asarray(mask), palette), least_side=1)
         draw.text((left, top), title[-44:], fill='black', font=font)

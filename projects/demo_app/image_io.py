@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from lspt_mm.errors import InputError
+from lspt_mm.utils.images import decode_image, describe_image
 
 #: What is read. Pillow knows more, some of which starts other programs (EPS) or is no picture.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM')
 _READ = 'JPEG, PNG, WebP, GIF, BMP, TIFF and PPM'
-#: Modes of more than 8 bits in one channel.
-_DEEP = ('I', 'F', 'I;16', 'I;16L', 'I;16B', 'I;16N')
 
 
 class Limits(NamedTuple):
@@ -63,8 +62,7 @@ def check_limits(limits: Limits) -> None:
 def read_image(path, limits: Optional[Limits] = None) -> Upload:
     """Read a file of unknown origin as an RGB image of 8 bits.
 
-    Of an animation or several pages the first; turned as its EXIF data say; transparent parts on
-    white; 16 bits scaled to 8, and numbers without a known range from their least to their largest.
+    Its pixels are those of :func:`lspt_mm.utils.images.decode_image`, reduced to the limits.
 
     Args:
         path: The file.
@@ -83,8 +81,8 @@ def read_image(path, limits: Optional[Limits] = None) -> Upload:
         with Image.open(path, formats=FORMATS) as picture:
             _check_pixels(path.name, picture.size, limits)
             notes = _notes(picture)
-            picture.load()
-            return _finished(_upright(picture), limits, notes)
+            picture.load()  # all of it
+            return _finished(path.read_bytes(), limits, notes)
     except (InputError, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -128,50 +126,23 @@ def _count(pixels: int) -> str:
 
 
 def _notes(picture: Image.Image) -> List[str]:
+    notes = []
     frames = getattr(picture, 'n_frames', 1)
     if frames > 1 and picture.format != 'MPO':  # a phone's JPEG with a preview in it
-        return [f'the first of {frames} frames']
-    return []
+        notes.append(f'the first of {frames} frames')
+    if describe_image(picture).bits > 8:
+        notes.append('more than 8 bits a channel, reduced to 8')
+    if picture.has_transparency_data:
+        notes.append('transparent parts on white')
+    return notes
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """Turned as the EXIF data say; data that cannot be read say nothing."""
-    try:
-        return ImageOps.exif_transpose(picture)
-    except Exception:
-        return picture
-
-
-def _finished(picture: Image.Image, limits: Limits, notes: List[str]) -> Upload:
-    size = picture.size
-    if picture.mode in _DEEP:
-        picture, note = _eight_bits(np.asarray(picture))
-        notes = [*notes, note]
-    elif picture.has_transparency_data:
-        picture = picture.convert('RGBA')
-        white = Image.new('RGBA', picture.size, 'white')
-        picture = Image.alpha_composite(white, picture)
-        notes = [*notes, 'transparent parts on white']
-    picture = picture.convert('RGB')
+def _finished(content: bytes, limits: Limits, notes: List[str]) -> Upload:
+    image = decode_image(content)
+    size = image.shape[1::-1]
     if max(size) > limits.work_side:
         scale = limits.work_side / max(size)
         small = tuple(max(1, round(side * scale)) for side in size)
-        picture = picture.resize(small, Image.Resampling.BILINEAR)
+        image = np.asarray(Image.fromarray(image).resize(small, Image.Resampling.BILINEAR))
         notes = [*notes, f'reduced to {small[0]} x {small[1]} pixels']
-    return Upload(np.array(picture), size, notes)
-
-
-def _eight_bits(values: np.ndarray) -> Tuple[Image.Image, str]:
-    """One channel of more bits (H, W) to grey of 8 bits, and what was done."""
-    values = values.astype(np.float64)
-    known = values[np.isfinite(values)]
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
-    whole = bool(known.size) and np.array_equal(known, np.round(known))
-    if whole and low >= 0 and 255 < high <= 65535:
-        low, high, note = 0.0, 65535.0, '16 bits reduced to 8'
-    elif whole and low >= 0 and high <= 255:
-        low, high, note = 0.0, 255.0, 'values of 0 to 255 taken as they are'
-    else:
-        note = f'values of {low:g} to {high:g} stretched to 0 to 255'
-    scaled = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) / ((high - low) or 1)
-    return Image.fromarray(np.round(scaled * 255).astype(np.uint8)), note
+    return Upload(image, size, notes)

@@ -232,6 +232,7 @@ Exportable(model)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('made', ['cls'], indirect=True)
 def test_classification_needs_no_mmseg(made):
     mini, _, folder = made

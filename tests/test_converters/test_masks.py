@@ -563,8 +563,8 @@ def test_files_that_are_left_out_are_told(folders):
     found = prepare(folders)
     assert sum(found.about['images'].values()) == 6
     told = '\n'.join(found.remarks)
-    assert 'images: 1 files left out (1 .txt)' in told
-    assert 'masks: 1 files left out (1 .json)' in told
+    assert 'images: 1 file left out (1 .txt)' in told
+    assert 'masks: 1 file left out (1 .json)' in told
 
 
 @pytest.mark.parametrize('suffix', ['.jfif', '.JPEG', '.jpe', '', '.photo'])

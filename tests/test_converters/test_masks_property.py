@@ -187,7 +187,7 @@ def check(one):
         shutil.rmtree(root)
 
 
-@settings(max_examples=60, **OPTIONS)
+@settings(max_examples=25, **OPTIONS)
 @given(mask_sets())
 def test_a_few(one):
     check(one)

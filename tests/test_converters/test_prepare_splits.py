@@ -832,7 +832,7 @@ def test_choices_of_folders(photos, kwargs, counts):
         ({'test': 'holdout'}, r'lacks holdout \(--test\); it has test, train, val'),
         ({'val': 'no', 'test': 'nor'}, r'lacks no \(--val\), nor \(--test\)'),
         ({'val': 'val', 'val_share': 0.1}, 'expected one of them'),
-        ({'val_share': 1.0}, 'between 0 and 1'),
+        ({'val_share': 1.0}, 'from 0 to below 1'),
         ({'test': '../photos/test'}, 'expected the name of a folder'),
         ({'test': 'train'}, 'both in train and in test'),
         ({'val': 'test'}, 'both in val and in test'),
@@ -842,6 +842,36 @@ def test_wrong_choices_of_folders(photos, kwargs, message):
     with pytest.raises(InputError, match=message):
         prepare_photos(photos, **kwargs)
     assert not list((photos.parent / 'dest').glob('*.json'))
+
+
+def test_one_image_of_each_class(tmp_path):
+    for split in ('train', 'test'):
+        for i, name in enumerate(('ant', 'bee')):
+            save_image(tmp_path / 'few' / split / name / '0.jpg', 4, 4, seed=10 * len(split) + i)
+    with pytest.raises(InputError, match='--val-share 0 validates on the training images'):
+        prepare_photos(tmp_path / 'few')
+    found, about = prepare_photos(tmp_path / 'few', val_share=0)
+    assert found['val'] == found['train'] and len(found['train']) == 2
+    assert about['val'] == 'the training images'
+
+
+def test_equal_images_and_files_left_out(photos):
+    save_image(photos / 'train/ant/0.JPG', 4, 4, seed=77)
+    for place in ('test/bee/copy.jpg', 'train/bee/copy.jpg'):
+        shutil.copy(photos / 'train/ant/0.JPG', photos / place)
+    (photos / 'train/ant/notes.txt').touch()
+    (photos / 'train/ant/.ipynb_checkpoints').mkdir()
+    shutil.copy(photos / 'train/ant/0.JPG', photos / 'train/ant/.ipynb_checkpoints/0.JPG')
+    said = prepare_image_folder(photos, photos.parent / 'dest')
+    for line in (
+        'note: train/ant/0.JPG and train/bee/copy.jpg are one image, with two classes',
+        'note: train/ant/0.JPG and test/bee/copy.jpg are one image, in train and in test, with',
+        'note: train: 2 files left out (2 .txt)',
+    ):
+        assert line in said
+    assert '.ipynb_checkpoints' not in (photos.parent / 'dest/train.json').read_text()
+    with pytest.raises(InputError, match='are one image'):
+        prepare_image_folder(photos, photos.parent / 'dest', fail_on_duplicates=True)
 
 
 def test_wrong_images_in_folders(photos):

@@ -229,6 +229,17 @@ def test_of_one_size_only(tmp_path):
         program(torch.zeros(1, 3, 64, 64))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('make', [classifier, lambda: segmentor(HEADS[2])])
+@pytest.mark.parametrize('size', [(50, 64), (64, 65), (79, 90), (15, 64)])
+def test_sizes_that_it_does_not_take_are_errors(make, size, tmp_path):
+    """PyTorch pads them; what an exported model would drop changes all values."""
+    pytest.importorskip('onnxruntime')
+    for run in both_files(Exportable(make()), tmp_path):
+        with pytest.raises(Exception, match='(?i)guard|constraint|dimension|shape'):
+            run(torch.zeros(1, 3, *size))
+
+
 def test_what_cannot_be_exported():
     with pytest.raises(InputError, match='Linear cannot be exported: its task is not known'):
         Exportable(nn.Linear(2, 2))

@@ -37,8 +37,8 @@ def results(model, steps=2):
 
 CHECKPOINTINGS = (False, True, 'selective')
 NAMES = ('none', 'vpt', 'vpt-deep', 'gated', 'lspt', 'bilinear-deep')
-#: One with checkpointing, one without; their product is slow.
-QUICK = {('lspt', False), ('bilinear-deep', 'selective')}
+#: The others are slow.
+QUICK = {('lspt', 'selective')}
 
 
 @pytest.mark.parametrize(

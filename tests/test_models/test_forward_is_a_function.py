@@ -145,8 +145,16 @@ def test_state_dict_round_trip(name):
 # ---- low precision ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('with_cp', [False, True, 'selective'])
-@pytest.mark.parametrize('out_type', ['featmap', 'avg_tokens'])
+@pytest.mark.parametrize(
+    ('with_cp', 'out_type'),
+    [
+        (False, 'featmap'),
+        ('selective', 'avg_tokens'),
+        *(pytest.param(*both, marks=pytest.mark.slow)
+          for both in [(False, 'avg_tokens'), (True, 'featmap'), (True, 'avg_tokens'),
+                       ('selective', 'featmap')]),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize('name', WITH_NONE)
 def test_bf16_autocast(name, out_type, with_cp):
     model = build(

@@ -23,11 +23,12 @@ print(type(model).__module__, type(model.prompter).__name__)
 
 # Each takes a process of its own, as in this one everything has been imported; and seconds, so
 # that the scope is tried with one package only.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('package', 'scope', 'out_type'),
     [
         ('mmseg', 'mmseg', 'featmap'),
-        pytest.param('mmpretrain', None, 'cls_token', marks=pytest.mark.slow),
+        ('mmpretrain', None, 'cls_token'),
     ],
 )
 def test_builds_in_a_clean_process(package, scope, out_type):

@@ -64,7 +64,11 @@ def test_what_follows_from_the_data(folder):
     assert cfg.test_dataloader.dataset.ann_file == 'test.json'
 
 
-@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize(
+    'method',
+    [m if m in ('lspt', 'frozen', 'bilinear-deep') else pytest.param(m, marks=pytest.mark.slow)
+     for m in METHODS],
+)  # fmt: skip
 def test_every_method_builds(folder, method):
     cfg = read(folder, f',method={method},crop=64,channels=8')
     model = build(cfg)

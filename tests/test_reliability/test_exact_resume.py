@@ -108,6 +108,7 @@ def test_another_seed_ends_differently(whole, tmp_path):
     assert one.weights != other.weights and one.log != other.log
 
 
+@pytest.mark.slow
 def test_workers_do_not_matter(tmp_path):
     """The number of loader workers decides nothing; what is drawn follows from the sample."""
     ends = []

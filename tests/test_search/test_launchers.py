@@ -74,7 +74,9 @@ def test_one_at_a_time_by_default(start):
 
 
 @pytest.mark.parametrize(
-    ('jobs', 'given', 'threads'), [(1, None, 'None'), (2, None, '3'), (2, '5', '5')]
+    ('jobs', 'given', 'threads'),
+    [pytest.param(1, None, 'None', marks=pytest.mark.slow), (2, None, '3'),
+     pytest.param(2, '5', '5', marks=pytest.mark.slow)],
 )
 def test_cores_are_shared_out(jobs, given, threads, start, monkeypatch):
     monkeypatch.setattr(os, 'cpu_count', lambda: 7)
@@ -85,7 +87,10 @@ def test_cores_are_shared_out(jobs, given, threads, start, monkeypatch):
     assert os.environ.get('OMP_NUM_THREADS') == given
 
 
-@pytest.mark.parametrize(('visible', 'names'), [(None, {'0', '1'}), ('4,GPU-6', {'4', 'GPU-6'})])
+@pytest.mark.parametrize(
+    ('visible', 'names'),
+    [pytest.param(None, {'0', '1'}, marks=pytest.mark.slow), ('4,GPU-6', {'4', 'GPU-6'})],
+)
 def test_gpus_are_spread_over(visible, names, start, monkeypatch):
     monkeypatch.setattr(launchers.torch.cuda, 'device_count', lambda: 2)
     if visible:

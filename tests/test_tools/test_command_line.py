@@ -64,6 +64,7 @@ def test_docstrings_are_parsed_and_not_run(tmp_path):
     assert summary_of(tmp_path / 'bare.py') == ''
 
 
+@pytest.mark.slow
 def test_it_runs_a_tool_as_a_script_with_its_exit_code(tmp_path):
     run = run_command(sys.executable, '-m', 'lspt_mm', 'train', 'no_such_config.py', cwd=tmp_path,
                       PYTHONPATH=str(TOOLS.parent))  # fmt: skip
@@ -71,6 +72,7 @@ def test_it_runs_a_tool_as_a_script_with_its_exit_code(tmp_path):
     assert 'Traceback' not in run.err
 
 
+@pytest.mark.slow
 def test_it_runs_shell_tools(tmp_path):
     run = run_command(sys.executable, '-m', 'lspt_mm', 'dist_train', cwd=tmp_path,
                       PYTHONPATH=str(TOOLS.parent))  # fmt: skip

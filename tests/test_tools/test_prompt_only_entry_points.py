@@ -254,6 +254,7 @@ def image():
     return np.random.default_rng(3).integers(0, 256, (40, 48, 3), np.uint8)
 
 
+@pytest.mark.slow
 def test_mmsegs_init_model(seg):
     from mmseg.apis import inference_model, init_model
 

@@ -140,12 +140,14 @@ def page(runs, tmp_path_factory):
     return (folder / 'deep/er/page.html').read_text()
 
 
+@pytest.mark.slow
 def test_the_page_needs_no_other_file(page):
     assert not re.findall(r'<(?:script|link|img|iframe)[^>]+(?:src|href)\s*=', page)
     assert not re.findall(r'url\((?!#)', page)
     assert 'http' not in re.sub(r'http://(www\.w3\.org|purl\.org|creativecommons\.org)', '', page)
 
 
+@pytest.mark.slow
 def test_all_runs_are_in_it(page):
     for name in (*METHODS, 'none'):
         assert name.upper() in page
@@ -155,16 +157,19 @@ def test_all_runs_are_in_it(page):
     assert 'id="burstiness"' in page and 'id="figure-entry"' not in page
 
 
+@pytest.mark.slow
 def test_trainable_parameters_are_in_the_table(page):
     # VPT-deep with 4 tokens, width 16, 4 blocks; GaPT with 3 tokens: P D + L-1 + L.
     assert f'<td>{4 * 16 * 4}</td>' in page and f'<td>{3 * 16 + 3 + 4}</td>' in page
 
 
+@pytest.mark.slow
 def test_identifiers_are_unique(page):
     identifiers = re.findall(r'\bid="([^"]+)"', page)
     assert len(identifiers) == len(set(identifiers))
 
 
+@pytest.mark.slow
 def test_the_pictures_hold_attention_of_every_block_and_head(page):
     data = data_of(page)
     assert data['runs'] == ['LSPT', 'GATED', 'DEEP', 'NONE']
@@ -185,6 +190,7 @@ def test_the_pictures_hold_attention_of_every_block_and_head(page):
                     assert len(one['peak']) == 3 and min(one['peak']) >= 1
 
 
+@pytest.mark.slow
 def test_numbers_for_programs(page, tmp_path_factory):
     folder = once(tmp_path_factory, 'report_page', None)
     found = json.loads((folder / 'numbers.json').read_text())

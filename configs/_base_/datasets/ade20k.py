@@ -18,7 +18,7 @@ train_pipeline = [
 ]
 # Labels are loaded after Resize: predictions are judged at the label's own size.
 test_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', backend_args=dict(backend='lspt_mm.images')),
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),
     load_labels,
     dict(type='PackSegInputs')
@@ -26,7 +26,7 @@ test_pipeline = [
 # Multi-scale testing scales the image as test_pipeline does, times each ratio.
 img_ratios = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
 tta_pipeline = [
-    dict(type='LoadImageFromFile'),
+    dict(type='LoadImageFromFile', backend_args=dict(backend='lspt_mm.images')),
     dict(
         type='TestTimeAug',
         transforms=[
