@@ -28,10 +28,10 @@ demo: venv  ## train and draw a small example: METHOD=lspt, DEMO_ARGS='...'
 test: venv  ## quick tests: JOBS=2, PYTEST_ARGS='...'
 	$(call QUICK_TESTS,.venv/bin/python)
 
-test-slow: .venv/.docs  ## tests that take minutes; the classification page, the notebook, the wheel's demo
+test-slow: .venv/.docs  ## tests that take minutes: among them the docs' commands, from a wheel
 	.venv/bin/python -m pytest -m slow -q $(PYTEST_ARGS)
 
-test-pages: .venv/.docs  ## the segmentation page's commands, report and app in a browser (chromium, chromium-driver)
+test-pages: .venv/.docs  ## report and app in a browser (chromium, chromium-driver)
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m 'pages and not slow' -q \
 		-n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 

@@ -154,7 +154,8 @@ def image_facts(path: Path) -> ImageFacts:
     shown = read_image(path).shape[:2]
     with Image.open(path) as image:
         facts = describe_image(image)
-        return ImageFacts(shown, image.size[::-1], facts.turn, facts.bits)
+    sideways = facts.turn is not None and facts.turn >= 5
+    return ImageFacts(shown, shown[::-1] if sideways else shown, facts.turn, facts.bits)
 
 
 def turned(mask: np.ndarray, turn: int) -> np.ndarray:

@@ -1,9 +1,10 @@
 """What the values of masks mean: indices, colours, or background and foreground."""
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -16,7 +17,14 @@ from lspt_mm.converters.mask_classes import (
     pack,
     unpack,
 )
-from lspt_mm.converters.mask_files import TRANSPARENT, ImageFacts, RawMask, at, read_mask
+from lspt_mm.converters.mask_files import (
+    TRANSPARENT,
+    ImageFacts,
+    RawMask,
+    at,
+    count_values,
+    read_mask,
+)
 from lspt_mm.converters.mask_pairs import Pair
 from lspt_mm.errors import InputError
 from lspt_mm.utils.images import IGNORE_INDEX, spread_colours
@@ -24,36 +32,44 @@ from lspt_mm.utils.text import shorten
 
 #: What the masks may hold.
 LABELS = ('indices', 'colors', 'binary')
-#: More values than this, and no file that names them: no mask of classes.
-MOST_FOUND = 64
 
 
-@dataclass
+@dataclass(eq=False)
 class Look:
-    """What one pass over a pair has found."""
+    """What one pass over a pair has found.
+
+    ``counts`` has, for each of :data:`LABELS`, value to number of pixels; None where the mask
+    cannot be read so. ``palette``: number to 0xRRGGBB. ``digest`` and ``mask_digest`` are of the
+    image's file and of the mask's pixels.
+    """
 
     pair: Pair
     mask: Path
     facts: Optional[ImageFacts] = None
     size: tuple = ()
-    numbers: Optional[Dict[int, int]] = None  #: value to pixels
-    rgb: Optional[Dict[int, int]] = None  #: 0xRRGGBB to pixels
-    palette: Dict[int, int] = field(default_factory=dict)  #: number to 0xRRGGBB
+    counts: Dict[str, Optional[Dict[int, int]]] = field(default_factory=dict)
+    rgb: bool = False
+    palette: Dict[int, int] = field(default_factory=dict)
     lossy: bool = False
-    digest: str = ''  #: of the image's file
-    mask_digest: str = ''  #: of the mask's pixels
+    digest: str = ''
+    mask_digest: str = ''
     problem: str = ''
 
-    def colours(self) -> Optional[Dict[int, int]]:
-        """0xRRGGBB to pixels; None where numbers do not fit 8 bits."""
-        if self.rgb is not None:
-            return self.rgb
-        if not self.palette and not all(0 <= value < 256 for value in self.numbers):
-            return None
-        found: Counter = Counter()
-        for value, count in self.numbers.items():
-            found[self.palette.get(value, value * 0x010101)] += count
-        return dict(found)
+    def take(self, mask: RawMask) -> None:
+        """Keep what is to be known of the mask."""
+        array = mask.rgb if mask.numbers is None else mask.numbers
+        self.size, self.lossy, self.rgb = array.shape, mask.lossy, mask.rgb is not None
+        self.mask_digest = hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+        numbers = count_values(mask.numbers)
+        colours = count_values(mask.rgb)
+        if mask.palette is not None:
+            self.palette = {value: int(mask.palette[value]) for value in numbers}
+        if colours is None and all(0 <= value < 256 for value in numbers):
+            colours = _sums((self.palette.get(v, v * 0x010101), n) for v, n in numbers.items())
+        binary = numbers
+        if mask.lossy:
+            binary = _sums((255 * (value > 127), n) for value, n in numbers.items())
+        self.counts = {'indices': numbers, 'colors': colours, 'binary': binary}
 
 
 class Reader(NamedTuple):
@@ -63,14 +79,11 @@ class Reader(NamedTuple):
     table: Dict[int, int]  #: value or 0xRRGGBB to class, 255 to ignore
     classes: List[MaskClass]
     colours: List[Colour]
-    void: List[str]  #: values that are ignored, as they are told
+    void: List[str]  #: values that are ignored, in words
 
     def counts(self, look: Look) -> Dict[int, int]:
         """Class to pixels of a mask; 255 are those ignored."""
-        found: Counter = Counter()
-        for value, count in _values(look, self.labels).items():
-            found[self.table[value]] += count
-        return dict(found)
+        return _sums((self.table[v], n) for v, n in look.counts[self.labels].items())
 
     def classes_in(self, look: Look) -> set:
         """Classes of a mask."""
@@ -79,23 +92,23 @@ class Reader(NamedTuple):
     def has(self, value: str, looks: List[Look]) -> bool:
         """Whether a mask has a value that --ignore names; classes count as there."""
         wanted = _value_of(value)
-        return wanted is None or any(wanted in _values(look, self.labels) for look in looks)
+        return wanted is None or any(wanted in look.counts[self.labels] for look in looks)
 
     def read(self, path: Path) -> np.ndarray:
         """Class numbers (H, W) uint8 of a mask; 255 is ignored."""
-        return self._labels_of(read_mask(path))
-
-    def _labels_of(self, mask: RawMask) -> np.ndarray:
-        array = _array(mask, self.labels)
-        if array.dtype == np.uint8:
-            by_value = np.full(256, IGNORE_INDEX, np.uint8)
-            for value, label in self.table.items():
-                by_value[value : value + 1] = label
-            return by_value[array]
+        array = _array(read_mask(path), self.labels)
         labels = np.full(array.shape, IGNORE_INDEX, np.uint8)
         for value, label in self.table.items():
-            labels[array == value] = label
+            if label != IGNORE_INDEX:
+                labels[array == value] = label
         return labels
+
+
+def _sums(pairs: Iterable[Tuple[int, int]]) -> Dict[int, int]:
+    found: Counter = Counter()
+    for key, count in pairs:
+        found[key] += count
+    return dict(found)
 
 
 def choose_reader(
@@ -122,39 +135,43 @@ def choose_reader(
             'masks as PNG. Black and white: --labels binary'
         )
     build = {'indices': _indices, 'colors': _colors, 'binary': _binary}[labels]
-    return build(looks, named, _Ignored(ignore, labels, named))
+    return build(looks, named, _ignored(ignore, labels, named))
 
 
 def _only_reading(looks: List[Look], named: Optional[List[MaskClass]], ignored: set) -> str:
-    if any(look.numbers is None for look in looks):
+    if any(look.counts['indices'] is None for look in looks):
         return 'colors'
-    pixels = sum((Counter(look.numbers) for look in looks), Counter())
+    pixels = sum((Counter(look.counts['indices']) for look in looks), Counter())
     values = set(pixels) - ignored
     with_palette = any(look.palette for look in looks)
-    if any(look.lossy for look in looks):
+    if not values or any(look.lossy for look in looks):
         return 'indices'  # which refuses it
     if named and named[0].colour is not None:
-        if with_palette or any(look.rgb is not None for look in looks):
+        if with_palette or any(look.rgb for look in looks):
             return 'colors'
         raise InputError(
             'grey masks, and a file of classes with colours: say whether their values are '
             '--labels indices (the number of the line, from 0) or --labels colors'
         )
-    if values in ({0, 255}, {0, 1}) and (named is None or len(named) == 2):
+    numbered = named is not None and named[0].value is not None
+    if values in ({0, 255}, {0, 1}) and (named is None or len(named) == 2) and not numbered:
         return 'binary'
-    if named is not None and not (values == {0, 255} and named[0].value is None):
+    # Much of 255 is rather a class, such as the white of black and white, than void.
+    void = pixels[IGNORE_INDEX] if IGNORE_INDEX in values else 0
+    clear = void < 0.1 * sum(pixels.values()) or (
+        numbered and any(one.value == IGNORE_INDEX for one in named)
+    )
+    if named is not None and clear:
         return 'indices'
     if with_palette:
         raise InputError(
             'masks with a palette: say whether their classes are --labels indices (places in the '
             'palette) or --labels colors'
         )
-    # More of it is rather a class, such as the white of black and white.
-    rarely_void = pixels[IGNORE_INDEX] < 0.1 * sum(pixels.values())
-    if named is None and len(values) > 1 and rarely_void and _consecutive(values - {IGNORE_INDEX}):
+    if named is None and len(values) > 1 and clear and _consecutive(values - {IGNORE_INDEX}):
         return 'indices'
     rarest = min(values, key=pixels.get)
-    look = next(look for look in looks if rarest in look.numbers)
+    look = next(look for look in looks if rarest in look.counts['indices'])
     raise InputError(
         f'masks of the values {shorten(sorted(values), 8)}: say what they mean. --labels indices: '
         'each is a class (and --ignore VALUE for those that are none); --labels binary: '
@@ -163,28 +180,31 @@ def _only_reading(looks: List[Look], named: Optional[List[MaskClass]], ignored: 
     )
 
 
-class _Ignored:
-    """Numbers, packed colours and names that are to be ignored, by what is said of them."""
+class _Ignored(NamedTuple):
+    """Names of classes, and values with the words for them, that are to be ignored."""
 
-    def __init__(self, ignore: Sequence[str], labels: str, named: Optional[List[MaskClass]]):
-        known = [one.name for one in named or []]
-        self.names = {LABELME_IGNORE} & set(known)
-        self.values: Dict[int, str] = {}
-        for text in ignore:
-            is_number = _is_number(text)
-            if text in known:
-                self.names.add(text)
-            elif _value_of(text) is not None and (
-                text == 'transparent' or is_number == (labels != 'colors')
-            ):
-                self.values[_value_of(text)] = text
-            else:
-                what = 'a number' if is_number else 'a colour' if colour_of(text) else 'no class'
-                expected = 'a colour (r,g,b or #rrggbb)' if labels == 'colors' else 'a number'
-                raise InputError(
-                    f'--ignore {text} is {what}, the masks are read as {labels}: expected '
-                    + ', '.join([expected, 'transparent', *known])
-                )
+    names: set
+    values: Dict[int, str]
+
+
+def _ignored(ignore: Sequence[str], labels: str, named: Optional[List[MaskClass]]) -> _Ignored:
+    known = [one.name for one in named or []]
+    found = _Ignored({LABELME_IGNORE} & set(known), {})
+    for text in ignore:
+        value = _value_of(text)
+        fits = text == 'transparent' or _is_number(text) == (labels != 'colors')
+        if text in known:
+            found.names.add(text)
+        elif value is not None and fits:
+            found.values[value] = text
+        else:
+            what = 'no class' if value is None else 'a number' if _is_number(text) else 'a colour'
+            expected = 'a colour (r,g,b or #rrggbb)' if labels == 'colors' else 'a number'
+            raise InputError(
+                f'--ignore {text} is {what}, the masks are read as {labels}: expected '
+                + ', '.join([expected, 'transparent', *known])
+            )
+    return found
 
 
 def _is_number(text: str) -> bool:
@@ -206,8 +226,7 @@ def _consecutive(values: set) -> bool:
 
 
 def _indices(looks, named, ignored: _Ignored) -> Reader:
-    _all_of_one_channel(looks, 'indices')
-    found = set().union(*(look.numbers for look in looks)) - set(ignored.values)
+    found = _found(looks, 'indices') - set(ignored.values)
     if named is None:
         expected = found - {IGNORE_INDEX}
         negative = sorted(value for value in expected if value < 0 and value != TRANSPARENT)
@@ -219,26 +238,19 @@ def _indices(looks, named, ignored: _Ignored) -> Reader:
     elif named[0].value is None:
         named = [one._replace(value=i) for i, one in enumerate(named)]
     if named is not None:
-        expected = {one.value for one in named} - {IGNORE_INDEX}
+        expected = {one.value for one in named}
     if IGNORE_INDEX in found and _consecutive(expected):
         ignored.values[IGNORE_INDEX] = str(IGNORE_INDEX)
     if named is None:
         kept = sorted(found - set(ignored.values) - {TRANSPARENT})
-        if len(kept) > MOST_FOUND:
-            _too_many(looks, lambda look: look.numbers, 'values')
         named = [MaskClass(f'class_{value}', value) for value in kept]
     return _reader('indices', looks, named, ignored, lambda one: one.value)
 
 
 def _colors(looks, named, ignored: _Ignored) -> Reader:
-    deep = [look.pair.mask for look in looks if look.colours() is None]
-    if deep:
-        raise InputError(f'{shorten(deep)}: numbers of more than 8 bits, not colours')
+    found = _found(looks, 'colors')
     if named is None:
-        found = set().union(*(look.colours() for look in looks))
         kept = sorted(found - set(ignored.values) - {TRANSPARENT})
-        if len(kept) > MOST_FOUND:
-            _too_many(looks, Look.colours, 'colours')
         named = [MaskClass(f'color_{value:06x}', None, unpack(value)) for value in kept]
     elif named[0].colour is None:
         raise InputError(
@@ -249,13 +261,11 @@ def _colors(looks, named, ignored: _Ignored) -> Reader:
 
 
 def _binary(looks, named, ignored: _Ignored) -> Reader:
-    _all_of_one_channel(looks, 'binary')
+    _found(looks, 'binary')
     named = named or [MaskClass('background'), MaskClass('foreground')]
     if len(named) != 2:
         raise InputError(f'--labels binary has two classes, the file of classes {len(named)}')
-    found: Counter = Counter()
-    for look in looks:
-        found.update(_values(look, 'binary'))
+    found = sum((Counter(look.counts['binary']) for look in looks), Counter())
     others = [value for value, _ in found.most_common() if value and value not in ignored.values]
     high = next((value for value in (255, 1) if value in others), others[0] if others else None)
     if high is None or not found[0]:
@@ -263,20 +273,25 @@ def _binary(looks, named, ignored: _Ignored) -> Reader:
             f'black and white masks with {", ".join(map(str, sorted(found)))} alone: expected 0 '
             'for the background, and another value'
         )
+    if named[0].value is not None:  # the lower number is the background's, whatever the order
+        named = sorted(named, key=lambda one: one.value)
     named = [one._replace(value=high * i) for i, one in enumerate(named)]
     return _reader('binary', looks, named, ignored, lambda one: one.value)
 
 
-def _all_of_one_channel(looks: List[Look], labels: str) -> None:
-    coloured = [look for look in looks if look.numbers is None]
-    if coloured:
-        rgb = read_mask(coloured[0].mask).rgb
-        place = np.argwhere((rgb != TRANSPARENT) & (rgb != (rgb & 255) * 0x010101))[0]
-        raise InputError(
-            f'{coloured[0].pair.mask}: {_told(int(rgb[tuple(place)]), "colors")} at {at(place)} is '
-            f'a colour, not one of {labels} ({len(coloured)} such masks); masks of colours: '
-            '--labels colors'
-        )
+def _found(looks: List[Look], labels: str) -> set:
+    """All values; InputError if a mask cannot be read so."""
+    others = [look for look in looks if look.counts[labels] is None]
+    if not others:
+        return set().union(*(look.counts[labels] for look in looks))
+    if labels == 'colors':
+        raise InputError(f'{others[0].pair.mask}: numbers of more than 8 bits, not colours')
+    rgb = read_mask(others[0].mask).rgb
+    place = np.argwhere((rgb != TRANSPARENT) & (rgb != (rgb & 255) * 0x010101))[0]
+    raise InputError(
+        f'{others[0].pair.mask}: {_in_words(int(rgb[tuple(place)]), "colors")} at {at(place)} is a '
+        f'colour, not one of {labels} ({len(others)} such masks); masks of colours: --labels colors'
+    )
 
 
 def _reader(labels, looks, named, ignored: _Ignored, key: Callable) -> Reader:
@@ -287,7 +302,10 @@ def _reader(labels, looks, named, ignored: _Ignored, key: Callable) -> Reader:
     table.update(dict.fromkeys(ignored.values, IGNORE_INDEX))
     problems = [line for look in looks for line in _strange(look, table, labels)]
     if len(classes) > MOST_CLASSES:
-        problems.append(f'{len(classes)} classes, at most {MOST_CLASSES} fit')
+        problems.append(
+            f'{len(classes)} classes, at most {MOST_CLASSES} fit: smoothed edges, or no masks? A '
+            'file of classes names the values that are some'
+        )
     elif len(classes) < 2:
         names = ', '.join(one.name for one in classes) or 'none'
         problems.append(f'only one class ({names}) is left: a segmentation needs at least two')
@@ -298,13 +316,13 @@ def _reader(labels, looks, named, ignored: _Ignored, key: Callable) -> Reader:
 
 
 def _strange(look: Look, table: Dict[int, int], labels: str) -> List[str]:
-    strange = {v: n for v, n in _values(look, labels).items() if v not in table}
+    strange = {v: n for v, n in look.counts[labels].items() if v not in table}
     if not strange:
         return []
     most = sorted(strange, key=strange.get, reverse=True)
     hint = '; smoothed edges? Draw masks without' if len(strange) > 20 else ''
     return [
-        f'{look.pair.mask}: {shorten((_told(value, labels) for value in most), 4)} '
+        f'{look.pair.mask}: {shorten((_in_words(value, labels) for value in most), 4)} '
         f'({_first(look, strange, labels)}) belongs to no class{hint}'
     ]
 
@@ -314,14 +332,6 @@ def _first(look: Look, values: Iterable[int], labels: str) -> str:
     places = np.argwhere(np.isin(_array(read_mask(look.mask), labels), list(values)))
     many = '' if len(places) == 1 else 's'
     return f'{len(places)} pixel{many}, the first at {at(places[0])}'
-
-
-def _too_many(looks: List[Look], values: Callable, what: str) -> None:
-    worst = max(looks, key=lambda look: len(values(look)))
-    raise InputError(
-        f'{worst.pair.mask}: {len(values(worst))} {what}, too many to be classes: smoothed edges, '
-        'or no mask; each class must have one value. A file of classes names those that are some'
-    )
 
 
 def _colours_for(classes: List[MaskClass], looks: List[Look]) -> List[Colour]:
@@ -342,19 +352,7 @@ def _array(mask: RawMask, labels: str) -> np.ndarray:
     return (mask.numbers > 127) * np.uint8(255) if mask.lossy else mask.numbers
 
 
-def _values(look: Look, labels: str) -> Dict[int, int]:
-    """Value to pixels, as :func:`_array` has them."""
-    if labels == 'colors':
-        return look.colours()
-    if not look.lossy:
-        return look.numbers
-    found: Counter = Counter()
-    for value, count in look.numbers.items():
-        found[255 * (value > 127)] += count
-    return dict(found)
-
-
-def _told(value: int, labels: str) -> str:
+def _in_words(value: int, labels: str) -> str:
     if value == TRANSPARENT:
         return 'transparent'
     return '#%06x' % value if labels == 'colors' else str(value)

@@ -1,6 +1,5 @@
 """Your own images and masks: from folders as they are to the layout that a training reads."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,7 +12,7 @@ from PIL import Image
 
 from lspt_mm.converters.archives import link_or_copy
 from lspt_mm.converters.mask_classes import read_classes
-from lspt_mm.converters.mask_files import count_values, image_facts, read_mask, turned
+from lspt_mm.converters.mask_files import image_facts, read_mask, turned
 from lspt_mm.converters.mask_pairs import Pair, find_pairs
 from lspt_mm.converters.mask_readers import LABELS, Look, Reader, choose_reader
 from lspt_mm.converters.splits import (
@@ -195,17 +194,10 @@ def _look(pair: Pair, images: Path, masks: Path) -> Look:
     found = Look(pair, masks / pair.mask)
     try:
         found.facts = image_facts(images / pair.image)
-        mask = read_mask(found.mask)
+        found.digest = digest_of(images / pair.image)
+        found.take(read_mask(found.mask))
     except InputError as error:
         found.problem = str(error)
-        return found
-    array = mask.rgb if mask.numbers is None else mask.numbers
-    found.size, found.lossy = tuple(array.shape), mask.lossy
-    found.numbers, found.rgb = count_values(mask.numbers), count_values(mask.rgb)
-    if mask.palette is not None:
-        found.palette = {value: int(mask.palette[value]) for value in found.numbers}
-    found.digest = digest_of(images / pair.image)
-    found.mask_digest = hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
     return found
 
 

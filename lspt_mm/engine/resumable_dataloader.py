@@ -83,16 +83,17 @@ class SeededDataset(Dataset):
         seed: Seed of the run.
         skip_bad: Number of unreadable files that are replaced, each with a warning, by the sample
             after it.
+        context: The loader's ``multiprocessing_context``, which its workers are started by.
 
     Raises:
         InputError: When indexed, for one unreadable file more.
     """
 
-    def __init__(self, dataset: Dataset, seed: int, skip_bad: int = 0):
+    def __init__(self, dataset: Dataset, seed: int, skip_bad: int = 0, context=None):
         self.dataset = dataset
         self.seed = seed
         self.skip_bad = skip_bad
-        self._skipped = multiprocessing.Value('i', 0)  # shared by all workers
+        self._skipped = (context or multiprocessing).Value('i', 0)  # shared by all workers
 
     def __getattr__(self, name: str) -> Any:
         if name == 'dataset':  # during unpickling
@@ -149,7 +150,7 @@ def make_resumable(loader: DataLoader, seed: int, skip_bad: int = 0) -> DataLoad
         )
     }  # fmt: skip
     result = DataLoader(
-        SeededDataset(loader.dataset, seed, skip_bad),
+        SeededDataset(loader.dataset, seed, skip_bad, loader.multiprocessing_context),
         batch_sampler=ResumableBatchSampler(loader.batch_sampler),
         **same,
     )

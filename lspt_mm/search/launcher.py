@@ -1,11 +1,14 @@
 """Carries out runs by submitit, on this machine or on a SLURM cluster, each in its own process."""
 
 import os
+import signal
+import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, Optional
+from typing import Callable, Dict, Iterable, Iterator, List, Optional
 
 import submitit
 import torch
@@ -86,8 +89,9 @@ class Launcher:
                     count = min(len(waiting), len(free))
                     places = {waiting.pop(0): free.pop(0) for _ in range(count)}
                     if places:
-                        submitted = pool.submit(self._submit, places)
-                        running.update(submitted.result())
+                        with _interruptible_children():
+                            submitted = pool.submit(self._submit, places)
+                            running.update(submitted.result())
                         submitted = None
                     time.sleep(0.1 if self.jobs else 2)
                     for job in [job for job in running if job.done()]:
@@ -119,6 +123,23 @@ class Launcher:
             if before is None:
                 os.environ.pop('OMP_NUM_THREADS', None)
         return dict(zip(jobs, places.items(), strict=True))
+
+
+@contextmanager
+def _interruptible_children() -> Iterator[None]:
+    """Let processes that are started here be interrupted, also where this one ignores SIGINT.
+
+    A script's background processes do, and hand it on to their children, which submitit ends by it.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _gpus() -> List[str]:

@@ -155,7 +155,8 @@ def check_image(path: Union[str, Path]) -> Tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            rotated = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+            # Pillow's size of a TIFF is turned already.
+            turn = 1 if image.format == 'TIFF' else image.getexif().get(_EXIF_ORIENTATION, 1)
             image.draft('RGB', (max(1, width // 8), max(1, height // 8)))
             image.load()
     except FileNotFoundError as error:
@@ -164,7 +165,7 @@ def check_image(path: Union[str, Path]) -> Tuple[int, int]:
         raise InputError(f'{path}: cannot be read as an image') from error
     except Exception as error:  # decoders raise any type for broken files
         raise InputError(f'{path}: cannot be read as an image ({error})') from error
-    return (height, width) if rotated else (width, height)
+    return (height, width) if turn in (5, 6, 7, 8) else (width, height)
 
 
 def read_image(path: Union[str, Path]) -> np.ndarray:

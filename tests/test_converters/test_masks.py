@@ -200,6 +200,25 @@ def test_black_and_white(folders):
     assert np.array_equal(written(folders, 4), (numbers(4) > 0).astype(np.uint8))
 
 
+@pytest.mark.parametrize('labels', ['binary', 'indices', None])
+def test_numbers_of_a_file_count_not_its_order(folders, labels):
+    (folders / 'classes.txt').write_text('255 crack\n0 road\n')
+    write_masks(folders, lambda label: ((label > 0) * 255).astype(np.uint8))
+    about = prepare(folders, classes=folders / 'classes.txt', labels=labels).about
+    crack = about['classes'].index('crack')
+    assert np.array_equal(written(folders, 2) == crack, numbers(2) > 0)
+
+
+def test_255_is_not_void_in_silence_where_a_file_has_other_numbers(folders):
+    (folders / 'classes.txt').write_text('0 road\n1 crack\n')
+    write_masks(folders, lambda label: ((label > 0) * 255).astype(np.uint8))
+    with pytest.raises(InputError, match='say what they mean'):
+        prepare(folders, classes=folders / 'classes.txt')
+    about = prepare(folders, classes=folders / 'classes.txt', labels='binary').about
+    assert about['classes'] == ['road', 'crack']
+    assert np.array_equal(written(folders, 2), numbers(2) > 0)
+
+
 @pytest.mark.parametrize(('value', 'place'), [(128, (0, 0)), (1, (3, 5)), (254, (7, 11))])
 def test_one_other_value_among_black_and_white(folders, value, place):
     write_masks(folders, lambda label: ((label > 0) * 255).astype(np.uint8))

@@ -123,7 +123,7 @@ def mask_sets(draw):
     if draw(st.booleans()):
         if labels == 'colors':
             lines = [f'{name} {said(v)}' for name, v in zip(names, values, strict=True)]
-        elif values == list(range(count)) or labels == 'binary':
+        elif (values == list(range(count)) or labels == 'binary') and draw(st.booleans()):
             lines = names
         else:
             lines = [f'{value} {name}' for value, name in zip(values, names, strict=True)]

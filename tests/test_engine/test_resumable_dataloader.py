@@ -79,6 +79,13 @@ def test_workers_change_nothing(workers):
     assert here != batches(8, sampler=InfiniteSampler, seed=6)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('context', ['spawn', 'forkserver'])
+def test_start_methods_change_nothing(context):
+    options = dict(sampler=DefaultSampler, num_workers=1, multiprocessing_context=context)
+    assert batches(3, **options) == batches(3, sampler=DefaultSampler)
+
+
 def test_every_sample_has_random_numbers_of_its_own():
     samples = [s for b in batches(10, sampler=InfiniteSampler) for s in b]
     for column in (1, 2, 3):

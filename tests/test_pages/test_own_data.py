@@ -64,6 +64,7 @@ def classification(tmp_path_factory):
 
 
 @pytest.mark.pages
+@pytest.mark.slow
 def test_segmentation_trains(segmentation):
     assert fell(losses(segmentation / 'empty/work_dirs/mine'))
     (metrics,) = (segmentation / 'empty/work_dirs/mine/test').glob('*/*.json')
@@ -71,6 +72,7 @@ def test_segmentation_trains(segmentation):
 
 
 @pytest.mark.pages
+@pytest.mark.slow
 def test_segmentation_predicts(segmentation):
     empty = segmentation / 'empty'
     about = json.loads((empty / 'data/mine/about.json').read_text())
@@ -88,6 +90,7 @@ def test_segmentation_predicts(segmentation):
 
 
 @pytest.mark.pages
+@pytest.mark.slow
 def test_segmentation_is_shared_without_the_vit(segmentation):
     empty = segmentation / 'empty'
     (path,) = (empty / 'shared').glob('mine-*.pth')

@@ -99,12 +99,21 @@ def test_gpus_are_spread_over(visible, names, start, monkeypatch):
     assert {note[1] for note in found.values()} == names
 
 
-def test_an_interrupt_leaves_nothing_running(start, tmp_path):
+@pytest.mark.parametrize('background', [False, True])
+def test_an_interrupt_leaves_nothing_running(background, start, tmp_path):
     def interrupt(folder, code):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        start(sleep, ['a0', 'b1', 'c1'], interrupt, jobs=2)
+    # A script's background processes ignore SIGINT, and so do the children they start.
+    handler = signal.SIG_IGN if background else signal.default_int_handler
+    before = signal.signal(signal.SIGINT, handler)
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            start(sleep, ['a0', 'b1', 'c1'], interrupt, jobs=2)
+    finally:
+        assert signal.signal(signal.SIGINT, before) == handler
+    assert time.monotonic() - began < 60  # the runs take 100 s
     begun = [int(path.read_text()) for path in tmp_path.glob('*/pid')]
     assert len(begun) <= 3
     for _ in range(50):

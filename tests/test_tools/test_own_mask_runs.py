@@ -1,0 +1,65 @@
+"""From folders of images and masks to a run, for images of unusual forms."""
+
+import numpy as np
+import pytest
+from miniatures import CONFIGS, run_tool, write_vit
+from PIL import Image
+
+ARCH = "{'embed_dims':16,'num_layers':4,'num_heads':2,'feedforward_channels':32}"
+LOADERS = [
+    f'{name}_dataloader.persistent_workers=False' for name in ('train', 'val', 'test')
+]
+
+
+def write(folder, name, size, suffix='.jpg', **options):
+    rng = np.random.default_rng(len(name))
+    for kind in ('images', 'masks'):
+        (folder / kind / name).parent.mkdir(parents=True, exist_ok=True)
+    pixels = rng.integers(0, 256, (*size, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / f'images/{name}{suffix}', **options)
+    mask = np.zeros(size, np.uint8)
+    mask[: size[0] // 2] = 1
+    Image.fromarray(mask).save(folder / f'masks/{name}.png')
+
+
+def ok(run):
+    assert run.code == 0, run.out[-1500:] + run.err[-2500:]
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('size', [(40, 1000), (1000, 40), (24, 24)])
+def test_any_form_trains_tests_and_predicts(size, tmp_path):
+    for i in range(4):
+        write(tmp_path, f'train/p{i}', (48, 64))
+    write(tmp_path, 'train/odd', size)
+    write(tmp_path, 'val/odd', size)
+    vit = write_vit(tmp_path / 'vit.pth')
+    ok(run_tool('dataset_converters/own_masks.py', '--images', 'images', '--masks', 'masks', '--to',
+                'data', cwd=tmp_path))  # fmt: skip
+    config = f'{CONFIGS / "maskfolder/upernet.py"}:data=data,pretrained={vit},arch={ARCH},crop=32'
+    config += ',patch_size=8,batch_size=2,channels=8,workers=0,iters=3'
+    ok(run_tool('train.py', config, '--work-dir', 'w', '--cfg-options', *LOADERS, cwd=tmp_path))
+    ok(run_tool('test.py', 'w/upernet.py', 'w/iter_3.pth', cwd=tmp_path))
+    ok(run_tool('predict.py', 'w/upernet.py', 'w/iter_3.pth', 'images/val', '--out', 'found',
+                cwd=tmp_path))  # fmt: skip
+    assert Image.open(tmp_path / 'found/masks/odd.png').size == size[::-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('turn', [3, 6, 8])
+def test_orientation_tags_of_tiff(turn, tmp_path):
+    """Prepared, checked and trained on alike."""
+    for i in range(3):
+        write(tmp_path, f'p{i}', (48, 64), '.tif', tiffinfo={0x0112: turn})
+        mask = np.asarray(Image.open(tmp_path / f'masks/p{i}.png'))
+        Image.fromarray(np.rot90(mask, {3: 2, 6: -1, 8: 1}[turn]).copy()).save(
+            tmp_path / f'masks/p{i}.png'
+        )
+    vit = write_vit(tmp_path / 'vit.pth')
+    exif = ['--exif', 'shown'] if turn == 3 else []
+    ok(run_tool('dataset_converters/own_masks.py', '--images', 'images', '--masks', 'masks', '--to',
+                'data', *exif, cwd=tmp_path))  # fmt: skip
+    config = f'{CONFIGS / "maskfolder/upernet.py"}:data=data,pretrained={vit},arch={ARCH},crop=32'
+    config += ',patch_size=8,batch_size=2,channels=8,workers=0,iters=2'
+    ok(run_tool('train.py', config, '--work-dir', 'w', '--cfg-options', *LOADERS, cwd=tmp_path))
