@@ -41,7 +41,9 @@ class Segmentation(Task):
             if str(step.get('type')).split('.')[-1] == 'LoadImage':
                 step['type'] = 'LoadImageFromFile'  # the name that it replaces by its own
         device = str(next(model.parameters()).device)
-        return Inferencer(cfg, device=device, show_progress=False)
+        inferencer = Inferencer(cfg, device=device)
+        inferencer.show_progress = False  # no argument of the original mmseg's
+        return inferencer
 
     def show(self, cfg, folder):  # noqa: D102
         cfg.default_hooks.visualization.update(draw=True, interval=1)

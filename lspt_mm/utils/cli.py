@@ -22,6 +22,7 @@ EXIT_INPUT = 2
 #: Warnings about defaults of mmseg, as regular expressions of their text and module.
 _KNOWN_WARNINGS = (
     ('Default ``avg_non_ignore`` is False', r'mmseg\.models\.losses\.'),
+    ('``build_loss`` would be deprecated', r'mmseg\.models\.builder'),
     ('The draw is False', r'mmseg\.engine\.hooks\.visualization_hook'),
 )
 
