@@ -17,7 +17,7 @@ from torch import nn
 from lspt_mm.config.preflight import datasets_of
 from lspt_mm.errors import InputError
 from lspt_mm.tasks import Prediction, task_of
-from lspt_mm.utils.images import IMAGE_SUFFIXES, check_image, find_images
+from lspt_mm.utils.images import IMAGE_SUFFIXES, check_image, list_images
 
 Image = Union[str, Path, np.ndarray]
 
@@ -76,7 +76,7 @@ def images_of(sources: Sequence[Path]) -> List[Path]:
         if not source.is_dir():
             found.append(source)
             continue
-        inside = find_images(source)
+        inside = list_images(source).images
         if not inside:
             problems.append(f'{source}: no image in it ({", ".join(IMAGE_SUFFIXES)})')
         found += inside

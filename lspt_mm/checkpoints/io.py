@@ -23,7 +23,7 @@ def read_checkpoint(source: str) -> dict:
 
     Args:
         source: Path or http(s) URL of a file as torch.save writes it, of a .safetensors file or
-            of a NumPy .npz archive (told apart by their content); ``#sha256=...`` after it is
+            of a NumPy .npz archive (detected from their content); ``#sha256=...`` after it is
             checked.
 
     Returns:

@@ -89,22 +89,22 @@ def _missing_data(cfg: Config, loaders) -> List[str]:
 
 
 def _other_classes(cfg: Config, loaders) -> List[str]:
-    """A line for each folder whose sub-folders, numbered by their order, are not the first's."""
-    found = {}
+    """A line for each folder whose sub-folders differ from those of the first."""
+    classes = {}
     for node in datasets_of(cfg, loaders):
         dataset = DATASETS.build(dict(node, lazy_init=True, pipeline=[]))
-        if _classes_are_folders(node, dataset):
-            found[dataset.img_prefix] = set(folders_in(dataset.img_prefix))
-    (first, known), *others = [*found.items()] or [('', set())]
+        if _classes_are_folders(dataset):
+            classes[dataset.img_prefix] = set(folders_in(dataset.img_prefix))
+    (first, expected), *others = [*classes.items()] or [('', set())]
     problems = []
     for folder, names in others:
-        ways = (('has', names - known, 'lacks'), ('lacks', known - names, 'has'))
-        told = [f'{verb} {shorten(sorted(these))}, which {first} {other}'
-                for verb, these, other in ways if these]  # fmt: skip
-        if told:
+        differences = (('has', names - expected, 'lacks'), ('lacks', expected - names, 'has'))
+        found = [f'{verb} {shorten(sorted(these))}, which {first} {other}'
+                 for verb, these, other in differences if these]  # fmt: skip
+        if found:
             problems.append(
-                f'folder {folder} {", and ".join(told)}: classes are numbered by the order of '
-                'their folders, expected the same in each'
+                f'folder {folder} {", and ".join(found)}: classes are numbered in the order of '
+                'their folders, expected the same folders in each split'
             )
     return problems
 
@@ -126,7 +126,7 @@ def _missing_of(cfg: dict, wanted: Optional[int]) -> List[str]:
             problems.append(f'folder {folder} does not exist')
         elif not _holds_file(folder, suffixes):
             problems.append(f'folder {folder} holds no {kind} ({", ".join(suffixes)})')
-        elif wanted and _classes_are_folders(cfg, dataset):
+        elif wanted and _classes_are_folders(dataset):
             found = len(folders_in(folder))
             if found != wanted:
                 problems.append(
@@ -136,11 +136,9 @@ def _missing_of(cfg: dict, wanted: Optional[int]) -> List[str]:
     return problems
 
 
-def _classes_are_folders(cfg: dict, dataset) -> bool:
+def _classes_are_folders(dataset) -> bool:
     """Whether a data set takes its classes from the names of sub-folders (mmpretrain's)."""
-    kind = str(cfg.get('type', '')).split('.')[-1]
-    folders = kind in ('CustomDataset', 'ImageFolder') and not dataset.ann_file
-    return folders and getattr(dataset, 'with_label', False)
+    return getattr(dataset, 'with_label', False) and not dataset.ann_file
 
 
 def _suffixes(value: Union[str, Tuple[str, ...]]) -> Tuple[str, ...]:

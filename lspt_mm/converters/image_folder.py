@@ -97,8 +97,8 @@ def prepare_image_folder(
     )  # fmt: skip
     if fail_on_duplicates:
         raise_if_any(str(source), doubles)
-    left_out = [f'{folder}: {told}' for folder in folders.values()
-                if (told := list_images(source / folder).left_out())]  # fmt: skip
+    left_out = [f'{folder}: {skipped}' for folder in folders.values()
+                if (skipped := list_images(source / folder).left_out())]  # fmt: skip
     if val is None and not share:
         found['val'], kind = found['train'], 'the training images'
     about = {'name': source.absolute().name, 'classes': classes, 'val': kind}

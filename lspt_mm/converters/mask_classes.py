@@ -86,7 +86,7 @@ def _cells(line: str) -> List[str]:
 
 
 def _titles(line: str) -> Optional[List[str]]:
-    """What the columns of a table hold, if this is its first line; '' for a column of no use."""
+    """Contents of the columns if this is a header line, else None; '' for an unused column."""
     cells = [cell.lower() for cell in _cells(line)]
     found = [next((k for k, names in _COLUMNS.items() if c in names), '') for c in cells]
     return found if 'name' in found and len(set(found) - {''}) > 1 else None

@@ -1,4 +1,4 @@
-"""Reading masks exactly as they are stored; what cannot be read so is refused by name."""
+"""Reads masks without loss; rejects files that cannot be read exactly."""
 
 from pathlib import Path
 from typing import Dict, NamedTuple, Optional
@@ -135,7 +135,7 @@ def count_values(array: Optional[np.ndarray]) -> Optional[Dict[int, int]]:
 class ImageFacts(NamedTuple):
     """An image's size as the training sees it, and as its file stores it, (height, width).
 
-    ``turn`` is the orientation that turns it, 2 to 8; None if there is none.
+    ``turn`` is the EXIF orientation, 2 to 8, or None.
     """
 
     shown: tuple

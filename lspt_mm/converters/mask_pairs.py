@@ -43,18 +43,21 @@ def find_pairs(
     mask_suffix: str = '',
     skip_unpaired: bool = False,
 ) -> Tuple[List[Pair], List[str], List[str]]:
-    """Pairs of the same name, sorted; what is wrong with the names; which files are left out.
+    """Match images and masks by name.
 
     Args:
         images: Folder of the images; folders in it count.
-        masks: Folder of the masks, laid out alike. Where it is the same folder, files are told
-            apart by their suffixes, by folders such as ``images`` and ``masks`` in their paths,
-            or a JPEG is the image of the PNG of its name.
-        image_suffix, mask_suffix: What stands after the common part of the names.
-        skip_unpaired: Leave out what has no counterpart.
+        masks: Folder of the masks, with the same sub-folders. If it is the folder of the images,
+            masks are identified by a sub-folder such as ``masks``, by the suffix, or as the PNG
+            that has the name of a JPEG.
+        image_suffix, mask_suffix: Text after the common part of the names.
+        skip_unpaired: Skip images without a mask and masks without an image.
+
+    Returns:
+        tuple: sorted pairs, problems with the names, and a line for each folder with skipped files.
 
     Raises:
-        InputError: If a folder is missing, or nothing fits together.
+        InputError: If a folder is missing, or no image has a mask.
     """
     listed = []
     for option, folder in (('--images', images), ('--masks', masks)):
@@ -66,7 +69,7 @@ def find_pairs(
     left_out = [f'{images}: {first.left_out()}'] if first.others else []
     same = images.resolve() == masks.resolve()
     if same:
-        of_images, of_masks = _told_apart(of_images, image_suffix, mask_suffix)
+        of_images, of_masks = _separate(of_images, image_suffix, mask_suffix)
     elif second.others:
         left_out.append(f'{masks}: {second.left_out()}')
     by_image, problems = _by_key(of_images, image_suffix, images, same)
@@ -87,8 +90,8 @@ def find_pairs(
     return [Pair(key, by_image[key], by_mask[key]) for key in both], problems, left_out
 
 
-def _told_apart(names: List[str], image_suffix: str, mask_suffix: str):
-    """Images and masks of one folder."""
+def _separate(names: List[str], image_suffix: str, mask_suffix: str):
+    """Split the files of one folder into images and masks."""
     kinds = {name: {_KINDS.get(part.lower()) for part in name.split('/')[:-1]} for name in names}
     if any('mask' in kind for kind in kinds.values()):
         return ([name for name in names if 'mask' not in kinds[name]],

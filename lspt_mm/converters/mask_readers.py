@@ -35,8 +35,8 @@ LABELS = ('indices', 'colors', 'binary')
 
 
 @dataclass(eq=False)
-class Look:
-    """What one pass over a pair has found.
+class ScannedPair:
+    """Statistics of an image and its mask, from one pass over both.
 
     ``counts`` has, for each of :data:`LABELS`, value to number of pixels; None where the mask
     cannot be read so. ``palette``: number to 0xRRGGBB. ``digest`` and ``mask_digest`` are of the
@@ -56,7 +56,7 @@ class Look:
     problem: str = ''
 
     def take(self, mask: RawMask) -> None:
-        """Keep what is to be known of the mask."""
+        """Collect the statistics of the mask."""
         array = mask.rgb if mask.numbers is None else mask.numbers
         self.size, self.lossy, self.rgb = array.shape, mask.lossy, mask.rgb is not None
         self.mask_digest = hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
@@ -79,20 +79,20 @@ class Reader(NamedTuple):
     table: Dict[int, int]  #: value or 0xRRGGBB to class, 255 to ignore
     classes: List[MaskClass]
     colours: List[Colour]
-    void: List[str]  #: values that are ignored, in words
+    void: List[str]  #: ignored values, as text
 
-    def counts(self, look: Look) -> Dict[int, int]:
+    def counts(self, scan: ScannedPair) -> Dict[int, int]:
         """Class to pixels of a mask; 255 are those ignored."""
-        return _sums((self.table[v], n) for v, n in look.counts[self.labels].items())
+        return _sums((self.table[v], n) for v, n in scan.counts[self.labels].items())
 
-    def classes_in(self, look: Look) -> set:
+    def classes_in(self, scan: ScannedPair) -> set:
         """Classes of a mask."""
-        return set(self.counts(look)) - {IGNORE_INDEX}
+        return set(self.counts(scan)) - {IGNORE_INDEX}
 
-    def has(self, value: str, looks: List[Look]) -> bool:
-        """Whether a mask has a value that --ignore names; classes count as there."""
+    def has(self, value: str, scans: List[ScannedPair]) -> bool:
+        """Whether any mask contains a value of --ignore; true for class names."""
         wanted = _value_of(value)
-        return wanted is None or any(wanted in look.counts[self.labels] for look in looks)
+        return wanted is None or any(wanted in scan.counts[self.labels] for scan in scans)
 
     def read(self, path: Path) -> np.ndarray:
         """Class numbers (H, W) uint8 of a mask; 255 is ignored."""
@@ -112,13 +112,13 @@ def _sums(pairs: Iterable[Tuple[int, int]]) -> Dict[int, int]:
 
 
 def choose_reader(
-    looks: List[Look], named: Optional[List[MaskClass]], labels: Optional[str],
+    scans: List[ScannedPair], named: Optional[List[MaskClass]], labels: Optional[str],
     ignore: Sequence[str],
 ) -> Reader:
     """The reader that ``labels`` names, or the only one that the masks allow.
 
     Args:
-        looks: At least one.
+        scans: At least one.
         named: The classes of a file, if there is one.
         labels: One of :data:`LABELS`, or None.
         ignore: Integers, colours (``r,g,b``, ``#rrggbb``), ``transparent``, names of classes.
@@ -127,31 +127,31 @@ def choose_reader(
         InputError: If several readings are possible, or a mask does not fit; a line for each, with
             its first pixel that does not.
     """
-    labels = labels or _only_reading(looks, named, {int(t) for t in ignore if _is_number(t)})
-    lossy = [look.pair.mask for look in looks if look.lossy]
+    labels = labels or _only_reading(scans, named, {int(t) for t in ignore if _is_number(t)})
+    lossy = [scan.pair.mask for scan in scans if scan.lossy]
     if lossy and labels != 'binary':
         raise InputError(
             f'{shorten(lossy)}: a format that changes values, so that they name no class; save '
             'masks as PNG. Black and white: --labels binary'
         )
     build = {'indices': _indices, 'colors': _colors, 'binary': _binary}[labels]
-    return build(looks, named, _ignored(ignore, labels, named))
+    return build(scans, named, _ignored(ignore, labels, named))
 
 
-def _only_reading(looks: List[Look], named: Optional[List[MaskClass]], ignored: set) -> str:
-    if any(look.counts['indices'] is None for look in looks):
+def _only_reading(scans: List[ScannedPair], named: Optional[List[MaskClass]], ignored: set) -> str:
+    if any(scan.counts['indices'] is None for scan in scans):
         return 'colors'
-    pixels = sum((Counter(look.counts['indices']) for look in looks), Counter())
+    pixels = sum((Counter(scan.counts['indices']) for scan in scans), Counter())
     values = set(pixels) - ignored
-    with_palette = any(look.palette for look in looks)
-    if not values or any(look.lossy for look in looks):
+    with_palette = any(scan.palette for scan in scans)
+    if not values or any(scan.lossy for scan in scans):
         return 'indices'  # which refuses it
     if named and named[0].colour is not None:
-        if with_palette or any(look.rgb for look in looks):
+        if with_palette or any(scan.rgb for scan in scans):
             return 'colors'
         raise InputError(
-            'grey masks, and a file of classes with colours: say whether their values are '
-            '--labels indices (the number of the line, from 0) or --labels colors'
+            'grey masks, and a class file with colours: pass --labels indices (line numbers '
+            'from 0) or --labels colors'
         )
     numbered = named is not None and named[0].value is not None
     if values in ({0, 255}, {0, 1}) and (named is None or len(named) == 2) and not numbered:
@@ -165,23 +165,22 @@ def _only_reading(looks: List[Look], named: Optional[List[MaskClass]], ignored: 
         return 'indices'
     if with_palette:
         raise InputError(
-            'masks with a palette: say whether their classes are --labels indices (places in the '
-            'palette) or --labels colors'
+            'masks with a palette: pass --labels indices (palette indices) or --labels colors'
         )
     if named is None and len(values) > 1 and clear and _consecutive(values - {IGNORE_INDEX}):
         return 'indices'
     rarest = min(values, key=pixels.get)
-    look = next(look for look in looks if rarest in look.counts['indices'])
+    scan = next(scan for scan in scans if rarest in scan.counts['indices'])
     raise InputError(
-        f'masks of the values {shorten(sorted(values), 8)}: say what they mean. --labels indices: '
-        'each is a class (and --ignore VALUE for those that are none); --labels binary: '
-        f'background and foreground. The rarest is {rarest}, such as in {look.pair.mask} '
-        f'({_first(look, [rarest], "indices")})'
+        f'masks with the values {shorten(sorted(values), 8)}: their meaning is ambiguous. Pass '
+        '--labels indices if each is a class (with --ignore VALUE for others), or --labels '
+        f'binary for background and foreground. The rarest is {rarest}, such as in '
+        f'{scan.pair.mask} ({_first(scan, [rarest], "indices")})'
     )
 
 
 class _Ignored(NamedTuple):
-    """Names of classes, and values with the words for them, that are to be ignored."""
+    """Classes to ignore by name, and values with their text on the command line."""
 
     names: set
     values: Dict[int, str]
@@ -225,8 +224,8 @@ def _consecutive(values: set) -> bool:
     return values == set(range(len(values)))
 
 
-def _indices(looks, named, ignored: _Ignored) -> Reader:
-    found = _found(looks, 'indices') - set(ignored.values)
+def _indices(scans, named, ignored: _Ignored) -> Reader:
+    found = _found(scans, 'indices') - set(ignored.values)
     if named is None:
         expected = found - {IGNORE_INDEX}
         negative = sorted(value for value in expected if value < 0 and value != TRANSPARENT)
@@ -244,11 +243,11 @@ def _indices(looks, named, ignored: _Ignored) -> Reader:
     if named is None:
         kept = sorted(found - set(ignored.values) - {TRANSPARENT})
         named = [MaskClass(f'class_{value}', value) for value in kept]
-    return _reader('indices', looks, named, ignored, lambda one: one.value)
+    return _reader('indices', scans, named, ignored, lambda one: one.value)
 
 
-def _colors(looks, named, ignored: _Ignored) -> Reader:
-    found = _found(looks, 'colors')
+def _colors(scans, named, ignored: _Ignored) -> Reader:
+    found = _found(scans, 'colors')
     if named is None:
         kept = sorted(found - set(ignored.values) - {TRANSPARENT})
         named = [MaskClass(f'color_{value:06x}', None, unpack(value)) for value in kept]
@@ -257,15 +256,15 @@ def _colors(looks, named, ignored: _Ignored) -> Reader:
             "the masks are of colours, but the file of classes has none: expected lines "
             "'name r g b'"
         )
-    return _reader('colors', looks, named, ignored, lambda one: pack(one.colour))
+    return _reader('colors', scans, named, ignored, lambda one: pack(one.colour))
 
 
-def _binary(looks, named, ignored: _Ignored) -> Reader:
-    _found(looks, 'binary')
+def _binary(scans, named, ignored: _Ignored) -> Reader:
+    _found(scans, 'binary')
     named = named or [MaskClass('background'), MaskClass('foreground')]
     if len(named) != 2:
         raise InputError(f'--labels binary has two classes, the file of classes {len(named)}')
-    found = sum((Counter(look.counts['binary']) for look in looks), Counter())
+    found = sum((Counter(scan.counts['binary']) for scan in scans), Counter())
     others = [value for value, _ in found.most_common() if value and value not in ignored.values]
     high = next((value for value in (255, 1) if value in others), others[0] if others else None)
     if high is None or not found[0]:
@@ -273,38 +272,38 @@ def _binary(looks, named, ignored: _Ignored) -> Reader:
             f'black and white masks with {", ".join(map(str, sorted(found)))} alone: expected 0 '
             'for the background, and another value'
         )
-    if named[0].value is not None:  # the lower number is the background's, whatever the order
+    if named[0].value is not None:  # the lower number is the background
         named = sorted(named, key=lambda one: one.value)
     named = [one._replace(value=high * i) for i, one in enumerate(named)]
-    return _reader('binary', looks, named, ignored, lambda one: one.value)
+    return _reader('binary', scans, named, ignored, lambda one: one.value)
 
 
-def _found(looks: List[Look], labels: str) -> set:
+def _found(scans: List[ScannedPair], labels: str) -> set:
     """All values; InputError if a mask cannot be read so."""
-    others = [look for look in looks if look.counts[labels] is None]
+    others = [scan for scan in scans if scan.counts[labels] is None]
     if not others:
-        return set().union(*(look.counts[labels] for look in looks))
+        return set().union(*(scan.counts[labels] for scan in scans))
     if labels == 'colors':
         raise InputError(f'{others[0].pair.mask}: numbers of more than 8 bits, not colours')
     rgb = read_mask(others[0].mask).rgb
     place = np.argwhere((rgb != TRANSPARENT) & (rgb != (rgb & 255) * 0x010101))[0]
     raise InputError(
-        f'{others[0].pair.mask}: {_in_words(int(rgb[tuple(place)]), "colors")} at {at(place)} is a '
+        f'{others[0].pair.mask}: {_as_text(int(rgb[tuple(place)]), "colors")} at {at(place)} is a '
         f'colour, not one of {labels} ({len(others)} such masks); masks of colours: --labels colors'
     )
 
 
-def _reader(labels, looks, named, ignored: _Ignored, key: Callable) -> Reader:
+def _reader(labels, scans, named, ignored: _Ignored, key: Callable) -> Reader:
     """The reader with these classes, once every value of every mask is known to it."""
     classes = [one for one in named if one.name not in ignored.names]
     table = {key(one): IGNORE_INDEX for one in named}
     table.update({key(one): i for i, one in enumerate(classes)})
     table.update(dict.fromkeys(ignored.values, IGNORE_INDEX))
-    problems = [line for look in looks for line in _strange(look, table, labels)]
+    problems = [line for scan in scans for line in _strange(scan, table, labels)]
     if len(classes) > MOST_CLASSES:
         problems.append(
-            f'{len(classes)} classes, at most {MOST_CLASSES} fit: smoothed edges, or no masks? A '
-            'file of classes names the values that are some'
+            f'{len(classes)} classes, at most {MOST_CLASSES} fit: smoothed edges, or not masks? A '
+            'class file lists the values to use'
         )
     elif len(classes) < 2:
         names = ', '.join(one.name for one in classes) or 'none'
@@ -312,33 +311,33 @@ def _reader(labels, looks, named, ignored: _Ignored, key: Callable) -> Reader:
     if problems:
         raise InputError('\n  - '.join(problems))
     void = [*ignored.values.values(), *sorted(ignored.names)]
-    return Reader(labels, table, classes, _colours_for(classes, looks), void)
+    return Reader(labels, table, classes, _colours_for(classes, scans), void)
 
 
-def _strange(look: Look, table: Dict[int, int], labels: str) -> List[str]:
-    strange = {v: n for v, n in look.counts[labels].items() if v not in table}
+def _strange(scan: ScannedPair, table: Dict[int, int], labels: str) -> List[str]:
+    strange = {v: n for v, n in scan.counts[labels].items() if v not in table}
     if not strange:
         return []
     most = sorted(strange, key=strange.get, reverse=True)
-    hint = '; smoothed edges? Draw masks without' if len(strange) > 20 else ''
+    hint = '; smoothed edges? Export masks without anti-aliasing' if len(strange) > 20 else ''
     return [
-        f'{look.pair.mask}: {shorten((_in_words(value, labels) for value in most), 4)} '
-        f'({_first(look, strange, labels)}) belongs to no class{hint}'
+        f'{scan.pair.mask}: {shorten((_as_text(value, labels) for value in most), 4)} '
+        f'({_first(scan, strange, labels)}) belongs to no class{hint}'
     ]
 
 
-def _first(look: Look, values: Iterable[int], labels: str) -> str:
+def _first(scan: ScannedPair, values: Iterable[int], labels: str) -> str:
     """How many pixels of a mask have these values, and where the first of them is."""
-    places = np.argwhere(np.isin(_array(read_mask(look.mask), labels), list(values)))
+    places = np.argwhere(np.isin(_array(read_mask(scan.mask), labels), list(values)))
     many = '' if len(places) == 1 else 's'
     return f'{len(places)} pixel{many}, the first at {at(places[0])}'
 
 
-def _colours_for(classes: List[MaskClass], looks: List[Look]) -> List[Colour]:
+def _colours_for(classes: List[MaskClass], scans: List[ScannedPair]) -> List[Colour]:
     """Colours of the file, of the masks' palette, or our own."""
     if all(one.colour is not None for one in classes):
         return [one.colour for one in classes]
-    palette = {v: unpack(c) for look in looks for v, c in look.palette.items()}
+    palette = {v: unpack(c) for scan in scans for v, c in scan.palette.items()}
     found = [palette.get(one.value) for one in classes]
     if None not in found and len(set(found)) == len(found):
         return found
@@ -352,7 +351,7 @@ def _array(mask: RawMask, labels: str) -> np.ndarray:
     return (mask.numbers > 127) * np.uint8(255) if mask.lossy else mask.numbers
 
 
-def _in_words(value: int, labels: str) -> str:
+def _as_text(value: int, labels: str) -> str:
     if value == TRANSPARENT:
         return 'transparent'
     return '#%06x' % value if labels == 'colors' else str(value)

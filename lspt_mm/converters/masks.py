@@ -1,4 +1,4 @@
-"""Your own images and masks: from folders as they are to the layout that a training reads."""
+"""Prepare a folder of images and masks for segmentation training."""
 
 import json
 import os
@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
-from PIL import Image
 
 from lspt_mm.converters.archives import link_or_copy
 from lspt_mm.converters.mask_classes import read_classes
 from lspt_mm.converters.mask_files import image_facts, read_mask, turned
 from lspt_mm.converters.mask_pairs import Pair, find_pairs
-from lspt_mm.converters.mask_readers import LABELS, Look, Reader, choose_reader
+from lspt_mm.converters.mask_readers import LABELS, Reader, ScannedPair, choose_reader
 from lspt_mm.converters.splits import (
     about_json,
     as_json,
@@ -28,13 +27,13 @@ from lspt_mm.datasets.mask_folder import IMAGES, MASKS
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import map_with_progress
 from lspt_mm.utils.images import IGNORE_INDEX, read_image
-from lspt_mm.utils.overlay import draw_sheet
+from lspt_mm.utils.overlay import draw_sheet, label_image
 from lspt_mm.utils.text import shorten
 
 OWNER = 'lspt_mm own_masks'
 PREVIEW = 'preview.png'
-#: Looks of each split.
-Split = Dict[str, List[Look]]
+#: Scanned pairs of each split.
+Split = Dict[str, List[ScannedPair]]
 
 
 class Outcome(NamedTuple):
@@ -85,7 +84,7 @@ def prepare_masks(
         val_share, test_share (float): Share of the images that are val (at least one) and test.
         seed (int): Of the split.
         exif (str, optional): Whether masks of photos that their EXIF data turn are as the photo is
-            'shown' or as it is 'stored'; needed where the size does not tell.
+            'shown' or as it is 'stored'; required if the size fits both.
         skip_unpaired (bool): Leave out images without masks and masks without images.
         copy (bool): Copy the images rather than link to them.
         overwrite (bool): Prepare a folder anew although its classes become others, which runs
@@ -102,11 +101,11 @@ def prepare_masks(
     _check_arguments(images, masks, dest, labels, val_share, test_share, exif)
     pairs, problems, left_out = find_pairs(images, masks, image_suffix, mask_suffix, skip_unpaired)
     named = read_classes(classes) if classes else None
-    looks = map_with_progress(
-        lambda pair: _look(pair, images, masks), pairs, 'reading images and masks'
+    scans = map_with_progress(
+        lambda pair: _scan(pair, images, masks), pairs, 'reading images and masks'
     )
-    problems += [look.problem for look in looks if look.problem]
-    sound = [look for look in looks if not look.problem]
+    problems += [scan.problem for scan in scans if scan.problem]
+    sound = [scan for scan in scans if not scan.problem]
     problems += _wrong_sizes(sound, exif)
     reader = None
     try:
@@ -116,10 +115,10 @@ def prepare_masks(
     raise_if_any(str(masks), problems)
     if not overwrite:
         _check_same_classes(dest, [one.name for one in reader.classes])
-    split, how = _split_of(looks, reader, val_share, test_share, seed)
+    split, how = _split_of(scans, reader, val_share, test_share, seed)
     doubles = duplicates(
-        ((look.digest, part, look.pair.image, look.mask_digest)
-         for part, found in split.items() for look in found), 'masks'
+        ((scan.digest, part, scan.pair.image, scan.mask_digest)
+         for part, found in split.items() for scan in found), 'masks'
     )  # fmt: skip
     if fail_on_duplicates:
         raise_if_any(str(images), doubles)
@@ -187,11 +186,11 @@ def _is_ours(dest: Path) -> bool:
         return (dest / MASKS / '.ours').is_file()
 
 
-# ---- looking ----------------------------------------------------------------------------------
+# ---- scanning ----------------------------------------------------------------------------------
 
 
-def _look(pair: Pair, images: Path, masks: Path) -> Look:
-    found = Look(pair, masks / pair.mask)
+def _scan(pair: Pair, images: Path, masks: Path) -> ScannedPair:
+    found = ScannedPair(pair, masks / pair.mask)
     try:
         found.facts = image_facts(images / pair.image)
         found.digest = digest_of(images / pair.image)
@@ -201,20 +200,21 @@ def _look(pair: Pair, images: Path, masks: Path) -> Look:
     return found
 
 
-def _wrong_sizes(looks: List[Look], exif: Optional[str]) -> List[str]:
+def _wrong_sizes(scans: List[ScannedPair], exif: Optional[str]) -> List[str]:
     wrong = [
-        f'{look.pair.mask} ({_by(look.size)}, its image {_by(look.facts.shown)})'
-        for look in looks if look.size not in (look.facts.shown, look.facts.stored)
+        f'{scan.pair.mask} ({_by(scan.size)}, its image {_by(scan.facts.shown)})'
+        for scan in scans if scan.size not in (scan.facts.shown, scan.facts.stored)
     ]  # fmt: skip
     problems = [f"sizes differ from the images': {shorten(wrong)}"] if wrong else []
     unsure = [
-        look.pair.image for look in looks
-        if look.facts.turn and look.facts.shown == look.facts.stored
+        scan.pair.image for scan in scans
+        if scan.facts.turn and scan.facts.shown == scan.facts.stored
     ]  # fmt: skip
     if unsure and exif is None:
         problems.append(
-            f'EXIF data turn {shorten(unsure)}, and sizes do not tell whether masks were drawn on '
-            'the photos as viewers show them (--exif shown) or as stored (--exif stored)'
+            f'EXIF data rotate {shorten(unsure)}, and the sizes fit both orientations: were the '
+            'masks drawn on the photos as viewers show them (--exif shown) or as stored (--exif '
+            'stored)?'
         )
     return problems
 
@@ -227,14 +227,14 @@ def _by(size: tuple) -> str:
 
 
 def _split_of(
-    looks: List[Look], reader: Reader, val_share: float, test_share: float, seed: int
+    scans: List[ScannedPair], reader: Reader, val_share: float, test_share: float, seed: int
 ) -> Tuple[Split, str]:
-    """Looks of train, val and perhaps test, and where the split comes from."""
-    split: Split = {'train': looks}
-    inside = [look for look in looks if look.pair.split]
+    """Scanned pairs of train, val and perhaps test, and where the split comes from."""
+    split: Split = {'train': scans}
+    inside = [scan for scan in scans if scan.pair.split]
     if inside:
-        outside = [look.pair.image for look in looks if not look.pair.split]
-        split = {part: [look for look in inside if look.pair.split == part]
+        outside = [scan.pair.image for scan in scans if not scan.pair.split]
+        split = {part: [scan for scan in inside if scan.pair.split == part]
                  for part in ('train', 'val', 'test')}  # fmt: skip
         if outside or not split['train']:
             raise InputError(
@@ -251,52 +251,52 @@ def _split_of(
             + ' and '.join(drawn)
         )
     total = len(split['train'])
-    # sha256 of seed and name: the same on every machine, whatever the order of files.
-    order = sorted(split['train'], key=lambda look: drawing_order(seed)((look.pair.key, 0)))
+    # sha256 of seed and name: the same on every machine, in any order of files.
+    order = sorted(split['train'], key=lambda scan: drawing_order(seed)((scan.pair.key, 0)))
     for part, share in drawn.items():
         split[part] = _drawn(order, min(max(1, round(share * total)), len(order) - 1), reader)
-        order = [look for look in order if look not in split[part]]
+        order = [scan for scan in order if scan not in split[part]]
     split['train'] = order
     how = f'{" and ".join(drawn)} ours (seed {seed})' if drawn else ''
     names = ('train', 'val', 'test')
-    split = {part: sorted(split[part], key=lambda look: look.pair.key)
+    split = {part: sorted(split[part], key=lambda scan: scan.pair.key)
              for part in names if part in split}  # fmt: skip
     return split, ', '.join(filter(None, ('folders' if inside else '', how)))
 
 
-def _drawn(order: List[Look], wanted: int, reader: Reader) -> List[Look]:
+def _drawn(order: List[ScannedPair], wanted: int, reader: Reader) -> List[ScannedPair]:
     """The first ones of ``order`` that leave each class an image, and if need be others."""
-    left = Counter(label for look in order for label in reader.classes_in(look))
+    left = Counter(label for scan in order for label in reader.classes_in(scan))
     chosen = []
-    for look in order:
-        inside = reader.classes_in(look)
+    for scan in order:
+        inside = reader.classes_in(scan)
         if len(chosen) < wanted and inside and all(left[label] > 1 for label in inside):
-            chosen.append(look)
+            chosen.append(scan)
             left.subtract(inside)
-    rest = [look for look in order if look not in chosen]
+    rest = [scan for scan in order if scan not in chosen]
     return chosen + rest[: wanted - len(chosen)]
 
 
 # ---- writing ----------------------------------------------------------------------------------
 
 
-def _labels_of(look: Look, reader: Reader, exif: Optional[str]) -> np.ndarray:
+def _labels_of(scan: ScannedPair, reader: Reader, exif: Optional[str]) -> np.ndarray:
     """Class numbers (H, W) of a mask, as its image is shown."""
-    labels, facts = reader.read(look.mask), look.facts
-    as_stored = look.size != facts.shown or (exif == 'stored' and look.size == facts.stored)
+    labels, facts = reader.read(scan.mask), scan.facts
+    as_stored = scan.size != facts.shown or (exif == 'stored' and scan.size == facts.stored)
     return turned(labels, facts.turn) if facts.turn and as_stored else labels
 
 
 def _draw_preview(path: Path, split: Split, reader: Reader, images: Path, exif) -> None:
-    looks = [(part, look) for part, found in split.items() for look in found]
-    chosen = [looks[i] for i in np.linspace(0, len(looks) - 1, min(12, len(looks))).astype(int)]
+    scans = [(part, scan) for part, found in split.items() for scan in found]
+    chosen = [scans[i] for i in np.linspace(0, len(scans) - 1, min(12, len(scans))).astype(int)]
     tiles = [
-        (f'{part}: {Path(look.pair.image).name}',
-         read_image(images / look.pair.image),
-         _labels_of(look, reader, exif))
-        for part, look in chosen
+        (f'{part}: {Path(scan.pair.image).name}',
+         read_image(images / scan.pair.image),
+         _labels_of(scan, reader, exif))
+        for part, scan in chosen
     ]  # fmt: skip
-    counts = sum((Counter(reader.counts(look)) for _, look in looks), Counter())
+    counts = sum((Counter(reader.counts(scan)) for _, scan in scans), Counter())
     rows = [
         (one.name, tuple(colour), counts[i] / sum(counts.values()))
         for i, (one, colour) in enumerate(zip(reader.classes, reader.colours, strict=True))
@@ -309,19 +309,15 @@ def _write_masks(split: Split, dest: Path, reader: Reader, exif: Optional[str]) 
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     (fresh / '.ours').touch()  # what this command may remove when it is run again
-    palette = np.zeros((256, 3), np.uint8)
-    palette[: len(reader.colours)] = reader.colours
 
-    def write(item: Tuple[str, Look]) -> None:
-        part, look = item
-        picture = Image.fromarray(_labels_of(look, reader, exif))
-        picture.putpalette(palette.ravel().tolist())
-        path = fresh / part / f'{look.pair.key}.png'
+    def write(item: Tuple[str, ScannedPair]) -> None:
+        part, scan = item
+        path = fresh / part / f'{scan.pair.key}.png'
         path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
+        label_image(_labels_of(scan, reader, exif), reader.colours).save(path)
 
     map_with_progress(
-        write, [(part, look) for part, found in split.items() for look in found], 'writing masks'
+        write, [(part, scan) for part, found in split.items() for scan in found], 'writing masks'
     )
     shutil.rmtree(dest / MASKS, ignore_errors=True)
     os.replace(fresh, dest / MASKS)
@@ -330,8 +326,8 @@ def _write_masks(split: Split, dest: Path, reader: Reader, exif: Optional[str]) 
 def _write_lists(dest: Path, split: Split, about: dict, reader: Reader) -> None:
     (dest / 'test.json').unlink(missing_ok=True)  # of an earlier split
     lists = {
-        f'{part}.json': as_json([(look.pair.image, f'{part}/{look.pair.key}.png')
-                                 for look in found])
+        f'{part}.json': as_json([(scan.pair.image, f'{part}/{scan.pair.key}.png')
+                                 for scan in found])
         for part, found in split.items()
     }  # fmt: skip
     lines = ''.join(
@@ -341,12 +337,12 @@ def _write_lists(dest: Path, split: Split, about: dict, reader: Reader) -> None:
     write_lists(dest, {**lists, 'classes.txt': lines, 'about.json': about_json(about)})
 
 
-# ---- telling ----------------------------------------------------------------------------------
+# ---- reporting ----------------------------------------------------------------------------------
 
 
 def _table(split: Split, reader: Reader) -> str:
     """Classes with their share of the pixels, and in how many images of each split they are."""
-    counts = {part: [reader.counts(look) for look in found] for part, found in split.items()}
+    counts = {part: [reader.counts(scan) for scan in found] for part, found in split.items()}
     every = [one for found in counts.values() for one in found]
     total = sum(sum(one.values()) for one in every) or 1
     void = f'ignored ({", ".join(reader.void)})'
@@ -364,36 +360,36 @@ def _table(split: Split, reader: Reader) -> str:
 
 def _remarks(split: Split, reader: Reader, ignore: Sequence[str]) -> List[str]:
     remarks = []
-    looks = [look for found in split.values() for look in found]
-    counts = [reader.counts(look) for look in looks]
+    scans = [scan for found in split.values() for scan in found]
+    counts = [reader.counts(scan) for scan in scans]
     pixels = sum(sum(one.values()) for one in counts)
     void = sum(one.get(IGNORE_INDEX, 0) for one in counts)
     if void > 0.1 * pixels:
         remarks.append(f'{100 * void / pixels:.0f} % of the pixels are ignored')
-    empty = [look.pair.mask for look, one in zip(looks, counts, strict=True)
+    empty = [scan.pair.mask for scan, one in zip(scans, counts, strict=True)
              if set(one) == {IGNORE_INDEX}]  # fmt: skip
     if empty:
         remarks.append(f'all of the mask is ignored: {shorten(empty)}')
     names = [one.name for one in reader.classes]
     images = Counter(label for one in counts for label in one)
     rare = [f'{name} ({images[i]})' for i, name in enumerate(names) if 0 < images[i] < 3]
-    if rare and len(looks) > 3:
+    if rare and len(scans) > 3:
         remarks.append(f'in fewer than three images: {shorten(rare)}')
     for part, found in split.items():
-        inside = set().union(*(reader.classes_in(look) for look in found))
+        inside = set().union(*(reader.classes_in(scan) for scan in found))
         absent = [name for i, name in enumerate(names) if i not in inside]
         if absent:
-            what = 'cannot be learnt' if part == 'train' else 'is not judged'
+            what = 'cannot be learned' if part == 'train' else 'is not evaluated'
             remarks.append(f'{part}: no pixel of {shorten(absent)}, which {what}')
-    unused = [text for text in ignore if not reader.has(text, looks)]
+    unused = [text for text in ignore if not reader.has(text, scans)]
     if unused:
         remarks.append(f'--ignore {shorten(unused)}: no mask has it')
-    sideways = [look.pair.image for look in looks if look.size != look.facts.shown]
+    sideways = [scan.pair.image for scan in scans if scan.size != scan.facts.shown]
     if sideways:
         remarks.append(
-            f'turned as the EXIF data of the image say: the masks of {shorten(sideways)}'
+            f'masks rotated by the EXIF data of their images: {shorten(sideways)}'
         )
-    deep = [look.pair.image for look in looks if look.facts.bits > 8]
+    deep = [scan.pair.image for scan in scans if scan.facts.bits > 8]
     if deep:
         remarks.append(
             'more than 8 bits a channel, of which the training reads the upper 8: '

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tupl
 from lspt_mm.datasets.image_list import is_inside
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import map_with_progress
-from lspt_mm.utils.images import check_image, find_images
+from lspt_mm.utils.images import check_image, list_images
 from lspt_mm.utils.text import shorten
 
 #: Images of a split in order: path relative to the data set's folder, label from 0.
@@ -19,7 +19,7 @@ Pairs = List[Tuple[str, int]]
 
 def images_in(folder: Path) -> List[str]:
     """Paths of all images of all classes, relative to ``folder``, sorted."""
-    found = (path.relative_to(folder) for path in find_images(folder))
+    found = (path.relative_to(folder) for path in list_images(folder).images)
     return sorted(path.as_posix() for path in found if len(path.parts) > 1)
 
 
@@ -123,10 +123,10 @@ def duplicates(items: Iterable[Tuple[str, str, str, Any]], what: str) -> List[st
     lines = []
     for digest, split, name, label in items:
         other_split, other, other_label = first.setdefault(digest, (split, name, label))
-        told = [f'in {other_split} and in {split}'] * (split != other_split)
-        told += [f'with two {what}'] * (label != other_label)
-        if told:
-            lines.append(f'{other} and {name} are one image, {", ".join(told)}')
+        found = [f'in {other_split} and in {split}'] * (split != other_split)
+        found += [f'with two {what}'] * (label != other_label)
+        if found:
+            lines.append(f'{other} and {name} are one image, {", ".join(found)}')
     return lines
 
 

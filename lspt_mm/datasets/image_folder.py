@@ -13,21 +13,25 @@ from lspt_mm.utils.images import folders_in, list_images
 class ImageFolder(CustomDataset):
     """mmpretrain's ``CustomDataset``, for folders as people have them.
 
-    Hidden folders, and those that programs leave behind, are no classes; what an image is, its
-    suffix or its first bytes say.
+    Hidden and generated folders are skipped. Images are recognised by suffix or content.
 
     Args:
         **kwargs: As mmpretrain's ``CustomDataset``; ``extensions`` have no effect.
 
     Raises:
-        InputError: When the data are read: if a class has no image.
+        InputError: When the data are read: if a class has no image, or ``metainfo`` has another
+            number of classes than there are folders.
     """
 
     def _find_samples(self):
         root = Path(self.img_prefix)
         classes = folders_in(root) if self.with_label else []
         self.folder_to_idx = {name: i for i, name in enumerate(classes)}
-        self._metainfo.setdefault('classes', tuple(classes))
+        given = self._metainfo.setdefault('classes', tuple(classes))
+        if self.with_label and len(given) != len(classes):
+            raise InputError(
+                f'{root}: {len(classes)} folders, expected one for each of the {len(given)} classes'
+            )
         found = [path.relative_to(root) for path in list_images(root).images]
         if not self.with_label:
             return [path.as_posix() for path in found]

@@ -61,7 +61,7 @@ class QuietRunner(Runner):
         }  # fmt: skip
         if changed:
             raise InputError(
-                f'--resume {filename} would go on with its own settings: '
+                f'--resume {filename} continues with the settings of its checkpoint: '
                 f'{"; ".join(sorted(changed))}. Resume with the settings of that run (its config '
                 'is in the work dir), or start a new run from its weights: --cfg-options '
                 f'load_from={filename}'

@@ -18,7 +18,7 @@ from lspt_mm.recipes.timm_vits import timm_vit
 from lspt_mm.utils.checks import check_choice, check_int, check_number
 from lspt_mm.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
-#: For a longer side that is as long as it has to be.
+#: Upper limit of the longer side; practically none.
 _ANY = 1 << 20
 #: Of ImageNet, for RGB values of 0 to 255: MAE, MoCo v3 and DINO.
 _IMAGENET = dict(mean=IMAGENET_MEAN, std=IMAGENET_STD)

@@ -127,9 +127,10 @@ class Launcher:
 
 @contextmanager
 def _interruptible_children() -> Iterator[None]:
-    """Let processes that are started here be interrupted, also where this one ignores SIGINT.
+    """Start child processes that react to SIGINT, even if this process ignores it.
 
-    A script's background processes do, and hand it on to their children, which submitit ends by it.
+    Background processes of a script ignore SIGINT, and their children inherit this. submitit stops
+    a run by SIGINT.
     """
     main = threading.current_thread() is threading.main_thread()
     if not main or signal.getsignal(signal.SIGINT) != signal.SIG_IGN:

@@ -3,13 +3,12 @@
 from typing import List, Optional
 
 import numpy as np
-from PIL import Image
 from torch.nn import functional as F
 
 from lspt_mm.errors import InputError
 from lspt_mm.tasks.base import ClassShare, Description, Prediction, Task, register_task
 from lspt_mm.utils.images import read_image
-from lspt_mm.utils.overlay import colour, overlay
+from lspt_mm.utils.overlay import colour, label_image, overlay
 
 
 @register_task
@@ -102,12 +101,8 @@ class Segmentation(Task):
         for folder in self.columns:
             (out / f'{folder}s').mkdir(exist_ok=True)
         mask = prediction.labels.astype(np.uint8)
-        table = np.zeros((256, 3), np.uint8)
-        table[: len(palette)] = palette
-        picture = Image.fromarray(mask)
-        picture.putpalette(table.ravel().tolist())
         files = f'masks/{name}.png', f'overlays/{name}.jpg'
-        picture.save(out / files[0])
+        label_image(mask, palette).save(out / files[0])
         image = read_image(path)
         overlay(image, mask, classes, palette).save(out / files[1], quality=92, subsampling=0)
         found = self.describe(prediction, classes, palette).classes

@@ -24,6 +24,15 @@ def colours_of(count: int, palette: Optional[Sequence] = None) -> List[Tuple[int
     return spread_colours(count)
 
 
+def label_image(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> Image.Image:
+    """Class numbers (H, W) uint8 as an image with the classes' colours as its palette."""
+    table = np.zeros((256, 3), np.uint8)
+    table[: len(palette)] = palette
+    image = Image.fromarray(labels)
+    image.putpalette(table.ravel().tolist())
+    return image
+
+
 def enlarged(image: np.ndarray, least_side: int = 640) -> np.ndarray:
     """An image (H, W, 3), enlarged by a whole number to a long side of at least ``least_side``."""
     factor = -(-least_side // max(image.shape[:2]))

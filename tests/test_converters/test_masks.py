@@ -94,7 +94,7 @@ def test_255_is_ignored_beside_consecutive_numbers_and_told(folders):
     assert np.array_equal(written(folders, 2), form(numbers(2)))
     # Where there is much of it, it may be the white of black and white.
     write_masks(folders, lambda label: np.array([0, 1, 255], np.uint8)[label])
-    with pytest.raises(InputError, match='values 0, 1, 255: say what they mean'):
+    with pytest.raises(InputError, match='values 0, 1, 255: their meaning is ambiguous'):
         prepare(folders)
     prepare(folders, labels='indices')
     assert np.array_equal(written(folders, 2), np.array([0, 1, 255])[numbers(2)])
@@ -104,7 +104,7 @@ def test_255_is_ignored_beside_consecutive_numbers_and_told(folders):
 def test_numbers_with_gaps_are_classes_where_it_is_said(folders, values):
     table = np.array(values, np.uint8)
     write_masks(folders, lambda label: table[label])
-    with pytest.raises(InputError, match='say what they mean. --labels indices'):
+    with pytest.raises(InputError, match='ambiguous. Pass --labels indices'):
         prepare(folders)
     about = prepare(folders, labels='indices').about
     assert about['classes'] == [f'class_{value}' for value in values]  # 255 is one of them
@@ -147,7 +147,7 @@ def test_a_palette_is_what_is_said(folders, labels):
     (folders / 'masks').mkdir(exist_ok=True)
     for i in range(6):
         with_palette(numbers(i)).save(folders / f'masks/p{i}.png')
-    with pytest.raises(InputError, match='--labels indices .places in the palette. or'):
+    with pytest.raises(InputError, match='--labels indices .palette indices. or'):
         prepare(folders)
     about = prepare(folders, labels=labels).about
     assert about['masks'] == labels
@@ -212,7 +212,7 @@ def test_numbers_of_a_file_count_not_its_order(folders, labels):
 def test_255_is_not_void_in_silence_where_a_file_has_other_numbers(folders):
     (folders / 'classes.txt').write_text('0 road\n1 crack\n')
     write_masks(folders, lambda label: ((label > 0) * 255).astype(np.uint8))
-    with pytest.raises(InputError, match='say what they mean'):
+    with pytest.raises(InputError, match='ambiguous'):
         prepare(folders, classes=folders / 'classes.txt')
     about = prepare(folders, classes=folders / 'classes.txt', labels='binary').about
     assert about['classes'] == ['road', 'crack']
@@ -442,7 +442,7 @@ def test_other_classes_do_not_take_the_place_of_earlier_ones(folders):
 
 def test_white_masks_are_no_two_classes(folders):
     write_masks(folders, lambda label: np.full_like(label, 255))
-    with pytest.raises(InputError, match='say what they mean'):
+    with pytest.raises(InputError, match='ambiguous'):
         prepare(folders)
 
 
@@ -486,7 +486,7 @@ def test_masks_of_turned_photos(tmp_path, turn, drawn):
         with pytest.raises(InputError, match='--exif shown.*--exif stored'):
             prepare(tmp_path)
     elif drawn == 'stored':
-        assert any('turned as the EXIF data' in line for line in told)
+        assert any('rotated by the EXIF data' in line for line in told)
 
 
 # ---- the split, and what is written -----------------------------------------------------------

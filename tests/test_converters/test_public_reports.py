@@ -105,7 +105,7 @@ def test_black_and_white_of_resized_masks(root, smooth):
         return cv2.resize(large, (32, 24), interpolation=smooth) // 2 * 2 + (one > 5)
 
     masks(root, lambda one: cv2.GaussianBlur(form(one), (3, 3), 1))
-    with pytest.raises(InputError, match='say what they mean|too many'):
+    with pytest.raises(InputError, match='ambiguous|too many'):
         prepare(root)
     with pytest.raises(InputError, match='p0.png: .* the first at x=.* smoothed edges'):
         prepare(root, labels='binary')

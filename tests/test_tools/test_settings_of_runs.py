@@ -5,10 +5,18 @@ import shutil
 import pytest
 import torch
 from filelock import FileLock
-from miniatures import once, run_tool, save_image, write_classification, write_segmentation
+from miniatures import (
+    CONFIGS,
+    once,
+    run_tool,
+    save_image,
+    write_classification,
+    write_segmentation,
+)
 
-from lspt_mm.config.load import read_config_file
+from lspt_mm.config.load import read_config, read_config_file
 from lspt_mm.datasets import ImageFolder
+from lspt_mm.errors import InputError
 
 
 @pytest.fixture(scope='module')
@@ -146,3 +154,14 @@ def test_hidden_folders_are_no_classes(name, tmp_path):
     assert run.code == 0, run.err[-2000:]
     data = ImageFolder(data_root=str(mini.data), data_prefix='train')
     assert data.metainfo['classes'] == ('ant', 'bee', 'cat') and len(data) == 12
+
+
+def test_another_number_of_classes_than_folders(tmp_path):
+    mini = write_classification(tmp_path)
+    with pytest.raises(InputError, match='3 folders, expected one for each of the 2 classes'):
+        ImageFolder(data_root=str(mini.data), data_prefix='train', metainfo={'classes': ['a', 'b']})
+
+
+def test_a_vit_of_ones_own_where_it_is_no_choice():
+    with pytest.raises(InputError, match='arch=.*embed_dims.*expected one of'):
+        read_config(f"{CONFIGS / 'vtab1k/transfer.py'}:task=eurosat,arch={{'embed_dims':64}}")

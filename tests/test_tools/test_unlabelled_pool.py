@@ -17,6 +17,8 @@ def sources(tmp_path):
     with zipfile.ZipFile(tmp_path / 'tiles.zip', 'w') as archive:
         archive.write(tmp_path / 'small.png', 'x/small.png')
         archive.writestr('x/notes.txt', 'no image')
+        for name in ('x/._small.png', '__MACOSX/x/small.png'):
+            archive.write(tmp_path / 'small.png', name)
     return tmp_path / 'photos', tmp_path / 'tiles.zip'
 
 

@@ -10,7 +10,7 @@ from lspt_mm.apis.predict import images_of
 from lspt_mm.config.preflight import check_data_is_there
 from lspt_mm.converters import prepare_image_folder
 from lspt_mm.datasets import ListedImages
-from lspt_mm.utils.images import check_image, find_images, spread_colours
+from lspt_mm.utils.images import check_image, list_images, spread_colours
 
 SUFFIXES = ['.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm']
 
@@ -39,7 +39,7 @@ def test_hidden_files_and_folders_are_passed_over(tmp_path):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    assert find_images(tmp_path) == [tmp_path / 'a.JPG', tmp_path / 'inside' / 'c.png']
+    assert list_images(tmp_path).images == [tmp_path / 'a.JPG', tmp_path / 'inside' / 'c.png']
 
 
 def test_size_as_exif_has_it(tmp_path):

@@ -18,18 +18,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lspt_mm.utils.images import IMAGE_SUFFIXES, find_images, is_image
+from lspt_mm.utils.images import IMAGE_SUFFIXES, is_hidden, list_images
 
 
 def images_of(source: Path):
     """Yield ``(name, bytes)`` of the images in a folder (recursively) or a zip file, sorted."""
     if source.is_dir():
-        for path in find_images(source):
+        for path in list_images(source).images:
             yield '_'.join(path.relative_to(source).with_suffix('').parts), path.read_bytes()
     elif zipfile.is_zipfile(source):
         with zipfile.ZipFile(source) as archive:
             for name in sorted(archive.namelist()):
-                if is_image(name):
+                hidden = any(map(is_hidden, Path(name).parts))
+                if name.lower().endswith(IMAGE_SUFFIXES) and not hidden:
                     yield '_'.join(Path(name).with_suffix('').parts), archive.read(name)
     else:
         raise SystemExit(f'error: {source} is neither a folder nor a zip file')

@@ -17,7 +17,7 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackSegInputs')
 ]
-test_pipeline = [dict(type='LoadImageFromFile', backend_args=dict(backend='lspt_mm.images')), load_labels, dict(type='PackSegInputs')]
+test_pipeline = [pipelines.LOAD_TEST, load_labels, dict(type='PackSegInputs')]
 img_ratios = [0.75, 1.0, 1.25]
 tta_pipeline = pipelines.scales_and_flips(
     [dict(type='Resize', scale_factor=r, keep_ratio=True) for r in img_ratios], load_labels)
