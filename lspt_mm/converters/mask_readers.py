@@ -124,8 +124,8 @@ def choose_reader(
         ignore: Integers, colours (``r,g,b``, ``#rrggbb``), ``transparent``, names of classes.
 
     Raises:
-        InputError: If several readings are possible, or a mask does not fit; a line for each, with
-            its first pixel that does not.
+        InputError: If several readings are possible, or a value belongs to no class; a line for
+            each value, with the first mask and the first pixel that have it.
     """
     labels = labels or _only_reading(scans, named, {int(t) for t in ignore if _is_number(t)})
     lossy = [scan.pair.mask for scan in scans if scan.lossy]
@@ -299,7 +299,7 @@ def _reader(labels, scans, named, ignored: _Ignored, key: Callable) -> Reader:
     table = {key(one): IGNORE_INDEX for one in named}
     table.update({key(one): i for i, one in enumerate(classes)})
     table.update(dict.fromkeys(ignored.values, IGNORE_INDEX))
-    problems = [line for scan in scans for line in _strange(scan, table, labels)]
+    problems = _unknown(scans, table, labels)
     if len(classes) > MOST_CLASSES:
         problems.append(
             f'{len(classes)} classes, at most {MOST_CLASSES} fit: smoothed edges, or not masks? A '
@@ -314,16 +314,22 @@ def _reader(labels, scans, named, ignored: _Ignored, key: Callable) -> Reader:
     return Reader(labels, table, classes, _colours_for(classes, scans), void)
 
 
-def _strange(scan: ScannedPair, table: Dict[int, int], labels: str) -> List[str]:
-    strange = {v: n for v, n in scan.counts[labels].items() if v not in table}
-    if not strange:
-        return []
-    most = sorted(strange, key=strange.get, reverse=True)
-    hint = '; smoothed edges? Export masks without anti-aliasing' if len(strange) > 20 else ''
-    return [
-        f'{scan.pair.mask}: {shorten((_as_text(value, labels) for value in most), 4)} '
-        f'({_first(scan, strange, labels)}) belongs to no class{hint}'
-    ]
+def _unknown(scans: List[ScannedPair], table: Dict[int, int], labels: str) -> List[str]:
+    """A line for each value that is no class; one line for all of them if they are many."""
+    pixels = sum((Counter(scan.counts[labels]) for scan in scans), Counter())
+    unknown = [value for value, _ in pixels.most_common() if value not in table]
+    lines = []
+    for values in [unknown] if len(unknown) > 8 else [[value] for value in unknown]:
+        inside = [scan for scan in scans if not scan.counts[labels].keys().isdisjoint(values)]
+        texts = [_as_text(value, labels) for value in values]
+        line = f'{inside[0].pair.mask}: {shorten(texts)} ({_first(inside[0], values, labels)})'
+        others = f', in {len(inside)} masks' if inside[1:] else ''
+        if texts[1:]:
+            what = 'belong to no class; smoothed edges? Export masks without anti-aliasing'
+        else:
+            what = f'belongs to no class; to ignore it: --ignore={texts[0]}'
+        lines.append(line + others + ' ' + what)
+    return lines
 
 
 def _first(scan: ScannedPair, values: Iterable[int], labels: str) -> str:

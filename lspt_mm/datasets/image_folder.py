@@ -25,16 +25,16 @@ class ImageFolder(CustomDataset):
 
     def _find_samples(self):
         root = Path(self.img_prefix)
-        classes = folders_in(root) if self.with_label else []
-        self.folder_to_idx = {name: i for i, name in enumerate(classes)}
-        given = self._metainfo.setdefault('classes', tuple(classes))
-        if self.with_label and len(given) != len(classes):
-            raise InputError(
-                f'{root}: {len(classes)} folders, expected one for each of the {len(given)} classes'
-            )
         found = [path.relative_to(root) for path in list_images(root).images]
         if not self.with_label:
             return [path.as_posix() for path in found]
+        classes = folders_in(root)
+        self.folder_to_idx = {name: i for i, name in enumerate(classes)}
+        given = self._metainfo.setdefault('classes', tuple(classes))
+        if len(given) != len(classes):
+            raise InputError(
+                f'{root}: {len(classes)} folders, expected one for each of the {len(given)} classes'
+            )
         samples = [(p.as_posix(), self.folder_to_idx[p.parts[0]]) for p in found if p.parts[1:]]
         empty = set(classes) - {classes[label] for _, label in samples}
         if empty or not samples:

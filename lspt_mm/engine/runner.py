@@ -50,11 +50,13 @@ class QuietRunner(Runner):
         """MMEngine's, which takes optimizer, schedules and seed from the checkpoint.
 
         Raises:
-            InputError: If the settings of this run are others, which would have no effect.
+            InputError: If the settings of this run differ, as they would have no effect.
         """
-        asked = _settings(self)
+        asked, seed = _settings(self), self._randomness_cfg.get('seed')
         super().resume(filename, *args, **kwargs)
         found = _settings(self)
+        if seed is not None:  # else MMEngine drew one, which has no meaning of its own
+            asked['randomness.seed'], found['randomness.seed'] = seed, self.seed
         changed = {
             f'{key.split("/")[-1]} is {found.get(key)} there, {asked.get(key)} here'
             for key in {**asked, **found} if asked.get(key) != found.get(key)
@@ -69,14 +71,14 @@ class QuietRunner(Runner):
 
 
 def _settings(runner: Runner) -> Dict[str, Any]:
-    """What a checkpoint replaces of a run: options of the optimizers, schedules, the seed."""
+    """Options of the optimizers and schedules, which a checkpoint replaces on resume."""
     wrappers = runner.optim_wrapper
     wrappers = dict(wrappers.items()) if isinstance(wrappers, OptimWrapperDict) else {'': wrappers}
     schedulers = runner.param_schedulers or []
     if isinstance(schedulers, dict):
         schedulers = [one for several in schedulers.values() for one in several]
     moved = {one.param_name for one in schedulers}
-    found: Dict[str, Any] = {'randomness.seed': runner.seed}
+    found: Dict[str, Any] = {}
     for name, wrapper in wrappers.items():
         for i, group in enumerate(wrapper.optimizer.param_groups):
             for key, value in group.items():

@@ -23,6 +23,7 @@ EXIT_INPUT = 2
 _KNOWN_WARNINGS = (
     ('Default ``avg_non_ignore`` is False', r'mmseg\.models\.losses\.'),
     ('``build_loss`` would be deprecated', r'mmseg\.models\.builder'),
+    ('For binary segmentation, we suggest', r'mmseg\.models\.decode_heads\.'),
     ('The draw is False', r'mmseg\.engine\.hooks\.visualization_hook'),
 )
 

@@ -111,6 +111,17 @@ def test_black_and_white_of_resized_masks(root, smooth):
         prepare(root, labels='binary')
 
 
+def test_one_line_for_a_value_of_all_masks(root):
+    (root / 'classes.txt').write_text('sky\nroad\n')
+    masks(root, lambda one: one)
+    with pytest.raises(InputError) as error:
+        prepare(root, classes=root / 'classes.txt')
+    (line,) = str(error.value).splitlines()
+    many = (label(0) == 2).sum()
+    where = f'p0.png: 2 ({many} pixels, the first at x=2, y=0), in 5 masks belongs to no class'
+    assert where in line and '--ignore=2' in line
+
+
 @pytest.mark.parametrize('high', [128, 200, 2])
 def test_two_values_besides_255(root, high):
     masks(root, lambda one: ((one > 0) * high).astype(np.uint8))

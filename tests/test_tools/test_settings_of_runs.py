@@ -65,6 +65,13 @@ def test_settings_that_would_have_no_effect(changed, words, mini, tmp_path):
     assert sorted(path.name for path in (tmp_path / 'work').glob('*.pth')) == before
 
 
+def test_a_run_without_a_seed_takes_the_checkpoints(mini, tmp_path):
+    shutil.copytree(mini / 'work', tmp_path / 'work')
+    run = train(mini / 'mini_seg.py', tmp_path, '--resume', '--cfg-options', 'randomness.seed=None',
+                'train_cfg.max_iters=5')  # fmt: skip
+    assert run.code == 0, run.err[-2000:]
+
+
 def test_a_rate_that_is_zero_to_the_end(mini, tmp_path):
     run = train(mini / 'mini_seg.py', tmp_path, '--cfg-options', 'train_cfg.max_iters=9000')
     refused(run, 'PolyLR ends with a learning rate of 0 at 8 of 9000')

@@ -1,0 +1,21 @@
+"""What all commands have in common (lspt_mm.utils.cli)."""
+
+import warnings
+
+from mmseg.models.decode_heads import FCNHead
+
+from lspt_mm.utils.cli import input_errors_as_messages
+
+
+def test_a_head_of_two_classes_warns_of_nothing():
+    def warned():
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter('always')
+            with command():
+                FCNHead(in_channels=4, channels=4, num_classes=2)
+        return found
+
+    command = warnings.catch_warnings  # mmseg's own
+    assert warned()
+    command = input_errors_as_messages
+    assert not warned()
