@@ -10,7 +10,7 @@ The last but one is for a laptop without a GPU. Arguments (docs/own_segmentation
 
 - ``data``: the prepared folder; classes and colours come from it;
 - ``method``: a file of ``configs/_base_/prompters`` (lspt, vpt, gated ...), or frozen, bias, partial-1, full;
-- ``pretrained``: weights of the ViT, ``timm:NAME`` or a file, then with ``arch`` (base) and ``patch_size`` (16);
+- ``pretrained``: weights of the ViT, ``timm:NAME`` or a file, which says what ViT it is; ``arch`` for unusual sizes;
 - ``crop``, ``short_side``, ``mode``: side of crops, what the shorter side is resized to (0: not at all), slide or whole;
 - ``iters``, ``batch_size``, ``lr``, ``prompt_lr``, ``seed``; ``num_tokens``, ``channels``; ``flip``, ``workers``.
 

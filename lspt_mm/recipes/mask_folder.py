@@ -2,6 +2,7 @@
 
 import difflib
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
@@ -14,7 +15,7 @@ from lspt_mm.recipes import methods
 from lspt_mm.recipes.folders import masks_of
 from lspt_mm.recipes.methods import Method
 from lspt_mm.recipes.pipelines import LOAD_TEST, scales_and_flips
-from lspt_mm.recipes.timm_vits import timm_vit
+from lspt_mm.recipes.vits import file_vit, timm_vit
 from lspt_mm.utils.checks import check_choice, check_int, check_number
 from lspt_mm.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
@@ -45,11 +46,11 @@ class MaskRun:
         data (str): Folder that ``own_masks.py`` wrote.
         method (str): A method of ``configs/_base_/prompters``, or a baseline.
         pretrained (str): The ViT's weights: ``timm:NAME``, a file or a URL.
-        arch (str or dict, optional): The ViT, as ``PromptedViT`` takes it. By default what
-            ``timm:NAME`` says, for files ViT-B.
-        patch_size (int, optional): Of the ViT; by default what ``timm:NAME`` says, for files 16.
-        crop (int): Side of the training crops and of the test's windows in pixels, a multiple of
-            the patch size.
+        arch (str or dict, optional): The ViT of a file whose measures are none of mmpretrain's
+            ViTs, as ``PromptedViT`` takes it.
+        patch_size (int, optional): Of the ViT; by default the name's or the file's.
+        crop (int, optional): Side of the training crops and of the test's windows in pixels, a
+            multiple of the patch size. By default 512, or the multiple below it.
         short_side (int, optional): Images are resized so that their shorter side is this long,
             keeping their form. By default ``crop``; 0 leaves them as they are.
         mode (str): Test in 'slide' windows of ``crop``, or the image as a 'whole'.
@@ -72,7 +73,7 @@ class MaskRun:
     pretrained: str = 'timm:vit_small_patch16_224.dino'
     arch: Union[str, dict, None] = None
     patch_size: Optional[int] = None
-    crop: int = 512
+    crop: Optional[int] = None
     short_side: Optional[int] = None
     mode: str = 'slide'
     iters: Optional[int] = None
@@ -93,6 +94,8 @@ class MaskRun:
         self.about = masks_of(self.data)
         self.vit, self.normalisation = self._vit()
         patch = self.vit['patch_size']
+        if self.crop is None:
+            self.crop = 512 // patch * patch
         if self.crop % patch:
             low = max(patch, self.crop // patch * patch)
             raise InputError(
@@ -113,12 +116,11 @@ class MaskRun:
         check_choice('method', self.method, METHODS)
         check_choice('mode', self.mode, ('slide', 'whole'))
         check_choice('flip', self.flip, FLIPS)
-        check_int('crop', self.crop, 32)
         check_int('batch_size', self.batch_size, 2)
         check_int('channels', self.channels, 1)
         check_int('workers', self.workers, 0)
         check_int('seed', self.seed, 0)
-        for name, least in dict(short_side=0, iters=1, num_tokens=1, patch_size=1).items():
+        for name, least in dict(crop=32, short_side=0, iters=1, num_tokens=1, patch_size=1).items():
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name), least)
         for name in ('lr', 'prompt_lr'):
@@ -138,7 +140,17 @@ class MaskRun:
             found = timm_vit(self.pretrained)
             return found.backbone, dict(mean=found.mean, std=found.std)
         normalisation = _HALF if self.pretrained.endswith('.npz') else _IMAGENET
-        return dict(arch=self.arch or 'base', patch_size=self.patch_size or 16), normalisation
+        vit = dict(arch='base', patch_size=16)
+        if Path(self.pretrained).is_file():
+            vit = file_vit(self.pretrained)
+        vit.update({k: v for k in ('arch', 'patch_size') if (v := getattr(self, k)) is not None})
+        if 'arch' not in vit:
+            raise InputError(
+                f'{self.pretrained}: its ViT has none of the sizes that mmpretrain names; give it '
+                "as arch={'embed_dims':...,'num_layers':...,'num_heads':...,"
+                "'feedforward_channels':...}"
+            )
+        return vit, normalisation
 
     # ---- the model --------------------------------------------------------------------------
 
@@ -164,7 +176,7 @@ class MaskRun:
         # Blocks 4, 6, 8 and 12 of 12, in proportion.
         out_indices = tuple(round(depth * part) - 1 for part in (1 / 3, 1 / 2, 2 / 3, 1))
         if len(set(out_indices)) < 4 or out_indices[0] < 0:
-            raise InputError(f'{self.pretrained}: {depth} blocks, expected at least 4')
+            raise InputError(f'{self.pretrained}: {depth} blocks, expected 4, or at least 6')
         return dict(
             **self.vit, img_size=self.crop, out_indices=out_indices, pretrained=self.pretrained,
             tune=method.tune, prompter=prompter,

@@ -7,13 +7,14 @@ import timm
 import torch
 from miniatures import CONFIGS
 from mmengine.registry import init_default_scope
+from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from mmseg.registry import MODELS
 
 from lspt_mm.config.load import read_config
 from lspt_mm.engine.runner import prepare_for_cpu
 from lspt_mm.errors import InputError
 from lspt_mm.recipes.mask_folder import METHODS
-from lspt_mm.recipes.timm_vits import timm_vit
+from lspt_mm.recipes.vits import file_vit, timm_vit
 
 ABOUT = {
     'name': 'mine', 'classes': ['a', 'b', 'c'], 'palette': [[0, 0, 0], [1, 2, 3], [4, 5, 6]],
@@ -152,7 +153,7 @@ def test_a_file_and_its_arch(folder):
         (',flip=vertical', "flip='vertical'"),
         (',lr=-1', 'lr=-1'),
         (',pretrained=x.pth,arch={"embed_dims":8,"num_layers":2,"num_heads":2,'
-         '"feedforward_channels":8}', '2 blocks, expected at least 4'),
+         '"feedforward_channels":8}', '2 blocks, expected 4, or at least 6'),
     ],
 )  # fmt: skip
 def test_arguments_that_are_none(folder, arguments, said):
@@ -176,3 +177,30 @@ def test_a_folder_that_was_not_prepared(tmp_path, content, said):
 
 def test_timm_without_weights_costs_no_memory():
     assert timm_vit('timm:vit_huge_patch14_224.mae').backbone['arch']['num_layers'] == 32
+
+
+@pytest.mark.parametrize(
+    'name', ['vit_small_patch14_dinov2', 'vit_small_patch14_reg4_dinov2', 'vit_tiny_patch16_224']
+)
+def test_a_file_is_measured_as_the_name_is(name, folder):
+    torch.save(timm.create_model(name).half().state_dict(), folder / 'vit.pth')
+    by_name, by_file = timm_vit(f'timm:{name}').backbone, file_vit(str(folder / 'vit.pth'))
+    assert VisionTransformer.arch_zoo[by_file.pop('arch')] == by_name.pop('arch')
+    assert by_file == by_name
+    cfg = read(folder, f',pretrained={folder}/vit.pth')
+    assert cfg.model.backbone.img_size % by_name['patch_size'] == 0
+    assert MODELS.build(dict(cfg.model.backbone, _scope_='mmseg')).init_weights() is None
+
+
+def test_a_file_of_no_known_size_asks_for_its_arch(folder):
+    vit = timm.models.VisionTransformer(
+        img_size=32, embed_dim=48, depth=6, num_heads=3, num_classes=0, qkv_bias=False
+    )
+    torch.save({'model': vit.state_dict()}, folder / 'vit.pth')
+    with pytest.raises(InputError, match='vit.pth: .* give it as arch='):
+        read(folder, f',pretrained={folder}/vit.pth')
+    arch = "{'embed_dims':48,'num_layers':6,'num_heads':3,'feedforward_channels':192}"
+    backbone = read(folder, f',pretrained={folder}/vit.pth,arch={arch}').model.backbone
+    assert backbone.qkv_bias is False and backbone.arch.num_heads == 3
+    with pytest.raises(InputError, match='crop=100.* patch size 16, such as 96'):
+        read(folder, f',pretrained={folder}/vit.pth,arch={arch},crop=100')

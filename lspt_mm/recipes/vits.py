@@ -1,10 +1,11 @@
-"""What a ViT of timm is like, from its name alone: nothing is downloaded."""
+"""Measures of a ViT, by its name in timm (nothing is downloaded) or by the tensors of a file."""
 
 from typing import Any, Dict, NamedTuple, Tuple
 
 import torch
+from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
-from lspt_mm.checkpoints.load_backbone import TIMM
+from lspt_mm.checkpoints.load_backbone import TIMM, load_vit_state_dict
 from lspt_mm.errors import InputError
 
 
@@ -56,6 +57,43 @@ def timm_vit(source: str) -> TimmViT:
         backbone['pre_norm'] = True
     cfg = vit.pretrained_cfg
     return TimmViT(backbone, _of_255(cfg['mean']), _of_255(cfg['std']))
+
+
+def file_vit(source: str) -> Dict[str, Any]:
+    """Arguments of ``PromptedViT`` for the ViT in a file.
+
+    ``arch`` is a name of mmpretrain's. It is absent if none has the measures of the file: no tensor
+    shows the number of heads.
+
+    Raises:
+        InputError: If the file cannot be read, or holds no ViT.
+    """
+    mapped = load_vit_state_dict(source)
+    tensors = mapped.tensors
+    kernel, ffn = (tensors.get(name) for name in (
+        'patch_embed.projection.weight', 'layers.0.ffn.layers.0.0.weight'
+    ))  # fmt: skip
+    if kernel is None or ffn is None:
+        return dict(arch='base', patch_size=16)  # loading it reports what does not fit
+    depth = len({name.split('.')[1] for name in tensors if name.startswith('layers.')})
+    measures = dict(embed_dims=len(kernel), num_layers=depth, feedforward_channels=len(ffn))
+    found: Dict[str, Any] = dict(patch_size=kernel.shape[-1])
+    if mapped.num_heads is not None:
+        found['arch'] = dict(measures, num_heads=mapped.num_heads)
+    for name, arch in VisionTransformer.arch_zoo.items():
+        if 'arch' not in found and measures.items() <= arch.items():
+            found['arch'] = name
+    if 'register_tokens' in tensors:
+        found['num_registers'] = tensors['register_tokens'].shape[1]
+    if 'cls_token' not in tensors:
+        found['with_cls_token'] = False
+    if 'layers.0.attn.qkv.bias' not in tensors:
+        found['qkv_bias'] = False
+    if 'layers.0.attn.gamma1.weight' in tensors:
+        found['layer_scale_init_value'] = 1e-5  # the file's values take its place
+    if 'pre_norm.weight' in tensors:
+        found['pre_norm'] = True
+    return found
 
 
 def _of_255(values) -> Tuple[float, ...]:
