@@ -8,6 +8,12 @@ _cache = tempfile.TemporaryDirectory()
 os.environ['LSPT_MM_CACHE'] = _cache.name
 
 
+def pytest_configure(config):
+    if not hasattr(config, 'workerinput'):
+        # On a new machine yapf writes its grammar into a cache, which workers would read half done.
+        from yapf.yapflib import yapf_api  # noqa: F401
+
+
 def pytest_collection_finish():
     import miniatures
 
