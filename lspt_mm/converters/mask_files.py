@@ -22,7 +22,8 @@ class RawMask(NamedTuple):
             places in a palette. None where there are colours.
         rgb (ndarray or None): (H, W) of 0xRRGGBB, where the file has three channels.
         palette (ndarray or None): (256,) of 0xRRGGBB, what the numbers stand for.
-        lossy (bool): Whether the format changes values (JPEG and its like).
+        lossy (bool): Whether the format changes values (JPEG and its like); the numbers are then
+            0 and 255, cut at the middle.
     """
 
     numbers: Optional[np.ndarray]
@@ -67,8 +68,9 @@ def read_mask(path: Path) -> RawMask:
 
 
 def _values_of(image: Image.Image, path: Path, lossy: bool) -> RawMask:
-    if lossy:  # of use as black and white alone
-        return RawMask(np.asarray(image.convert('L')), None, None, lossy)
+    if lossy:
+        black_and_white = np.asarray(image.convert('L')) > 127
+        return RawMask(black_and_white * np.uint8(255), None, None, lossy)
     if image.mode == 'P':
         return RawMask(np.asarray(image), None, _palette_of(image), lossy)
     if image.mode in ('RGB', 'RGBA', 'RGBa', 'LA', 'La', 'PA'):

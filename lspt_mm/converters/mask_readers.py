@@ -66,10 +66,7 @@ class ScannedPair:
             self.palette = {value: int(mask.palette[value]) for value in numbers}
         if colours is None and all(0 <= value < 256 for value in numbers):
             colours = _sums((self.palette.get(v, v * 0x010101), n) for v, n in numbers.items())
-        binary = numbers
-        if mask.lossy:
-            binary = _sums((255 * (value > 127), n) for value, n in numbers.items())
-        self.counts = {'indices': numbers, 'colors': colours, 'binary': binary}
+        self.counts = {'indices': numbers, 'colors': colours, 'binary': numbers}
 
 
 class Reader(NamedTuple):
@@ -351,10 +348,8 @@ def _colours_for(classes: List[MaskClass], scans: List[ScannedPair]) -> List[Col
 
 
 def _array(mask: RawMask, labels: str) -> np.ndarray:
-    """What ``labels`` reads of a mask; black and white of a lossy format are cut at the middle."""
-    if labels == 'colors':
-        return mask.colours()
-    return (mask.numbers > 127) * np.uint8(255) if mask.lossy else mask.numbers
+    """(H, W) that ``labels`` reads of a mask."""
+    return mask.colours() if labels == 'colors' else mask.numbers
 
 
 def _as_text(value: int, labels: str) -> str:
