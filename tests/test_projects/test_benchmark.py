@@ -26,8 +26,9 @@ TOOL = CONFIGS.parent / 'projects/benchmark/benchmark.py'
 
 def tool(*args, cwd=None):
     return subprocess.run(
-        [sys.executable, str(TOOL), *map(str, args)], capture_output=True, text=True, cwd=cwd
-    )
+        [sys.executable, '-m', 'lspt_mm', 'benchmark', *map(str, args)], capture_output=True,
+        text=True, cwd=cwd,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize('training', [True, False])

@@ -72,8 +72,10 @@ def test_several_processes_equal_one(method, tmp_path):
             tmp_path / str(processes), method, processes
         )
         assert others == pytest.approx(losses, rel=1e-5)
+        # Adam divides gradients by their size: of the smallest (1e-6), rounding becomes a step. A
+        # wrong gradient would move weights by up to 6 steps of 0.01.
         for name, tensor in state.items():
-            torch.testing.assert_close(other_state[name], tensor, rtol=1e-4, atol=1e-5, msg=name)
+            torch.testing.assert_close(other_state[name], tensor, rtol=1e-4, atol=5e-5, msg=name)
         # Adam's first moments are means of gradients.
         for key, values in moments.items():
             torch.testing.assert_close(
