@@ -8,20 +8,17 @@ from pathlib import Path
 from typing import Callable, Iterable, List, NamedTuple, Optional, Tuple
 
 import numpy as np
-import pooch
 from mmengine.config import Config
 from mmengine.registry import DATASETS, TRANSFORMS
 
 from lspt_mm.config.preflight import datasets_of
 from lspt_mm.errors import InputError
 from lspt_mm.utils.atomic_io import read_json, write_text
+from lspt_mm.utils.cache import cache_folder, digest_samples
 from lspt_mm.utils.cli import map_with_progress
 from lspt_mm.utils.images import IGNORE_INDEX, check_image
 from lspt_mm.utils.text import format_list, shorten
 from lspt_mm.version import __version__
-
-#: Environment variable: folder of the results of checks, instead of the user's cache.
-CACHE = 'LSPT_MM_CACHE'
 
 
 class Findings(NamedTuple):
@@ -147,15 +144,8 @@ def labels_without_image(samples: List[dict]) -> List[str]:
 def _cache_file(samples: Iterable[dict], settings: dict) -> Path:
     """File of a check, named by a digest of the files' names, sizes and times, and settings."""
     digest = hashlib.sha256(f'{__version__}{json.dumps(settings, sort_keys=True)}'.encode())
-    for sample in samples:
-        for key in ('img_path', 'seg_map_path', 'gt_label'):
-            value = sample.get(key)
-            digest.update(f'{key}={value}'.encode(errors='surrogateescape'))
-            if isinstance(value, str) and os.path.exists(value):
-                stat = os.stat(value)
-                digest.update(f'{stat.st_size} {stat.st_mtime_ns}'.encode())
-    place = os.environ.get(CACHE) or pooch.os_cache('lspt_mm')
-    return Path(place) / 'checked' / f'{digest.hexdigest()}.json'
+    digest_samples(digest, samples)
+    return cache_folder() / 'checked' / f'{digest.hexdigest()}.json'
 
 
 def _write_cache(path: Path, found: Findings) -> None:

@@ -2,15 +2,18 @@
 
 import difflib
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Dict, List, Mapping, Optional
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Union
 
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
+from lspt_mm.checkpoints.load_backbone import TIMM
 from lspt_mm.config.arguments import config_arguments
 from lspt_mm.datasets import fgvc, vtab1k
 from lspt_mm.errors import InputError
+from lspt_mm.models.vit_arguments import check_arch
 from lspt_mm.recipes.methods import get_method
-from lspt_mm.recipes.pretrainings import get_pretraining
+from lspt_mm.recipes.pretrainings import Pretraining, get_pretraining
 from lspt_mm.recipes.published_values import BPT, BPT_SHALLOW, GAPT, BPTValues, GaPTValues
 from lspt_mm.utils.checks import check_choice, check_int, check_number
 
@@ -24,6 +27,10 @@ BENCHMARKS: Dict[str, Optional[tuple]] = {
 #: Where there is no published value: GaPT's most common ones for FGVC, and BPT's (ours).
 _GAPT_OTHERWISE = {'mae': GaPTValues(64, 100, 0.25, 5), 'mocov3': GaPTValues(64, 100, 1, 5)}
 _BPT_OTHERWISE = BPTValues(5e-2, 5e-3, 0.1)
+#: With a fitted head (ours): the head's rate keeps it near its start.
+_FITTED = dict(batch_size=32, optimizer='AdamW', lr=5e-3, head_lr=1e-3, epochs=20)
+#: What ``head`` may be.
+HEADS = ('fitted', 'paper')
 #: Full fine-tuning (ours).
 _FULL = dict(batch_size=64, optimizer='AdamW', lr=1e-4, weight_decay=0.05)
 
@@ -35,9 +42,10 @@ class Experiment:
     Attributes:
         benchmark: 'fgvc', 'vtab1k' or 'imagefolder'.
         task: The data set; for ``imagefolder`` the folder that ``prepare.py imagefolder`` wrote.
-        pretraining: One of :data:`~lspt_mm.recipes.pretrainings.PRETRAININGS`.
+        pretraining: One of :data:`~lspt_mm.recipes.pretrainings.PRETRAININGS`, ``timm:NAME`` or a
+            file of weights, which say what ViT it is.
         method: One of :data:`~lspt_mm.recipes.methods.METHODS`.
-        arch: The ViT, by mmpretrain's names.
+        arch: The ViT, by mmpretrain's names; of a file of another size a dict of measures.
         img_size: Side of its images in pixels.
         patch_size: Side of a patch in pixels.
         num_tokens: P; None without prompts.
@@ -52,13 +60,16 @@ class Experiment:
         gate_init: GaPT's; None for other methods.
         rank: BPT's p; None for other methods.
         dropout: On the prompts; None is the method's.
+        head: 'fitted' starts from logistic regression on standardised frozen features
+            (``LinearStartHook``); 'paper' is mmpretrain's at random, as in the published protocols.
+        head_lr: Learning rate of the head; None is the rest's.
     """
 
     benchmark: str
     task: str
     pretraining: str
     method: str
-    arch: str = 'base'
+    arch: Union[str, dict] = 'base'
     img_size: int = 224
     patch_size: int = 16
     num_tokens: Optional[int] = None
@@ -73,17 +84,25 @@ class Experiment:
     gate_init: Optional[float] = None
     rank: Optional[int] = None
     dropout: Optional[float] = None
+    head: str = 'paper'
+    head_lr: Optional[float] = None
+
+    @property
+    def _facts(self) -> Pretraining:
+        named = self.pretraining.startswith(TIMM)
+        return get_pretraining(self.pretraining, *(() if named else (self.arch, self.patch_size)))
 
     @property
     def name(self) -> str:
         """Such as ``vtab1k/lspt_mae_eurosat``."""
         task = str(self.task).rstrip('/').split('/')[-1]
-        return f'{self.benchmark}/{self.method}_{self.pretraining}_{task}'
+        weights = Path(self.pretraining.split(':')[-1]).stem
+        return f'{self.benchmark}/{self.method}_{weights}_{task}'
 
     @property
     def embed_dims(self) -> int:
         """D of the ViT."""
-        return VisionTransformer.arch_zoo[self.arch]['embed_dims']
+        return _width(self.arch)
 
     @property
     def prompter(self) -> Optional[dict]:
@@ -100,14 +119,14 @@ class Experiment:
     @property
     def backbone(self) -> dict:
         """The backbone's config."""
-        facts = get_pretraining(self.pretraining)
+        facts = self._facts
         out_type = facts.out_type
         if out_type == 'avg_tokens' and self.prompter is None:
             out_type = 'avg_patches'
         return dict(
-            arch=self.arch, img_size=self.img_size, patch_size=self.patch_size, out_type=out_type,
-            pretrained=facts.weights(self.arch), tune=get_method(self.method).tune,
-            prompter=self.prompter,
+            **{**facts.backbone, 'arch': self.arch, 'patch_size': self.patch_size},
+            img_size=self.img_size, out_type=out_type, pretrained=facts.weights(self.arch),
+            tune=get_method(self.method).tune, prompter=self.prompter,
         )  # fmt: skip
 
     @property
@@ -117,13 +136,13 @@ class Experiment:
         if self.optimizer == 'SGD':
             optimizer['momentum'] = 0.9
         decay, keys = self.weight_decay, {}
+        if self.head_lr is not None:
+            keys['head'] = dict(lr_mult=self.head_lr / self.lr if self.lr else 1.0)
         if self.head_weight_decay is not None:
             # MMEngine multiplies one common weight decay.
             common = max(decay, self.head_weight_decay) or 1.0
-            keys = {
-                'backbone': dict(decay_mult=decay / common),
-                'head': dict(decay_mult=self.head_weight_decay / common),
-            }
+            keys['backbone'] = dict(decay_mult=decay / common)
+            keys.setdefault('head', {})['decay_mult'] = self.head_weight_decay / common
             decay = common
         optimizer.update(lr=self.lr, weight_decay=decay)
         wrapper = dict(
@@ -152,19 +171,27 @@ class Experiment:
 
     def config(self, num_classes: int) -> Dict[str, Any]:
         """The run's config, except for the data."""
-        facts = get_pretraining(self.pretraining)
+        facts = self._facts
+        head = dict(in_channels=self.embed_dims, num_classes=num_classes)
+        own: Dict[str, Any] = dict(
+            train_cfg=dict(max_epochs=self.epochs), param_scheduler=self.param_scheduler
+        )
+        if self.head == 'fitted':
+            head.update(type='lspt_mm.StandardizedLinearClsHead')
+            own['default_hooks'] = dict(linear_start=dict(type='lspt_mm.LinearStartHook'))
+            if self.method == 'linear':
+                own['train_cfg'] = dict(_delete_=True, type='lspt_mm.LinearProbeLoop', max_epochs=1)
+                own['param_scheduler'] = []  # nothing is trained
         return dict(
             experiment=self.to_dict(),
             work_dir=f'work_dirs/{self.name}',
             model=dict(
-                backbone=self.backbone,
-                head=dict(in_channels=self.embed_dims, num_classes=num_classes),
+                backbone=dict(_delete_=True, type='lspt_mm.PromptedViT', **self.backbone), head=head
             ),
             data_preprocessor=dict(mean=list(facts.mean), std=list(facts.std)),
             pretrained_help=f'{facts.weights(self.arch)} is {facts.source}.',
             optim_wrapper=self.optim_wrapper,
-            param_scheduler=self.param_scheduler,
-            train_cfg=dict(max_epochs=self.epochs),
+            **own,
         )
 
     def loaders(self, dataset: dict, pipelines: tuple, **by_split) -> Dict[str, Any]:
@@ -218,31 +245,42 @@ def resolve_experiment(benchmark: str, **defaults) -> Experiment:
     for name in ('task', 'pretraining', 'method'):
         values[name] = str(values[name])  # a folder may be called 2024
     try:
+        weights = (values.get(name) for name in ('pretraining', 'arch', 'patch_size'))
+        vit = get_pretraining(*weights).backbone
+        values.update({name: vit[name] for name in ('arch', 'patch_size') if name in vit})
         _check(values, BENCHMARKS[benchmark])
     except ValueError as error:
         raise InputError(str(error)) from error
-    values = {**_published(benchmark, values), **values}
+    values.setdefault('head', 'fitted' if benchmark == 'imagefolder' else 'paper')
+    ours = {}
+    if values['head'] == 'fitted' and get_method(values['method']).recipe != 'full':
+        ours = _FITTED
+        values.setdefault('num_tokens', 10)
+    values = {**_published(benchmark, values), **ours, **values}
     if get_method(values['method']).prompter is None:
         values.pop('num_tokens', None)  # the same command line serves methods without prompts
     values.setdefault('warmup', values.get('epochs', 100) // 10)
     return Experiment(benchmark=benchmark, **values)
 
 
+def _width(arch: Union[str, dict]) -> int:
+    return (arch if isinstance(arch, dict) else VisionTransformer.arch_zoo[arch])['embed_dims']
+
+
 def _check(values: Dict[str, Any], tasks: Optional[tuple]) -> None:
     """Raise ValueError for an invalid value."""
     if tasks is not None:
         check_choice('task', values['task'], tasks)
-    get_pretraining(values['pretraining'])
     method = get_method(values['method'])
-    choices = dict(
-        arch=VisionTransformer.arch_zoo, optimizer=('SGD', 'AdamW'), official=(True, False)
-    )
+    choices = dict(optimizer=('SGD', 'AdamW'), official=(True, False), head=HEADS)
+    if 'arch' in values:
+        check_arch(values['arch'], VisionTransformer.arch_zoo)
     for name in choices.keys() & values.keys():
         check_choice(name, values[name], choices[name])
     lowest = dict(img_size=1, patch_size=1, num_tokens=1, batch_size=1, epochs=1, warmup=0, rank=1)
     for name in lowest.keys() & values.keys():
         check_int(name, values[name], lowest[name])
-    for name in {'lr', 'weight_decay', 'head_weight_decay', 'dropout'} & values.keys():
+    for name in {'lr', 'head_lr', 'weight_decay', 'head_weight_decay', 'dropout'} & values.keys():
         check_number(name, values[name], 0)
     size = values.get('img_size', Experiment.img_size)
     patch = values.get('patch_size', Experiment.patch_size)
@@ -271,7 +309,7 @@ def _published(benchmark: str, values: Dict[str, Any]) -> Dict[str, Any]:
         found = (found or _BPT_OTHERWISE)._asdict()
         own = method.benchmark_prompter['num_tokens']
         tokens = values.get('num_tokens', own)
-        width = VisionTransformer.arch_zoo[values.get('arch', 'base')]['embed_dims']
+        width = _width(values.get('arch', 'base'))
         common = dict(batch_size=32, optimizer='AdamW', num_tokens=own)
         return {**common, 'rank': method.default_rank(tokens, width), **found}
     known = 'mae' if pretraining == 'mae' else 'mocov3'  # no published table for supervised ViTs

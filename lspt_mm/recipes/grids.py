@@ -13,9 +13,11 @@ def default_grid(exp: Experiment) -> Dict[str, Tuple[float, ...]]:
     - Methods with VPT's recipe: VPT's learning rates, scaled by the batch, and weight decays.
     - GaPT: the learning rates and gate inits that occur in its table; weight decay 0.
     - BPT: the learning rates and weight decays that occur in its text.
-    - Full fine-tuning: ours.
+    - Full fine-tuning, and fitted heads (none for a linear probe, which has no rates): ours.
     """
     method = get_method(exp.method)
+    if exp.head == 'fitted' and method.recipe != 'full':
+        return {} if exp.method == 'linear' else dict(lr=(1e-3, 2e-3, 5e-3, 1e-2, 2e-2))
     if method.recipe == 'full':
         return dict(lr=(5e-5, 1e-4, 5e-4, 1e-3), weight_decay=(0.01, 0.05))
     if method.recipe == 'bpt':

@@ -2,12 +2,10 @@
 
 import difflib
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
-from lspt_mm.checkpoints.load_backbone import TIMM
 from lspt_mm.config.arguments import config_arguments
 from lspt_mm.errors import InputError
 from lspt_mm.models.vit_arguments import check_arch
@@ -15,16 +13,11 @@ from lspt_mm.recipes import methods
 from lspt_mm.recipes.folders import masks_of
 from lspt_mm.recipes.methods import Method
 from lspt_mm.recipes.pipelines import LOAD_TEST, scales_and_flips
-from lspt_mm.recipes.vits import file_vit, timm_vit
+from lspt_mm.recipes.vits import vit_of
 from lspt_mm.utils.checks import check_choice, check_int, check_number
-from lspt_mm.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
 #: Upper limit of the longer side; practically none.
 _ANY = 1 << 20
-#: Of ImageNet, for RGB values of 0 to 255: MAE, MoCo v3 and DINO.
-_IMAGENET = dict(mean=IMAGENET_MEAN, std=IMAGENET_STD)
-#: The published ViTs in JAX archives.
-_HALF = dict(mean=(127.5,) * 3, std=(127.5,) * 3)
 #: What ``method`` may be. A linear head is none here: `frozen` is UPerNet alone.
 METHODS: Dict[str, Method] = {
     'frozen': Method('No prompts', tune='nothing'),
@@ -92,7 +85,8 @@ class MaskRun:
         except ValueError as error:
             raise InputError(str(error)) from error
         self.about = masks_of(self.data)
-        self.vit, self.normalisation = self._vit()
+        self.vit, *normalisation = vit_of(self.pretrained, self.arch, self.patch_size)
+        self.normalisation = dict(zip(('mean', 'std'), normalisation, strict=True))
         patch = self.vit['patch_size']
         if self.crop is None:
             self.crop = 512 // patch * patch
@@ -128,29 +122,6 @@ class MaskRun:
                 check_number(name, getattr(self, name), 0)
         if self.arch is not None:
             check_arch(self.arch, VisionTransformer.arch_zoo)
-
-    def _vit(self) -> Tuple[Dict[str, Any], Dict[str, Any]]:
-        """Arguments of the backbone that the weights ask for, and their mean and std."""
-        if self.pretrained.startswith(TIMM):
-            for name in ('arch', 'patch_size'):
-                if getattr(self, name) is not None:
-                    raise InputError(
-                        f'{name}={getattr(self, name)!r}: {self.pretrained} says it already'
-                    )
-            found = timm_vit(self.pretrained)
-            return found.backbone, dict(mean=found.mean, std=found.std)
-        normalisation = _HALF if self.pretrained.endswith('.npz') else _IMAGENET
-        vit = dict(arch='base', patch_size=16)
-        if Path(self.pretrained).is_file():
-            vit = file_vit(self.pretrained)
-        vit.update({k: v for k in ('arch', 'patch_size') if (v := getattr(self, k)) is not None})
-        if 'arch' not in vit:
-            raise InputError(
-                f'{self.pretrained}: its ViT has none of the sizes that mmpretrain names; give it '
-                "as arch={'embed_dims':...,'num_layers':...,'num_heads':...,"
-                "'feedforward_channels':...}"
-            )
-        return vit, normalisation
 
     # ---- the model --------------------------------------------------------------------------
 

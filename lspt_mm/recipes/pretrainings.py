@@ -1,14 +1,17 @@
-"""The pre-trainings of the classification benchmarks: file, normalisation, what the head reads."""
+"""The pre-trainings of classification: file, normalisation, what the head reads."""
 
+from pathlib import Path
 from types import MappingProxyType
-from typing import Dict, Mapping, NamedTuple, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple, Union
 
+from lspt_mm.checkpoints.load_backbone import TIMM
+from lspt_mm.recipes.vits import vit_of
 from lspt_mm.utils.checks import check_choice
 from lspt_mm.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
 
 class Pretraining(NamedTuple):
-    """A pre-trained ViT-B/16.
+    """A pre-trained ViT, of the benchmarks ViT-B/16.
 
     ``out_type`` is GaPT's protocol (arXiv 2306.05067): for MAE the mean of prompts and patches
     behind the frozen final norm, otherwise the class token. ``mean`` and ``std`` are for RGB
@@ -21,10 +24,11 @@ class Pretraining(NamedTuple):
     mean: Tuple[float, ...] = IMAGENET_MEAN
     std: Tuple[float, ...] = IMAGENET_STD
     by_arch: Mapping[str, str] = MappingProxyType({})  #: weights of others than ViT-B
+    backbone: Mapping[str, Any] = MappingProxyType({})  #: further arguments of ``PromptedViT``
 
-    def weights(self, arch: str) -> str:
+    def weights(self, arch: Union[str, dict]) -> str:
         """The weights of this pre-training for ``arch``."""
-        return self.by_arch.get(arch, self.pretrained)
+        return self.by_arch.get(arch, self.pretrained) if self.by_arch else self.pretrained
 
 
 #: Name of the pre-training to the pre-training.
@@ -52,7 +56,22 @@ PRETRAININGS: Dict[str, Pretraining] = {
 }  # fmt: skip
 
 
-def get_pretraining(name: str) -> Pretraining:
-    """The pre-training, or ValueError naming those there are."""
-    check_choice('pretraining', name, PRETRAININGS)
-    return PRETRAININGS[name]
+def get_pretraining(
+    name: str, arch: Union[str, dict, None] = None, patch_size: Optional[int] = None
+) -> Pretraining:
+    """The pre-training of that name, or of weights: ``timm:NAME`` or a file.
+
+    Args:
+        name: One of :data:`PRETRAININGS`, ``timm:NAME`` or a path.
+        arch, patch_size: Of a file, as of :func:`~lspt_mm.recipes.vits.vit_of`.
+
+    Raises:
+        ValueError: If it is none of these.
+        InputError: If the weights are those of no ViT.
+    """
+    if not name.startswith(TIMM) and not Path(name).is_file():
+        check_choice('pretraining', name, (*PRETRAININGS, f'{TIMM}NAME', 'a file'))
+        return PRETRAININGS[name]
+    vit = vit_of(name, arch, patch_size)
+    out_type = 'cls_token' if vit.backbone.get('with_cls_token', True) else 'avg_patches'
+    return Pretraining(name, out_type, 'given', vit.mean, vit.std, backbone=vit.backbone)

@@ -1,15 +1,19 @@
 """Measures of a ViT, by its name in timm (nothing is downloaded) or by the tensors of a file."""
 
-from typing import Any, Dict, NamedTuple, Tuple
+import functools
+import os
+from pathlib import Path
+from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
 
 import torch
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
 from lspt_mm.checkpoints.load_backbone import TIMM, load_vit_state_dict
 from lspt_mm.errors import InputError
+from lspt_mm.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
 
-class TimmViT(NamedTuple):
+class ViT(NamedTuple):
     """``backbone``: arguments of ``PromptedViT``; mean and std for RGB values of 0 to 255."""
 
     backbone: Dict[str, Any]
@@ -17,7 +21,34 @@ class TimmViT(NamedTuple):
     std: Tuple[float, ...]
 
 
-def timm_vit(source: str) -> TimmViT:
+def vit_of(
+    source: str, arch: Union[str, dict, None] = None, patch_size: Optional[int] = None
+) -> ViT:
+    """The ViT of weights: ``timm:NAME``, a file, or a URL or an absent file (ViT-B/16).
+
+    ``arch`` and ``patch_size`` are for files of sizes that mmpretrain has no name for. Files are
+    normalised by ImageNet's mean and deviation (MAE, MoCo v3, DINO), JAX archives by 0.5 and 0.5.
+
+    Raises:
+        InputError: If timm has no such ViT, the file cannot be read, or its ``arch`` is not known.
+    """
+    given = {k: v for k, v in dict(arch=arch, patch_size=patch_size).items() if v is not None}
+    if source.startswith(TIMM):
+        for name, value in given.items():
+            raise InputError(f'{name}={value!r}: {source} says it already')
+        return timm_vit(source)
+    vit = file_vit(source) if Path(source).is_file() else dict(arch='base', patch_size=16)
+    vit = {**vit, **given}
+    if 'arch' not in vit:
+        raise InputError(
+            f'{source}: its ViT has none of the sizes that mmpretrain names; give it as '
+            "arch={'embed_dims':...,'num_layers':...,'num_heads':...,'feedforward_channels':...}"
+        )
+    half = (127.5,) * 3
+    return ViT(vit, *((half, half) if source.endswith('.npz') else (IMAGENET_MEAN, IMAGENET_STD)))
+
+
+def timm_vit(source: str) -> ViT:
     """Measures of the ViT that ``timm:NAME`` stands for.
 
     Raises:
@@ -56,7 +87,7 @@ def timm_vit(source: str) -> TimmViT:
     if not isinstance(vit.norm_pre, torch.nn.Identity):
         backbone['pre_norm'] = True
     cfg = vit.pretrained_cfg
-    return TimmViT(backbone, _of_255(cfg['mean']), _of_255(cfg['std']))
+    return ViT(backbone, _of_255(cfg['mean']), _of_255(cfg['std']))
 
 
 def file_vit(source: str) -> Dict[str, Any]:
@@ -68,6 +99,11 @@ def file_vit(source: str) -> Dict[str, Any]:
     Raises:
         InputError: If the file cannot be read, or holds no ViT.
     """
+    return dict(_measures(source, os.stat(source).st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=4)  # a config asks several times
+def _measures(source: str, changed: int) -> Dict[str, Any]:
     mapped = load_vit_state_dict(source)
     tensors = mapped.tensors
     kernel, ffn = (tensors.get(name) for name in (

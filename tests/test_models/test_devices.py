@@ -121,12 +121,13 @@ def test_every_segmentation_head_is_here():
     assert {n for n in ours if n.endswith('Head')} == set(SEGMENTATION)
 
 
-def test_a_linear_classification_head():
+@pytest.mark.parametrize('kind', ['LinearClsHead', 'lspt_mm.StandardizedLinearClsHead'])
+def test_a_linear_classification_head(kind):
     from mmpretrain.registry import MODELS
     from mmpretrain.structures import DataSample
 
     init_default_scope('mmpretrain')
-    head = MODELS.build(dict(type='LinearClsHead', in_channels=WIDTH, num_classes=CLASSES,
+    head = MODELS.build(dict(type=kind, in_channels=WIDTH, num_classes=CLASSES,
                              loss=dict(type='CrossEntropyLoss')))  # fmt: skip
     model = nn.ModuleDict({'vit': on_meta(METHODS['lspt']), 'head': head}).to('meta').train()
     labels = torch.empty(2, 1, dtype=torch.long, device='meta')

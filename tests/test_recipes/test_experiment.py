@@ -243,8 +243,16 @@ def test_a_folder_of_ones_own(tmp_path):
     assert cfg.model.head.num_classes == 2
     assert cfg.train_dataloader.dataset.metainfo == {'classes': ['ant', 'bee']}
     assert cfg.work_dir == f'work_dirs/imagefolder/vpt_mae_{tmp_path.name}'
-    # No published values: GaPT's for FGVC.
+    assert cfg.model.head.type == 'lspt_mm.StandardizedLinearClsHead'
+    assert (cfg.train_dataloader.batch_size, cfg.model.backbone.prompter.num_tokens) == (32, 10)
+    # Without published values, the paper's head has GaPT's for FGVC.
+    arguments = f'task={tmp_path},head=paper,method=vpt'
+    cfg = read_config(f'{CONFIGS / "imagefolder/transfer.py"}:{arguments}')
+    assert cfg.model.head.type == 'LinearClsHead'
     assert (cfg.train_dataloader.batch_size, cfg.model.backbone.prompter.num_tokens) == (64, 100)
+    probe = read_config(f'{CONFIGS / "imagefolder/transfer.py"}:task={tmp_path},method=linear')
+    assert probe.train_cfg == {'type': 'lspt_mm.LinearProbeLoop', 'max_epochs': 1}
+    assert not probe.param_scheduler
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,14 @@ def test_another_number_of_classes_than_folders(tmp_path):
         ImageFolder(data_root=str(mini.data), data_prefix='train', metainfo={'classes': ['a', 'b']})
 
 
-def test_a_vit_of_ones_own_where_it_is_no_choice():
-    with pytest.raises(InputError, match='arch=.*embed_dims.*expected one of'):
-        read_config(f"{CONFIGS / 'vtab1k/transfer.py'}:task=eurosat,arch={{'embed_dims':64}}")
+def test_a_vit_of_ones_own():
+    def read(arch):
+        arguments = f'task=eurosat,arch={arch},img_size=64'
+        return read_config(f'{CONFIGS / "vtab1k/transfer.py"}:{arguments}')
+
+    sizes = "{'embed_dims':64,'num_layers':4,'num_heads':2,'feedforward_channels':256}"
+    cfg = read(sizes)
+    assert cfg.model.backbone.arch.embed_dims == cfg.model.head.in_channels == 64
+    for wrong in ("{'embed_dims':64}", 'tiny'):
+        with pytest.raises(InputError, match='arch=.*expected .*a dict'):
+            read(wrong)

@@ -1,0 +1,26 @@
+"""The cache of what is known of files: where it is, and what identifies files."""
+
+import os
+from pathlib import Path
+from typing import Iterable
+
+import pooch
+
+#: Environment variable: the folder, instead of the user's cache.
+CACHE = 'LSPT_MM_CACHE'
+
+
+def cache_folder() -> Path:
+    """The folder of the cache."""
+    return Path(os.environ.get(CACHE) or pooch.os_cache('lspt_mm'))
+
+
+def digest_samples(digest, samples: Iterable[dict]) -> None:
+    """Add names, sizes and times of the samples' files, and their labels, to a hashlib digest."""
+    for sample in samples:
+        for key in ('img_path', 'seg_map_path', 'gt_label'):
+            value = sample.get(key)
+            digest.update(f'{key}={value}'.encode(errors='surrogateescape'))
+            if isinstance(value, str) and os.path.exists(value):
+                stat = os.stat(value)
+                digest.update(f'{stat.st_size} {stat.st_mtime_ns}'.encode())

@@ -1,0 +1,185 @@
+"""LinearStartHook and LinearProbeLoop on a miniature run; features once for each image."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from miniatures import ARCH, once, run_tool, write_classification
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from lspt_mm.apis import init_model
+from lspt_mm.apis.predict import image_pipeline
+from lspt_mm.config.load import read_config
+from lspt_mm.deployment import Exportable
+from lspt_mm.engine.hooks.linear_start_hook import remarks
+from lspt_mm.models.linear_head import StandardizedLinearClsHead
+from lspt_mm.probing import features, head_features
+from lspt_mm.search.plan import final_config
+from lspt_mm.search.worker import run_folder
+from lspt_mm.tasks import task_of
+
+FITTED = """
+_base_ = './mini_cls.py'
+model = dict(
+    backbone=dict(prompter=dict(_delete_=True, type='VPT', num_tokens=3)),
+    head=dict(type='lspt_mm.StandardizedLinearClsHead'))
+default_hooks = dict(linear_start=dict(type='lspt_mm.LinearStartHook'))
+"""
+PROBE = """
+_base_ = './fitted.py'
+model = dict(backbone=dict(prompter=None))
+train_cfg = dict(_delete_=True, type='lspt_mm.LinearProbeLoop', max_epochs=1)
+param_scheduler = []
+"""
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    """probe/: a linear probe; rest/: two epochs from its fit, with a learning rate of 0."""
+
+    def make(folder):
+        write_classification(folder)
+        (folder / 'fitted.py').write_text(FITTED)
+        (folder / 'probe.py').write_text(PROBE)
+        for name, more in (('probe', ()), ('fitted', ('optim_wrapper.optimizer.lr=0.',))):
+            options = ('--cfg-options', *more) if more else ()
+            run = run_tool('train.py', folder / f'{name}.py', '--work-dir', folder / name,
+                           *options, cwd=folder)  # fmt: skip
+            assert run.code == 0, run.err[-3000:]
+
+    return once(tmp_path_factory, 'linear_start', make)
+
+
+def literal_features(model, folder):
+    """One image after the other, in the order of the folders."""
+    pipeline = image_pipeline(model.cfg)
+    paths = sorted((folder / 'images/train').glob('*/*'))
+    labels = [sorted({p.parent.name for p in paths}).index(p.parent.name) for p in paths]
+    rows = []
+    for path in paths:
+        batch = dict(inputs=[pipeline(str(path))['inputs']])
+        images = model.data_preprocessor(batch, False)['inputs']
+        rows.append(model.backbone(images, prompter=False)[-1][0].detach().double().numpy())
+    return np.array(rows), np.array(labels)
+
+
+def test_the_head_is_scikit_learns_solution(runs):
+    model = init_model(runs / 'probe.py', runs / 'probe/epoch_1.pth')
+    x, labels = literal_features(model, runs)
+    baseline = json.loads((runs / 'probe/baseline.json').read_text())
+    scaler = StandardScaler().fit(x)
+    theirs = LogisticRegression(C=baseline['c'], max_iter=2000).fit(scaler.transform(x), labels)
+    ours = model.head((torch.tensor(x, dtype=torch.float32),)).softmax(1).detach().numpy()
+    assert ours == pytest.approx(theirs.predict_proba(scaler.transform(x)), abs=1e-4)
+    assert model.head.feature_mean.numpy() == pytest.approx(scaler.mean_, abs=1e-5)
+
+
+def test_a_run_starts_from_the_fit(runs):
+    states = [torch.load(runs / path, weights_only=False)['state_dict']
+              for path in ('probe/epoch_1.pth', 'fitted/epoch_2.pth')]  # fmt: skip
+    for name in ('fc.weight', 'fc.bias', 'feature_mean', 'feature_std'):
+        assert torch.equal(states[0][f'head.{name}'], states[1][f'head.{name}'])
+    log = next((runs / 'fitted').glob('*/*.log')).read_text()
+    assert 'logistic regression on frozen features: top-1' in log and 'starts from it' in log
+
+
+def test_a_probe_is_tested_resumed_and_exported(runs):
+    run = run_tool('test.py', runs / 'probe.py', runs / 'probe/epoch_1.pth', '--work-dir',
+                   runs / 'test', cwd=runs)  # fmt: skip
+    assert run.code == 0, run.err[-2000:]
+    (found,) = (runs / 'test').glob('*/*.json')
+    value = json.loads((runs / 'probe/baseline.json').read_text())['value']
+    assert json.loads(found.read_text())['accuracy/top1'] == pytest.approx(value, abs=1e-3)
+    run = run_tool('train.py', runs / 'probe.py', '--work-dir', runs / 'probe', '--resume',
+                   cwd=runs)  # fmt: skip
+    assert run.code == 0, run.err[-2000:]
+    model = init_model(runs / 'probe.py', runs / 'probe/epoch_1.pth')
+    exported = Exportable(model)
+    assert exported.model.head.feature_std.eq(1).all() and model.head.feature_std.ne(1).any()
+    images = torch.randint(0, 256, (2, 3, 32, 32)).float()
+    packed = dict(inputs=list(images.flip(1).to(torch.uint8)))
+    theirs = model.head(model.extract_feat(model.data_preprocessor(packed, False)['inputs']))
+    assert torch.allclose(exported(images), theirs, atol=1e-4)
+
+
+def test_a_final_run_of_a_search_has_no_validation(runs):
+    cfg = read_config(str(runs / 'probe.py'))
+    cfg.test_dataloader = dict(cfg.val_dataloader, batch_size=2)
+    cfg.test_dataloader['dataset'] = dict(cfg.val_dataloader.dataset, data_prefix='train')
+    (runs / 'final').mkdir()
+    final_config(cfg, seed=3).dump(runs / 'final/config.py')
+    run_folder(runs / 'final')
+    found = json.loads((runs / 'final/run/baseline.json').read_text())
+    assert found['of'] == 'cross-validation'
+    assert json.loads((runs / 'final/result.json').read_text())['accuracy'] > 50
+
+
+def test_folding_changes_nothing():
+    torch.manual_seed(0)
+    head = StandardizedLinearClsHead(5, 7).double()
+    with torch.no_grad():
+        head.start_at(torch.randn(5, 7), torch.randn(5), torch.randn(7) * 50, torch.rand(7) + 0.01)
+    x = torch.randn(9, 7, dtype=torch.float64) * 50
+    before = head((x,))
+    head.fold()
+    assert torch.allclose(head((x,)), before, rtol=1e-12, atol=1e-12)
+    assert torch.allclose(torch.nn.functional.linear(x, head.fc.weight, head.fc.bias), before,
+                          rtol=1e-12, atol=1e-12)  # fmt: skip
+
+
+def test_features_are_computed_once(runs, tmp_path, monkeypatch):
+    monkeypatch.setenv('LSPT_MM_CACHE', str(tmp_path))
+    model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth')
+    data, task = model.cfg.train_dataloader.dataset, task_of(model.cfg)
+    first = head_features(model, data, task, batch_size=4)
+    x, labels = literal_features(model, runs)
+    assert first.x == pytest.approx(x, abs=1e-5) and (first.labels == labels).all()
+
+    def fail(*_, **__):
+        raise AssertionError('computed again')
+
+    monkeypatch.setattr(type(model.backbone), 'forward', fail)
+    again = head_features(model, data, task, batch_size=1)
+    assert np.array_equal(again.x, first.x) and isinstance(again.x, np.memmap)
+    with torch.no_grad():
+        model.backbone.layers[0].ffn.layers[1].bias += 1
+    with pytest.raises(AssertionError, match='computed again'):
+        head_features(model, data, task)
+
+
+def test_a_full_disk_costs_the_cache_only(runs, tmp_path, monkeypatch):
+    monkeypatch.setenv('LSPT_MM_CACHE', str(tmp_path))
+
+    def full(*_):
+        raise OSError('No space left on device')
+
+    monkeypatch.setattr(features, '_write', full)
+    model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth')
+    found = head_features(model, model.cfg.train_dataloader.dataset, task_of(model.cfg))
+    assert found.x.shape == (len(found.labels), ARCH['embed_dims'])
+
+
+@pytest.mark.parametrize(
+    ('values', 'words'),
+    [
+        ([70.0, 72.0, 71.0], ['72.00, is below']),
+        ([74.0, 75.0, 80.0], ['still rising at the end (75.00, 80.00)']),
+        ([74.0, 80.0, 75.0], []),
+        ([60.0, 61.0, 62.0], ['62.00, is below', 'still rising']),
+    ],
+)
+def test_remarks_at_the_end(values, words, tmp_path):
+    (tmp_path / 'baseline.json').write_text(json.dumps({'metric': 'top', 'value': 73.0}))
+    lines = [dict(mode='val', iter=i, top=value) for i, value in enumerate(values)]
+    (tmp_path / 'log.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    found = remarks(tmp_path)
+    assert len(found) == len(words)
+    assert all(word in line for word, line in zip(words, found, strict=True))
+
+
+def test_a_head_that_cannot_start_so(runs):
+    run = run_tool('train.py', runs / 'fitted.py', '--work-dir', runs / 'other', '--cfg-options',
+                   'model.head.type=LinearClsHead', cwd=runs)  # fmt: skip
+    assert run.code == 2 and 'the head is a LinearClsHead, expected' in run.err
