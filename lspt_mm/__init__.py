@@ -6,4 +6,12 @@ from lspt_mm.version import __version__
 # Before anything imports torchvision (timm, mmpretrain and mmseg all do).
 _compat.apply()
 
-__all__ = ['__version__']
+__all__ = ['__version__', 'features']
+
+
+def __getattr__(name: str):
+    if name == 'features':  # imports the stack, which a tool's --help does without
+        from lspt_mm.apis import features
+
+        return features
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -144,9 +144,9 @@ def test_a_finished_search_is_finished(old):
         f'{name}_dataloader.{key}' for name in ('train', 'val', 'test')
         for key in ('num_workers=0', 'persistent_workers=False')
     ]  # fmt: skip
-    config = 'imagefolder/transfer.py:task=prepared,method=vpt,arch=deit-tiny,img_size=32'
+    config = 'imagefolder/transfer.py:task=prepared,head=paper,method=vpt,arch=deit-tiny'
     run = tool(
-        'search.py', f'{config},patch_size=8,num_tokens=2,epochs=1,batch_size=2',
+        'search.py', f'{config},img_size=32,patch_size=8,num_tokens=2,epochs=1,batch_size=2',
         '--grid', 'lr=0.01,0.1', '--seeds', 1, 2, '--random-backbone', '--work-dir', 'search',
         '--cfg-options', *loaders,
     )  # fmt: skip

@@ -1,6 +1,9 @@
 """Using a tuned model: from a config and a checkpoint to the model, an inferencer, predictions."""
 
+from lspt_mm.apis.image_features import ImageFeatures, features
 from lspt_mm.apis.model import init_inferencer, init_model
 from lspt_mm.apis.predict import predict_image, predict_images
 
-__all__ = ['init_inferencer', 'init_model', 'predict_image', 'predict_images']
+__all__ = [
+    'ImageFeatures', 'features', 'init_inferencer', 'init_model', 'predict_image', 'predict_images',
+]  # fmt: skip

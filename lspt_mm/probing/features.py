@@ -2,8 +2,7 @@
 
 import hashlib
 import json
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Callable, Dict, Iterable, NamedTuple
 
 import numpy as np
 import torch
@@ -28,10 +27,7 @@ class Features(NamedTuple):
 def head_features(
     model: nn.Module, dataset: dict, task: Task, batch_size: int = 64, workers: int = 0
 ) -> Features:
-    """What the head of a classifier reads where its ViT has no prompts.
-
-    They are kept in the cache (``LSPT_MM_CACHE``), in a file that is named by the ViT's weights,
-    the preprocessing, and the images' names, sizes and times: a second call reads it.
+    """What the head of a classifier reads where its ViT has no prompts, from :func:`cached`.
 
     Args:
         model: With a ``PromptedViT`` as its backbone, on the device to be used; it stays as it is.
@@ -46,30 +42,30 @@ def head_features(
     init_default_scope(task.scope)
     data = DATASETS.build(dataset)
     data.full_init()
-    folder = cache_folder() / 'features' / _key(model, dataset, data)
-    try:
-        return _read(folder)
-    except (OSError, ValueError):
-        pass
-    loader = DataLoader(data, batch_size, num_workers=workers, collate_fn=pseudo_collate)
-    found, labels = [], []
-    mode = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            for batch in loader:
-                packed = model.data_preprocessor(batch, False)
-                x = model.backbone(packed['inputs'], prompter=False)[-1]
-                found.append(x.float().cpu().numpy())
-                labels += [_label(task, sample) for sample in packed['data_samples']]
-    finally:
-        model.train(mode)
-    features = Features(np.concatenate(found), np.array(labels, np.int64))
-    try:
-        _write(folder, features)
-        return _read(folder)
-    except OSError:  # a full disk: computed again next time
-        return features
+    vit, preprocessor = model.backbone, model.data_preprocessor
+
+    def compute() -> Dict[str, np.ndarray]:
+        loader = DataLoader(data, batch_size, num_workers=workers, collate_fn=pseudo_collate)
+        found, labels = [], []
+        mode = model.training
+        model.eval()
+        try:
+            with torch.no_grad():
+                for batch in loader:
+                    packed = preprocessor(batch, False)
+                    x = vit(packed['inputs'], prompter=False)[-1]
+                    found.append(x.float().cpu().numpy())
+                    labels += [_label(task, sample) for sample in packed['data_samples']]
+        finally:
+            model.train(mode)
+        return {'x': np.concatenate(found), 'labels': np.array(labels, np.int64)}
+
+    settings = [
+        fingerprint(vit.describe().tensors), vit.describe().output, vit.out_indices,
+        fingerprint(dict(preprocessor.named_buffers())), repr(dataset),
+        [getattr(preprocessor, name, None) for name in ('size', 'pad_size_divisor')],
+    ]  # fmt: skip
+    return Features(**cached(settings, (data.get_data_info(i) for i in range(len(data))), compute))
 
 
 def _label(task: Task, sample) -> int:
@@ -79,26 +75,30 @@ def _label(task: Task, sample) -> int:
     return int(truth.reshape(-1)[0])
 
 
-def _key(model: nn.Module, dataset: dict, data) -> str:
-    vit, preprocessor = model.backbone.describe(), model.data_preprocessor
-    size = [getattr(preprocessor, name, None) for name in ('size', 'pad_size_divisor')]
-    settings = [
-        fingerprint(vit.tensors), vit.output, list(model.backbone.out_indices), size,
-        [fingerprint(dict(preprocessor.named_buffers()))], repr(dataset),
-        str(torch.__version__),
-    ]  # fmt: skip
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    digest_samples(digest, (data.get_data_info(i) for i in range(len(data))))
-    return digest.hexdigest()
+def cached(
+    settings: Any, samples: Iterable[dict], compute: Callable[[], Dict[str, np.ndarray]]
+) -> Dict[str, np.ndarray]:
+    """Arrays, memory-mapped from the cache (``LSPT_MM_CACHE``), or computed and put there.
 
-
-def _write(folder: Path, features: Features) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, array in features._asdict().items():
-        unfinished = folder / f'.{name}.part.npy'
-        np.save(unfinished, array)
-        unfinished.replace(folder / f'{name}.npy')
-
-
-def _read(folder: Path) -> Features:
-    return Features(np.load(folder / 'x.npy', mmap_mode='r'), np.load(folder / 'labels.npy'))
+    Args:
+        settings: All that they depend on but for the images' files, as JSON or text.
+        samples: With ``img_path``; names, sizes and times of the files count.
+        compute: Returns the arrays by name.
+    """
+    content = json.dumps([settings, str(torch.__version__)], sort_keys=True, default=str)
+    digest = hashlib.sha256(content.encode())
+    digest_samples(digest, samples)
+    folder = cache_folder() / 'features' / digest.hexdigest()
+    done = folder / 'complete'
+    if not done.is_file():
+        arrays = compute()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, array in arrays.items():
+                unfinished = folder / f'.{name}.part.npy'
+                np.save(unfinished, array)
+                unfinished.replace(folder / f'{name}.npy')
+            done.touch()
+        except OSError:  # a full disk: computed again next time
+            return arrays
+    return {path.stem: np.load(path, mmap_mode='r') for path in sorted(folder.glob('[!.]*.npy'))}

@@ -14,6 +14,7 @@ from mmengine.config import Config
 
 from lspt_mm.config.load import read_config_file
 from lspt_mm.errors import InputError
+from lspt_mm.recipes import Experiment
 from lspt_mm.search.grid import Outcome, Point, best, name_of
 from lspt_mm.search.plan import final_config, selection_config
 from lspt_mm.search.worker import CONFIG, LOG, RESULT, TEST_BEGUN
@@ -235,7 +236,11 @@ def _holds(path: Path, cfg: Config) -> bool:
     if path.read_text(encoding='utf-8') == cfg.pretty_text:
         return True
     try:
-        return read_config_file(path).to_dict() == cfg.to_dict()
+        there, here = read_config_file(path).to_dict(), cfg.to_dict()
+        for values in (there, here):
+            if 'experiment' in values:  # arguments that came later have their defaults
+                values['experiment'] = Experiment.from_dict(values['experiment']).to_dict()
+        return there == here
     except Exception:  # the file's own code may raise any type
         return False
 

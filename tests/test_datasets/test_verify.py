@@ -25,7 +25,7 @@ from lspt_mm.utils.images import check_image
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv(checking.CACHE, str(tmp_path / 'cache'))
+    monkeypatch.setenv('LSPT_MM_CACHE', str(tmp_path / 'cache'))
 
 
 def ade(folder, **options):

@@ -15,7 +15,7 @@ from lspt_mm.config.load import read_config
 from lspt_mm.deployment import Exportable
 from lspt_mm.engine.hooks.linear_start_hook import remarks
 from lspt_mm.models.linear_head import StandardizedLinearClsHead
-from lspt_mm.probing import features, head_features
+from lspt_mm.probing import head_features
 from lspt_mm.search.plan import final_config
 from lspt_mm.search.worker import run_folder
 from lspt_mm.tasks import task_of
@@ -155,7 +155,7 @@ def test_a_full_disk_costs_the_cache_only(runs, tmp_path, monkeypatch):
     def full(*_):
         raise OSError('No space left on device')
 
-    monkeypatch.setattr(features, '_write', full)
+    monkeypatch.setattr(np, 'save', full)
     model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth')
     found = head_features(model, model.cfg.train_dataloader.dataset, task_of(model.cfg))
     assert found.x.shape == (len(found.labels), ARCH['embed_dims'])

@@ -188,7 +188,7 @@ def test_final_checkpoints_are_tested_by_the_config_beside_them(searched, tmp_pa
 
 
 def test_what_the_user_fixed_is_not_searched(data, tmp_path):
-    config = f'{CONFIGS / "imagefolder/transfer.py"}:task={data},method=vpt,lr=0.2'
+    config = f'{CONFIGS / "imagefolder/transfer.py"}:task={data},head=paper,method=vpt,lr=0.2'
     run = run_tool(
         'search.py', config, '--dry-run', '--select-only', '--work-dir', 'w', cwd=tmp_path
     )

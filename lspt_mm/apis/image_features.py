@@ -1,0 +1,99 @@
+"""Features of images as arrays, for whatever one likes to do with them."""
+
+from pathlib import Path
+from typing import Dict, NamedTuple, Optional, Sequence, Union
+
+import numpy as np
+import torch
+from mmengine.dataset import Compose
+from mmengine.registry import init_default_scope
+from mmpretrain.models import ClsDataPreprocessor
+
+from lspt_mm.apis.predict import images_of
+from lspt_mm.checkpoints.records import fingerprint
+from lspt_mm.models import PromptedViT
+from lspt_mm.probing.features import cached
+from lspt_mm.recipes.pipelines import central_crop
+from lspt_mm.recipes.vits import vit_of
+from lspt_mm.utils.cli import check_device
+
+
+class ImageFeatures(NamedTuple):
+    """Features of N images, float32, memory-mapped.
+
+    Attributes:
+        paths: The images, sorted.
+        cls_token: (N, D); None if the ViT has none.
+        avg_patches: (N, D), the mean of the patches.
+        patches: (N, h, w, D); None unless asked for.
+    """
+
+    paths: Sequence[Path]
+    cls_token: Optional[np.ndarray]
+    avg_patches: np.ndarray
+    patches: Optional[np.ndarray]
+
+
+def features(
+    backbone: str,
+    images: Union[str, Path, Sequence[Union[str, Path]]],
+    img_size: int = 224,
+    block: int = -1,
+    patches: bool = False,
+    batch_size: int = 32,
+    device: Optional[str] = None,
+) -> ImageFeatures:
+    """What a frozen ViT makes of images; a second call reads it from the cache.
+
+    Images are resized (shorter side 8/7 of ``img_size``), cropped in the middle and normalised as
+    ``configs/imagefolder`` tests them.
+
+    Args:
+        backbone: The ViT's weights: ``timm:NAME`` or a file.
+        images: A folder, with the folders in it, or paths of images.
+        img_size: Side of the crops in pixels, a multiple of the patch size.
+        block: Whose output, counted from 0 or, negative, from the end; the last one's passes the
+            final norm.
+        patches: Whether those of each patch are wanted as well: h * w times the size.
+        batch_size: How many images at once.
+        device: None: a GPU if there is one.
+
+    Raises:
+        InputError: If an image or the weights cannot be read.
+        ValueError: For a size or block that the ViT does not take.
+    """
+    found = vit_of(backbone)
+    patch = found.backbone['patch_size']
+    if img_size % patch:
+        raise ValueError(f'img_size={img_size}: expected a multiple of the patch size {patch}')
+    vit = PromptedViT(
+        **found.backbone, img_size=img_size, out_type='raw', out_indices=block, pretrained=backbone
+    )
+    vit.init_weights()
+    given = [images] if isinstance(images, (str, Path)) else images
+    paths = sorted(images_of([Path(path) for path in given]))
+    init_default_scope('mmpretrain')
+    pipeline, place = Compose(central_crop(img_size)), check_device(device)
+
+    def compute() -> Dict[str, np.ndarray]:
+        normalise = ClsDataPreprocessor(found.mean, found.std, to_rgb=True).to(place)
+        vit.to(place).eval()
+        parts = []
+        for start in range(0, len(paths), batch_size):
+            chosen = [str(path) for path in paths[start : start + batch_size]]
+            inputs = [pipeline({'img_path': path})['inputs'] for path in chosen]
+            with torch.no_grad():
+                (x,) = vit(normalise({'inputs': inputs}, False)['inputs'])
+            first = vit.num_extra_tokens
+            part = {'avg_patches': x[:, first:].mean(1)}
+            if first:
+                part['cls_token'] = x[:, 0]
+            if patches:
+                part['patches'] = x[:, first:].unflatten(1, vit.patch_resolution)
+            parts.append({name: tensor.cpu().numpy() for name, tensor in part.items()})
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    settings = ['images', fingerprint(vit.describe().tensors), img_size, block, patches,
+                found.mean, found.std]  # fmt: skip
+    arrays = cached(settings, ({'img_path': str(path)} for path in paths), compute)
+    return ImageFeatures(paths, *(arrays.get(name) for name in ImageFeatures._fields[1:]))
