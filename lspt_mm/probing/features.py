@@ -27,7 +27,9 @@ class Features(NamedTuple):
 def head_features(
     model: nn.Module, dataset: dict, task: Task, batch_size: int = 64, workers: int = 0
 ) -> Features:
-    """What the head of a classifier reads where its ViT has no prompts, by :func:`~lspt_mm.probing.features.cached`.
+    """What the head of a classifier reads where its ViT has no prompts.
+
+    The arrays come from the cache, see :func:`~lspt_mm.probing.features.cached`.
 
     Args:
         model: With a ``PromptedViT`` as its backbone, on the device to be used; it stays as it is.
