@@ -21,6 +21,11 @@ def note(folder, gpu=None):
     running = folder.parent / 'running'
     (running / folder.name).touch()
     time.sleep(0.3)
+    if (folder.parent / 'pair').is_dir() and folder.name[0] in 'ab':  # wait for each other
+        (folder.parent / 'pair' / folder.name).touch()
+        end = time.monotonic() + 60
+        while len(list((folder.parent / 'pair').iterdir())) < 2 and time.monotonic() < end:
+            time.sleep(0.02)
     found = [len(list(running.iterdir())), gpu, os.environ.get('OMP_NUM_THREADS')]
     (folder / 'found').write_text(' '.join(map(str, found)))
     (running / folder.name).unlink()
@@ -60,7 +65,8 @@ def run(folder, monkeypatch, work, names, on_done, **kwargs):
     return {path.name: code for path, code in codes.items()}, found
 
 
-def test_so_many_at_once_and_exit_codes_kept_apart(start, monkeypatch):
+def test_so_many_at_once_and_exit_codes_kept_apart(start, tmp_path, monkeypatch):
+    (tmp_path / 'pair').mkdir()
     # So long submitit waits for the result of a process that was killed.
     monkeypatch.setattr(launchers.submitit.Job, '_results_timeout_s', 1)
     codes, found = start(note, ['a0', 'b3', 'c-killed', 'd0'], jobs=2)
