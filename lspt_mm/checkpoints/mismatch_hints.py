@@ -48,7 +48,7 @@ def _arch(wanted, tensors) -> List[str]:
             found.append(f'patch_size={theirs[2] if theirs[2] == theirs[3] else theirs[2:]}')
         if theirs[1] != ours[1]:
             found.append(f'in_channels={theirs[1]}')
-    depths = [_depth(t) for t in (tensors, wanted)]
+    depths = [depth_of(t) for t in (tensors, wanted)]
     if depths[0] != depths[1]:
         found.append(f'arch (depth: {depths[0]} blocks in the file, {depths[1]} in the model)')
     name = 'layers.0.ffn.layers.0.0.weight'
@@ -58,7 +58,8 @@ def _arch(wanted, tensors) -> List[str]:
     return found
 
 
-def _depth(tensors) -> int:
+def depth_of(tensors: Dict[str, Tensor]) -> int:
+    """Number of blocks, by mmpretrain's names."""
     numbers = [re.match(r'layers\.(\d+)\.', name) for name in tensors]
     return max((int(found[1]) + 1 for found in numbers if found), default=0)
 
@@ -76,7 +77,7 @@ def _qkv_bias(wanted, tensors) -> List[str]:
     name = 'layers.0.attn.qkv.bias'
     if (name in tensors) == (name in wanted) or 'layers.0.attn.qkv.weight' not in tensors:
         return []
-    if any(f'layers.{i}.attn.qkv.bias' in tensors for i in range(1, _depth(tensors))):
+    if any(f'layers.{i}.attn.qkv.bias' in tensors for i in range(1, depth_of(tensors))):
         return [] if name in wanted else ['qkv_bias=True']
     return ['qkv_bias=True'] if name in tensors else ['qkv_bias=False']
 

@@ -16,14 +16,14 @@ class LinearProbeLoop(ResumableEpochBasedTrainLoop):
         skip_bad (int): As of :class:`ResumableIterBasedTrainLoop`.
 
     Raises:
-        InputError: If the config has no ``LinearStartHook`` that starts the head.
+        InputError: If the config has no ``LinearStartHook``.
     """
 
     def __init__(self, runner, dataloader, max_epochs: int = 1, skip_bad: int = 0):
         if max_epochs != 1:
             raise InputError(f'train_cfg.max_epochs={max_epochs}: a linear probe has 1')
         super().__init__(runner, dataloader, max_epochs, skip_bad=skip_bad)
-        if not any(isinstance(hook, LinearStartHook) and hook.start for hook in runner.hooks):
+        if not any(isinstance(hook, LinearStartHook) for hook in runner.hooks):
             raise InputError(
                 "LinearProbeLoop: nothing fits the head; add dict(type='lspt_mm.LinearStartHook') "
                 'to custom_hooks'

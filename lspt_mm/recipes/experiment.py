@@ -28,7 +28,9 @@ BENCHMARKS: Dict[str, Optional[tuple]] = {
 _GAPT_OTHERWISE = {'mae': GaPTValues(64, 100, 0.25, 5), 'mocov3': GaPTValues(64, 100, 1, 5)}
 _BPT_OTHERWISE = BPTValues(5e-2, 5e-3, 0.1)
 #: With a fitted head (ours): the head's rate keeps it near its start.
-_FITTED = dict(batch_size=32, optimizer='AdamW', lr=5e-3, head_lr=1e-3, epochs=20)
+_FITTED = dict(
+    batch_size=32, optimizer='AdamW', lr=5e-3, head_lr=1e-3, epochs=20, num_tokens=10
+)
 #: What ``head`` may be.
 HEADS = ('fitted', 'paper')
 #: Full fine-tuning (ours).
@@ -248,15 +250,13 @@ def resolve_experiment(benchmark: str, **defaults) -> Experiment:
         weights = (values.get(name) for name in ('pretraining', 'arch', 'patch_size'))
         vit = get_pretraining(*weights).backbone
         values.update({name: vit[name] for name in ('arch', 'patch_size') if name in vit})
+        values.setdefault('head', 'fitted' if benchmark == 'imagefolder' else 'paper')
+        if values['head'] == 'fitted' and get_method(values['method']).recipe != 'full':
+            values = {**_FITTED, **values}
         _check(values, BENCHMARKS[benchmark])
     except ValueError as error:
         raise InputError(str(error)) from error
-    values.setdefault('head', 'fitted' if benchmark == 'imagefolder' else 'paper')
-    ours = {}
-    if values['head'] == 'fitted' and get_method(values['method']).recipe != 'full':
-        ours = _FITTED
-        values.setdefault('num_tokens', 10)
-    values = {**_published(benchmark, values), **ours, **values}
+    values = {**_published(benchmark, values), **values}
     if get_method(values['method']).prompter is None:
         values.pop('num_tokens', None)  # the same command line serves methods without prompts
     values.setdefault('warmup', values.get('epochs', 100) // 10)

@@ -9,6 +9,7 @@ import torch
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
 from lspt_mm.checkpoints.load_backbone import TIMM, load_vit_state_dict
+from lspt_mm.checkpoints.mismatch_hints import depth_of
 from lspt_mm.errors import InputError
 from lspt_mm.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
@@ -74,18 +75,11 @@ def timm_vit(source: str) -> ViT:
         embed_dims=vit.embed_dim, num_layers=len(vit.blocks), num_heads=block.attn.num_heads,
         feedforward_channels=block.mlp.fc1.out_features,
     )  # fmt: skip
-    backbone: Dict[str, Any] = dict(arch=arch, patch_size=vit.patch_embed.patch_size[0])
-    extra = vit.num_prefix_tokens - bool(vit.has_class_token)
-    if extra:
-        backbone['num_registers'] = extra
-    if not vit.has_class_token:
-        backbone['with_cls_token'] = False
-    if block.attn.qkv.bias is None:
-        backbone['qkv_bias'] = False
-    if hasattr(block.ls1, 'gamma'):
-        backbone['layer_scale_init_value'] = 1e-5  # the file's values take its place
-    if not isinstance(vit.norm_pre, torch.nn.Identity):
-        backbone['pre_norm'] = True
+    backbone = dict(arch=arch, patch_size=vit.patch_embed.patch_size[0], **_parts(
+        vit.num_prefix_tokens - bool(vit.has_class_token), vit.has_class_token,
+        block.attn.qkv.bias is not None, hasattr(block.ls1, 'gamma'),
+        not isinstance(vit.norm_pre, torch.nn.Identity),
+    ))  # fmt: skip
     cfg = vit.pretrained_cfg
     return ViT(backbone, _of_255(cfg['mean']), _of_255(cfg['std']))
 
@@ -111,25 +105,33 @@ def _measures(source: str, changed: int) -> Dict[str, Any]:
     ))  # fmt: skip
     if kernel is None or ffn is None:
         return dict(arch='base', patch_size=16)  # loading it reports what does not fit
-    depth = len({name.split('.')[1] for name in tensors if name.startswith('layers.')})
-    measures = dict(embed_dims=len(kernel), num_layers=depth, feedforward_channels=len(ffn))
+    measures = dict(
+        embed_dims=len(kernel), num_layers=depth_of(tensors), feedforward_channels=len(ffn)
+    )
     found: Dict[str, Any] = dict(patch_size=kernel.shape[-1])
     if mapped.num_heads is not None:
         found['arch'] = dict(measures, num_heads=mapped.num_heads)
     for name, arch in VisionTransformer.arch_zoo.items():
         if 'arch' not in found and measures.items() <= arch.items():
             found['arch'] = name
-    if 'register_tokens' in tensors:
-        found['num_registers'] = tensors['register_tokens'].shape[1]
-    if 'cls_token' not in tensors:
-        found['with_cls_token'] = False
-    if 'layers.0.attn.qkv.bias' not in tensors:
-        found['qkv_bias'] = False
-    if 'layers.0.attn.gamma1.weight' in tensors:
-        found['layer_scale_init_value'] = 1e-5  # the file's values take its place
-    if 'pre_norm.weight' in tensors:
-        found['pre_norm'] = True
-    return found
+    registers = tensors['register_tokens'].shape[1] if 'register_tokens' in tensors else 0
+    return {**found, **_parts(registers, *(name in tensors for name in (
+        'cls_token', 'layers.0.attn.qkv.bias', 'layers.0.attn.gamma1.weight', 'pre_norm.weight'
+    )))}  # fmt: skip
+
+
+def _parts(
+    registers: int, cls_token: bool, qkv_bias: bool, layer_scale: bool, pre_norm: bool
+) -> Dict[str, Any]:
+    """Arguments that differ from the defaults of ``PromptedViT``."""
+    return {
+        **({'num_registers': registers} if registers else {}),
+        **({} if cls_token else {'with_cls_token': False}),
+        **({} if qkv_bias else {'qkv_bias': False}),
+        # The file's values take its place.
+        **({'layer_scale_init_value': 1e-5} if layer_scale else {}),
+        **({'pre_norm': True} if pre_norm else {}),
+    }
 
 
 def _of_255(values) -> Tuple[float, ...]:

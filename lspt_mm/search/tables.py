@@ -34,16 +34,19 @@ class Row(NamedTuple):
     patch_size: int
     img_size: int
     method: str
+    head: str = 'paper'
 
     @property
     def vit(self) -> str:
-        """Such as ``base/16, 224 px``."""
-        return f'{self.arch}/{self.patch_size}, {self.img_size} px'
+        """Such as ``base/16, 224 px``; a fitted head is named."""
+        fitted = ', fitted head' * (self.head == 'fitted')
+        return f'{self.arch}/{self.patch_size}, {self.img_size} px{fitted}'
 
     @property
     def as_published(self) -> bool:
-        """Whether this is the ViT of the published tables."""
-        return (self.arch, self.patch_size, self.img_size) == ('base', 16, 224)
+        """Whether ViT and head are those of the published tables."""
+        mine = self.arch, self.patch_size, self.img_size, self.head
+        return mine == ('base', 16, 224, 'paper')
 
 
 class Entry(NamedTuple):
@@ -112,6 +115,7 @@ def collect(folders: Iterable[Path]) -> Dict[str, Entries]:
 
 def _place(path: Path, experiment: dict, result: dict) -> Tuple[Row, str]:
     """Row and column of a run."""
+    experiment = {**Row._field_defaults, **experiment}  # results of before there was a choice
     missing = {*Row._fields, 'benchmark', 'task', 'name'} - set(experiment)
     if missing:
         raise InputError(f'{path}: its experiment lacks {", ".join(sorted(missing))}')

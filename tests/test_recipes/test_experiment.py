@@ -253,6 +253,8 @@ def test_a_folder_of_ones_own(tmp_path):
     probe = read_config(f'{CONFIGS / "imagefolder/transfer.py"}:task={tmp_path},method=linear')
     assert probe.train_cfg == {'type': 'lspt_mm.LinearProbeLoop', 'max_epochs': 1}
     assert not probe.param_scheduler
+    with pytest.raises(InputError, match='warmup=20: expected less than epochs=20'):
+        read_config(f'{CONFIGS / "imagefolder/transfer.py"}:task={tmp_path},warmup=20')
 
 
 @pytest.mark.parametrize(

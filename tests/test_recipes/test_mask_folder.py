@@ -189,7 +189,7 @@ def test_a_file_is_measured_as_the_name_is(name, folder):
     assert by_file == by_name
     cfg = read(folder, f',pretrained={folder}/vit.pth')
     assert cfg.model.backbone.img_size % by_name['patch_size'] == 0
-    assert MODELS.build(dict(cfg.model.backbone, _scope_='mmseg')).init_weights() is None
+    MODELS.build(dict(cfg.model.backbone, _scope_='mmseg')).init_weights()  # every tensor fits
 
 
 def test_a_file_of_no_known_size_asks_for_its_arch(folder):

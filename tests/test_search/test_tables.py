@@ -100,6 +100,16 @@ def test_published_figures_stand_beside_their_own_vit_only(tmp_path):
     assert table.rows[0][2] == 'deit-tiny/16, 224 px'
 
 
+def test_a_fitted_head_has_a_row_of_its_own_and_no_published_figures(tmp_path):
+    write(tmp_path / 'a', 'fgvc', 'cub', 'vpt', [50.0])
+    write(tmp_path / 'b', 'fgvc', 'cub', 'vpt', [60.0], head='fitted')
+    rows = table_of('fgvc', collect([tmp_path / 'a', tmp_path / 'b'])['fgvc']).rows
+    ours = {row[2]: row[6] for row in rows if row[5] == 'ours'}
+    assert ours == {'base/16, 224 px': '50.00', 'base/16, 224 px, fitted head': '60.00'}
+    fitted_only = table_of('fgvc', collect([tmp_path / 'b'])['fgvc'])
+    assert [row[5] for row in fitted_only.rows] == ['ours']
+
+
 def test_splits_that_are_not_official_are_marked(tmp_path):
     write(tmp_path, 'vtab1k', 'eurosat', 'vpt', [50.0], official=False)
     row = row_of(as_csv(table_of('vtab1k', collect([tmp_path])['vtab1k'])))

@@ -33,36 +33,27 @@ class LinearStartHook(Hook):
     ``baseline.json`` have the accuracy; after the training a warning says where the run is below
     it, or stopped while its validation was still rising. Random generators are left as they were.
 
-    Args:
-        start (bool): Whether the head, a ``StandardizedLinearClsHead``, starts from the fit.
-
     Raises:
-        InputError: If ``start`` is set and the model has another head.
+        InputError: If the head is no ``StandardizedLinearClsHead``.
     """
 
     priority = 'HIGH'
 
-    def __init__(self, start: bool = True):
-        self.start = start
-
     def before_train(self, runner: Runner) -> None:  # noqa: D102
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         head = getattr(model, 'head', None)
-        if self.start and not isinstance(head, StandardizedLinearClsHead):
+        if not isinstance(head, StandardizedLinearClsHead):
             raise InputError(
                 f'LinearStartHook: the head is a {type(head).__name__}, expected a '
-                'lspt_mm.StandardizedLinearClsHead (or start=False)'
+                'lspt_mm.StandardizedLinearClsHead'
             )
-        if runner.iter > 0 or not (self.start or runner.val_loop is not None):
+        if runner.iter > 0:
             return
         if is_main_process():
             with restore_rng():
-                fit = self._fit(runner, model)
-            if self.start:
-                head.start_at(*fit[:4])
-        if self.start:
-            for tensor in head.state_dict().values():
-                broadcast(tensor, src=0)
+                head.start_at(*self._fit(runner, model)[:4])
+        for tensor in head.state_dict().values():
+            broadcast(tensor, src=0)
 
     def _fit(self, runner: Runner, model) -> LinearFit:
         begin, cfg, task = time.time(), runner.cfg, task_of(runner.cfg)
@@ -81,8 +72,7 @@ class LinearStartHook(Hook):
         where = 'validation' if other else 'cross-validation'
         runner.logger.info(
             f'logistic regression on frozen features: {task.metric} {score:.2f} on {where} '
-            f'(C={fit.c:.3g}, {len(own.labels)} images, {seconds:.0f} s)'
-            + ('; the head starts from it' if self.start else '')
+            f'(C={fit.c:.3g}, {len(own.labels)} images, {seconds:.0f} s); the head starts from it'
         )
         write_json(Path(runner.work_dir) / BASELINE, dict(
             metric=task.metric_key, value=score, of=where, c=fit.c, seconds=round(seconds, 1),
