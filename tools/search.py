@@ -32,7 +32,7 @@ from lspt_mm.recipes import Experiment, default_grid, experiment_in
 from lspt_mm.search.grid import Outcome, expand_grid, name_of
 from lspt_mm.search.launcher import Launcher
 from lspt_mm.search.plan import final_config, seeds_checked, selection_config, split_point
-from lspt_mm.search.protocol import RESULTS, Search, mean_and_deviation
+from lspt_mm.search.protocol import RESULTS, Search, mean_and_deviation, read_result
 from lspt_mm.utils.cli import input_errors_as_messages
 
 
@@ -216,9 +216,13 @@ def run_search(search: Search, grid: dict, select_only: bool) -> None:
         search.on_progress = on_progress
         chosen = search.select() if grid else Outcome({}, float('nan'))
         if grid:
+            baseline = read_result(search.selection_folder(chosen.point)).get('baseline')
+            beside = '' if baseline is None else (
+                f'; logistic regression on frozen features: {baseline:.2f}'
+            )  # fmt: skip
             console.print(
-                f'chosen: {name_of(chosen.point)}, {chosen.accuracy:.2f} on validation data',
-                markup=False, highlight=False, soft_wrap=True,
+                f'chosen: {name_of(chosen.point)}, {chosen.accuracy:.2f} on validation data'
+                + beside, markup=False, highlight=False, soft_wrap=True,
             )  # fmt: skip
         if select_only:
             return

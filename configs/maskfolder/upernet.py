@@ -38,7 +38,8 @@ held_out = 'test' if 'test' in run.about['images'] else 'val'
 loading = dict(num_workers=run.workers, persistent_workers=run.workers > 0)
 
 train_dataloader = dict(
-    batch_size=run.batch_size, dataset=dict(**dataset_cfg, ann_file='train.json', pipeline=train_pipeline), **loading)
+    batch_size=run.batch_size,
+    dataset=run.training_data(dict(**dataset_cfg, ann_file='train.json', pipeline=train_pipeline)), **loading)
 val_dataloader = dict(dataset=dict(**dataset_cfg, ann_file='val.json', pipeline=test_pipeline), **loading)
 test_dataloader = dict(dataset=dict(**dataset_cfg, ann_file=f'{held_out}.json', pipeline=test_pipeline), **loading)
 

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from lspt_mm.analysis.logs import Curve, curves_of_lines
 from lspt_mm.config.load import apply_common_options, read_config
 from lspt_mm.engine.hooks.jsonl_logger_hook import read_log
+from lspt_mm.engine.hooks.linear_baseline_hook import baseline_of
 from lspt_mm.engine.work_dir import find_config_and_checkpoint
 from lspt_mm.errors import InputError
 from lspt_mm.tasks import Task, task_of
@@ -53,6 +54,11 @@ class FinishedRun(NamedTuple):
     def task(self) -> Task:
         """The task of its config."""
         return task_of(self.cfg)
+
+    @property
+    def baseline(self) -> Optional[dict]:
+        """Logistic regression on frozen features: metric, value, of (which data); None without."""
+        return baseline_of(self.folder)
 
     @property
     def iterations(self) -> Optional[int]:

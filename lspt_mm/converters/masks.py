@@ -127,6 +127,7 @@ def prepare_masks(
         'classes': [one.name for one in reader.classes],
         'palette': [list(colour) for colour in reader.colours],
         'images': {name: len(part) for name, part in split.items()},
+        'pixels': _pixels(split['train'], reader),
         'split': how,
         'masks': reader.labels,
         'written_by': OWNER,
@@ -335,6 +336,12 @@ def _write_lists(dest: Path, split: Split, about: dict, reader: Reader) -> None:
         for one, colour in zip(reader.classes, reader.colours, strict=True)
     )
     write_lists(dest, {**lists, 'classes.txt': lines, 'about.json': about_json(about)})
+
+
+def _pixels(scans: List[ScannedPair], reader: Reader) -> List[int]:
+    """How many pixels each class has."""
+    counts = sum((Counter(reader.counts(scan)) for scan in scans), Counter())
+    return [counts[number] for number in range(len(reader.classes))]
 
 
 # ---- reporting ----------------------------------------------------------------------------------

@@ -4,13 +4,15 @@ import os
 from pathlib import Path
 from typing import Dict, List
 
+import numpy as np
 from mmseg.datasets import BaseSegDataset
+from PIL import Image
 
 from lspt_mm.datasets.image_list import is_inside
 from lspt_mm.errors import InputError
 from lspt_mm.registry import DATASETS
 from lspt_mm.utils.atomic_io import read_json
-from lspt_mm.utils.images import IMAGE_SUFFIXES
+from lspt_mm.utils.images import IGNORE_INDEX, IMAGE_SUFFIXES
 
 #: Folders of a prepared data set, below its root.
 IMAGES, MASKS = 'images', 'masks'
@@ -60,6 +62,12 @@ class MaskFolder(BaseSegDataset):
                 'If the images have moved, prepare the data again (python -m lspt_mm own_masks)'
             )
         return found
+
+    def get_cat_ids(self, idx: int) -> List[int]:
+        """Classes in a mask; MMEngine's ``ClassBalancedDataset`` asks for them."""
+        with Image.open(self.get_data_info(idx)['seg_map_path']) as mask:
+            found = np.unique(np.asarray(mask))
+        return [int(value) for value in found if value != IGNORE_INDEX]
 
 
 def read_pairs(path: Path) -> Dict[str, str]:

@@ -1,11 +1,12 @@
-"""Loads images and label images; checks every value of a label."""
+"""Loads images and label images, checks every value of a label, crops around rare classes."""
 
 from pathlib import Path
-from typing import Sequence
+from typing import Sequence, Tuple
 
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
-from mmseg.datasets.transforms import LoadAnnotations
+from mmcv.transforms.utils import cache_randomness
+from mmseg.datasets.transforms import LoadAnnotations, RandomCrop
 from PIL import Image
 
 from lspt_mm.errors import InputError
@@ -103,3 +104,40 @@ class LoadSegLabels(LoadAnnotations):
 
 def _size(shape) -> str:
     return 'x'.join(map(str, shape[1::-1])) + ' (width x height)'
+
+
+@TRANSFORMS.register_module()
+class RareClassCrop(RandomCrop):
+    """mmseg's ``RandomCrop``, of which a part is drawn around pixels of rare classes.
+
+    For such a crop one of the image's classes is drawn, with a probability inversely proportional
+    to its pixels in the training data, then a pixel of it, then a crop that holds the pixel.
+
+    Args:
+        pixels: (K,), of each class in the training data.
+        share: Of crops that are drawn so, 0 to 1.
+        **kwargs: As mmseg's.
+    """
+
+    def __init__(self, pixels: Sequence[int], share: float = 0.5, **kwargs):
+        super().__init__(**kwargs)
+        self.pixels = np.maximum(pixels, 1)
+        self.share = share
+
+    @cache_randomness
+    def crop_bbox(self, results: dict) -> Tuple[int, int, int, int]:
+        """Top, bottom, left and right of a crop."""
+        labels = results['gt_seg_map']
+        classes = np.unique(labels)
+        classes = classes[classes < len(self.pixels)]
+        if not len(classes) or np.random.rand() >= self.share:
+            return super().crop_bbox(results)
+        odds = 1 / self.pixels[classes]
+        chosen = np.random.choice(classes, p=odds / odds.sum())
+        place = np.argwhere(labels == chosen)
+        place = place[np.random.randint(len(place))]
+        found = []
+        for at, side, length in zip(place, self.crop_size, labels.shape, strict=True):
+            start = np.clip(at - np.random.randint(side), 0, max(0, length - side))
+            found += [int(start), int(start) + side]
+        return tuple(found)

@@ -61,8 +61,7 @@ class Exportable(nn.Module):
         self.preprocess = preprocess
         self._take_normalization(model.data_preprocessor)
         model.data_preprocessor = None
-        if hasattr(self.task.head(model), 'fold'):
-            self.task.head(model).fold()
+        self.task.fold(model)
         embed = model.backbone.patch_embed
         embed.projection = _Patches(embed.projection)
         self.model = _for_any_size(model)

@@ -1,6 +1,6 @@
 """A run that fits its head and trains nothing."""
 
-from lspt_mm.engine.hooks.linear_start_hook import LinearStartHook
+from lspt_mm.engine.hooks.linear_baseline_hook import LinearBaselineHook
 from lspt_mm.engine.loops import ResumableEpochBasedTrainLoop
 from lspt_mm.errors import InputError
 from lspt_mm.registry import LOOPS
@@ -8,7 +8,7 @@ from lspt_mm.registry import LOOPS
 
 @LOOPS.register_module()
 class LinearProbeLoop(ResumableEpochBasedTrainLoop):
-    """One checkpoint and one validation of a head that ``LinearStartHook`` has fitted.
+    """One checkpoint and one validation of a head that ``LinearBaselineHook`` has fitted.
 
     Args:
         runner, dataloader: As MMEngine's.
@@ -16,17 +16,17 @@ class LinearProbeLoop(ResumableEpochBasedTrainLoop):
         skip_bad (int): As of :class:`ResumableIterBasedTrainLoop`.
 
     Raises:
-        InputError: If the config has no ``LinearStartHook``.
+        InputError: If the config has no ``LinearBaselineHook``.
     """
 
     def __init__(self, runner, dataloader, max_epochs: int = 1, skip_bad: int = 0):
         if max_epochs != 1:
             raise InputError(f'train_cfg.max_epochs={max_epochs}: a linear probe has 1')
         super().__init__(runner, dataloader, max_epochs, skip_bad=skip_bad)
-        if not any(isinstance(hook, LinearStartHook) for hook in runner.hooks):
+        if not any(isinstance(hook, LinearBaselineHook) for hook in runner.hooks):
             raise InputError(
-                "LinearProbeLoop: nothing fits the head; add dict(type='lspt_mm.LinearStartHook') "
-                'to custom_hooks'
+                'LinearProbeLoop: nothing fits the head; add '
+                "dict(type='lspt_mm.LinearBaselineHook') to custom_hooks"
             )
 
     def run(self):

@@ -5,15 +5,18 @@ name: ``type='lspt_mm.UPerHead'`` and ``type='UPerHead'`` can take each other's 
 loss than plain cross-entropy is asked for, or a sampler of pixels, runs as in mmseg.
 """
 
-from typing import Dict, List
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
 from mmseg.models import decode_heads
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.losses import CrossEntropyLoss
 from mmseg.utils import SampleList
-from torch import Tensor, nn
+from torch import Tensor, cat, nn
+from torch.nn import functional as F
 
 from lspt_mm.models.ops.chunked_cross_entropy import upsampled_cross_entropy
+from lspt_mm.models.standardize import Standardize, fold_statistics
 from lspt_mm.registry import MODELS
 
 #: As in mmseg's means: where no pixel counts, the loss is 0.
@@ -60,8 +63,74 @@ def _is_plain(loss: nn.Module) -> bool:
     )
 
 
+class LinearSkipMixin:
+    """A mixin for heads of mmseg: adds a linear layer on the ViT's maps to the head's logits.
+
+    The layer can be fitted beforehand (:meth:`start_at`); the head then starts from per-patch
+    logistic regression, and its own layers learn what that lacks.
+
+    Args:
+        linear_in_channels: Widths of the maps, the last ones that the neck gives. None: no layer,
+            the head is mmseg's.
+    """
+
+    def __init__(self, *args, linear_in_channels: Optional[Sequence[int]] = None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.linear_maps = len(linear_in_channels or ())
+        if self.linear_maps:
+            self.linear = nn.Conv2d(sum(linear_in_channels), self.out_channels, 1)
+
+    def start_at(self, weight: Tensor, bias: Tensor) -> None:
+        """Take a fitted classifier, (K, C) and (K,); the head's own logits start at 0."""
+        with torch.no_grad():
+            for layer, values in ((self.linear, (weight, bias)), (self.conv_seg, (0.0, 0.0))):
+                for own, value in zip((layer.weight, layer.bias), values, strict=True):
+                    value = torch.as_tensor(value)
+                    own.copy_(value.reshape(own.shape) if value.ndim else value)
+
+    def forward(self, inputs: Tuple[Tensor, ...]) -> Tensor:  # noqa: D102
+        logits = super().forward(inputs)
+        if not self.linear_maps:
+            return logits
+        linear = self.linear(cat(inputs[-self.linear_maps :], dim=1))
+        return logits + F.interpolate(
+            linear, logits.shape[2:], mode='bilinear', align_corners=self.align_corners
+        )
+
+
 @MODELS.register_module()
-class UPerHead(ChunkedLossMixin, decode_heads.UPerHead):
+class LinearSegHead(ChunkedLossMixin, BaseDecodeHead):
+    """One linear layer on each patch's features of several blocks (a 1x1 convolution).
+
+    Args:
+        in_channels: Widths of the maps.
+        **kwargs: As mmseg's ``BaseDecodeHead`` (num_classes, loss_decode, ...).
+    """
+
+    def __init__(self, in_channels: Sequence[int], **kwargs):
+        kwargs.setdefault('dropout_ratio', 0)
+        super().__init__(
+            in_channels=in_channels, in_index=list(range(len(in_channels))),
+            input_transform='multiple_select', channels=sum(in_channels), **kwargs,
+        )  # fmt: skip
+
+    def start_at(self, weight: Tensor, bias: Tensor) -> None:
+        """Take a fitted classifier, (K, C) and (K,)."""
+        with torch.no_grad():
+            for own, value in ((self.conv_seg.weight, weight), (self.conv_seg.bias, bias)):
+                own.copy_(torch.as_tensor(value).reshape(own.shape))
+
+    def fold(self, neck: nn.Module) -> None:
+        """Put the statistics of a ``Standardize`` neck into the layer: the same logits."""
+        if isinstance(neck, Standardize):
+            fold_statistics(self.conv_seg, neck.feature_mean, neck.feature_std)
+
+    def forward(self, inputs: Tuple[Tensor, ...]) -> Tensor:  # noqa: D102
+        return self.cls_seg(cat(self._transform_inputs(inputs), dim=1))
+
+
+@MODELS.register_module()
+class UPerHead(LinearSkipMixin, ChunkedLossMixin, decode_heads.UPerHead):
     """mmseg's UPerNet head (arXiv 1807.10221) with :class:`ChunkedLossMixin`."""
 
 
@@ -71,7 +140,7 @@ class FCNHead(ChunkedLossMixin, decode_heads.FCNHead):
 
 
 @MODELS.register_module()
-class SegformerHead(ChunkedLossMixin, decode_heads.SegformerHead):
+class SegformerHead(LinearSkipMixin, ChunkedLossMixin, decode_heads.SegformerHead):
     """mmseg's SegFormer head (arXiv 2105.15203) with :class:`ChunkedLossMixin`."""
 
 

@@ -6,6 +6,7 @@ import torch
 from mmpretrain.models.heads import LinearClsHead
 from torch import Tensor
 
+from lspt_mm.models.standardize import fold_statistics
 from lspt_mm.registry import MODELS
 
 
@@ -14,7 +15,7 @@ class StandardizedLinearClsHead(LinearClsHead):
     """mmpretrain's ``LinearClsHead`` on (x - mean) / std, whose statistics are buffers.
 
     A penalty and a learning rate then mean the same for every feature, whatever its scale.
-    ``LinearStartHook`` sets the statistics to those of the training images; until then they are
+    ``LinearBaselineHook`` sets the statistics to those of the training images; until then they are
     0 and 1, and the head is mmpretrain's.
     """
 
@@ -32,12 +33,7 @@ class StandardizedLinearClsHead(LinearClsHead):
 
     def fold(self) -> None:
         """Put the statistics into the layer: the same logits, mean 0, deviation 1."""
-        with torch.no_grad():
-            weight = self.fc.weight.double() / self.feature_std.double()
-            self.fc.bias -= (weight @ self.feature_mean.double()).to(self.fc.bias)
-            self.fc.weight.copy_(weight)
-            self.feature_mean.zero_()
-            self.feature_std.fill_(1)
+        fold_statistics(self.fc, self.feature_mean, self.feature_std)
 
     def pre_logits(self, feats: Tuple[Tensor, ...]) -> Tensor:
         """The last features (B, D), standardised."""

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from typing import Any, Callable, Dict, Iterable, NamedTuple
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple
 
 import numpy as np
 import torch
@@ -18,10 +19,13 @@ from lspt_mm.utils.cache import cache_folder, digest_samples
 
 
 class Features(NamedTuple):
-    """``x`` (N, D) float32, memory-mapped, and ``labels`` (N,) of N images."""
+    """``x`` (N, D) float32 of N images or patches, memory-mapped, and ``shares`` (N, K) of classes.
+
+    An image is of one class wholly, a patch of one or several in part.
+    """
 
     x: np.ndarray
-    labels: np.ndarray
+    shares: np.ndarray
 
 
 def head_features(
@@ -45,29 +49,44 @@ def head_features(
     data = DATASETS.build(dataset)
     data.full_init()
     vit, preprocessor = model.backbone, model.data_preprocessor
+    classes = task.head(model).num_classes
 
     def compute() -> Dict[str, np.ndarray]:
         loader = DataLoader(data, batch_size, num_workers=workers, collate_fn=pseudo_collate)
         found, labels = [], []
-        mode = model.training
-        model.eval()
-        try:
-            with torch.no_grad():
-                for batch in loader:
-                    packed = preprocessor(batch, False)
-                    x = vit(packed['inputs'], prompter=False)[-1]
-                    found.append(x.float().cpu().numpy())
-                    labels += [_label(task, sample) for sample in packed['data_samples']]
-        finally:
-            model.train(mode)
-        return {'x': np.concatenate(found), 'labels': np.array(labels, np.int64)}
+        for batch in loader:
+            packed = preprocessor(batch, False)
+            x = vit(packed['inputs'], prompter=False)[-1]
+            found.append(x.float().cpu().numpy())
+            labels += [_label(task, sample) for sample in packed['data_samples']]
+        return {'x': np.concatenate(found), 'shares': np.eye(classes, dtype=np.float32)[labels]}
 
-    settings = [
-        fingerprint(vit.describe().tensors), vit.describe().output, vit.out_indices,
+    settings = ['images', *settings_of(model, dataset), classes]
+    with frozen(model):
+        arrays = cached(settings, (data.get_data_info(i) for i in range(len(data))), compute)
+    return Features(**arrays)
+
+
+def settings_of(model: nn.Module, dataset: dict) -> list:
+    """What features of a data set depend on, but for its files: for :func:`cached`."""
+    vit, preprocessor = model.backbone, model.data_preprocessor
+    return [
+        fingerprint(vit.describe().tensors), vit.describe().output, vit.out_indices, vit.img_size,
         fingerprint(dict(preprocessor.named_buffers())), repr(dataset),
         [getattr(preprocessor, name, None) for name in ('size', 'pad_size_divisor')],
     ]  # fmt: skip
-    return Features(**cached(settings, (data.get_data_info(i) for i in range(len(data))), compute))
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """In eval mode and without gradients; afterwards the model is as it was."""
+    mode = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(mode)
 
 
 def _label(task: Task, sample) -> int:

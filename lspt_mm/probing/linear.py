@@ -1,7 +1,8 @@
 """Logistic regression on features, for every regularisation of a path."""
 
+import copy
 import warnings
-from typing import Dict, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -12,6 +13,8 @@ from lspt_mm.errors import InputError
 
 #: Inverse strengths of the L2 penalty, from strong to weak.
 PATH = tuple(10.0**power for power in np.arange(-4, 1.51, 0.5))
+#: The same for patches, of which there are more.
+PATCH_PATH = tuple(10.0**power for power in range(-5, 1))
 #: Standard deviations below this share of the largest are of constants.
 _CONSTANT = 1e-6
 
@@ -25,7 +28,7 @@ class LinearFit(NamedTuple):
         mean: (D,), of the training features.
         std: (D,).
         c: scikit-learn's C, the inverse strength of the penalty.
-        scores: C to the share that is right, 0 to 1, on validation or by cross-validation.
+        scores: C to the score on validation or by cross-validation.
     """
 
     weight: np.ndarray
@@ -42,63 +45,95 @@ class LinearFit(NamedTuple):
 
 def fit_linear(
     x: np.ndarray,
-    labels: np.ndarray,
-    num_classes: int,
+    shares: np.ndarray,
     validation: Optional[Tuple[np.ndarray, np.ndarray]] = None,
     path: Sequence[float] = PATH,
+    score: Optional[Callable[[np.ndarray], float]] = None,
+    class_weight: Optional[Sequence[float]] = None,
 ) -> LinearFit:
     """The best logistic regression of a path on standardised features (scikit-learn, LBFGS).
 
     Args:
-        x: (N, D).
-        labels: (N,), 0 to K - 1. A class without an image is never predicted.
-        num_classes: K.
-        validation: Features and labels that choose C; without them, cross-validation of at most
-            five folds, or the middle of ``path`` where a class has one image.
+        x: (N, D) of images or patches.
+        shares: (N, K), how much of each is of each class, 0 to 1. A class without any is never
+            predicted.
+        validation: Features and shares that choose C; without them, cross-validation of at most
+            five folds for images, or the middle of ``path`` for patches and where a class has one
+            image.
         path: Values of C.
+        score: Of a confusion matrix (K, K), rows by true class; by default the share that is
+            right, in per cent.
+        class_weight: (K,), what each class weighs in the loss; 1 by default.
 
     Raises:
-        InputError: If all images are of one class, or a feature is not finite.
+        InputError: If all is of one class, or a feature is not finite.
     """
-    x, labels = np.asarray(x, np.float64), np.asarray(labels)
     if not np.isfinite(x).all():
         raise InputError('the features of the training images are not finite numbers')
-    present = np.unique(labels)
+    present = np.flatnonzero(shares.sum(0))
     if len(present) < 2:
         raise InputError(f'all training images are of class {present}; expected two classes')
-    mean, std = x.mean(0), x.std(0)
+    mean, std = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
     std[std <= _CONSTANT * std.max()] = 1.0
-    z = (x - mean) / std
+    # A patch is a sample for each of its classes, as heavy as its share.
+    rows, labels = np.nonzero(shares)
+    weights = shares[rows, labels] * (1 if class_weight is None else np.take(class_weight, labels))
+    # Patches stay in single precision: they are many, and of two digits.
+    kind = np.float32 if len(rows) > len(x) else np.float64
+    z = ((x - mean) / std).astype(kind)[rows]
+    score = score or _accuracy
+    models = {}
     if validation is not None:
-        other, truth = (np.asarray(validation[0], np.float64) - mean) / std, validation[1]
-        models = {c: _fit(z, labels, c) for c in path}
-        scores = {c: float(model.score(other, truth)) for c, model in models.items()}
+        other = ((validation[0] - mean) / std).astype(kind)
+        models = dict(_path(z, labels, weights, path))
+        scores = {c: score(_confusion(model, other, validation[1])) for c, model in models.items()}
+    elif len(rows) == len(x):
+        scores = _cross_validated(z, labels, weights, path, shares, score)
     else:
-        scores, models = _cross_validated(z, labels, path), {}
+        scores = {}
+    if not scores:
+        scores = {path[len(path) // 2]: float('nan')}
     best = max(scores, key=lambda c: (scores[c], -c))  # of equals the strongest penalty
-    model = models.get(best) or _fit(z, labels, best)
+    model = models.get(best) or dict(_path(z, labels, weights, [best]))[best]
     weight, bias = model.coef_, model.intercept_
     if len(present) == 2:  # scikit-learn has one logit of two classes
         weight, bias = np.concatenate((-weight, weight)) / 2, np.concatenate((-bias, bias)) / 2
-    full = np.zeros((num_classes, x.shape[1])), np.full(num_classes, bias.min() - 10.0)
+    classes = shares.shape[1]
+    full = np.zeros((classes, x.shape[1])), np.full(classes, bias.min() - 10.0)
     full[0][present], full[1][present] = weight, bias
     return LinearFit(*full, mean, std, best, scores)
 
 
-def _fit(z: np.ndarray, labels: np.ndarray, c: float) -> LogisticRegression:
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', ConvergenceWarning)  # weak penalties on separable data
-        return LogisticRegression(C=c, max_iter=500).fit(z, labels)
+def _path(
+    z: np.ndarray, labels: np.ndarray, weights: np.ndarray, path: Sequence[float]
+) -> Iterator[Tuple[float, LogisticRegression]]:
+    """Each C and its model; one starts from the other's solution."""
+    # A warm start needs a tolerance that single precision cannot reach.
+    tol = 1e-4 if z.dtype == np.float32 else 1e-6
+    model = LogisticRegression(max_iter=500, tol=tol, warm_start=True)
+    for c in path:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', ConvergenceWarning)  # weak penalties, separable data
+            model.set_params(C=c).fit(z, labels, weights)
+        yield c, copy.deepcopy(model)
 
 
-def _cross_validated(
-    z: np.ndarray, labels: np.ndarray, path: Sequence[float]
-) -> Dict[float, float]:
+def _confusion(model: LogisticRegression, z: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    counts = np.zeros((shares.shape[1],) * 2)
+    np.add.at(counts.T, model.predict(z), shares)
+    return counts
+
+
+def _accuracy(counts: np.ndarray) -> float:
+    return 100 * counts.trace() / counts.sum()
+
+
+def _cross_validated(z, labels, weights, path, shares, score) -> Dict[float, float]:
     folds = min(5, int(np.bincount(labels)[np.unique(labels)].min()))
     if folds < 2:
-        return {path[len(path) // 2]: float('nan')}
-    parts = list(StratifiedKFold(folds, shuffle=True, random_state=0).split(z, labels))
-    return {
-        c: float(np.mean([_fit(z[a], labels[a], c).score(z[b], labels[b]) for a, b in parts]))
-        for c in path
-    }
+        return {}
+    counts = dict.fromkeys(path, 0)
+    for a, b in StratifiedKFold(folds, shuffle=True, random_state=0).split(z, labels):
+        for c, model in _path(z[a], labels[a], weights[a], path):
+            counts[c] = counts[c] + _confusion(model, z[b], shares[b])
+    return {c: score(found) for c, found in counts.items()}

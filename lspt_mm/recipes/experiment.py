@@ -12,6 +12,8 @@ from lspt_mm.config.arguments import config_arguments
 from lspt_mm.datasets import fgvc, vtab1k
 from lspt_mm.errors import InputError
 from lspt_mm.models.vit_arguments import check_arch
+from lspt_mm.recipes.balance import BALANCE, class_weights
+from lspt_mm.recipes.folders import images_per_class
 from lspt_mm.recipes.methods import get_method
 from lspt_mm.recipes.pretrainings import Pretraining, get_pretraining
 from lspt_mm.recipes.published_values import BPT, BPT_SHALLOW, GAPT, BPTValues, GaPTValues
@@ -63,8 +65,11 @@ class Experiment:
         rank: BPT's p; None for other methods.
         dropout: On the prompts; None is the method's.
         head: 'fitted' starts from logistic regression on standardised frozen features
-            (``LinearStartHook``); 'paper' is mmpretrain's at random, as in the published protocols.
+            (``LinearBaselineHook``); 'paper' is mmpretrain's at random, as in the published
+            protocols.
         head_lr: Learning rate of the head; None is the rest's.
+        balance: For classes of few images, of ``imagefolder`` alone: 'weights' in the loss,
+            'sampling' that repeats their images, or 'none'.
     """
 
     benchmark: str
@@ -88,6 +93,7 @@ class Experiment:
     dropout: Optional[float] = None
     head: str = 'paper'
     head_lr: Optional[float] = None
+    balance: str = 'none'
 
     @property
     def _facts(self) -> Pretraining:
@@ -174,13 +180,17 @@ class Experiment:
     def config(self, num_classes: int) -> Dict[str, Any]:
         """The run's config, except for the data."""
         facts = self._facts
-        head = dict(in_channels=self.embed_dims, num_classes=num_classes)
+        head: Dict[str, Any] = dict(in_channels=self.embed_dims, num_classes=num_classes)
+        if self.balance == 'weights':
+            head['loss'] = dict(class_weight=class_weights(images_per_class(self.task)))
         own: Dict[str, Any] = dict(
-            train_cfg=dict(max_epochs=self.epochs), param_scheduler=self.param_scheduler
-        )
+            train_cfg=dict(max_epochs=self.epochs), param_scheduler=self.param_scheduler,
+            default_hooks=dict(linear_baseline=dict(
+                type='lspt_mm.LinearBaselineHook', start=self.head == 'fitted'
+            )),
+        )  # fmt: skip
         if self.head == 'fitted':
             head.update(type='lspt_mm.StandardizedLinearClsHead')
-            own['default_hooks'] = dict(linear_start=dict(type='lspt_mm.LinearStartHook'))
             if self.method == 'linear':
                 own['train_cfg'] = dict(_delete_=True, type='lspt_mm.LinearProbeLoop', max_epochs=1)
                 own['param_scheduler'] = []  # nothing is trained
@@ -208,9 +218,11 @@ class Experiment:
         config: Dict[str, Any] = dict(train_pipeline=train, test_pipeline=test)
         for i, (split, pipeline) in enumerate((('train', train), ('val', test), ('test', test))):
             own = {name: values[i] for name, values in by_split.items()}
-            config[f'{split}_dataloader'] = dict(
-                batch_size=self.batch_size, dataset=dict(**dataset, **own, pipeline=pipeline)
-            )
+            data = dict(**dataset, **own, pipeline=pipeline)
+            if split == 'train' and self.balance == 'sampling':  # classes rarer than the average
+                data = dict(type='ClassBalancedDataset', dataset=data,
+                            oversample_thr=1 / dataset['num_classes'])  # fmt: skip
+            config[f'{split}_dataloader'] = dict(batch_size=self.batch_size, dataset=data)
         return config
 
     def to_dict(self) -> Dict[str, Any]:
@@ -272,7 +284,9 @@ def _check(values: Dict[str, Any], tasks: Optional[tuple]) -> None:
     if tasks is not None:
         check_choice('task', values['task'], tasks)
     method = get_method(values['method'])
-    choices = dict(optimizer=('SGD', 'AdamW'), official=(True, False), head=HEADS)
+    choices = dict(
+        optimizer=('SGD', 'AdamW'), official=(True, False), head=HEADS, balance=BALANCE[:3]
+    )
     if 'arch' in values:
         check_arch(values['arch'], VisionTransformer.arch_zoo)
     for name in choices.keys() & values.keys():
@@ -289,6 +303,8 @@ def _check(values: Dict[str, Any], tasks: Optional[tuple]) -> None:
     epochs = values.get('epochs', Experiment.epochs)
     if values.get('warmup', 0) >= epochs:
         raise ValueError(f'warmup={values["warmup"]}: expected less than epochs={epochs}')
+    if tasks is not None and values.get('balance', 'none') != 'none':
+        raise ValueError(f'balance={values["balance"]}: for folders of your own only')
     absent = {'gate_init', 'rank'} - set(method.extra_args)
     if method.prompter is None:
         absent.add('dropout')

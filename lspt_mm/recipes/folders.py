@@ -1,10 +1,15 @@
 """Folders that ``prepare.py imagefolder`` or ``own_masks.py`` wrote."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+from PIL import Image
 
 from lspt_mm.errors import InputError
+from lspt_mm.utils.atomic_io import read_json
 
 ABOUT = 'about.json'
 
@@ -29,6 +34,33 @@ def classes_of(folder: str) -> List[str]:
     return list(classes)
 
 
+def images_per_class(folder: str) -> List[int]:
+    """How many training images each class has, in the order of the classes' numbers.
+
+    Raises:
+        InputError: If the folder was not prepared.
+    """
+    counts = [0] * len(classes_of(folder))
+    for label in read_json(Path(folder) / 'train.json').values():
+        counts[label] += 1
+    return counts
+
+
+def usual_size(folder: str) -> Tuple[int, int]:
+    """Median height and width of the training images of a folder of ``own_masks``, in pixels.
+
+    Read from the headers of at most fifty of them; those that cannot be read are left out.
+    """
+    path = Path(folder) / 'train.json'
+    names = list(read_json(path)) if path.is_file() else []  # the data set says that it is absent
+    sizes = []
+    for name in names[:: max(1, len(names) // 50)]:
+        with suppress(OSError), Image.open(Path(folder) / 'images' / name) as image:
+            sizes.append(image.size)
+    width, height = np.median(sizes, axis=0) if sizes else (512, 512)
+    return int(height), int(width)
+
+
 def masks_of(folder: str) -> Dict[str, Any]:
     """What ``own_masks.py`` wrote about a folder: name, classes, palette, images of each split.
 
@@ -46,7 +78,7 @@ def masks_of(folder: str) -> Dict[str, Any]:
         lacking = ', '.join(key for key in keys if key not in about)
         if lacking:
             raise ValueError(f'there is no {lacking} in it')
-        found = {key: about[key] for key in keys}
+        found = {key: about[key] for key in (*keys, 'pixels') if key in about}
     except FileNotFoundError as error:
         raise InputError(f'{path} does not exist. {how}') from error
     except (ValueError, TypeError) as error:

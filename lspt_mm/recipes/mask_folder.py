@@ -1,16 +1,19 @@
 """What a run on a folder of one's own images and masks is made of, with defaults for its size."""
 
 import difflib
+import logging
 from dataclasses import dataclass, fields
 from typing import Any, Dict, List, Optional, Tuple, Union
 
+from mmengine.logging import print_log
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
 from lspt_mm.config.arguments import config_arguments
 from lspt_mm.errors import InputError
 from lspt_mm.models.vit_arguments import check_arch
 from lspt_mm.recipes import methods
-from lspt_mm.recipes.folders import masks_of
+from lspt_mm.recipes.balance import BALANCE, class_weights
+from lspt_mm.recipes.folders import masks_of, usual_size
 from lspt_mm.recipes.methods import Method
 from lspt_mm.recipes.pipelines import LOAD_TEST, scales_and_flips
 from lspt_mm.recipes.vits import vit_of
@@ -23,6 +26,10 @@ METHODS: Dict[str, Method] = {
     'frozen': Method('No prompts', tune='nothing'),
     **{name: method for name, method in methods.METHODS.items() if name != 'linear'},
 }
+#: What ``head`` may be.
+HEADS = ('linear', 'light', 'upernet', 'paper')
+#: ``balance=sampling`` repeats images of classes that a smaller share of the images has (ours).
+_SEEN_IN = 0.3
 #: What `flip` stands for: directions and how often.
 FLIPS = {
     'horizontal': dict(prob=0.5),
@@ -51,11 +58,18 @@ class MaskRun:
         batch_size (int): Images in an iteration, at least 2 (the head normalises over them).
         num_tokens (int): P. By default the method's own on ADE20K, but no more than a tenth of a
             crop's patches.
-        channels (int): Width of UPerNet.
+        head (str): 'linear', a layer on each patch's features of four blocks; 'light', SegFormer's
+            all-MLP head; 'upernet'. All start from logistic regression on frozen features
+            (``LinearBaselineHook``): the latter two have the linear layer beside them. 'paper' is
+            UPerNet with an auxiliary head at random, as in the published protocols.
+        channels (int): Width of UPerNet and the light head.
+        balance (str): For classes of few pixels: 'weights' in the loss, 'sampling' of images and
+            crops that have them, 'dice' loss beside cross-entropy, or 'none'.
         lr (float): Learning rate of the head (AdamW). By default 3e-3, for ``method=full`` 1e-4.
             On CamVid 1e-2 was best of three (docs/results.md), with a slim head; this is a
             cautious neighbour for wider ones.
         prompt_lr (float): Learning rate of the prompts. By default the same.
+        linear_lr (float): Learning rate of the fitted layer.
         flip (str): 'horizontal', 'both' (for pictures without an above and below), or 'none'.
         workers (int): Processes that load images.
         seed (int): Of the run.
@@ -72,9 +86,12 @@ class MaskRun:
     iters: Optional[int] = None
     batch_size: int = 8
     num_tokens: Optional[int] = None
+    head: str = 'upernet'
     channels: int = 256
+    balance: str = 'none'
     lr: Optional[float] = None
     prompt_lr: Optional[float] = None
+    linear_lr: float = 1e-4
     flip: str = 'horizontal'
     workers: int = 2
     seed: int = 0
@@ -95,8 +112,17 @@ class MaskRun:
             raise InputError(
                 f'crop={self.crop}: expected a multiple of the patch size {patch}, such as {low}'
             )
+        height, width = self._image_size = usual_size(self.data)
+        half = min(height, width) // 2
         if self.short_side is None:
-            self.short_side = self.crop
+            self.short_side = min(max(half, self.crop), 2 * self.crop)
+        if 0 < self.short_side < half:
+            print_log(
+                f'images of {width}x{height} pixels are shrunk to a shorter side of '
+                f'{self.short_side}: things of a few pixels disappear. short_side={half} keeps '
+                'them, at the price of more windows',
+                logger='current', level=logging.WARNING,
+            )  # fmt: skip
         if self.iters is None:
             rounds = 60 * self.about['images']['train'] / self.batch_size
             self.iters = int(min(max(round(rounds, -2), 1000), 20000))
@@ -108,6 +134,8 @@ class MaskRun:
     def _check(self) -> None:
         self.data, self.pretrained = str(self.data), str(self.pretrained)
         check_choice('method', self.method, METHODS)
+        check_choice('head', self.head, HEADS)
+        check_choice('balance', self.balance, BALANCE)
         check_choice('mode', self.mode, ('slide', 'whole'))
         check_choice('flip', self.flip, FLIPS)
         check_int('batch_size', self.batch_size, 2)
@@ -117,7 +145,7 @@ class MaskRun:
         for name, least in dict(crop=32, short_side=0, iters=1, num_tokens=1, patch_size=1).items():
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name), least)
-        for name in ('lr', 'prompt_lr'):
+        for name in ('lr', 'prompt_lr', 'linear_lr'):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), 0)
         if self.arch is not None:
@@ -155,16 +183,11 @@ class MaskRun:
 
     def config(self) -> Dict[str, Any]:
         """All of the run's config that follows from the arguments, but for the data."""
-        classes, width = len(self.about['classes']), self._arch['embed_dims']
         window = (self.crop, self.crop)
         stride = (max(1, self.crop * 2 // 3),) * 2
         test = dict(mode='whole') if self.mode == 'whole' else dict(
             mode='slide', crop_size=window, stride=stride
         )  # fmt: skip
-        interval = max(1, self.iters // 5)
-        # A ramp of a single step would never leave its start.
-        warmup = self.iters // 10 if self.iters >= 20 else 0
-        ramp = dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup)
         return dict(
             work_dir=f'work_dirs/maskfolder/{self.method}_{self.about["name"]}',
             model=dict(
@@ -173,21 +196,35 @@ class MaskRun:
                 ),
                 backbone=dict(_delete_=True, type='lspt_mm.PromptedViT', out_type='featmap',
                               final_norm=False, **self.backbone),
-                neck=dict(embed_dim=width),
-                decode_head=dict(
-                    in_channels=[width] * 4, channels=self.channels, num_classes=classes
-                ),
-                auxiliary_head=dict(
-                    in_channels=width, channels=max(1, self.channels // 2), num_classes=classes
-                ),
+                **self._neck_and_heads(),
                 test_cfg=dict(_delete_=True, **test),
             ),
             optim_wrapper=dict(
-                optimizer=dict(lr=self.lr),
-                paramwise_cfg=dict(custom_keys=dict(
-                    prompter=dict(lr_mult=self.prompt_lr / self.lr if self.lr else 1.0)
-                )),
+                optimizer=dict(lr=self.lr), paramwise_cfg=dict(custom_keys=self._rates())
             ),
+            randomness=dict(seed=self.seed),
+            **self._schedule(),
+        )  # fmt: skip
+
+    def _schedule(self) -> Dict[str, Any]:
+        baseline = dict(type='lspt_mm.LinearBaselineHook', start=self.head != 'paper')
+        if self.head == 'linear' and self.method == 'frozen':  # a fit, nothing is trained
+            return dict(
+                param_scheduler=[],
+                train_cfg=dict(_delete_=True, type='lspt_mm.LinearProbeLoop', max_epochs=1),
+                default_hooks=dict(
+                    linear_baseline=baseline, checkpoint=dict(by_epoch=True, interval=1)
+                ),
+                log_processor=dict(by_epoch=True),
+            )
+        # Five validations, or as many as take a tenth of the time.
+        times = max(1, min(5, int(0.1 * self.iters / self._validation_cost())))
+        interval = -(-self.iters // times)
+        # A ramp of a single step would never leave its start.
+        warmup = self.iters // 10 if self.iters >= 20 else 0
+        ramp = dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup)
+        lines = dict(interval=min(50, max(1, self.iters // 20)))
+        return dict(
             param_scheduler=[
                 *([ramp] if warmup else []),
                 dict(type='PolyLR', eta_min=0.0, power=1.0, begin=warmup, end=self.iters,
@@ -195,14 +232,90 @@ class MaskRun:
             ],
             train_cfg=dict(max_iters=self.iters, val_interval=interval),
             default_hooks=dict(
-                logger=dict(interval=min(50, max(1, self.iters // 20))),
-                run_log=dict(interval=min(50, max(1, self.iters // 20))),
+                linear_baseline=baseline, logger=lines, run_log=lines,
                 checkpoint=dict(interval=interval),
             ),
-            randomness=dict(seed=self.seed),
         )  # fmt: skip
 
+    def _validation_cost(self) -> float:
+        """How many training iterations take as long as a validation, roughly."""
+        height, width = self._image_size
+        scale = self.short_side / min(height, width) if self.short_side else 1.0
+        windows = scale * scale * height * width / self.crop**2
+        if self.mode == 'slide':  # they overlap by a third
+            windows *= 9 / 4
+        # A step runs forward and backward, and forward again where activations are recomputed.
+        return self.about['images']['val'] * max(1.0, windows) / (3 * self.batch_size)
+
+    def _neck_and_heads(self) -> Dict[str, Any]:
+        classes, width = len(self.about['classes']), self._arch['embed_dims']
+        maps, slim, losses = [width] * 4, [self.channels] * 4, self._losses()
+        if self.head == 'paper':
+            return dict(
+                neck=dict(embed_dim=width),
+                decode_head=dict(in_channels=maps, channels=self.channels, num_classes=classes,
+                                 loss_decode=losses),
+                auxiliary_head=dict(
+                    in_channels=width, channels=max(1, self.channels // 2), num_classes=classes
+                ),
+            )  # fmt: skip
+        norm = dict(norm_cfg=dict(type='SyncBN', requires_grad=True))
+        scales = [4, 2, 1, 0.5]
+        neck, head = {
+            'linear': (None, dict(
+                _delete_=True, type='lspt_mm.LinearSegHead', in_channels=maps, align_corners=False,
+            )),
+            'light': (
+                dict(type='MultiLevelNeck', in_channels=maps, out_channels=self.channels,
+                     scales=scales, **norm),
+                dict(_delete_=True, type='lspt_mm.SegformerHead', in_channels=slim,
+                     in_index=[0, 1, 2, 3], channels=self.channels, dropout_ratio=0.1,
+                     align_corners=False, linear_in_channels=maps, **norm),
+            ),
+            'upernet': (
+                dict(type='Feature2Pyramid', embed_dim=width, rescales=scales, **norm),
+                dict(in_channels=maps, channels=self.channels, linear_in_channels=maps),
+            ),
+        }[self.head]  # fmt: skip
+        return dict(
+            neck=dict(_delete_=True, type='lspt_mm.Standardize', in_channels=maps, neck=neck),
+            decode_head=dict(head, num_classes=classes, loss_decode=losses),
+            auxiliary_head=None,
+        )
+
+    def _losses(self) -> Any:
+        """Config of the head's losses."""
+        plain = dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)
+        if self.balance == 'weights':
+            plain['class_weight'] = class_weights(self._pixels)
+        return [plain, dict(type='DiceLoss', loss_weight=1.0)] if self.balance == 'dice' else plain
+
+    @property
+    def _pixels(self) -> List[int]:
+        """Of each class in the training masks."""
+        if 'pixels' not in self.about:
+            raise InputError(
+                f'balance={self.balance}: {self.data} was prepared by an earlier version, without '
+                'the number of pixels of each class; prepare it again (python -m lspt_mm own_masks)'
+            )
+        return self.about['pixels']
+
+    def _rates(self) -> Dict[str, dict]:
+        """Learning rates beside that of the head."""
+        fitted = 'conv_seg' if self.head == 'linear' else 'linear'
+        rates = {'prompter': self.prompt_lr, f'decode_head.{fitted}': self.linear_lr}
+        if self.head == 'paper':
+            del rates[f'decode_head.{fitted}']
+        return {name: dict(lr_mult=rate / self.lr if self.lr else 1.0)
+                for name, rate in rates.items()}  # fmt: skip
+
     # ---- the data ---------------------------------------------------------------------------
+
+    def training_data(self, dataset: dict) -> dict:
+        """The training data set, with ``balance``."""
+        if self.balance != 'sampling':
+            return dataset
+        return dict(type='ClassBalancedDataset', dataset=dataset, oversample_thr=_SEEN_IN)
 
     def pipelines(self) -> Tuple[List[dict], List[dict], List[dict]]:
         """Transforms of training, of test, and of test with augmentation."""
@@ -216,7 +329,10 @@ class MaskRun:
                 type='RandomResize', scale=scale, ratio_range=(0.5, 2.0), keep_ratio=True
             ))  # fmt: skip
             resize = [dict(type='Resize', scale=scale, keep_ratio=True)]
-        train.append(dict(type='RandomCrop', crop_size=(crop, crop), cat_max_ratio=0.75))
+        cut = dict(type='RandomCrop', crop_size=(crop, crop), cat_max_ratio=0.75)
+        if self.balance == 'sampling':
+            cut.update(type='lspt_mm.RareClassCrop', pixels=self._pixels)
+        train.append(cut)
         if FLIPS[self.flip]:
             train.append(dict(type='RandomFlip', **FLIPS[self.flip]))
         train += [dict(type='PhotoMetricDistortion'), dict(type='PackSegInputs')]

@@ -19,6 +19,7 @@ from lspt_mm.analysis.runs import FinishedRun
 from lspt_mm.analysis.similarity import PersistenceTrace
 from lspt_mm.apis.model import init_model, takes_rgb
 from lspt_mm.config.preflight import check_data_is_there
+from lspt_mm.engine.hooks.linear_baseline_hook import remarks as of_baseline
 from lspt_mm.engine.hooks.trainable_report_hook import count_parameters
 from lspt_mm.errors import InputError
 from lspt_mm.report.results import Picture, RunResult
@@ -181,7 +182,7 @@ class Collector:
             features=np.array(self.features),
             feature_classes=np.array(self.feature_classes, int),
             pictures=self.pictures,
-            remarks=_remarks(self.run, self.model),
+            remarks=[*_remarks(self.run, self.model), *of_baseline(self.run.folder)],
         )
 
 

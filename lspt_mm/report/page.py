@@ -105,6 +105,7 @@ def summary(results: List[RunResult]) -> List[Dict[str, Any]]:
             'validation': main_metric(
                 one, {key: curve[-1][1] for key, curve in one.run.curves.items()}
             ),
+            'baseline': (one.run.baseline or {}).get('value'),
             'tests': {where: main_metric(one, found) for where, found in one.run.tests.items()},
             'here': one.score,
         })  # fmt: skip

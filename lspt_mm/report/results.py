@@ -76,11 +76,12 @@ _LEFT_OUT = ('run', 'pictures', 'features', 'feature_classes', 'palette')
 def numbers_of(result: RunResult) -> Dict[str, Any]:
     """What was computed of a run, as JSON may hold it; NaN becomes None.
 
-    Keys are those of :class:`RunResult`, ``score`` and ``checkpoint``.
+    Keys are those of :class:`RunResult`, ``score``, ``baseline`` and ``checkpoint``.
     """
     found = {f.name: _plain(getattr(result, f.name))
              for f in fields(result) if f.name not in _LEFT_OUT}  # fmt: skip
-    return {'checkpoint': str(result.run.checkpoint), 'score': result.score, **found}
+    run = {'checkpoint': str(result.run.checkpoint), 'baseline': result.run.baseline}
+    return {**run, 'score': result.score, **found}
 
 
 def _plain(value: Any) -> Any:

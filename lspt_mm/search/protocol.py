@@ -212,7 +212,9 @@ class Search:
                 self._append(rows, folder, 'final', state['chosen'], int(folder.name[5:]))
         text = io.StringIO()
         grid = list(self.points[0]) if self.points else []
-        columns = ['phase', *grid, 'seed', 'split', 'accuracy', 'prompts', 'backbone', 'head']
+        baseline = ['baseline'] * any('baseline' in row for row in rows)
+        columns = ['phase', *grid, 'seed', 'split', 'accuracy', *baseline, 'prompts', 'backbone',
+                   'head']  # fmt: skip
         writer = csv.DictWriter(text, columns, lineterminator='\n')
         writer.writeheader()
         writer.writerows(rows)
@@ -229,6 +231,8 @@ class Search:
                 'split': 'val' if phase == 'selection' else 'test',
                 'accuracy': f'{result["accuracy"]:.4f}', **trained,
             })  # fmt: skip
+            if result.get('baseline') is not None:  # final runs have none, nor earlier versions
+                rows[-1]['baseline'] = f'{result["baseline"]:.4f}'
 
 
 def _holds(path: Path, cfg: Config) -> bool:
@@ -238,6 +242,9 @@ def _holds(path: Path, cfg: Config) -> bool:
     try:
         there, here = read_config_file(path).to_dict(), cfg.to_dict()
         for values in (there, here):
+            hook = (values.get('default_hooks') or {}).get('linear_baseline') or {}
+            if not hook.get('start', True):  # it looks on
+                del values['default_hooks']['linear_baseline']
             if 'experiment' in values:  # arguments that came later have their defaults
                 values['experiment'] = Experiment.from_dict(values['experiment']).to_dict()
         return there == here

@@ -21,6 +21,7 @@ from mmengine.runner import EpochBasedTrainLoop
 
 from lspt_mm.config.load import read_config_file
 from lspt_mm.config.preflight import allows_random
+from lspt_mm.engine.hooks.linear_baseline_hook import baseline_of
 from lspt_mm.engine.hooks.trainable_report_hook import count_parameters
 from lspt_mm.engine.runner import build_runner, run
 from lspt_mm.recipes import experiment_in
@@ -87,6 +88,7 @@ def _train(folder: Path) -> Dict[str, Any]:
         (folder / TEST_BEGUN).touch()
         run(runner, runner.test)
         write_confusion(folder, cfg.model.head.num_classes)
+    result['baseline'] = (baseline_of(cfg.work_dir) or {}).get('value')
     result['accuracy'] = kept.tested if tests else kept.curve[-1][1]
     result['seconds'] = round(time.time() - begun, 1)
     return result

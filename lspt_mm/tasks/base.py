@@ -49,6 +49,8 @@ class Task:
 
     - :attr:`scope`, :attr:`name`: the config's ``default_scope``, and the name in messages.
     - :meth:`build`, :meth:`head`, :meth:`class_names`, :meth:`inferencer`: model and inferencer.
+    - :meth:`class_weight`, :meth:`start_at`, :meth:`linear_model`, :meth:`fold`: a linear
+      classifier on frozen features as the baseline and the head's start.
     - :meth:`show`, :meth:`use_tta`, :meth:`dump`: ``tools/test.py --show-dir``, ``--tta``,
       ``--out``, written into the config.
     - :meth:`truth`, :meth:`prediction`: from data samples to arrays.
@@ -96,6 +98,33 @@ class Task:
     def head(self, model: nn.Module) -> Optional[nn.Module]:
         """The part of ``model`` that makes logits of features; None without one."""
         return getattr(model, self.head_name, None)
+
+    def class_weight(self, model: nn.Module) -> Optional[Sequence[float]]:
+        """What each class weighs in the head's loss, (K,); None is 1 each."""
+        return None
+
+    def fold(self, model: nn.Module) -> None:
+        """Put the standardisation before a linear head into its layer; the logits stay the same."""
+        head = self.head(model)
+        if hasattr(head, 'fold'):
+            head.fold()
+
+    def start_at(self, model: nn.Module, fit) -> None:
+        """Let the model's head start from a linear classifier.
+
+        Args:
+            model: Its head has a ``start_at``.
+            fit: With weight (K, D) and bias (K,), for features that are standardised by mean and
+                std (D,).
+        """
+        self.head(model).start_at(fit.weight, fit.bias, fit.mean, fit.std)
+
+    def linear_model(self, model: nn.Module, fit) -> nn.Module:
+        """A model for inference: ``model``'s frozen ViT without prompts, and ``fit`` as its head.
+
+        Tasks with :attr:`dense` predictions have it, to judge a fit by pixels.
+        """
+        raise NotImplementedError
 
     def class_names(self, model: nn.Module, given: Optional[Sequence[str]] = None) -> List[str]:
         """Names of a model's classes: those given, those it was trained on, or else numbers.

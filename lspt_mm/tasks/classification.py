@@ -20,6 +20,9 @@ class Classification(Task):
     class_metric = 'Share found'
     columns = ('rank', 'class', 'probability')
 
+    def class_weight(self, model):  # noqa: D102
+        return getattr(self.head(model).loss_module, 'class_weight', None)
+
     def inferencer(self, model):  # noqa: D102
         from mmpretrain.apis import ImageClassificationInferencer
 

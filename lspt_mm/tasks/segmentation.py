@@ -1,8 +1,11 @@
 """Semantic segmentation, mmseg's ``EncoderDecoder``."""
 
+import copy
 from typing import List, Optional
 
 import numpy as np
+from mmengine.registry import MODELS
+from torch import nn
 from torch.nn import functional as F
 
 from lspt_mm.errors import InputError
@@ -23,6 +26,32 @@ class Segmentation(Task):
     class_metric, counted_in = 'IoU', 'pixels'
     columns = ('mask', 'overlay')
     least_patches = 4  # pyramids halve the patches' map twice
+
+    def class_weight(self, model):  # noqa: D102
+        losses = self.head(model).loss_decode
+        first = losses[0] if isinstance(losses, nn.ModuleList) else losses
+        return getattr(first, 'class_weight', None)
+
+    def fold(self, model):  # noqa: D102
+        if hasattr(model.decode_head, 'fold'):
+            model.decode_head.fold(model.neck)
+
+    def start_at(self, model, fit):  # noqa: D102
+        model.neck.start_at(fit.mean, fit.std)
+        model.decode_head.start_at(fit.weight, fit.bias)
+
+    def linear_model(self, model, fit):  # noqa: D102
+        found, vit, head = copy.copy(model), copy.copy(model.backbone), model.decode_head
+        found._modules, vit._modules = dict(model._modules), {**vit._modules, 'prompter': None}
+        widths = [vit.embed_dims] * len(vit.out_indices)
+        found.backbone = vit
+        found.neck = MODELS.build(dict(type='lspt_mm.Standardize', in_channels=widths))
+        found.decode_head = MODELS.build(dict(
+            type='lspt_mm.LinearSegHead', in_channels=widths, num_classes=head.num_classes,
+            align_corners=head.align_corners,
+        ))  # fmt: skip
+        self.start_at(found, fit)
+        return found.to(next(model.parameters()).device).eval()
 
     def inferencer(self, model):  # noqa: D102
         from mmseg.apis import MMSegInferencer

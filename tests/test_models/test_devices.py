@@ -84,6 +84,7 @@ SEGMENTATION = {
     'UPerHead': dict(in_channels=[WIDTH] * 4, in_index=[0, 1, 2, 3], pool_scales=(1, 2)),
     'FCNHead': dict(in_channels=WIDTH, in_index=2, num_convs=1, concat_input=False),
     'SegformerHead': dict(in_channels=[WIDTH] * 4, in_index=[0, 1, 2, 3]),
+    'LinearSegHead': dict(in_channels=[WIDTH] * 4, channels=None),
     'SETRUPHead': dict(in_channels=WIDTH, in_index=3, num_convs=1, up_scale=2, kernel_size=3),
 }
 LOSSES = {
@@ -102,8 +103,8 @@ def test_segmentation_heads(head, loss):
 
     init_default_scope('mmseg')
     cfg = dict(type=f'lspt_mm.{head}', channels=8, num_classes=CLASSES, dropout_ratio=0.1,
-               norm_cfg=dict(type='BN'), align_corners=False, loss_decode=LOSSES[loss],
-               **SEGMENTATION[head])  # fmt: skip
+               norm_cfg=dict(type='BN'), align_corners=False, loss_decode=LOSSES[loss])
+    cfg = {k: v for k, v in {**cfg, **SEGMENTATION[head]}.items() if v is not None}
     vit = PromptedViT(dict(ARCH, num_layers=4), img_size=64, patch_size=8, out_type='featmap',
                       out_indices=[0, 1, 2, 3], prompter=METHODS['lspt'])  # fmt: skip
     model = nn.ModuleDict({'vit': vit, 'head': MODELS.build(cfg)}).to('meta').train()

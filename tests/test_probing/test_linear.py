@@ -21,8 +21,13 @@ def data(seed, count, classes=4):
     return x + 100, labels
 
 
+def one_hot(labels, classes=4):
+    return np.eye(classes)[labels]
+
+
 def oracle(x, labels, c):
-    return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=2000)).fit(x, labels)
+    return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=5000, tol=1e-8)).fit(
+        x, labels)  # fmt: skip
 
 
 def softmax(logits):
@@ -32,9 +37,9 @@ def softmax(logits):
 
 @pytest.mark.parametrize('classes', [2, 4])
 def test_the_fit_is_scikit_learns(classes):
-    (x, labels), (other, truth) = data(0, 60, classes), data(1, 40, classes)
-    fit = fit_linear(x, labels, classes, (other, truth))
-    scores = {c: oracle(x, labels, c).score(other, truth) for c in PATH}
+    (x, labels), (other, truth) = data(0, 60, classes), data(5, 40, classes)
+    fit = fit_linear(x, one_hot(labels, classes), (other, one_hot(truth, classes)))
+    scores = {c: 100 * oracle(x, labels, c).score(other, truth) for c in PATH}
     assert fit.scores == pytest.approx(scores)
     assert fit.c == min(c for c in PATH if scores[c] == max(scores.values()))
     theirs = oracle(x, labels, fit.c).predict_proba(other)
@@ -43,23 +48,45 @@ def test_the_fit_is_scikit_learns(classes):
 
 def test_without_validation_images_folds_choose():
     x, labels = data(0, 60)
-    fit = fit_linear(x, labels, 4)
-    assert len(fit.scores) == len(PATH) and max(fit.scores.values()) == fit.scores[fit.c] > 0.5
-    one_each = fit_linear(x[:4], labels[:4], 4)
+    fit = fit_linear(x, one_hot(labels))
+    assert len(fit.scores) == len(PATH) and max(fit.scores.values()) == fit.scores[fit.c] > 50
+    one_each = fit_linear(x[:4], one_hot(labels[:4]))
     assert list(one_each.scores) == [PATH[len(PATH) // 2]]
     assert (one_each.logits(x[:4]).argmax(1) == labels[:4]).all()
 
 
 def test_a_class_without_an_image_is_never_predicted():
     x, labels = data(0, 60)
-    fit = fit_linear(x, labels + (labels > 1), 6)  # none of 2 and 5
+    fit = fit_linear(x, one_hot(labels + (labels > 1), 6))  # none of 2 and 5
     assert set(fit.logits(data(2, 400)[0]).argmax(1)) == {0, 1, 3, 4}
+
+
+def test_patches_of_several_classes():
+    x, labels = data(0, 120)
+    random = np.random.default_rng(3)
+    shares = 0.6 * one_hot(labels) + 0.3 * one_hot(random.integers(0, 4, 120))  # a tenth is void
+    weight = [1.0, 2.0, 0.5, 3.0]
+    other, truth = data(1, 60)
+    mixed = 0.75 * one_hot(truth) + 0.25 * one_hot((truth + 1) % 4)
+    fit = fit_linear(x, shares, (other, mixed), (1e-2, 1.0), class_weight=weight)
+    # scikit-learn, each patch once for each class, as heavy as its share times the class's weight.
+    z = StandardScaler().fit(x)
+    four = np.tile(np.arange(4), 120)
+    for c in fit.scores:
+        model = LogisticRegression(C=c, max_iter=2000, tol=1e-8).fit(
+            np.repeat(z.transform(x), 4, 0), four, shares.ravel() * np.tile(weight, 120))
+        predicted = model.predict(z.transform(other))
+        right = mixed[np.arange(60), predicted].sum() / mixed.sum()
+        assert fit.scores[c] == pytest.approx(100 * right)
+        if c == fit.c:
+            theirs = model.predict_proba(z.transform(other))
+            assert softmax(fit.logits(other)) == pytest.approx(theirs, abs=1e-3)
 
 
 def test_what_cannot_be_fitted():
     x, labels = data(0, 8)
     with pytest.raises(InputError, match='all training images are of class'):
-        fit_linear(x, labels * 0, 4)
+        fit_linear(x, one_hot(labels * 0))
     x[3, 3] = np.nan
     with pytest.raises(InputError, match='not finite'):
-        fit_linear(x, labels, 4)
+        fit_linear(x, one_hot(labels))

@@ -9,11 +9,13 @@ from miniatures import CONFIGS
 from mmengine.registry import init_default_scope
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from mmseg.registry import MODELS
+from PIL import Image
 
 from lspt_mm.config.load import read_config
 from lspt_mm.engine.runner import prepare_for_cpu
 from lspt_mm.errors import InputError
-from lspt_mm.recipes.mask_folder import METHODS
+from lspt_mm.recipes import mask_folder
+from lspt_mm.recipes.mask_folder import HEADS, METHODS
 from lspt_mm.recipes.vits import file_vit, timm_vit
 
 ABOUT = {
@@ -54,7 +56,7 @@ def test_methods_are_those_of_ade20k_and_variants_of_lspt():
 
 def test_what_follows_from_the_data(folder):
     cfg = read(folder)
-    assert cfg.model.decode_head.num_classes == cfg.model.auxiliary_head.num_classes == 3
+    assert cfg.model.decode_head.num_classes == 3 and cfg.model.auxiliary_head is None
     assert cfg.train_dataloader.dataset.metainfo.classes == ABOUT['classes']
     assert cfg.test_dataloader.dataset.ann_file == 'val.json'
     assert cfg.train_cfg.max_iters == 1000  # 60 * 16 / 8 is less
@@ -63,6 +65,85 @@ def test_what_follows_from_the_data(folder):
     cfg = read(folder)
     assert cfg.train_cfg.max_iters == 7500 == cfg.param_scheduler[-1].end
     assert cfg.test_dataloader.dataset.ann_file == 'test.json'
+
+
+@pytest.mark.parametrize('head', HEADS)
+def test_every_head_builds_and_gives_logits(folder, head):
+    cfg = read(folder, f',head={head},method=vpt,crop=64,channels=8')
+    with torch.device('meta'):
+        images = torch.empty(2, 3, 64, 64)
+    model = build(cfg)
+    logits = model.decode_head(model.extract_feat(images))
+    assert logits.shape[:2] == (2, 3)
+    rates = cfg.optim_wrapper.paramwise_cfg.custom_keys
+    assert all(any(key in name for name, _ in model.named_parameters()) for key in rates)
+    assert cfg.default_hooks.linear_baseline.start == (head != 'paper')
+
+
+def test_a_frozen_linear_head_is_a_fit(folder):
+    cfg = read(folder, ',head=linear,method=frozen')
+    assert cfg.train_cfg.to_dict() == {'type': 'lspt_mm.LinearProbeLoop', 'max_epochs': 1}
+    assert not cfg.param_scheduler
+
+
+def test_none_is_a_choice(folder):
+    cfg = read(folder, ',balance=none,flip=none')
+    assert 'RandomFlip' not in str(cfg.train_pipeline)
+
+
+def test_balance(folder):
+    with pytest.raises(InputError, match='prepare it again'):
+        read(folder, ',balance=weights')
+    (folder / 'about.json').write_text(json.dumps(dict(ABOUT, pixels=[8100, 900, 0])))
+    weights = read(folder, ',balance=weights').model.decode_head.loss_decode.class_weight
+    # Shares .9, .1 and 0, which counts as 1e-4: 1 / root, so that a pixel weighs 1 on average.
+    roots = [1 / 0.9**0.5, 1 / 0.1**0.5, 100.0]
+    average = 0.9 * roots[0] + 0.1 * roots[1]
+    assert weights == pytest.approx([root / average for root in roots], rel=1e-4)
+    cfg = read(folder, ',balance=sampling')
+    assert cfg.train_dataloader.dataset.type == 'ClassBalancedDataset'
+    assert cfg.train_dataloader.dataset.dataset.pipeline[3].pixels == [8100, 900, 0]
+    losses = [loss.type for loss in read(folder, ',balance=dice').model.decode_head.loss_decode]
+    assert losses == ['CrossEntropyLoss', 'DiceLoss']
+
+
+def images(folder, size, train=16, val=4):
+    (folder / 'images').mkdir()
+    names = [f'{i}.png' for i in range(train)]
+    for name in names:
+        Image.new('RGB', size).save(folder / 'images' / name)
+    (folder / 'train.json').write_text(json.dumps(dict.fromkeys(names, 'x.png')))
+    about = dict(ABOUT, images=dict(train=train, val=val))
+    (folder / 'about.json').write_text(json.dumps(about))
+
+
+@pytest.mark.parametrize(
+    ('size', 'side'), [((100, 90), 64), ((300, 200), 100), ((900, 800), 128)]
+)
+def test_short_side_is_half_within_one_and_two_crops(size, side, folder):
+    images(folder, size)
+    resize = read(folder, ',crop=64').train_dataloader.dataset.pipeline[2]
+    assert resize.scale[1] == side
+
+
+def test_shrinking_below_half_is_told(folder, monkeypatch):
+    told = []
+    monkeypatch.setattr(mask_folder, 'print_log', lambda text, **_: told.append(text))
+    images(folder, (900, 800))
+    read(folder, ',crop=64,short_side=400')
+    assert not told
+    read(folder, ',crop=64,short_side=384')
+    assert 'images of 900x800 pixels are shrunk to a shorter side of 384' in told[0]
+
+
+@pytest.mark.parametrize(('val', 'times'), [(4, 5), (200, 2), (800, 1)])
+def test_validations_take_a_tenth_of_the_time_at_most(val, times, folder):
+    images(folder, (64, 64), val=val)
+    cfg = read(folder, ',crop=64,iters=1000,batch_size=4').train_cfg
+    # A validation is VAL * 9/4 windows, an iteration 4 images three times as dear.
+    cost = val * 9 / 4 / 12
+    assert cfg.val_interval == -(-1000 // times)
+    assert times == 1 or times * cost <= 100
 
 
 @pytest.mark.parametrize(
@@ -127,7 +208,7 @@ def test_measures_are_those_of_timms_model(folder, name):
 
 def test_a_file_and_its_arch(folder):
     cfg = read(folder, ',pretrained=x/vit.pth,arch=deit-small,patch_size=8,crop=64')
-    assert cfg.model.backbone.patch_size == 8 and cfg.model.neck.embed_dim == 384
+    assert cfg.model.backbone.patch_size == 8 and cfg.model.neck.neck.embed_dim == 384
     assert cfg.model.data_preprocessor.mean == [123.675, 116.28, 103.53]
     assert read(folder, ',pretrained=x.npz').model.data_preprocessor.std == [127.5] * 3
     assert read(folder, ',pretrained=x.pth,arch=large').model.backbone.out_indices == (

@@ -27,6 +27,7 @@ from lspt_mm.checkpoints.publishing import (
 )
 from lspt_mm.checkpoints.records import META, record_of, records_in_meta, records_json
 from lspt_mm.errors import InputError
+from lspt_mm.tasks import task_of
 from lspt_mm.utils.cli import input_errors_as_messages
 
 CONTENT = {
@@ -94,6 +95,7 @@ def publish(args: argparse.Namespace) -> None:
         args.out = args.out.with_suffix('')
     model = load_model(args)
     vits = prompted_backbones(model)
+    task_of(model.cfg).fold(model)
     state = {k: v.contiguous() for k, v in model.state_dict().items()}
     records = {}
     for name, vit in vits.items():

@@ -5,7 +5,7 @@ from lspt_mm.engine.hooks.backbone_weights_hook import BackboneWeightsHook
 from lspt_mm.engine.hooks.channels_last_hook import ChannelsLastHook
 from lspt_mm.engine.hooks.check_invalid_loss_hook import CheckInvalidLossHook
 from lspt_mm.engine.hooks.jsonl_logger_hook import FaultTolerantLocalVisBackend, JsonlLoggerHook
-from lspt_mm.engine.hooks.linear_start_hook import LinearStartHook
+from lspt_mm.engine.hooks.linear_baseline_hook import LinearBaselineHook
 from lspt_mm.engine.hooks.preemption_hook import PreemptionHook
 from lspt_mm.engine.hooks.prompt_checkpoint_hook import PromptCheckpointHook
 from lspt_mm.engine.hooks.prompt_init_hook import PromptInitHook
@@ -18,7 +18,7 @@ __all__ = [
     'CheckInvalidLossHook',
     'FaultTolerantLocalVisBackend',
     'JsonlLoggerHook',
-    'LinearStartHook',
+    'LinearBaselineHook',
     'PreemptionHook',
     'PromptCheckpointHook',
     'PromptInitHook',

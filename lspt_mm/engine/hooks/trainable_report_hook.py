@@ -1,5 +1,7 @@
-"""Logs which parameters a run trains, and their share of the model."""
+"""Logs which parameters a run trains, their share of the model, and how long it takes."""
 
+import datetime
+import time
 from typing import Dict, List
 
 from mmengine.hooks import Hook
@@ -9,14 +11,30 @@ from torch import nn
 
 from lspt_mm.registry import HOOKS
 
+#: The time is said after so many iterations; the first ones are slower and do not count.
+_AFTER, _WARM = 10, 3
+
 
 @HOOKS.register_module()
 class TrainableReportHook(Hook):
-    """Log a table of what is trained, and what share of it all, before the first iteration."""
+    """Log a table of what is trained, and what share of it all; after ten iterations the time."""
 
     def before_train(self, runner: Runner) -> None:  # noqa: D102
+        self._done = 0
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         runner.logger.info('Trainable parameters:\n' + trainable_table(model))
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # noqa: D102
+        self._done += 1
+        if self._done == _WARM:
+            self._begin = time.time()
+        elif self._done == _AFTER:
+            each = (time.time() - self._begin) / (_AFTER - _WARM)
+            left = runner.max_iters - runner.iter - 1
+            runner.logger.info(
+                f'{each:.2g} s an iteration: {left} more take about '
+                f'{datetime.timedelta(seconds=round(each * left))}, validations not counted'
+            )
 
 
 def count_parameters(model: nn.Module) -> Dict[str, List[int]]:

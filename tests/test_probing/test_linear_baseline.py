@@ -1,4 +1,4 @@
-"""LinearStartHook and LinearProbeLoop on a miniature run; features once for each image."""
+"""LinearBaselineHook and LinearProbeLoop on a miniature run; features once for each image."""
 
 import json
 
@@ -13,7 +13,7 @@ from lspt_mm.apis import init_model
 from lspt_mm.apis.predict import image_pipeline
 from lspt_mm.config.load import read_config
 from lspt_mm.deployment import Exportable
-from lspt_mm.engine.hooks.linear_start_hook import remarks
+from lspt_mm.engine.hooks.linear_baseline_hook import remarks
 from lspt_mm.models.linear_head import StandardizedLinearClsHead
 from lspt_mm.probing import head_features
 from lspt_mm.search.plan import final_config
@@ -25,7 +25,7 @@ _base_ = './mini_cls.py'
 model = dict(
     backbone=dict(prompter=dict(_delete_=True, type='VPT', num_tokens=3)),
     head=dict(type='lspt_mm.StandardizedLinearClsHead'))
-default_hooks = dict(linear_start=dict(type='lspt_mm.LinearStartHook'))
+default_hooks = dict(linear_baseline=dict(type='lspt_mm.LinearBaselineHook'))
 """
 PROBE = """
 _base_ = './fitted.py'
@@ -135,7 +135,7 @@ def test_features_are_computed_once(runs, tmp_path, monkeypatch):
     data, task = model.cfg.train_dataloader.dataset, task_of(model.cfg)
     first = head_features(model, data, task, batch_size=4)
     x, labels = literal_features(model, runs)
-    assert first.x == pytest.approx(x, abs=1e-5) and (first.labels == labels).all()
+    assert first.x == pytest.approx(x, abs=1e-5) and (first.shares.argmax(1) == labels).all()
 
     def fail(*_, **__):
         raise AssertionError('computed again')
@@ -158,7 +158,7 @@ def test_a_full_disk_costs_the_cache_only(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(np, 'save', full)
     model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth')
     found = head_features(model, model.cfg.train_dataloader.dataset, task_of(model.cfg))
-    assert found.x.shape == (len(found.labels), ARCH['embed_dims'])
+    assert found.x.shape == (len(found.shares), ARCH['embed_dims'])
 
 
 @pytest.mark.parametrize(
@@ -182,4 +182,4 @@ def test_remarks_at_the_end(values, words, tmp_path):
 def test_a_head_that_cannot_start_so(runs):
     run = run_tool('train.py', runs / 'fitted.py', '--work-dir', runs / 'other', '--cfg-options',
                    'model.head.type=LinearClsHead', cwd=runs)  # fmt: skip
-    assert run.code == 2 and 'the head is a LinearClsHead, expected' in run.err
+    assert run.code == 2 and 'the head is a LinearClsHead, which starts from no fit' in run.err

@@ -1,0 +1,190 @@
+"""A linear classifier on frozen features: the baseline of a run, and the start of its head."""
+
+import copy
+import time
+from pathlib import Path
+from typing import List, Optional
+
+import numpy as np
+from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from lspt_mm.config.preflight import datasets_of
+from lspt_mm.engine.hooks.jsonl_logger_hook import read_log
+from lspt_mm.errors import InputError
+from lspt_mm.probing import (
+    PATCH_PATH,
+    PATH,
+    LinearFit,
+    fit_linear,
+    head_features,
+    patch_features,
+)
+from lspt_mm.registry import HOOKS
+from lspt_mm.tasks import task_of
+from lspt_mm.utils.atomic_io import read_json, write_json
+from lspt_mm.utils.seed import restore_rng
+from lspt_mm.utils.text import shorten
+
+#: Name of the file in the work dir: metric, value in per cent, C, seconds.
+BASELINE = 'baseline.json'
+
+
+@HOOKS.register_module()
+class LinearBaselineHook(Hook):
+    """Before the first iteration, fit logistic regression to the ViT's features without prompts.
+
+    Training images pass once through the pipeline of the validation, which augments nothing; in
+    segmentation, patches of them. C is chosen on the validation images, or without any by
+    cross-validation. The log and ``baseline.json`` have the metric on the validation images.
+    After the training, warnings name what points to a run that failed: a validation below the
+    baseline, classes that are never predicted, a validation that was still rising. Random
+    generators are left as they were.
+
+    Args:
+        start (bool): Whether the model's head starts from the fit. It is then one that can:
+            ``StandardizedLinearClsHead``, or after a ``Standardize`` neck ``LinearSegHead`` or
+            ``UPerHead`` and ``SegformerHead`` with ``linear_in_channels``.
+
+    Raises:
+        InputError: If ``start`` is asked for and the head is none of these.
+    """
+
+    priority = 'HIGH'
+
+    def __init__(self, start: bool = True):
+        self.start = start
+        self.seen: Optional[np.ndarray] = None
+
+    def before_train(self, runner: Runner) -> None:  # noqa: D102
+        model, task = _model(runner), task_of(runner.cfg)
+        own = task.head(model)
+        if self.start and not hasattr(own, 'start_at'):
+            raise InputError(
+                f'LinearBaselineHook: the head is a {type(own).__name__}, which starts from no '
+                'fit; use lspt_mm.StandardizedLinearClsHead, lspt_mm.LinearSegHead, or start=False'
+            )
+        if runner.iter > 0 or not (self.start or _held_out(runner)):
+            return
+        with restore_rng():
+            begin = time.time()
+            found = [self._fit(runner, model, task) if is_main_process() else None]
+            broadcast_object_list(found)
+            self._report(runner, model, task, found[0], begin)
+        if self.start:
+            task.start_at(model, found[0])
+
+    def _fit(self, runner: Runner, model: nn.Module, task) -> LinearFit:
+        cfg = runner.cfg
+        train, held_out = cfg.train_dataloader, _held_out(runner)
+        plain = (held_out or cfg.test_dataloader.dataset).pipeline
+        images = copy.deepcopy(train.dataset)
+        for dataset in datasets_of({'images': {'dataset': images}}, ('images',)):
+            dataset['pipeline'] = plain
+        features = patch_features if task.dense else head_features
+        own = features(model, images, task, train.batch_size)
+        other = held_out and features(model, dict(held_out), task, train.batch_size)
+        path = PATCH_PATH if task.dense else PATH
+        return fit_linear(
+            own.x, own.shares, other, path, task.score, task.class_weight(model)
+        )
+
+    def _report(self, runner: Runner, model: nn.Module, task, fit: LinearFit, begin: float) -> None:
+        """The baseline's metric, in the log and in ``baseline.json``."""
+        of, value = 'cross-validation', fit.scores[fit.c]
+        if _held_out(runner):
+            of = 'validation'
+            if task.dense:  # judged by pixels, as the run will be
+                value = _evaluate(runner, task.linear_model(model, fit))[task.metric_key]
+        value = float(value)  # of NumPy
+        if not is_main_process():
+            return
+        seconds = time.time() - begin
+        runner.logger.info(
+            f'logistic regression on frozen features: {task.metric} {value:.2f} on {of} '
+            f'(C={fit.c:.3g}, {seconds:.0f} s)' + ('; the head starts from it' * self.start)
+        )
+        write_json(Path(runner.work_dir) / BASELINE, dict(
+            metric=task.metric_key, value=value, of=of, c=fit.c, seconds=round(seconds, 1),
+            path={f'{c:.3g}': score for c, score in fit.scores.items()},
+        ))  # fmt: skip
+
+    def before_val_epoch(self, runner: Runner) -> None:  # noqa: D102
+        self.seen = None
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # noqa: D102
+        task, classes = task_of(runner.cfg), task_of(runner.cfg).head(_model(runner)).num_classes
+        for sample in outputs:
+            seen = np.zeros((2, classes), bool)
+            for row, numbers in zip(seen, (task.truth(sample), task.prediction(sample).labels),
+                                    strict=True):  # fmt: skip
+                numbers = np.unique(numbers)
+                row[numbers[(numbers >= 0) & (numbers < classes)]] = True
+            self.seen = seen if self.seen is None else self.seen | seen
+
+    def after_train(self, runner: Runner) -> None:  # noqa: D102
+        seen = [one for one in all_gather_object(self.seen) if one is not None]
+        if not is_main_process():
+            return
+        for line in remarks(runner.work_dir):
+            runner.logger.warning(line)
+        if seen:
+            truth, predicted = np.any(seen, axis=0)
+            names = task_of(runner.cfg).class_names(
+                _model(runner), runner.val_dataloader.dataset.metainfo.get('classes')
+            )
+            never = [names[number] for number in np.flatnonzero(truth & ~predicted)]
+            if never:
+                runner.logger.warning(
+                    f'{len(never)} of the {truth.sum()} classes in the last validation are never '
+                    f'predicted: {shorten(never)}'
+                )
+
+
+def _model(runner: Runner) -> nn.Module:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _held_out(runner: Runner) -> Optional[dict]:
+    return None if runner.val_loop is None else runner.cfg.val_dataloader.dataset
+
+
+def _evaluate(runner: Runner, model: nn.Module) -> dict:
+    """The metrics of another model on the validation images; no hook hears of it."""
+    loader = Runner.build_dataloader(copy.deepcopy(runner.cfg.val_dataloader), runner.seed)
+    evaluator = runner.build_evaluator(copy.deepcopy(runner.cfg.val_evaluator))
+    evaluator.dataset_meta = loader.dataset.metainfo
+    for batch in loader:
+        evaluator.process(data_samples=model.val_step(batch), data_batch=batch)
+    return evaluator.evaluate(len(loader.dataset))
+
+
+def baseline_of(folder) -> Optional[dict]:
+    """The content of a work dir's ``baseline.json``; None without one."""
+    try:
+        return read_json(Path(folder) / BASELINE)
+    except InputError:
+        return None
+
+
+def remarks(folder) -> List[str]:
+    """What a finished run's validations say beside its baseline."""
+    baseline = baseline_of(folder)
+    if baseline is None:
+        return []
+    key, found = baseline['metric'], []
+    values = [line[key] for line in read_log(folder) if line['mode'] == 'val' and key in line]
+    if values and max(values) < baseline['value'] - 0.005:  # per cent, as they are shown
+        found.append(
+            f'the best validation, {max(values):.2f}, is below logistic regression on frozen '
+            f'features ({baseline["value"]:.2f}): take lower learning rates or a longer training'
+        )
+    if len(values) > 2 and values[-1] > max(values[:-1]):
+        found.append(
+            f'the validation was still rising at the end ({values[-2]:.2f}, {values[-1]:.2f}): '
+            'a longer training may help'
+        )
+    return found
