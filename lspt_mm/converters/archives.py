@@ -6,7 +6,7 @@ import shutil
 import tarfile
 import zlib
 from pathlib import Path
-from typing import Dict, Optional
+from typing import Dict, Optional, Tuple
 
 from rich.console import Console
 from rich.progress import open as open_with_progress
@@ -132,6 +132,26 @@ def link_or_copy(folder: Path, target: Path, copy: bool) -> bool:
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return False
+
+
+def place(folder: Path, target: Path, copy: bool) -> None:
+    """As :func:`link_or_copy`, for folders that may have changed since ``target`` was copied.
+
+    Raises:
+        InputError: If ``target`` is a folder with other files.
+    """
+    if link_or_copy(folder, target, copy) and _files(folder) != _files(target):
+        raise InputError(
+            f'{target} is a folder with other files than {folder}, such as an earlier copy: remove '
+            'it, or choose another folder with --to'
+        )
+
+
+def _files(folder: Path) -> Dict[str, Tuple[int, int]]:
+    """Size and time of each file, by its name; a copy has the same."""
+    found = {path.relative_to(folder).as_posix(): path.stat() for path in folder.rglob('*')
+             if path.is_file()}  # fmt: skip
+    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
 
 
 def _is_real(target: Path) -> bool:

@@ -11,6 +11,8 @@ Colour = Tuple[int, int, int]
 MOST_CLASSES = 255
 #: LabelMe's name of what counts for nothing, -1 in its arrays and 255 in its masks.
 LABELME_IGNORE = '__ignore__'
+#: No file of another format, no colour or number that was not understood, is a list of names.
+_NAME = re.compile(r"(?!\d+([.):=]|\s+\d|\s*$))[\w(][\w .,'()&+/%?-]*")
 #: What columns are called in the first line of a table of classes.
 _COLUMNS = {
     'name': ('name', 'class', 'label', 'class name', 'class_name', 'category'),
@@ -46,18 +48,30 @@ def read_classes(path: Path) -> List[MaskClass]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f'--classes {path}: not a text file in UTF-8 ({error})') from error
     lines = [(f'{path}, line {i}', line.strip()) for i, line in enumerate(lines, 1) if line.strip()]
-    head = lines[0][1] if lines else ''
-    titles = _titles(head)
-    if head.replace(' ', '').startswith('#label:color_rgb'):
-        classes = [_of_cvat(*line) for line in lines[1:]]
+    cvat = bool(lines) and lines[0][1].replace(' ', '').startswith('#label:color_rgb')
+    lines = [(where, line) for where, line in lines if line[0] != '#']
+    titles = _titles(lines[0][1]) if lines else None
+    if cvat:
+        classes = [_of_cvat(*line) for line in lines]
     elif titles:
         classes = [_of_table(titles, *line) for line in lines[1:]]
     else:
-        classes = [_of_line(*line) for line in lines if line[1][0] != '#']
-        if head == LABELME_IGNORE:
-            classes = [MaskClass(head, 255)] + [
+        classes = [_of_line(*line) for line in lines]
+        if classes and classes[0].name == LABELME_IGNORE:
+            classes = [MaskClass(LABELME_IGNORE, 255)] + [
                 one._replace(value=i) for i, one in enumerate(classes[1:])
             ]
+    for (where, line), one in zip(lines[bool(titles) :], classes, strict=True):
+        if not _NAME.fullmatch(one.name):
+            raise InputError(
+                f"{where}: {line!r}: {one.name!r} is no name of a class; expected lines 'name', "
+                "'index name', 'name r g b', or a table with titles"
+            )
+    if len(classes) > 1 and all(re.search(r' \d+$', one.name) for one in classes):
+        raise InputError(
+            f'--classes {path}: each name ends in a number ({classes[0].name!r}). If that is the '
+            "number of the class, write it in front: 'index name'; if not, join it: 'name_1'"
+        )
     _check(path, classes)
     return classes
 
@@ -89,11 +103,11 @@ def _titles(line: str) -> Optional[List[str]]:
     """Contents of the columns if this is a header line, else None; '' for an unused column."""
     cells = [cell.lower() for cell in _cells(line)]
     found = [next((k for k, names in _COLUMNS.items() if c in names), '') for c in cells]
-    return found if 'name' in found and len(set(found) - {''}) > 1 else None
+    return found if 'name' in found else None
 
 
 def _of_table(titles: List[str], where: str, line: str) -> MaskClass:
-    row = dict(zip(titles, _cells(line), strict=False))
+    row = dict(reversed(list(zip(titles, _cells(line), strict=False))))  # of equal titles the first
     colour = [row[part] for part in 'rgb' if part in row]
     numbers = [*colour, *([row['value']] if 'value' in row else [])]
     if not row.get('name') or not all(number.isdecimal() for number in numbers):

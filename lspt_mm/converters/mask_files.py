@@ -9,9 +9,9 @@ from PIL import Image, ImageOps
 from lspt_mm.errors import InputError
 from lspt_mm.utils.images import EXIF_TURNS, check_image, describe_image, read_image
 
-#: Stands for a transparent pixel among numbers and colours.
-TRANSPARENT = -(2**31 - 1)
-_LOSSY = ('JPEG', 'MPO', 'JPEG2000', 'AVIF', 'HEIF')
+#: Formats, and compressions of a TIFF, that change values. A WebP may; nothing tells cheaply.
+_LOSSY = {'JPEG', 'MPO', 'JPEG2000', 'AVIF', 'HEIF', 'WEBP', 'jpeg', 'tiff_jpeg', 'webp'}
+_SAMPLE_FORMAT, _SIGNED = 339, 2
 
 
 class RawMask(NamedTuple):
@@ -44,20 +44,16 @@ def read_mask(path: Path) -> RawMask:
     """Read a mask, turned as its own orientation tag says.
 
     Raises:
-        InputError: For a file that cannot be read, has several pages, other numbers than integers,
-            colours of more than 8 bits, half transparent pixels, or a colour space besides RGB.
+        InputError: For a file that cannot be read, has several pages, transparent pixels, other
+            numbers than integers, values that Pillow scales, colours of more than 8 bits, or a
+            colour space besides RGB.
     """
     try:
         with Image.open(path) as image:
-            facts = describe_image(image)
-            lossy = image.format in _LOSSY or (image.format == 'WEBP' and not _is_lossless(path))
-            if facts.pages > 1:
-                raise InputError(f'{path}: has {facts.pages} pages, expected one')
-            if facts.rescaled or (facts.bits > 8 and len(image.getbands()) > 1):
-                raise InputError(
-                    f'{path}: {facts.bits} bits a channel ({image.mode}) are not read exactly; '
-                    'expected 8, or one channel of integers'
-                )
+            problem = _problem_of(image)
+            if problem:
+                raise InputError(f'{path}: {problem}')
+            lossy = bool(_LOSSY & {image.format, image.info.get('compression')})
             return _values_of(ImageOps.exif_transpose(image), path, lossy)
     except InputError:
         raise
@@ -67,24 +63,42 @@ def read_mask(path: Path) -> RawMask:
         raise InputError(f'{path}: cannot be read as a mask ({error})') from error
 
 
+def _problem_of(image: Image.Image) -> str:
+    """Why an image is not read exactly; '' if it is."""
+    # Before describe_image, which decodes a PNG to its end for its EXIF data.
+    stored = {tile[3] if isinstance(tile[3], str) else str(tile[3][0]) for tile in image.tile}
+    tags, facts = getattr(image, 'tag_v2', {}), describe_image(image)
+    if facts.pages > 1:
+        return f'has {facts.pages} pages, expected one'
+    if facts.rescaled or (facts.bits > 8 and len(image.getbands()) > 1):
+        found = f'{facts.bits} bits a channel ({image.mode})'
+    elif any(form.startswith('L;') for form in stored):  # less than 8 bits, or inverted
+        found = f'grey values stored as {", ".join(stored)}'
+    elif image.mode == 'L' and _SIGNED in np.ravel(tags.get(_SAMPLE_FORMAT, ())):
+        found = 'signed numbers of 8 bits'
+    else:
+        return ''
+    return f'{found} are not read exactly; expected 8 bits from 0, or one channel of integers'
+
+
 def _values_of(image: Image.Image, path: Path, lossy: bool) -> RawMask:
     if lossy:
         black_and_white = np.asarray(image.convert('L')) > 127
         return RawMask(black_and_white * np.uint8(255), None, None, lossy)
+    if image.has_transparency_data:
+        hidden = np.argwhere(np.asarray(image.convert('RGBA'))[..., 3] < 255)
+        if len(hidden):
+            raise InputError(
+                f'{path}: transparent at {at(hidden[0])}; what that means is in no colour: flatten '
+                'the mask, such as onto black'
+            )
     if image.mode == 'P':
         return RawMask(np.asarray(image), None, _palette_of(image), lossy)
     if image.mode in ('RGB', 'RGBA', 'RGBa', 'LA', 'La', 'PA'):
-        rgba = np.asarray(image.convert('RGBA')).astype(np.int32)
-        alpha = rgba[..., 3]
-        half = np.argwhere((alpha > 0) & (alpha < 255))
-        if len(half):
-            raise InputError(f'{path}: half transparent at {at(half[0])}; expected all or nothing')
-        packed = rgba[..., 0] << 16 | rgba[..., 1] << 8 | rgba[..., 2]
-        rgb = np.where(alpha > 0, packed, TRANSPARENT)
-        grey = np.where(alpha > 0, (rgb & 255) * 0x010101, TRANSPARENT)
-        numbers = np.where(alpha > 0, rgb & 255, TRANSPARENT) if (grey == rgb).all() else None
-        return RawMask(numbers, rgb, None, lossy)
-    numbers = np.asarray(image.convert('L') if image.mode == '1' else image)
+        red, green, blue = np.moveaxis(np.asarray(image.convert('RGB')).astype(np.int32), 2, 0)
+        grey = np.array_equal(red, green) and np.array_equal(red, blue)
+        return RawMask(red if grey else None, red << 16 | green << 8 | blue, None, lossy)
+    numbers = np.asarray(image)
     if numbers.ndim != 2:
         raise InputError(
             f'{path}: of mode {image.mode}; expected one channel, a palette, or RGB colours'
@@ -94,27 +108,16 @@ def _values_of(image: Image.Image, path: Path, lossy: bool) -> RawMask:
         if len(wrong):
             value = numbers[tuple(wrong[0])]
             raise InputError(f'{path}: {value} at {at(wrong[0])}; expected whole numbers')
-    if numbers.dtype != np.uint8:
-        numbers = numbers.astype(np.int64)
-    return RawMask(numbers, None, None, lossy)
+    small = numbers.dtype in (np.uint8, bool)
+    return RawMask(numbers.astype(np.uint8 if small else np.int64), None, None, lossy)
 
 
 def _palette_of(image: Image.Image) -> np.ndarray:
-    """0xRRGGBB of the 256 places; places that the file says are transparent are TRANSPARENT."""
+    """0xRRGGBB of the 256 places."""
     table = np.zeros((256, 3), np.int32)
     entries = np.asarray(image.getpalette('RGB'), np.int32).reshape(-1, 3)
     table[: len(entries)] = entries
-    packed = table[:, 0] << 16 | table[:, 1] << 8 | table[:, 2]
-    see_through = image.info.get('transparency')
-    if isinstance(see_through, int):
-        packed[see_through] = TRANSPARENT
-    elif see_through:
-        packed[: len(see_through)][np.frombuffer(see_through, np.uint8) == 0] = TRANSPARENT
-    return packed
-
-
-def _is_lossless(webp: Path) -> bool:
-    return b'VP8L' in webp.read_bytes()[:64]
+    return table[:, 0] << 16 | table[:, 1] << 8 | table[:, 2]
 
 
 def at(place) -> str:

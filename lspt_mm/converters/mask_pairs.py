@@ -1,5 +1,6 @@
 """Which mask belongs to which image, in folders as people have them, and to which split."""
 
+import re
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -14,6 +15,7 @@ SPLIT_FOLDERS = {
     'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val',
     'test': 'test', 'testing': 'test',
 }  # fmt: skip
+_SPLIT = re.compile(r'(train|val|valid|test)(ing|idation)?([^a-z]|$)')
 #: Names of folders that hold one of the two, in a folder that holds both.
 _KINDS = {
     **dict.fromkeys(('images', 'image', 'imgs', 'img', 'jpegimages', 'photos'), 'image'),
@@ -34,6 +36,11 @@ class Pair(NamedTuple):
         """The split that the first folder of the name says."""
         first, _, rest = self.key.partition('/')
         return SPLIT_FOLDERS.get(first.lower()) if rest else None
+
+    @property
+    def looks_split(self) -> bool:
+        """Whether a folder of the name begins as one of a split does."""
+        return any(_SPLIT.match(part) for part in self.key.lower().split('/')[:-1])
 
 
 def find_pairs(
@@ -82,7 +89,9 @@ def find_pairs(
         (images, by_image, by_mask, 'images', 'mask'), (masks, by_mask, by_image, 'masks', 'image')
     ):  # fmt: skip
         alone = [names[key] for key in sorted(names.keys() - others.keys())]
-        if alone and not skip_unpaired:
+        if alone and skip_unpaired:
+            left_out.append(f'{folder}: {len(alone)} {what} without {other}: {shorten(alone)}')
+        elif alone:
             problems.append(
                 f'{folder}: no {other} for {shorten(alone)}; to leave such {what} out: '
                 '--skip-unpaired'

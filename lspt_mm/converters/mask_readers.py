@@ -18,7 +18,6 @@ from lspt_mm.converters.mask_classes import (
     unpack,
 )
 from lspt_mm.converters.mask_files import (
-    TRANSPARENT,
     ImageFacts,
     RawMask,
     at,
@@ -118,7 +117,7 @@ def choose_reader(
         scans: At least one.
         named: The classes of a file, if there is one.
         labels: One of :data:`LABELS`, or None.
-        ignore: Integers, colours (``r,g,b``, ``#rrggbb``), ``transparent``, names of classes.
+        ignore: Integers, colours (``r,g,b``, ``#rrggbb``), names of classes.
 
     Raises:
         InputError: If several readings are possible, or a value belongs to no class; a line for
@@ -128,8 +127,8 @@ def choose_reader(
     lossy = [scan.pair.mask for scan in scans if scan.lossy]
     if lossy and labels != 'binary':
         raise InputError(
-            f'{shorten(lossy)}: a format that changes values, so that they name no class; save '
-            'masks as PNG. Black and white: --labels binary'
+            f'{shorten(lossy)}: a format that changes values (JPEG, WebP), so that they name no '
+            'class; save masks as PNG. Black and white: --labels binary'
         )
     build = {'indices': _indices, 'colors': _colors, 'binary': _binary}[labels]
     return build(scans, named, _ignored(ignore, labels, named))
@@ -140,31 +139,27 @@ def _only_reading(scans: List[ScannedPair], named: Optional[List[MaskClass]], ig
         return 'colors'
     pixels = sum((Counter(scan.counts['indices']) for scan in scans), Counter())
     values = set(pixels) - ignored
-    with_palette = any(scan.palette for scan in scans)
     if not values or any(scan.lossy for scan in scans):
         return 'indices'  # which refuses it
+    places = {place for scan in scans for place in scan.palette.items()}
     if named and named[0].colour is not None:
-        if with_palette or any(scan.rgb for scan in scans):
+        if places or any(scan.rgb for scan in scans):
             return 'colors'
         raise InputError(
             'grey masks, and a class file with colours: pass --labels indices (line numbers '
-            'from 0) or --labels colors'
+            'from 0), --labels binary or --labels colors'
+        )
+    one_palette = len(places) == len(dict(places))  # a number has one colour in all masks
+    if places and (named is None or not one_palette):
+        kind = 'a palette' if one_palette else 'palettes that differ'
+        raise InputError(
+            f'masks with {kind}: pass --labels indices (palette indices), --labels colors, or '
+            '--labels binary (index 0 is the background)'
         )
     numbered = named is not None and named[0].value is not None
     if values in ({0, 255}, {0, 1}) and (named is None or len(named) == 2) and not numbered:
         return 'binary'
-    # Much of 255 is rather a class, such as the white of black and white, than void.
-    void = pixels[IGNORE_INDEX] if IGNORE_INDEX in values else 0
-    clear = void < 0.1 * sum(pixels.values()) or (
-        numbered and any(one.value == IGNORE_INDEX for one in named)
-    )
-    if named is not None and clear:
-        return 'indices'
-    if with_palette:
-        raise InputError(
-            'masks with a palette: pass --labels indices (palette indices) or --labels colors'
-        )
-    if named is None and len(values) > 1 and clear and _consecutive(values - {IGNORE_INDEX}):
+    if named is not None or (len(values) > 1 and _consecutive(values - {IGNORE_INDEX})):
         return 'indices'
     rarest = min(values, key=pixels.get)
     scan = next(scan for scan in scans if rarest in scan.counts['indices'])
@@ -188,7 +183,9 @@ def _ignored(ignore: Sequence[str], labels: str, named: Optional[List[MaskClass]
     found = _Ignored({LABELME_IGNORE} & set(known), {})
     for text in ignore:
         value = _value_of(text)
-        fits = text == 'transparent' or _is_number(text) == (labels != 'colors')
+        fits = _is_number(text) == (labels != 'colors')
+        if text in known and _is_number(text):
+            raise InputError(f'--ignore {text}: a number and the name of a class; rename the class')
         if text in known:
             found.names.add(text)
         elif value is not None and fits:
@@ -198,7 +195,7 @@ def _ignored(ignore: Sequence[str], labels: str, named: Optional[List[MaskClass]
             expected = 'a colour (r,g,b or #rrggbb)' if labels == 'colors' else 'a number'
             raise InputError(
                 f'--ignore {text} is {what}, the masks are read as {labels}: expected '
-                + ', '.join([expected, 'transparent', *known])
+                + ', '.join([expected, *known])
             )
     return found
 
@@ -209,8 +206,6 @@ def _is_number(text: str) -> bool:
 
 def _value_of(text: str) -> Optional[int]:
     """The number or the packed colour that --ignore names; None for another text."""
-    if text == 'transparent':
-        return TRANSPARENT
     if _is_number(text):
         return int(text)
     colour = colour_of(text)
@@ -225,7 +220,7 @@ def _indices(scans, named, ignored: _Ignored) -> Reader:
     found = _found(scans, 'indices') - set(ignored.values)
     if named is None:
         expected = found - {IGNORE_INDEX}
-        negative = sorted(value for value in expected if value < 0 and value != TRANSPARENT)
+        negative = sorted(value for value in expected if value < 0)
         if negative:
             raise InputError(
                 f'masks with {shorten(negative)}, which is no number of a class; for values that '
@@ -236,9 +231,15 @@ def _indices(scans, named, ignored: _Ignored) -> Reader:
     if named is not None:
         expected = {one.value for one in named}
     if IGNORE_INDEX in found and _consecutive(expected):
+        white = [scan for scan in scans if {0, IGNORE_INDEX} == set(scan.counts['indices'])]
+        if white:
+            raise InputError(
+                f'{white[0].pair.mask}: has 0 and 255 alone ({len(white)} such masks). If 255 '
+                'means nothing: --ignore 255; if it is the foreground of all masks: --labels binary'
+            )
         ignored.values[IGNORE_INDEX] = str(IGNORE_INDEX)
     if named is None:
-        kept = sorted(found - set(ignored.values) - {TRANSPARENT})
+        kept = sorted(found - set(ignored.values))
         named = [MaskClass(f'class_{value}', value) for value in kept]
     return _reader('indices', scans, named, ignored, lambda one: one.value)
 
@@ -246,7 +247,14 @@ def _indices(scans, named, ignored: _Ignored) -> Reader:
 def _colors(scans, named, ignored: _Ignored) -> Reader:
     found = _found(scans, 'colors')
     if named is None:
-        kept = sorted(found - set(ignored.values) - {TRANSPARENT})
+        grey = [scan for scan in scans if not scan.rgb and not scan.palette
+                and not {0, 255}.issuperset(scan.counts['indices'])]  # fmt: skip
+        if 0 < len(grey) < len(scans):
+            raise InputError(
+                f'{grey[0].pair.mask}: has numbers, other masks have colours; expected all of one '
+                'kind, or a class file with colours'
+            )
+        kept = sorted(found - set(ignored.values))
         named = [MaskClass(f'color_{value:06x}', None, unpack(value)) for value in kept]
     elif named[0].colour is None:
         raise InputError(
@@ -262,7 +270,7 @@ def _binary(scans, named, ignored: _Ignored) -> Reader:
     if len(named) != 2:
         raise InputError(f'--labels binary has two classes, the file of classes {len(named)}')
     found = sum((Counter(scan.counts['binary']) for scan in scans), Counter())
-    others = [value for value, _ in found.most_common() if value and value not in ignored.values]
+    others = [v for v, _ in found.most_common() if v > 0 and v not in ignored.values]
     high = next((value for value in (255, 1) if value in others), others[0] if others else None)
     if high is None or not found[0]:
         raise InputError(
@@ -283,7 +291,7 @@ def _found(scans: List[ScannedPair], labels: str) -> set:
     if labels == 'colors':
         raise InputError(f'{others[0].pair.mask}: numbers of more than 8 bits, not colours')
     rgb = read_mask(others[0].mask).rgb
-    place = np.argwhere((rgb != TRANSPARENT) & (rgb != (rgb & 255) * 0x010101))[0]
+    place = np.argwhere(rgb != (rgb & 255) * 0x010101)[0]
     raise InputError(
         f'{others[0].pair.mask}: {_as_text(int(rgb[tuple(place)]), "colors")} at {at(place)} is a '
         f'colour, not one of {labels} ({len(others)} such masks); masks of colours: --labels colors'
@@ -353,6 +361,4 @@ def _array(mask: RawMask, labels: str) -> np.ndarray:
 
 
 def _as_text(value: int, labels: str) -> str:
-    if value == TRANSPARENT:
-        return 'transparent'
     return '#%06x' % value if labels == 'colors' else str(value)

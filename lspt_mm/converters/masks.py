@@ -1,6 +1,5 @@
 """Prepare a folder of images and masks for segmentation training."""
 
-import json
 import os
 import shutil
 from collections import Counter
@@ -9,7 +8,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from lspt_mm.converters.archives import link_or_copy
+from lspt_mm.converters.archives import place
 from lspt_mm.converters.mask_classes import read_classes
 from lspt_mm.converters.mask_files import image_facts, read_mask, turned
 from lspt_mm.converters.mask_pairs import Pair, find_pairs
@@ -17,6 +16,7 @@ from lspt_mm.converters.mask_readers import LABELS, Reader, ScannedPair, choose_
 from lspt_mm.converters.splits import (
     about_json,
     as_json,
+    check_same_classes,
     digest_of,
     drawing_order,
     duplicates,
@@ -77,9 +77,8 @@ def prepare_masks(
             they are what the masks hold.
         labels (str, optional): 'indices' of classes, 'colors', or 'binary' (0 and one other value).
             By default the only reading that the masks allow.
-        ignore (list): Integers, colours (``r,g,b`` or ``#rrggbb``), ``transparent`` or names of
-            classes whose pixels count for nothing. 255 among indices does where the others are
-            consecutive.
+        ignore (list): Integers, colours (``r,g,b`` or ``#rrggbb``) or names of classes whose
+            pixels count for nothing. 255 among indices does where the others are consecutive.
         image_suffix, mask_suffix (str): What follows the common part of the files' names.
         val_share, test_share (float): Share of the images that are val (at least one) and test.
         seed (int): Of the split.
@@ -114,7 +113,7 @@ def prepare_masks(
         problems.append(str(error))
     raise_if_any(str(masks), problems)
     if not overwrite:
-        _check_same_classes(dest, [one.name for one in reader.classes])
+        check_same_classes(dest, [one.name for one in reader.classes])
     split, how = _split_of(scans, reader, val_share, test_share, seed)
     doubles = duplicates(
         ((scan.digest, part, scan.pair.image, scan.mask_digest)
@@ -138,7 +137,7 @@ def prepare_masks(
     _draw_preview(dest / PREVIEW, split, reader, images, exif)
     if not confirm(found):
         return None
-    link_or_copy(images, dest / IMAGES, copy)
+    place(images, dest / IMAGES, copy)
     _write_masks(split, dest, reader, exif)
     _write_lists(dest, split, about, reader)
     return found
@@ -163,20 +162,6 @@ def _check_arguments(images, masks, dest, labels, val_share, test_share, exif) -
     if (dest / MASKS).exists() and not _is_ours(dest):
         raise InputError(
             f'--to {dest}: has a folder {MASKS} that was not written by this command; name another'
-        )
-
-
-def _check_same_classes(dest: Path, classes: List[str]) -> None:
-    """Raise InputError if ``dest`` was prepared with other classes before."""
-    try:
-        before = json.loads((dest / 'about.json').read_text(encoding='utf-8'))['classes']
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    if before != classes:
-        raise InputError(
-            f'--to {dest} was prepared before, with {len(before)} classes ({shorten(before)}); '
-            f'now there are {len(classes)} ({shorten(classes)}). Runs that were trained on it '
-            'would read other labels: name another folder, or say --overwrite'
         )
 
 
@@ -244,6 +229,11 @@ def _split_of(
                 + 'expected all in folders train, val and test (val may be missing), or none'
             )
         split = {part: found for part, found in split.items() if found}
+    elif alike := [scan for scan in scans if scan.pair.looks_split]:
+        raise InputError(
+            f'{shorten(scan.pair.image for scan in alike)}: in folders that look like a split; '
+            'folders that are one are called train, val and test, right below --images and --masks'
+        )
     drawn = {'val': val_share, 'test': test_share}
     drawn = {part: share for part, share in drawn.items() if share and part not in split}
     if len(split['train']) < 1 + len(drawn):

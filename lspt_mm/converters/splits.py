@@ -250,3 +250,17 @@ def write_lists(folder: Path, texts: Dict[str, str]) -> None:
 
 def _part(folder: Path, name: str) -> Path:
     return folder / f'.{name}.part'
+
+
+def check_same_classes(dest: Path, classes: List[str]) -> None:
+    """Raise InputError if ``dest`` was prepared with other classes before."""
+    try:
+        before = json.loads((dest / 'about.json').read_text(encoding='utf-8'))['classes']
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if before != classes:
+        raise InputError(
+            f'--to {dest} was prepared before, with {len(before)} classes ({shorten(before)}); '
+            f'now there are {len(classes)} ({shorten(classes)}). Runs that were trained on it '
+            'would read other labels: name another folder, or say --overwrite'
+        )

@@ -50,6 +50,7 @@ def fit_linear(
     path: Sequence[float] = PATH,
     score: Optional[Callable[[np.ndarray], float]] = None,
     class_weight: Optional[Sequence[float]] = None,
+    patience: int = 0,
 ) -> LinearFit:
     """The best logistic regression of a path on standardised features (scikit-learn, LBFGS).
 
@@ -64,6 +65,7 @@ def fit_linear(
         score: Of a confusion matrix (K, K), rows by true class; by default the share that is
             right, in per cent.
         class_weight: (K,), what each class weighs in the loss; 1 by default.
+        patience: After so many values of C below the best one the path ends; 0 is never.
 
     Raises:
         InputError: If all is of one class, or a feature is not finite.
@@ -85,8 +87,11 @@ def fit_linear(
     models = {}
     if validation is not None:
         other = ((validation[0] - mean) / std).astype(kind)
-        models = dict(_path(z, labels, weights, path))
-        scores = {c: score(_confusion(model, other, validation[1])) for c, model in models.items()}
+        scores = {}
+        for c, models[c] in _path(z, labels, weights, path):
+            scores[c] = score(_confusion(models[c], other, validation[1]))
+            if patience and max(scores.values()) > max(list(scores.values())[-patience:]):
+                break
     elif len(rows) == len(x):
         scores = _cross_validated(z, labels, weights, path, shares, score)
     else:
@@ -108,9 +113,9 @@ def _path(
     z: np.ndarray, labels: np.ndarray, weights: np.ndarray, path: Sequence[float]
 ) -> Iterator[Tuple[float, LogisticRegression]]:
     """Each C and its model; one starts from the other's solution."""
-    # A warm start needs a tolerance that single precision cannot reach.
-    tol = 1e-4 if z.dtype == np.float32 else 1e-6
-    model = LogisticRegression(max_iter=500, tol=tol, warm_start=True)
+    # A warm start needs a small tolerance, which single precision cannot reach.
+    end = dict(tol=1e-4, max_iter=100) if z.dtype == np.float32 else dict(tol=1e-6, max_iter=500)
+    model = LogisticRegression(warm_start=True, **end)
     for c in path:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', ConvergenceWarning)  # weak penalties, separable data

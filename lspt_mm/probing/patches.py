@@ -13,13 +13,12 @@ from lspt_mm.probing.features import Features, cached, frozen, settings_of
 from lspt_mm.tasks import Task
 from lspt_mm.utils.images import IGNORE_INDEX
 
-#: How many patches are taken at most.
-MOST = 20_000
+#: How many patches are taken at most; fewer of many channels for many classes, so that a fit
+#: takes a minute or two.
+MOST, _MOST_NUMBERS = 20_000, 10**9
 
 
-def patch_features(
-    model: nn.Module, dataset: dict, task: Task, batch_size: int = 8, most: int = MOST
-) -> Features:
+def patch_features(model: nn.Module, dataset: dict, task: Task, batch_size: int = 8) -> Features:
     """Patches of a ViT without prompts: the maps of all ``out_indices``, joined.
 
     Each image gives equally many patches, drawn from windows of the size that the ViT is built
@@ -30,12 +29,13 @@ def patch_features(
         dataset: Config of a data set, whose pipeline draws no random numbers.
         task: The model's task.
         batch_size: How many windows at once.
-        most: How many patches in all, at most.
     """
     init_default_scope(task.scope)
     data = DATASETS.build(dataset)
     data.full_init()
     vit, classes = model.backbone, task.head(model).num_classes
+    width = vit.embed_dims * len(vit.out_indices)
+    most = min(MOST, _MOST_NUMBERS // (width * classes))
     each = math.ceil(most / len(data))
 
     def compute() -> Dict[str, np.ndarray]:

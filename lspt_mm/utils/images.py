@@ -145,11 +145,12 @@ def check_image(path: Union[str, Path]) -> Tuple[int, int]:
         tuple: Width and height in pixels, as the EXIF orientation has them.
 
     Raises:
-        InputError: If it is absent, unreadable or truncated.
+        InputError: If it is absent, unreadable or truncated, or has numbers of 32 bits.
     """
     try:
         with Image.open(path) as image:
             width, height = image.size
+            deep = describe_image(image).bits > 16
             # Pillow's size of a TIFF is turned already.
             turn = 1 if image.format == 'TIFF' else image.getexif().get(_EXIF_ORIENTATION, 1)
             image.draft('RGB', (max(1, width // 8), max(1, height // 8)))
@@ -160,6 +161,11 @@ def check_image(path: Union[str, Path]) -> Tuple[int, int]:
         raise InputError(f'{path}: cannot be read as an image') from error
     except Exception as error:  # decoders raise any type for broken files
         raise InputError(f'{path}: cannot be read as an image ({error})') from error
+    if deep:
+        raise InputError(
+            f'{path}: numbers of 32 bits, which have no known range; scale all images alike to 8 '
+            'or 16 bits'
+        )
     return (height, width) if turn in (5, 6, 7, 8) else (width, height)
 
 

@@ -5,7 +5,7 @@ from typing import List, Optional, Sequence, Tuple
 
 import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
 from lspt_mm.utils.images import spread_colours
 
@@ -131,7 +131,10 @@ def draw_sheet(
     palette = [rgb for _, rgb, _ in rows]
     for i, (title, image, labels) in enumerate(tiles):
         left, top = i % 4 * side, i // 4 * (side + 2 * letters)
-        small = ImageOps.contain(Image.fromarray(image), (side - 8, side - 8))
+        scale = (side - 8) / max(image.shape[:2])
+        small = Image.fromarray(image).resize(
+            [max(1, round(scale * length)) for length in image.shape[1::-1]]
+        )
         mask = Image.fromarray(labels).resize(small.size, Image.Resampling.NEAREST)
         drawn = mask_over(np.asarray(small), colour(np.asarray(mask), palette), least_side=1)
         draw.text((left, top), title[-44:], fill='black', font=font)

@@ -45,9 +45,9 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     _add_not_official(one)
     one = _add(names, 'imagefolder', 'data/NAME of the folder', 'your own images')
-    one.add_argument('--train', default='train', help='folder in DIR of the training images')
+    one.add_argument('--train', help='folder in DIR of the training images (default: train)')
     one.add_argument('--val', help='of the validation images (default: val, if there is one)')
-    one.add_argument('--test', default='test', help='of the test images')
+    one.add_argument('--test', help='of the test images (default: test)')
     one.add_argument(
         '--val-share', type=float, help='draw val: this share of each class of train; 0: val is '
         'train, for classes of one image',
@@ -55,6 +55,10 @@ def parse_args() -> argparse.Namespace:
     one.add_argument(
         '--fail-on-duplicates', action='store_true',
         help='end on equal images in two splits or classes',
+    )  # fmt: skip
+    one.add_argument(
+        '--overwrite', action='store_true',
+        help='replace a prepared folder although its classes change',
     )  # fmt: skip
     one.add_argument('--seed', type=int, default=0, help='of the val drawn here')
     args = parser.parse_args()
@@ -109,7 +113,8 @@ def prepare(args: argparse.Namespace) -> str:
         return prepare_image_folder(
             args.source, args.to or Path('data') / args.source.absolute().name,
             train=args.train, val=args.val, test=args.test, val_share=args.val_share,
-            seed=args.seed, fail_on_duplicates=args.fail_on_duplicates, **how,
+            seed=args.seed, overwrite=args.overwrite,
+            fail_on_duplicates=args.fail_on_duplicates, **how,
         )  # fmt: skip
     how['official_counts'] = not args.not_official
     if args.name == 'vtab-1k':

@@ -87,10 +87,11 @@ class LinearBaselineHook(Hook):
         features = patch_features if task.dense else head_features
         own = features(model, images, task, train.batch_size)
         other = held_out and features(model, dict(held_out), task, train.batch_size)
-        path = PATCH_PATH if task.dense else PATH
+        path = dict(path=PATCH_PATH, patience=2) if task.dense else dict(path=PATH)
         return fit_linear(
-            own.x, own.shares, other, path, task.score, task.class_weight(model)
-        )
+            own.x, own.shares, other, score=task.score, class_weight=task.class_weight(model),
+            **path,
+        )  # fmt: skip
 
     def _report(self, runner: Runner, model: nn.Module, task, fit: LinearFit, begin: float) -> None:
         """The baseline's metric, in the log and in ``baseline.json``."""

@@ -1,0 +1,117 @@
+"""Folders of classes as people have them: what is read as meant, and what is refused by name."""
+
+import json
+import shutil
+import unicodedata
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lspt_mm.converters.image_folder import prepare_image_folder
+from lspt_mm.errors import InputError
+
+
+def photos(folder, count=3, seed=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        random = np.random.default_rng([seed, i, *str(folder).encode()])
+        Image.fromarray(random.integers(0, 256, (9, 9, 3), np.uint8)).save(folder / f'{i}.png')
+
+
+@pytest.fixture
+def source(tmp_path):
+    for split in ('train', 'test'):
+        for name in 'ab':
+            photos(tmp_path / f'in/{split}/{name}')
+    return tmp_path / 'in'
+
+
+def prepare(source, **options):
+    return prepare_image_folder(source, source.parent / 'out', **options)
+
+
+def about(source):
+    return json.loads((source.parent / 'out/about.json').read_text())
+
+
+@pytest.mark.parametrize('name', ['val', 'valid', 'Validation'])
+def test_other_names_of_val(source, name):
+    for label in 'ab':
+        photos(source / f'{name}/{label}', 2)
+    prepare(source)
+    listed = json.loads((source.parent / 'out/val.json').read_text())
+    assert len(listed) == 4 and all(path.startswith(f'{name}/') for path in listed)
+    assert about(source)['val'] == 'official'
+
+
+def test_other_names_of_train_and_test(source):
+    (source / 'train').rename(source / 'training')
+    (source / 'test').rename(source / 'testing')
+    assert 'train 4' in prepare(source) or about(source)['classes'] == ['a', 'b']
+
+
+def test_val_as_the_test(source):
+    (source / 'test').rename(source / 'val')
+    prepare(source, test='val')
+    assert len(json.loads((source.parent / 'out/test.json').read_text())) == 6
+    shutil.rmtree(source / 'val')
+    with pytest.raises(InputError) as error:
+        prepare(source, test='val')
+    assert 'lacks val (--test)' in str(error.value) and '--test val, and' not in str(error.value)
+
+
+def test_classes_that_become_others(source):
+    prepare(source)
+    for split in ('train', 'test'):
+        photos(source / f'{split}/aa')
+    with pytest.raises(InputError, match='was prepared before, with 2 classes'):
+        prepare(source)
+    prepare(source, overwrite=True)
+    assert about(source)['classes'] == ['a', 'aa', 'b']
+
+
+def test_a_copy_of_other_files_is_not_taken_for_them(source):
+    prepare(source, copy=True)
+    prepare(source, copy=True)
+    photos(source / 'train/a', seed=1)
+    with pytest.raises(InputError, match='train is a folder with other files'):
+        prepare(source, copy=True)
+
+
+def test_a_folder_inside_the_images(source):
+    with pytest.raises(InputError, match='lies in a folder of images'):
+        prepare_image_folder(source, source / 'train')
+    assert sorted(p.name for p in (source / 'train').iterdir()) == ['a', 'b']
+
+
+def test_what_is_left_out_or_absent_is_told(source):
+    photos(source / 'train', 2)
+    photos(source / 'train/c')
+    said = prepare(source)
+    assert 'train: 2 images in no folder of a class are left out' in said
+    assert 'test: no image of c' in said
+
+
+def test_one_class_is_none(tmp_path):
+    for split in ('train', 'test'):
+        photos(tmp_path / f'in/{split}/images/a')
+    with pytest.raises(InputError, match='has one folder .images.; expected one for each'):
+        prepare(tmp_path / 'in')
+
+
+@pytest.mark.parametrize(
+    'names', [('car', 'car '), [unicodedata.normalize(form, 'ü') for form in ('NFC', 'NFD')]]
+)
+def test_names_that_look_alike(source, names):
+    for name in names:
+        photos(source / 'train' / name)
+    with pytest.raises(InputError, match='whose names look alike'):
+        prepare(source)
+
+
+@pytest.mark.parametrize('mode', ['F', 'I'])
+def test_photos_of_32_bits(source, mode):
+    Image.new(mode, (9, 9), 300).save(source / 'train/a/deep.tif')
+    with pytest.raises(InputError, match='deep.tif'):
+        prepare(source)
