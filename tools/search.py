@@ -33,6 +33,7 @@ from lspt_mm.search.grid import Outcome, expand_grid, name_of
 from lspt_mm.search.launcher import Launcher
 from lspt_mm.search.plan import final_config, seeds_checked, selection_config, split_point
 from lspt_mm.search.protocol import RESULTS, Search, mean_and_deviation, read_result
+from lspt_mm.tasks import task_of
 from lspt_mm.utils.cli import input_errors_as_messages
 
 
@@ -228,7 +229,10 @@ def run_search(search: Search, grid: dict, select_only: bool) -> None:
             return
         progress.update(task, description='final')
         accuracies = search.finish(chosen)
-    print(f'{search.folder}: test top-1 {mean_and_deviation(accuracies)} ({len(accuracies)} seeds)')
+    metric = task_of(search.config_of(chosen.point)).metric
+    print(
+        f'{search.folder}: test {metric} {mean_and_deviation(accuracies)} ({len(accuracies)} seeds)'
+    )
     print(f'all runs: {search.folder / RESULTS}')
 
 

@@ -7,6 +7,7 @@ from mmengine.config import Config, ConfigDict
 
 from lspt_mm.config.preflight import allows_random
 from lspt_mm.errors import InputError
+from lspt_mm.tasks import task_of
 
 #: What a run needs to reach data.
 _OF_TEST = ('test_dataloader', 'test_cfg', 'test_evaluator')
@@ -19,11 +20,11 @@ def selection_config(cfg: Config, seed: int) -> Config:
     """Train on the training data, validate; the config does not even name the test data.
 
     Raises:
-        InputError: If the config has no validation data, or measures no top-1 accuracy on it.
+        InputError: If the config has no validation data, or does not measure the task's metric on it.
     """
     if cfg.get('val_dataloader') is None:
         raise InputError('the config has no val_dataloader to select on')
-    _check_top1(cfg, 'val_evaluator')
+    _check_metric(cfg, 'val_evaluator')
     cfg = copy.deepcopy(cfg)
     for key in _OF_TEST:
         cfg[key] = None
@@ -39,13 +40,13 @@ def final_config(cfg: Config, seed: int, on: str = 'train+val') -> Config:
 
     Raises:
         InputError: If the config has no test data, if they are the validation data, or if no
-            top-1 accuracy is measured on them.
+            the task's metric is measured on them.
     """
     if cfg.get('test_dataloader') is None:
         raise InputError('the config has no test_dataloader')
     if on not in ('train+val', 'train'):
         raise InputError(f"on={on!r}: expected 'train+val' or 'train'")
-    _check_top1(cfg, 'test_evaluator')
+    _check_metric(cfg, 'test_evaluator')
     _check_test_is_apart(cfg)
     cfg = copy.deepcopy(cfg)
     if on == 'train+val':
@@ -103,18 +104,14 @@ def _check_test_is_apart(cfg: Config) -> None:
         )
 
 
-def _check_top1(cfg: Config, name: str) -> None:
-    evaluators = cfg.get(name)
+def _check_metric(cfg: Config, name: str) -> None:
+    evaluators, task = cfg.get(name), task_of(cfg)
     evaluators = evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
-    for evaluator in evaluators:
-        kind = str((evaluator or {}).get('type')).split('.')[-1]
-        topk = (evaluator or {}).get('topk', 1)
-        if kind == 'Accuracy' and 1 in (topk if isinstance(topk, (list, tuple)) else [topk]):
-            return
-    raise InputError(
-        f'{name} of this config measures no top-1 accuracy, which a search goes by; expected '
-        "dict(type='Accuracy', topk=(1, )) of mmpretrain"
-    )
+    if not any(task.measured_by(evaluator or {}) for evaluator in evaluators):
+        raise InputError(
+            f'{name} of this config measures no {task.metric}, which a search goes by; expected '
+            f'{task.evaluator!r}'
+        )
 
 
 def _hooks(cfg: Config) -> ConfigDict:

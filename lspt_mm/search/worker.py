@@ -25,6 +25,7 @@ from lspt_mm.engine.hooks.linear_baseline_hook import baseline_of
 from lspt_mm.engine.hooks.trainable_report_hook import count_parameters
 from lspt_mm.engine.runner import build_runner, run
 from lspt_mm.recipes import experiment_in
+from lspt_mm.tasks import task_of
 from lspt_mm.utils.atomic_io import write_json
 from lspt_mm.utils.cli import input_errors_as_messages
 from lspt_mm.utils.malloc import keep_freed_memory
@@ -35,21 +36,22 @@ PREDICTIONS, CONFUSION = 'predictions.pkl', 'confusion.csv'
 TEST_BEGUN = 'test_begun'
 
 
-class Accuracies(Hook):
-    """Keeps the top-1 of every validation, by epoch, and of the test."""
+class Scores(Hook):
+    """Keeps the task's metric of every validation, by epoch or iteration, and of the test."""
 
     priority = 'VERY_LOW'
 
-    def __init__(self):
+    def __init__(self, key: str):
+        self.key = key
         self.curve: List[List[float]] = []
         self.tested = None
 
     def after_val_epoch(self, runner, metrics=None) -> None:  # noqa: D102
         by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
-        self.curve.append([runner.epoch if by_epoch else runner.iter, metrics['accuracy/top1']])
+        self.curve.append([runner.epoch if by_epoch else runner.iter, float(metrics[self.key])])
 
     def after_test_epoch(self, runner, metrics=None) -> None:  # noqa: D102
-        self.tested = metrics['accuracy/top1']
+        self.tested = float(metrics[self.key])
 
 
 def run_folder(folder: Path) -> None:
@@ -63,17 +65,18 @@ def run_folder(folder: Path) -> None:
 def _train(folder: Path) -> Dict[str, Any]:
     begun = time.time()
     cfg = read_config_file(folder / CONFIG)
-    init_default_scope(cfg.default_scope)
+    task = task_of(cfg)
+    init_default_scope(task.scope)
     cfg.work_dir = str(folder / RUN)
     tests = cfg.get('test_dataloader') is not None
-    if tests:
+    if tests and not task.dense:  # masks of all test images are too much
         evaluators = cfg.test_evaluator
         evaluators = evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
         dump = {'type': 'DumpResults', 'out_file_path': str(folder / PREDICTIONS)}
         cfg.test_evaluator = [*evaluators, dump]
     loaders = [k for k in ('train_dataloader', 'val_dataloader', 'test_dataloader') if cfg.get(k)]
     runner = build_runner(cfg, tuple(loaders))
-    kept = Accuracies()
+    kept = Scores(task.metric_key)
     runner.register_hook(kept)
     keep_freed_memory()
     run(runner, runner.train)
@@ -87,7 +90,8 @@ def _train(folder: Path) -> Dict[str, Any]:
     if tests:
         (folder / TEST_BEGUN).touch()
         run(runner, runner.test)
-        write_confusion(folder, cfg.model.head.num_classes)
+        if not task.dense:
+            write_confusion(folder, cfg.model.head.num_classes)
     result['baseline'] = (baseline_of(cfg.work_dir) or {}).get('value')
     result['accuracy'] = kept.tested if tests else kept.curve[-1][1]
     result['seconds'] = round(time.time() - begun, 1)
@@ -101,7 +105,9 @@ def _trainable(model: torch.nn.Module) -> Dict[str, int]:
         'prompts': sum(n for part, (n, _) in parts.items() if part.endswith('prompter')),
         'all': sum(total for _, total in parts.values()),
     }
-    return {**counts, **{part: parts.get(part, (0, 0))[0] for part in ('backbone', 'head')}}
+    backbone = parts.get('backbone', (0, 0))[0]
+    trained = sum(n for n, _ in parts.values())
+    return {**counts, 'backbone': backbone, 'head': trained - counts['prompts'] - backbone}
 
 
 def write_confusion(folder: Path, num_classes: int) -> None:

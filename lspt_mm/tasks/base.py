@@ -54,8 +54,8 @@ class Task:
     - :meth:`show`, :meth:`use_tta`, :meth:`dump`: ``tools/test.py --show-dir``, ``--tta``,
       ``--out``, written into the config.
     - :meth:`truth`, :meth:`prediction`: from data samples to arrays.
-    - :attr:`metric`, :attr:`class_metric`, :meth:`counts`, :meth:`score`, :meth:`class_scores`:
-      how predictions are judged.
+    - :attr:`metric`, :attr:`evaluator`, :attr:`class_metric`, :meth:`counts`, :meth:`score`,
+      :meth:`class_scores`: how predictions are judged.
     - :attr:`dense`, :meth:`describe`, :meth:`pixel_classes`, :meth:`drawer`: pictures and tables
       of a prediction or a truth.
     - :attr:`columns`, :meth:`write`: the files of ``tools/predict.py``.
@@ -76,6 +76,8 @@ class Task:
     #: Name of :meth:`score`, and key of it in the results of validations and tests.
     metric: str
     metric_key: str
+    #: Config of an evaluator that measures it.
+    evaluator: dict
     #: Title of :meth:`class_scores`, and what a class's truth is counted in.
     class_metric = ''
     counted_in = 'images'
@@ -189,6 +191,10 @@ class Task:
         judged = (truth >= 0) & (truth < num_classes)
         pairs = (torch.from_numpy(a[judged].astype(np.int64)) for a in (predicted, truth))
         return ConfusionMatrix.calculate(*pairs, num_classes).numpy()
+
+    def measured_by(self, evaluator: dict) -> bool:
+        """Whether the evaluator of this config measures :attr:`metric_key`."""
+        return str(evaluator.get('type')).split('.')[-1] == self.evaluator['type']
 
     def score(self, counts: np.ndarray) -> Optional[float]:
         """The metric of the images in ``counts``, in per cent where it is a share."""

@@ -17,6 +17,7 @@ class Classification(Task):
     scope = 'mmpretrain'
     name = 'classification'
     metric, metric_key = 'top-1', 'accuracy/top1'
+    evaluator = dict(type='Accuracy', topk=(1,))
     class_metric = 'Share found'
     columns = ('rank', 'class', 'probability')
 
@@ -38,6 +39,12 @@ class Classification(Task):
 
     def prediction(self, sample) -> Prediction:  # noqa: D102
         return Prediction(sample.pred_label.cpu().numpy(), sample.pred_score.float().cpu().numpy())
+
+    def measured_by(self, evaluator):  # noqa: D102
+        topk = evaluator.get('topk', 1)
+        return super().measured_by(evaluator) and (
+            1 in (topk if isinstance(topk, (list, tuple)) else [topk])
+        )
 
     def score(self, counts) -> Optional[float]:  # noqa: D102
         return float(100 * counts.trace() / counts.sum()) if counts.sum() else None

@@ -23,6 +23,7 @@ class Segmentation(Task):
     head_name = 'decode_head'
     dense = True
     metric = metric_key = 'mIoU'
+    evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
     class_metric, counted_in = 'IoU', 'pixels'
     columns = ('mask', 'overlay')
     least_patches = 4  # pyramids halve the patches' map twice

@@ -63,3 +63,28 @@ def test_orientation_tags_of_tiff(turn, tmp_path):
     config = f'{CONFIGS / "maskfolder/upernet.py"}:data=data,pretrained={vit},arch={ARCH},crop=32'
     config += ',patch_size=8,batch_size=2,channels=8,workers=0,iters=2'
     ok(run_tool('train.py', config, '--work-dir', 'w', '--cfg-options', *LOADERS, cwd=tmp_path))
+
+
+@pytest.mark.slow
+def test_rates_are_searched_for(tmp_path):
+    """Short runs on validation, kept: a second command with another rate does that one alone."""
+    for i in range(6):
+        write(tmp_path, f'{"test/" if i > 3 else "train/"}p{i}', (32, 40))
+    vit = write_vit(tmp_path / 'vit.pth')
+    ok(run_tool('dataset_converters/own_masks.py', '--images', 'images', '--masks', 'masks', '--to',
+                'data', cwd=tmp_path))  # fmt: skip
+    config = f'{CONFIGS / "maskfolder/upernet.py"}:data=data,pretrained={vit},arch={ARCH},crop=32'
+    config += ',patch_size=8,batch_size=2,channels=8,workers=0,iters=2,method=vpt'
+    options = ['--work-dir', 's', '--seeds', '1', '--cfg-options', *LOADERS]
+    run = ok(run_tool('search.py', config, '--grid', 'lr=0.01,0.001', '--select-only', *options,
+                      cwd=tmp_path))  # fmt: skip
+    assert 'on validation data; logistic regression on frozen features' in run.err + run.out
+    run = ok(run_tool('search.py', config, '--grid', 'lr=0.01,0.001,0.1', *options, cwd=tmp_path))
+    assert 'test mIoU' in run.out
+    lines = (tmp_path / 's/results.csv').read_text().splitlines()
+    assert lines[0] == 'phase,lr,seed,split,accuracy,baseline,prompts,backbone,head'
+    assert [line.split(',')[:2] for line in lines[1:]] == [
+        ['selection', '0.01'], ['selection', '0.001'], ['selection', '0.1'],
+        ['final', lines[4].split(',')[1]],
+    ]  # fmt: skip
+    assert not (tmp_path / 's/final/seed=1/predictions.pkl').exists()

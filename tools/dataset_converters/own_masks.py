@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         '--ignore', action='append', default=[], metavar='VALUE', help='number, colour (r,g,b or '
-        '#rrggbb), "transparent" or class that counts for nothing; may be repeated; a negative '
+        '#rrggbb) or class that counts for nothing; may be repeated; a negative '
         'number as --ignore=-1',
     )  # fmt: skip
     parser.add_argument(
