@@ -372,6 +372,13 @@ def _remarks(split: Split, reader: Reader, ignore: Sequence[str]) -> List[str]:
     rare = [f'{name} ({images[i]})' for i, name in enumerate(names) if 0 < images[i] < 3]
     if rare and len(scans) > 3:
         remarks.append(f'in fewer than three images: {shorten(rare)}')
+    share = sum(map(Counter, counts), Counter())
+    small = [name for i, name in enumerate(names) if 0 < share[i] < 0.01 * pixels]
+    if small:
+        remarks.append(
+            f'less than 1 % of the pixels: {shorten(small)}; the training weighs classes more the '
+            'rarer they are, and balance=sampling draws crops around them'
+        )
     for part, found in split.items():
         inside = set().union(*(reader.classes_in(scan) for scan in found))
         absent = [name for i, name in enumerate(names) if i not in inside]

@@ -70,7 +70,7 @@ def masks_of(folder: str) -> Dict[str, Any]:
     path = Path(folder) / ABOUT
     how = (
         'Lay out your images and masks with: python -m lspt_mm own_masks --images IMAGES '
-        f'--masks MASKS --to {folder}, and name the folder: maskfolder/upernet.py:data=FOLDER'
+        f'--masks MASKS --to {folder}, and name the folder: maskfolder/transfer.py:data=FOLDER'
     )
     try:
         about = json.loads(path.read_text(encoding='utf-8'))

@@ -40,7 +40,7 @@ FLIPS = {
 
 @dataclass
 class MaskRun:
-    """The arguments of ``configs/maskfolder/upernet.py``; None is worked out from the others.
+    """The arguments of ``configs/maskfolder/transfer.py``; None is worked out from the others.
 
     Attributes:
         data (str): Folder that ``own_masks.py`` wrote.
@@ -64,7 +64,9 @@ class MaskRun:
             UPerNet with an auxiliary head at random, as in the published protocols.
         channels (int): Width of UPerNet and the light head.
         balance (str): For classes of few pixels: 'weights' in the loss, 'sampling' of images and
-            crops that have them, 'dice' loss beside cross-entropy, or 'none'.
+            crops that have them, 'dice' loss beside cross-entropy, or 'none'. By default
+            'weights', the best on the validation images of DRIVE and CrackForest
+            (docs/results.md); 'none' with ``head='paper'``.
         lr (float): Learning rate of the head (AdamW). By default 3e-3, for ``method=full`` 1e-4.
             On CamVid 1e-2 was best of three (docs/results.md), with a slim head; this is a
             cautious neighbour for wider ones.
@@ -88,7 +90,7 @@ class MaskRun:
     num_tokens: Optional[int] = None
     head: str = 'upernet'
     channels: int = 256
-    balance: str = 'none'
+    balance: Optional[str] = None
     lr: Optional[float] = None
     prompt_lr: Optional[float] = None
     linear_lr: float = 1e-4
@@ -102,6 +104,9 @@ class MaskRun:
         except ValueError as error:
             raise InputError(str(error)) from error
         self.about = masks_of(self.data)
+        if self.balance is None:
+            counted = self.head != 'paper' and 'pixels' in self.about
+            self.balance = 'weights' if counted else 'none'
         self.vit, *normalisation = vit_of(self.pretrained, self.arch, self.patch_size)
         self.normalisation = dict(zip(('mean', 'std'), normalisation, strict=True))
         patch = self.vit['patch_size']
@@ -135,7 +140,8 @@ class MaskRun:
         self.data, self.pretrained = str(self.data), str(self.pretrained)
         check_choice('method', self.method, METHODS)
         check_choice('head', self.head, HEADS)
-        check_choice('balance', self.balance, BALANCE)
+        if self.balance is not None:
+            check_choice('balance', self.balance, BALANCE)
         check_choice('mode', self.mode, ('slide', 'whole'))
         check_choice('flip', self.flip, FLIPS)
         check_int('batch_size', self.batch_size, 2)
@@ -360,5 +366,5 @@ def resolve_mask_run(**defaults) -> MaskRun:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=2)
             hint = f'did you mean {" or ".join(close)}?' if close else f'known: {", ".join(known)}'
-            raise InputError(f'maskfolder/upernet.py takes no argument {name!r}; {hint}')
+            raise InputError(f'maskfolder/transfer.py takes no argument {name!r}; {hint}')
     return MaskRun(**values)

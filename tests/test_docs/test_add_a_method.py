@@ -112,7 +112,7 @@ def test_the_new_method_is_trained_by_its_name(copy, tmp_path):
     assert cfg.model.backbone.prompter == {'type': 'EchoPrompt', 'num_tokens': 5}
     masks = (
         'from lspt_mm.config.load import read_config; '
-        "cfg = read_config('maskfolder/upernet.py:data=data/mine,method=echo'); "
+        "cfg = read_config('maskfolder/transfer.py:data=data/mine,method=echo'); "
         'print(cfg.model.backbone.prompter)'
     )
     run = run_command(sys.executable, '-c', masks, cwd=tmp_path, PYTHONPATH=alone)

@@ -132,7 +132,7 @@ def runs(tmp_path_factory):
         run = run_tool('dataset_converters/own_masks.py', '--images', 'images', '--masks', 'masks',
                        '--to', 'data', '--labels', 'indices', '--yes', cwd=folder)  # fmt: skip
         assert run.code == 0, run.err
-        config = f'{CONFIGS / "maskfolder/upernet.py"}:data=data,pretrained={vit},arch={ARCH}'
+        config = f'{CONFIGS / "maskfolder/transfer.py"}:data=data,pretrained={vit},arch={ARCH}'
         config += ',crop=32,short_side=40,patch_size=8,batch_size=2,channels=8,workers=0'
         for name, more in (
             ('probe', 'method=frozen,head=linear'),
@@ -160,7 +160,7 @@ def last_validation(folder):
 def test_patches_are_those_of_the_frozen_vit(runs, tmp_path, monkeypatch):
     monkeypatch.setenv('LSPT_MM_CACHE', str(tmp_path))
     monkeypatch.chdir(runs)
-    model = init_model(runs / 'probe/upernet.py', runs / 'probe/epoch_1.pth')
+    model = init_model(runs / 'probe/transfer.py', runs / 'probe/epoch_1.pth')
     data = model.cfg.val_dataloader.dataset
     found = patch_features(model, data, task_of(model.cfg))
     expected = []
@@ -190,7 +190,7 @@ def test_the_probe_is_its_baseline_and_better_than_chance(runs):
         last_validation(runs / 'probe'), abs=0.01
     )
     assert baseline(runs / 'probe')['value'] > 50  # one class alone: 28
-    run = run_tool('test.py', 'probe/upernet.py', 'probe/epoch_1.pth', '--work-dir', 'test',
+    run = run_tool('test.py', 'probe/transfer.py', 'probe/epoch_1.pth', '--work-dir', 'test',
                    cwd=runs)  # fmt: skip
     assert run.code == 0, run.err[-2000:]
     (found,) = (runs / 'test').glob('*/*.json')
@@ -237,7 +237,7 @@ def test_classes_that_are_never_predicted(tmp_path):
 
 def test_a_linear_segmentor_is_exported_folded(runs, monkeypatch):
     monkeypatch.chdir(runs)
-    model = init_model(runs / 'probe/upernet.py', runs / 'probe/epoch_1.pth')
+    model = init_model(runs / 'probe/transfer.py', runs / 'probe/epoch_1.pth')
     exported = Exportable(model)
     assert exported.model.neck.feature_std.eq(1).all() and model.neck.feature_std.ne(1).any()
     images = torch.randint(0, 256, (1, 3, 32, 32)).float()
@@ -249,7 +249,7 @@ def test_a_linear_segmentor_is_exported_folded(runs, monkeypatch):
 
 def test_a_stand_in_shares_the_vit_and_leaves_the_model(runs, monkeypatch):
     monkeypatch.chdir(runs)
-    model = init_model(runs / 'paper/upernet.py', runs / 'paper/iter_3.pth')
+    model = init_model(runs / 'paper/transfer.py', runs / 'paper/iter_3.pth')
     before = {key: value.clone() for key, value in model.state_dict().items()}
     fit = fit_of(64)
     found = task_of(model.cfg).linear_model(model, fit)

@@ -1,4 +1,4 @@
-"""maskfolder/upernet.py: arguments, and defaults that follow from the data and the ViT."""
+"""maskfolder/transfer.py: arguments, and defaults that follow from the data and the ViT."""
 
 import json
 
@@ -31,7 +31,7 @@ def folder(tmp_path):
 
 
 def read(folder, arguments=''):
-    return read_config(f'{CONFIGS / "maskfolder/upernet.py"}:data={folder}{arguments}')
+    return read_config(f'{CONFIGS / "maskfolder/transfer.py"}:data={folder}{arguments}')
 
 
 def build(cfg):
@@ -95,7 +95,8 @@ def test_balance(folder):
     with pytest.raises(InputError, match='prepare it again'):
         read(folder, ',balance=weights')
     (folder / 'about.json').write_text(json.dumps(dict(ABOUT, pixels=[8100, 900, 0])))
-    weights = read(folder, ',balance=weights').model.decode_head.loss_decode.class_weight
+    weights = read(folder).model.decode_head.loss_decode.class_weight
+    assert 'class_weight' not in read(folder, ',head=paper').model.decode_head.loss_decode
     # Shares .9, .1 and 0, which counts as 1e-4: 1 / root, so that a pixel weighs 1 on average.
     roots = [1 / 0.9**0.5, 1 / 0.1**0.5, 100.0]
     average = 0.9 * roots[0] + 0.1 * roots[1]

@@ -37,11 +37,11 @@ def test_any_form_trains_tests_and_predicts(size, tmp_path):
     vit = write_vit(tmp_path / 'vit.pth')
     ok(run_tool('dataset_converters/own_masks.py', '--images', 'images', '--masks', 'masks', '--to',
                 'data', cwd=tmp_path))  # fmt: skip
-    config = f'{CONFIGS / "maskfolder/upernet.py"}:data=data,pretrained={vit},arch={ARCH},crop=32'
+    config = f'{CONFIGS / "maskfolder/transfer.py"}:data=data,pretrained={vit},arch={ARCH},crop=32'
     config += ',patch_size=8,batch_size=2,channels=8,workers=0,iters=3'
     ok(run_tool('train.py', config, '--work-dir', 'w', '--cfg-options', *LOADERS, cwd=tmp_path))
-    ok(run_tool('test.py', 'w/upernet.py', 'w/iter_3.pth', cwd=tmp_path))
-    ok(run_tool('predict.py', 'w/upernet.py', 'w/iter_3.pth', 'images/val', '--out', 'found',
+    ok(run_tool('test.py', 'w/transfer.py', 'w/iter_3.pth', cwd=tmp_path))
+    ok(run_tool('predict.py', 'w/transfer.py', 'w/iter_3.pth', 'images/val', '--out', 'found',
                 cwd=tmp_path))  # fmt: skip
     assert Image.open(tmp_path / 'found/masks/odd.png').size == size[::-1]
 
@@ -60,7 +60,7 @@ def test_orientation_tags_of_tiff(turn, tmp_path):
     exif = ['--exif', 'shown'] if turn == 3 else []
     ok(run_tool('dataset_converters/own_masks.py', '--images', 'images', '--masks', 'masks', '--to',
                 'data', *exif, cwd=tmp_path))  # fmt: skip
-    config = f'{CONFIGS / "maskfolder/upernet.py"}:data=data,pretrained={vit},arch={ARCH},crop=32'
+    config = f'{CONFIGS / "maskfolder/transfer.py"}:data=data,pretrained={vit},arch={ARCH},crop=32'
     config += ',patch_size=8,batch_size=2,channels=8,workers=0,iters=2'
     ok(run_tool('train.py', config, '--work-dir', 'w', '--cfg-options', *LOADERS, cwd=tmp_path))
 
@@ -73,7 +73,7 @@ def test_rates_are_searched_for(tmp_path):
     vit = write_vit(tmp_path / 'vit.pth')
     ok(run_tool('dataset_converters/own_masks.py', '--images', 'images', '--masks', 'masks', '--to',
                 'data', cwd=tmp_path))  # fmt: skip
-    config = f'{CONFIGS / "maskfolder/upernet.py"}:data=data,pretrained={vit},arch={ARCH},crop=32'
+    config = f'{CONFIGS / "maskfolder/transfer.py"}:data=data,pretrained={vit},arch={ARCH},crop=32'
     config += ',patch_size=8,batch_size=2,channels=8,workers=0,iters=2,method=vpt'
     options = ['--work-dir', 's', '--seeds', '1', '--cfg-options', *LOADERS]
     run = ok(run_tool('search.py', config, '--grid', 'lr=0.01,0.001', '--select-only', *options,

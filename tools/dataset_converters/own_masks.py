@@ -8,7 +8,7 @@ A table and DEST/preview.png show what the masks were read as, before anything e
 each: `name`, `index name`, or `name r g b` for masks of colours. Images are linked to, masks are
 rewritten, and a configuration reads the folder:
 
-    python -m lspt_mm train maskfolder/upernet.py:data=data/mine
+    python -m lspt_mm train maskfolder/transfer.py:data=data/mine
 """
 
 import argparse

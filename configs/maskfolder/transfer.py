@@ -1,18 +1,21 @@
-"""Your own images and masks: one pre-trained ViT, one method, UPerNet; pass arguments after a colon.
+"""Your own images and masks: one pre-trained ViT, one method, one head; pass arguments after a colon.
 
     python -m lspt_mm own_masks --images IMAGES --masks MASKS --to data/mine
-    python -m lspt_mm train maskfolder/upernet.py:data=data/mine --work-dir work_dirs/mine --checkpoint prompts
-    python -m lspt_mm train maskfolder/upernet.py:data=data/mine,method=gated,pretrained=timm:vit_base_patch16_224.mae
-    python -m lspt_mm train maskfolder/upernet.py:data=data/mine,crop=224,iters=200,batch_size=4,channels=64
-    python -m lspt_mm test work_dirs/mine/upernet.py work_dirs/mine/iter_1000.pth --tta
+    python -m lspt_mm train maskfolder/transfer.py:data=data/mine --work-dir work_dirs/mine --checkpoint prompts
+    python -m lspt_mm train maskfolder/transfer.py:data=data/mine,method=gated,pretrained=timm:vit_base_patch16_224.mae
+    python -m lspt_mm train maskfolder/transfer.py:data=data/mine,method=frozen,head=linear
+    python -m lspt_mm train maskfolder/transfer.py:data=data/mine,crop=224,iters=200,batch_size=4,channels=64
+    python -m lspt_mm test work_dirs/mine/transfer.py work_dirs/mine/iter_1000.pth --tta
 
 The last but one is for a laptop without a GPU. Arguments (docs/own_segmentation.md, ``lspt_mm.recipes.mask_folder``):
 
 - ``data``: the prepared folder; classes and colours come from it;
 - ``method``: a file of ``configs/_base_/prompters`` (lspt, vpt, gated ...), or frozen, bias, partial-1, full;
 - ``pretrained``: weights of the ViT, ``timm:NAME`` or a file, which says what ViT it is; ``arch`` for unusual sizes;
-- ``crop``, ``short_side``, ``mode``: side of crops, what the shorter side is resized to (0: not at all), slide or whole;
-- ``iters``, ``batch_size``, ``lr``, ``prompt_lr``, ``seed``; ``num_tokens``, ``channels``; ``flip``, ``workers``.
+- ``crop``, ``short_side``, ``mode``: side of crops, length of the shorter side (0: as it is), slide or whole;
+- ``head``: linear, light (SegFormer's), upernet, which start from logistic regression on frozen features; or paper;
+- ``balance``, for classes of few pixels: none, weights, sampling, dice;
+- ``iters``, ``batch_size``, ``lr``, ``prompt_lr``, ``linear_lr``, ``seed``, ``num_tokens``, ``channels``, ``flip``, ``workers``.
 
 Every run leaves its whole config in its work dir, without arguments; test, predict and publish with that one.
 """
@@ -29,7 +32,7 @@ data_help = '''\
 Layout: FOLDER with train.json, val.json, images/ and masks/, from
 python -m lspt_mm own_masks --images IMAGES --masks MASKS --to FOLDER'''
 pretrained_help = '''\
-timm:NAME fetches weights by itself; a file of MAE, MoCo v3, DINO or timm: maskfolder/upernet.py:pretrained=FILE'''
+timm:NAME fetches weights by itself; a file of MAE, MoCo v3, DINO or timm: maskfolder/transfer.py:pretrained=FILE'''
 train_pipeline, test_pipeline, tta_pipeline = run.pipelines()
 dataset_cfg = dict(
     type='lspt_mm.MaskFolder', data_root=data_root,
