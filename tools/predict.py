@@ -1,6 +1,6 @@
 """Predict images with a trained model: masks and overlays, or classes and probabilities.
 
-    python -m lspt_mm predict work_dirs/mine/transfer.py work_dirs/mine/iter_9.pth photos --out found
+    python -m lspt_mm predict work_dirs/mine/transfer.py work_dirs/mine/iter_9.pth DIR --out found
 
 CONFIG is best the one that the run left in its work dir. Segmentation writes masks/NAME.png (class
 numbers, shown in the classes' colours) and overlays/NAME.jpg; predictions.csv says which is whose,

@@ -1,6 +1,7 @@
 """Features of a frozen ViT, computed once for each image and kept in memory-mapped files."""
 
 import hashlib
+import itertools
 import json
 from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple
@@ -8,9 +9,10 @@ from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple
 import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
+from mmengine.logging import print_log
 from mmengine.registry import DATASETS, init_default_scope
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from lspt_mm.checkpoints.records import fingerprint
 from lspt_mm.errors import InputError
@@ -29,8 +31,9 @@ class Features(NamedTuple):
 
 
 def head_features(
-    model: nn.Module, dataset: dict, task: Task, batch_size: int = 64, workers: int = 0
-) -> Features:
+    model: nn.Module, dataset: dict, task: Task, batch_size: int = 64, workers: int = 0,
+    skip_bad: int = 0,
+) -> Features:  # fmt: skip
     """What the head of a classifier reads where its ViT has no prompts.
 
     The arrays come from the cache, see :func:`~lspt_mm.probing.features.cached`.
@@ -41,23 +44,19 @@ def head_features(
         task: The model's task.
         batch_size: How many images at once.
         workers: Processes that load images.
+        skip_bad: How many unreadable images are left out, each with a line in the log.
 
     Raises:
         InputError: If an image cannot be read or has no label.
     """
-    init_default_scope(task.scope)
-    data = DATASETS.build(dataset)
-    data.full_init()
-    vit, preprocessor = model.backbone, model.data_preprocessor
-    classes = task.head(model).num_classes
+    data = build_dataset(dataset, task)
+    vit, classes = model.backbone, task.head(model).num_classes
 
     def compute() -> Dict[str, np.ndarray]:
-        loader = DataLoader(data, batch_size, num_workers=workers, collate_fn=pseudo_collate)
-        found, labels = [], []
-        for batch in loader:
-            packed = preprocessor(batch, False)
-            x = vit(packed['inputs'], prompter=False)[-1]
-            found.append(x.float().cpu().numpy())
+        found, labels, loaded = [], [], items(data, workers, skip_bad)
+        while batch := list(itertools.islice(loaded, batch_size)):
+            packed = model.data_preprocessor(pseudo_collate(batch), False)
+            found.append(vit(packed['inputs'], prompter=False)[-1].float().cpu().numpy())
             labels += [_label(task, sample) for sample in packed['data_samples']]
         return {'x': np.concatenate(found), 'shares': np.eye(classes, dtype=np.float32)[labels]}
 
@@ -65,6 +64,59 @@ def head_features(
     with frozen(model):
         arrays = cached(settings, (data.get_data_info(i) for i in range(len(data))), compute)
     return Features(**arrays)
+
+
+def build_dataset(dataset: dict, task: Task):
+    """The data set of a config, its list read."""
+    init_default_scope(task.scope)
+    data = DATASETS.build(dataset)
+    data.full_init()
+    return data
+
+
+def items(data, workers: int = 0, skip_bad: int = 0) -> Iterator[dict]:
+    """The items of a data set in order, those left out that cannot be read.
+
+    Args:
+        data: With a pipeline.
+        workers: Processes that load them.
+        skip_bad: How many may be unreadable.
+
+    Raises:
+        InputError: If more are.
+    """
+    bad = 0
+    loader = DataLoader(_Items(data), batch_size=None, num_workers=workers, collate_fn=_as_it_is)
+    for item in loader:
+        if not isinstance(item, str):
+            yield item
+            continue
+        bad += 1
+        if bad > skip_bad:
+            raise InputError(item)
+        print_log(f'bad file {bad} of at most {skip_bad} left out: {item}', 'current')
+
+
+class _Items(Dataset):
+    """Items, or what is wrong with them: workers cannot raise all types of errors."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int):
+        try:
+            return self.data[index]
+        except InputError as error:
+            return str(error)
+        except Exception as error:  # decoders raise what they like for broken files
+            return f'{self.data.get_data_info(index)["img_path"]}: cannot be read ({error})'
+
+
+def _as_it_is(item):
+    return item
 
 
 def settings_of(model: nn.Module, dataset: dict) -> list:

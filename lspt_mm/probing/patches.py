@@ -5,11 +5,17 @@ from typing import Dict, List, Tuple
 
 import numpy as np
 import torch
-from mmengine.registry import DATASETS, init_default_scope
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lspt_mm.probing.features import Features, cached, frozen, settings_of
+from lspt_mm.probing.features import (
+    Features,
+    build_dataset,
+    cached,
+    frozen,
+    items,
+    settings_of,
+)
 from lspt_mm.tasks import Task
 from lspt_mm.utils.images import IGNORE_INDEX
 
@@ -18,7 +24,10 @@ from lspt_mm.utils.images import IGNORE_INDEX
 MOST, _MOST_NUMBERS = 20_000, 10**9
 
 
-def patch_features(model: nn.Module, dataset: dict, task: Task, batch_size: int = 8) -> Features:
+def patch_features(
+    model: nn.Module, dataset: dict, task: Task, batch_size: int = 8, workers: int = 0,
+    skip_bad: int = 0,
+) -> Features:  # fmt: skip
     """Patches of a ViT without prompts: the maps of all ``out_indices``, joined.
 
     Each image gives equally many patches, drawn from windows of the size that the ViT is built
@@ -29,10 +38,13 @@ def patch_features(model: nn.Module, dataset: dict, task: Task, batch_size: int 
         dataset: Config of a data set, whose pipeline draws no random numbers.
         task: The model's task.
         batch_size: How many windows at once.
+        workers: Processes that load images.
+        skip_bad: How many unreadable images are left out, each with a line in the log.
+
+    Raises:
+        InputError: If an image or a mask cannot be read.
     """
-    init_default_scope(task.scope)
-    data = DATASETS.build(dataset)
-    data.full_init()
+    data = build_dataset(dataset, task)
     vit, classes = model.backbone, task.head(model).num_classes
     width = vit.embed_dims * len(vit.out_indices)
     most = min(MOST, _MOST_NUMBERS // (width * classes))
@@ -40,8 +52,8 @@ def patch_features(model: nn.Module, dataset: dict, task: Task, batch_size: int 
 
     def compute() -> Dict[str, np.ndarray]:
         random, found = np.random.default_rng(0), []
-        for i in range(len(data)):
-            windows, truths = _windows(model, data[i], task, each, random)
+        for item in items(data, workers, skip_bad):
+            windows, truths = _windows(model, item, task, each, random)
             maps = [vit(part, prompter=False) for part in windows.split(batch_size)]
             grid = maps[0][0].shape[2:]
             x = torch.cat([torch.cat(part, dim=1).flatten(2).mT.flatten(0, 1) for part in maps])

@@ -20,7 +20,7 @@ def selection_config(cfg: Config, seed: int) -> Config:
     """Train on the training data, validate; the config does not even name the test data.
 
     Raises:
-        InputError: If the config has no validation data, or does not measure the task's metric on it.
+        InputError: If the config has no validation data, or lacks the task's metric of them.
     """
     if cfg.get('val_dataloader') is None:
         raise InputError('the config has no val_dataloader to select on')

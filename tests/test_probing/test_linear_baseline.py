@@ -1,6 +1,7 @@
 """LinearBaselineHook and LinearProbeLoop on a miniature run; features once for each image."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from lspt_mm.apis.predict import image_pipeline
 from lspt_mm.config.load import read_config
 from lspt_mm.deployment import Exportable
 from lspt_mm.engine.hooks.linear_baseline_hook import remarks
+from lspt_mm.errors import InputError
 from lspt_mm.models.linear_head import StandardizedLinearClsHead
 from lspt_mm.probing import head_features
 from lspt_mm.search.plan import final_config
@@ -149,6 +151,20 @@ def test_features_are_computed_once(runs, tmp_path, monkeypatch):
         head_features(model, data, task)
 
 
+def test_images_that_cannot_be_read(runs, tmp_path, monkeypatch):
+    monkeypatch.setenv('LSPT_MM_CACHE', str(tmp_path))
+    shutil.copytree(runs / 'images', tmp_path / 'images')
+    bad = sorted((tmp_path / 'images/train').glob('*/*'))[3]
+    bad.write_bytes(bad.read_bytes()[:100])
+    model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth')
+    data = dict(model.cfg.train_dataloader.dataset, data_root=str(tmp_path / 'images'))
+    for workers in (0, 1):
+        with pytest.raises(InputError, match=f'{bad.name}: cannot be read'):
+            head_features(model, data, task_of(model.cfg), workers=workers)
+    found = head_features(model, data, task_of(model.cfg), skip_bad=1)
+    assert len(found.x) == len(literal_features(model, runs)[0]) - 1
+
+
 def test_a_full_disk_costs_the_cache_only(runs, tmp_path, monkeypatch):
     monkeypatch.setenv('LSPT_MM_CACHE', str(tmp_path))
 
@@ -159,6 +175,23 @@ def test_a_full_disk_costs_the_cache_only(runs, tmp_path, monkeypatch):
     model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth')
     found = head_features(model, model.cfg.train_dataloader.dataset, task_of(model.cfg))
     assert found.x.shape == (len(found.shares), ARCH['embed_dims'])
+
+
+def test_a_baseline_that_looks_on_changes_no_run(runs):
+    """A random head and dropout: random numbers come as without the hook."""
+    hook = "dict(linear_baseline=dict(type='lspt_mm.LinearBaselineHook', start=False))"
+    for name, hooks in (('with', hook), ('without', '{}')):
+        (runs / f'{name}.py').write_text(
+            "_base_ = './mini_cls.py'\nmodel = dict(backbone=dict(prompter=dict(dropout=0.3)))\n"
+            f'default_hooks = {hooks}\n'
+        )
+        run = run_tool('train.py', runs / f'{name}.py', '--work-dir', runs / name, cwd=runs)
+        assert run.code == 0, run.err[-2000:]
+    states = [torch.load(runs / f'{name}/epoch_2.pth', weights_only=False)['state_dict']
+              for name in ('with', 'without')]  # fmt: skip
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+    assert (runs / 'with/baseline.json').is_file() and not (runs / 'without/baseline.json').exists()
 
 
 @pytest.mark.parametrize(

@@ -135,8 +135,8 @@ def runs(tmp_path_factory):
         config = f'{CONFIGS / "maskfolder/transfer.py"}:data=data,pretrained={vit},arch={ARCH}'
         config += ',crop=32,short_side=40,patch_size=8,batch_size=2,channels=8,workers=0'
         for name, more in (
-            ('probe', 'method=frozen,head=linear'),
-            ('upernet', 'iters=3,lr=0,prompt_lr=0,linear_lr=0,method=frozen,balance=weights'),
+            ('probe', 'method=frozen,head=linear,balance=none'),
+            ('upernet', 'iters=3,lr=0,prompt_lr=0,linear_lr=0,method=frozen'),
             ('paper', 'iters=3,lr=0,head=paper,method=vpt'),
         ):
             run = run_tool('train.py', f'{config},{more}', '--work-dir', name, '--cfg-options',

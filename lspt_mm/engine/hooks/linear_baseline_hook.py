@@ -85,8 +85,10 @@ class LinearBaselineHook(Hook):
         for dataset in datasets_of({'images': {'dataset': images}}, ('images',)):
             dataset['pipeline'] = plain
         features = patch_features if task.dense else head_features
-        own = features(model, images, task, train.batch_size)
-        other = held_out and features(model, dict(held_out), task, train.batch_size)
+        batch, workers = train.batch_size, train.get('num_workers', 0)
+        skip_bad = cfg.train_cfg.get('skip_bad', 0)
+        own = features(model, images, task, batch, workers, skip_bad)
+        other = held_out and features(model, dict(held_out), task, batch, workers)
         path = dict(path=PATCH_PATH, patience=2) if task.dense else dict(path=PATH)
         return fit_linear(
             own.x, own.shares, other, score=task.score, class_weight=task.class_weight(model),
