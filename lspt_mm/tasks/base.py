@@ -49,8 +49,8 @@ class Task:
 
     - :attr:`scope`, :attr:`name`: the config's ``default_scope``, and the name in messages.
     - :meth:`build`, :meth:`head`, :meth:`class_names`, :meth:`inferencer`: model and inferencer.
-    - :meth:`class_weight`, :meth:`start_at`, :meth:`linear_model`, :meth:`fold`: a linear
-      classifier on frozen features as the baseline and the head's start.
+    - :meth:`class_weight`, :meth:`starts_from_fit`, :meth:`start_at`, :meth:`linear_model`,
+      :meth:`fold`: a linear classifier on frozen features as the baseline and the head's start.
     - :meth:`show`, :meth:`use_tta`, :meth:`dump`: ``tools/test.py --show-dir``, ``--tta``,
       ``--out``, written into the config.
     - :meth:`truth`, :meth:`prediction`: from data samples to arrays.
@@ -111,11 +111,15 @@ class Task:
         if hasattr(head, 'fold'):
             head.fold()
 
+    def starts_from_fit(self, model: nn.Module) -> bool:
+        """Whether the model can :meth:`start_at` a fit."""
+        return hasattr(self.head(model), 'start_at')
+
     def start_at(self, model: nn.Module, fit) -> None:
         """Let the model's head start from a linear classifier.
 
         Args:
-            model: Its head has a ``start_at``.
+            model: One that :meth:`starts_from_fit`.
             fit: With weight (K, D) and bias (K,), for features that are standardised by mean and
                 std (D,).
         """

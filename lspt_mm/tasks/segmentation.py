@@ -37,6 +37,11 @@ class Segmentation(Task):
         if hasattr(model.decode_head, 'fold'):
             model.decode_head.fold(model.neck)
 
+    def starts_from_fit(self, model):  # noqa: D102
+        # A head with a skip has it only if it is given its width.
+        neck, beside = getattr(model, 'neck', None), getattr(model.decode_head, 'linear_maps', 1)
+        return super().starts_from_fit(model) and hasattr(neck, 'start_at') and beside > 0
+
     def start_at(self, model, fit):  # noqa: D102
         model.neck.start_at(fit.mean, fit.std)
         model.decode_head.start_at(fit.weight, fit.bias)

@@ -177,6 +177,18 @@ def test_a_full_disk_costs_the_cache_only(runs, tmp_path, monkeypatch):
     assert found.x.shape == (len(found.shares), ARCH['embed_dims'])
 
 
+def test_the_head_of_a_checkpoint_is_kept(runs):
+    state = torch.load(runs / 'fitted/epoch_2.pth', weights_only=False)
+    state['state_dict']['head.fc.weight'].fill_(0.5)
+    torch.save(state, runs / 'halves.pth')
+    run = run_tool('train.py', runs / 'fitted.py', '--work-dir', runs / 'halves', '--cfg-options',
+                   'optim_wrapper.optimizer.lr=0.', f'load_from={runs / "halves.pth"}', cwd=runs)
+    assert run.code == 0, run.err[-2000:]
+    found = torch.load(runs / 'halves/epoch_2.pth', weights_only=False)['state_dict']
+    assert found['head.fc.weight'].eq(0.5).all()
+    assert (runs / 'halves/baseline.json').is_file()
+
+
 def test_a_baseline_that_looks_on_changes_no_run(runs):
     """A random head and dropout: random numbers come as without the hook."""
     hook = "dict(linear_baseline=dict(type='lspt_mm.LinearBaselineHook', start=False))"
@@ -215,4 +227,4 @@ def test_remarks_at_the_end(values, words, tmp_path):
 def test_a_head_that_cannot_start_so(runs):
     run = run_tool('train.py', runs / 'fitted.py', '--work-dir', runs / 'other', '--cfg-options',
                    'model.head.type=LinearClsHead', cwd=runs)  # fmt: skip
-    assert run.code == 2 and 'the head is a LinearClsHead, which starts from no fit' in run.err
+    assert run.code == 2 and 'the head is a LinearClsHead, which here starts from no fit' in run.err

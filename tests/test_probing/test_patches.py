@@ -91,6 +91,20 @@ def test_a_head_starts_at_the_fit(kind):
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ('neck', 'head', 'starts'),
+    [(True, 'linear', True), (False, 'linear', False), (True, 'upernet', True),
+     (True, 'paper', False)],
+)  # fmt: skip
+def test_which_models_start_from_a_fit(neck, head, starts):
+    init_default_scope('mmseg')
+    cfg = dict(HEADS.get(head, HEADS['upernet']), num_classes=3, align_corners=False)
+    if head == 'paper':
+        del cfg['linear_in_channels']
+    parts = dict(decode_head=MODELS.build(cfg), **({'neck': Standardize([4, 4])} if neck else {}))
+    assert task_of({'default_scope': 'mmseg'}).starts_from_fit(SimpleNamespace(**parts)) == starts
+
+
 def test_folding_a_linear_head_changes_nothing():
     init_default_scope('mmseg')
     head = MODELS.build(dict(HEADS['linear'], num_classes=3)).double()

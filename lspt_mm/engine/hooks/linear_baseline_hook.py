@@ -45,7 +45,8 @@ class LinearBaselineHook(Hook):
     generators are left as they were.
 
     Args:
-        start (bool): Whether the model's head starts from the fit. It is then one that can:
+        start (bool): Whether the model's head starts from the fit, unless ``load_from`` names a
+            checkpoint to start from. It is then one that can:
             ``StandardizedLinearClsHead``, or after a ``Standardize`` neck ``LinearSegHead`` or
             ``UPerHead`` and ``SegformerHead`` with ``linear_in_channels``.
 
@@ -61,11 +62,10 @@ class LinearBaselineHook(Hook):
 
     def before_train(self, runner: Runner) -> None:  # noqa: D102
         model, task = _model(runner), task_of(runner.cfg)
-        own = task.head(model)
-        if self.start and not hasattr(own, 'start_at'):
+        if self.start and not task.starts_from_fit(model):
             raise InputError(
-                f'LinearBaselineHook: the head is a {type(own).__name__}, which starts from no '
-                'fit; use lspt_mm.StandardizedLinearClsHead, lspt_mm.LinearSegHead, or start=False'
+                f'LinearBaselineHook: the head is a {type(task.head(model)).__name__}, which here '
+                'starts from no fit; see which heads do, or set start=False'
             )
         if runner.iter > 0 or not (self.start or _held_out(runner)):
             return
@@ -73,8 +73,9 @@ class LinearBaselineHook(Hook):
             begin = time.time()
             found = [self._fit(runner, model, task) if is_main_process() else None]
             broadcast_object_list(found)
-            self._report(runner, model, task, found[0], begin)
-        if self.start:
+            start = self.start and not runner._load_from  # whose head is kept
+            self._report(runner, model, task, found[0], begin, start)
+        if start:
             task.start_at(model, found[0])
 
     def _fit(self, runner: Runner, model: nn.Module, task) -> LinearFit:
@@ -95,7 +96,10 @@ class LinearBaselineHook(Hook):
             **path,
         )  # fmt: skip
 
-    def _report(self, runner: Runner, model: nn.Module, task, fit: LinearFit, begin: float) -> None:
+    @staticmethod
+    def _report(
+        runner: Runner, model: nn.Module, task, fit: LinearFit, begin: float, start: bool
+    ) -> None:
         """The baseline's metric, in the log and in ``baseline.json``."""
         of, value = 'cross-validation', fit.scores[fit.c]
         if _held_out(runner):
@@ -108,7 +112,7 @@ class LinearBaselineHook(Hook):
         seconds = time.time() - begin
         runner.logger.info(
             f'logistic regression on frozen features: {task.metric} {value:.2f} on {of} '
-            f'(C={fit.c:.3g}, {seconds:.0f} s)' + ('; the head starts from it' * self.start)
+            f'(C={fit.c:.3g}, {seconds:.0f} s)' + ('; the head starts from it' * start)
         )
         write_json(Path(runner.work_dir) / BASELINE, dict(
             metric=task.metric_key, value=value, of=of, c=fit.c, seconds=round(seconds, 1),
