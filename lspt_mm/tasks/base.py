@@ -197,7 +197,7 @@ class Task:
         return ConfusionMatrix.calculate(*pairs, num_classes).numpy()
 
     def measured_by(self, evaluator: dict) -> bool:
-        """Whether the evaluator of this config measures :attr:`metric_key`."""
+        """Whether the evaluator of this config measures the task's metric."""
         return str(evaluator.get('type')).split('.')[-1] == self.evaluator['type']
 
     def score(self, counts: np.ndarray) -> Optional[float]:
