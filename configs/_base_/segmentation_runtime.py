@@ -1,7 +1,9 @@
 """What segmentation adds to the runtime defaults."""
 _base_ = './default_runtime.py'
 default_scope = 'mmseg'
-default_hooks = dict(visualization=dict(type='SegVisualizationHook'))
+default_hooks = dict(
+    linear_baseline=dict(type='lspt_mm.LinearBaselineHook', start=False),
+    visualization=dict(type='SegVisualizationHook'))
 visualizer = dict(
     type='SegLocalVisualizer', vis_backends=[dict(type='lspt_mm.FaultTolerantLocalVisBackend')], name='visualizer')
 tta_model = dict(type='SegTTAModel')

@@ -39,6 +39,13 @@ _STATE_OF_SCHEDULES = {'last_step', 'base_values', 'total_iters', 'verbose'}
 class QuietRunner(Runner):
     """MMEngine's Runner; its console shows progress and results, its log file everything."""
 
+    def register_default_hooks(self, hooks=None) -> None:
+        """MMEngine's; None removes any hook, not only those that MMEngine has by itself."""
+        own = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+        super().register_default_hooks({
+            name: hook for name, hook in (hooks or {}).items() if hook is not None or name in own
+        })  # fmt: skip
+
     def build_logger(self, *args, **kwargs) -> MMLogger:  # noqa: D102
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple
+from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Optional, Sequence
 
 import numpy as np
 import torch
@@ -74,11 +74,14 @@ def build_dataset(dataset: dict, task: Task):
     return data
 
 
-def items(data, workers: int = 0, skip_bad: int = 0) -> Iterator[dict]:
+def items(
+    data, workers: int = 0, skip_bad: int = 0, chosen: Optional[Sequence[int]] = None
+) -> Iterator[dict]:
     """The items of a data set in order, those left out that cannot be read.
 
     Args:
         data: With a pipeline.
+        chosen: Numbers of those that are wanted; None is all.
         workers: Processes that load them.
         skip_bad: How many may be unreadable.
 
@@ -86,7 +89,9 @@ def items(data, workers: int = 0, skip_bad: int = 0) -> Iterator[dict]:
         InputError: If more are.
     """
     bad = 0
-    loader = DataLoader(_Items(data), batch_size=None, num_workers=workers, collate_fn=_as_it_is)
+    loader = DataLoader(
+        _Items(data), batch_size=None, sampler=chosen, num_workers=workers, collate_fn=_as_it_is
+    )
     for item in loader:
         if not isinstance(item, str):
             yield item

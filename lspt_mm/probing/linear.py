@@ -15,6 +15,9 @@ from lspt_mm.errors import InputError
 PATH = tuple(10.0**power for power in np.arange(-4, 1.51, 0.5))
 #: The same for patches, of which there are more.
 PATCH_PATH = tuple(10.0**power for power in range(-5, 1))
+#: Samples times features times classes from which a fit is in single precision, of at most a
+#: hundred steps, and the path ends after two values of C below the best one.
+_LARGE = 2e8
 #: Standard deviations below this share of the largest are of constants.
 _CONSTANT = 1e-6
 
@@ -50,7 +53,6 @@ def fit_linear(
     path: Sequence[float] = PATH,
     score: Optional[Callable[[np.ndarray], float]] = None,
     class_weight: Optional[Sequence[float]] = None,
-    patience: int = 0,
 ) -> LinearFit:
     """The best logistic regression of a path on standardised features (scikit-learn, LBFGS).
 
@@ -61,11 +63,10 @@ def fit_linear(
         validation: Features and shares that choose C; without them, cross-validation of at most
             five folds for images, or the middle of ``path`` for patches and where a class has one
             image.
-        path: Values of C.
+        path: Values of C, from strong penalties to weak ones.
         score: Of a confusion matrix (K, K), rows by true class; by default the share that is
             right, in per cent.
         class_weight: (K,), what each class weighs in the loss; 1 by default.
-        patience: After so many values of C below the best one the path ends; 0 is never.
 
     Raises:
         InputError: If all is of one class, or a feature is not finite.
@@ -80,8 +81,8 @@ def fit_linear(
     # A patch is a sample for each of its classes, as heavy as its share.
     rows, labels = np.nonzero(shares)
     weights = shares[rows, labels] * (1 if class_weight is None else np.take(class_weight, labels))
-    # Patches stay in single precision: they are many, and of two digits.
-    kind = np.float32 if len(rows) > len(x) else np.float64
+    large = len(rows) * x.shape[1] * len(present) > _LARGE
+    kind = np.float32 if large else np.float64
     z = ((x - mean) / std).astype(kind)[rows]
     score = score or _accuracy
     models = {}
@@ -90,7 +91,7 @@ def fit_linear(
         scores = {}
         for c, models[c] in _path(z, labels, weights, path):
             scores[c] = score(_confusion(models[c], other, validation[1]))
-            if patience and max(scores.values()) > max(list(scores.values())[-patience:]):
+            if large and max(scores.values()) > max(list(scores.values())[-2:]):
                 break
     elif len(rows) == len(x):
         scores = _cross_validated(z, labels, weights, path, shares, score)

@@ -22,6 +22,8 @@ from lspt_mm.utils.images import IGNORE_INDEX
 #: How many patches are taken at most; fewer of many channels for many classes, so that a fit
 #: takes a minute or two.
 MOST, _MOST_NUMBERS = 20_000, 10**9
+#: And of so many images, evenly spaced over the data set.
+_MOST_IMAGES = 2000
 
 
 def patch_features(
@@ -48,24 +50,25 @@ def patch_features(
     vit, classes = model.backbone, task.head(model).num_classes
     width = vit.embed_dims * len(vit.out_indices)
     most = min(MOST, _MOST_NUMBERS // (width * classes))
-    each = math.ceil(most / len(data))
+    chosen = np.linspace(0, len(data) - 1, min(len(data), _MOST_IMAGES)).astype(int).tolist()
+    each = math.ceil(most / len(chosen))
 
     def compute() -> Dict[str, np.ndarray]:
         random, found = np.random.default_rng(0), []
-        for item in items(data, workers, skip_bad):
+        for item in items(data, workers, skip_bad, chosen):
             windows, truths = _windows(model, item, task, each, random)
             maps = [vit(part, prompter=False) for part in windows.split(batch_size)]
             grid = maps[0][0].shape[2:]
             x = torch.cat([torch.cat(part, dim=1).flatten(2).mT.flatten(0, 1) for part in maps])
             shares = np.concatenate([class_shares(truth, grid, classes) for truth in truths])
-            chosen = random.permutation(np.flatnonzero(shares.any(1)))[:each]
-            found.append((x.float().cpu().numpy()[chosen], shares[chosen]))
+            taken = random.permutation(np.flatnonzero(shares.any(1)))[:each]
+            found.append((x.float().cpu().numpy()[taken], shares[taken]))
         return dict(zip(('x', 'shares'), map(np.concatenate, zip(*found, strict=True)),
                         strict=True))  # fmt: skip
 
     settings = ['patches', *settings_of(model, dataset), classes, most]
     with frozen(model):
-        arrays = cached(settings, (data.get_data_info(i) for i in range(len(data))), compute)
+        arrays = cached(settings, (data.get_data_info(i) for i in chosen), compute)
     return Features(**arrays)
 
 

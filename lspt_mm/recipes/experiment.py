@@ -185,9 +185,7 @@ class Experiment:
             head['loss'] = dict(class_weight=class_weights(images_per_class(self.task)))
         own: Dict[str, Any] = dict(
             train_cfg=dict(max_epochs=self.epochs), param_scheduler=self.param_scheduler,
-            default_hooks=dict(linear_baseline=dict(
-                type='lspt_mm.LinearBaselineHook', start=self.head == 'fitted'
-            )),
+            default_hooks=dict(linear_baseline=dict(start=self.head == 'fitted')),
         )  # fmt: skip
         if self.head == 'fitted':
             head.update(type='lspt_mm.StandardizedLinearClsHead')

@@ -213,7 +213,7 @@ class MaskRun:
         )  # fmt: skip
 
     def _schedule(self) -> Dict[str, Any]:
-        baseline = dict(type='lspt_mm.LinearBaselineHook', start=self.head != 'paper')
+        baseline = dict(start=self.head != 'paper')
         if self.head == 'linear' and self.method == 'frozen':  # a fit, nothing is trained
             return dict(
                 param_scheduler=[],

@@ -15,6 +15,7 @@ from torch import nn
 from lspt_mm.config.preflight import datasets_of
 from lspt_mm.engine.hooks.jsonl_logger_hook import read_log
 from lspt_mm.errors import InputError
+from lspt_mm.models import PromptedViT
 from lspt_mm.probing import (
     PATCH_PATH,
     PATH,
@@ -67,20 +68,34 @@ class LinearBaselineHook(Hook):
                 f'LinearBaselineHook: the head is a {type(task.head(model)).__name__}, which here '
                 'starts from no fit; see which heads do, or set start=False'
             )
-        if runner.iter > 0 or not (self.start or _held_out(runner)):
+        frozen = isinstance(getattr(model, 'backbone', None), PromptedViT)
+        if runner.iter > 0 or not (self.start or (frozen and _held_out(runner))):
             return
         with restore_rng():
             begin = time.time()
-            found = [self._fit(runner, model, task) if is_main_process() else None]
-            broadcast_object_list(found)
+            shared = [self._fit(runner, model, task) if is_main_process() else None]
+            broadcast_object_list(shared)
+            (fit,) = shared
+            if fit is None:
+                return
             start = self.start and not runner._load_from  # whose head is kept
-            self._report(runner, model, task, found[0], begin, start)
+            self._report(runner, model, task, fit, begin, start)
         if start:
-            task.start_at(model, found[0])
+            task.start_at(model, fit)
 
-    def _fit(self, runner: Runner, model: nn.Module, task) -> LinearFit:
-        cfg = runner.cfg
-        train, held_out = cfg.train_dataloader, _held_out(runner)
+    def _fit(self, runner: Runner, model: nn.Module, task) -> Optional[LinearFit]:
+        """The fit; None where there can be none and the run does not need it."""
+        try:
+            return self._fitted(runner.cfg, model, task, _held_out(runner))
+        except InputError as error:
+            if self.start:
+                raise
+            runner.logger.warning(f'no logistic regression on frozen features: {error}')
+            return None
+
+    @staticmethod
+    def _fitted(cfg, model: nn.Module, task, held_out: Optional[dict]) -> LinearFit:
+        train = cfg.train_dataloader
         plain = (held_out or cfg.test_dataloader.dataset).pipeline
         images = copy.deepcopy(train.dataset)
         for dataset in datasets_of({'images': {'dataset': images}}, ('images',)):
@@ -90,11 +105,10 @@ class LinearBaselineHook(Hook):
         skip_bad = cfg.train_cfg.get('skip_bad', 0)
         own = features(model, images, task, batch, workers, skip_bad)
         other = held_out and features(model, dict(held_out), task, batch, workers)
-        path = dict(path=PATCH_PATH, patience=2) if task.dense else dict(path=PATH)
+        path = PATCH_PATH if task.dense else PATH
         return fit_linear(
-            own.x, own.shares, other, score=task.score, class_weight=task.class_weight(model),
-            **path,
-        )  # fmt: skip
+            own.x, own.shares, other, path, task.score, task.class_weight(model)
+        )
 
     @staticmethod
     def _report(
