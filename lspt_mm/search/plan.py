@@ -79,13 +79,20 @@ def _frozen_and_found_again(cfg: Config) -> bool:
 
 
 def _joined(train: ConfigDict, val: ConfigDict) -> dict:
+    return dict(type='ConcatDataset', datasets=[train, _like(train, val)])
+
+
+def _like(train: ConfigDict, val: ConfigDict) -> dict:
+    """The validation data with the wrappers and the pipeline of the training data."""
+    if isinstance(train.get('dataset'), dict):
+        return dict(train, dataset=_like(train.dataset, val))
     if 'pipeline' not in train:
         raise InputError(
             f'train_dataloader.dataset of type {train.get("type")} has no pipeline that could be '
             'given to the validation images; say in the config what the final runs are trained '
             'on: final = dict(train_dataloader=dict(dataset=dict(...)))'
         )
-    return dict(type='ConcatDataset', datasets=[train, dict(val, pipeline=train.pipeline)])
+    return dict(val, pipeline=train.pipeline)
 
 
 def _check_test_is_apart(cfg: Config) -> None:

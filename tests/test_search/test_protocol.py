@@ -274,12 +274,21 @@ def test_configs_of_ones_own(tmp_path):
     assert len(cfg.train_dataloader.dataset.datasets) == 2
 
 
+def test_validation_images_are_wrapped_as_those_of_training(tmp_path):
+    cfg = own()({})
+    train, val = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
+    cfg.train_dataloader.dataset = {'type': 'RepeatDataset', 'times': 2, 'dataset': train}
+    run(Search(tmp_path, lambda point: cfg, [{}], Pretender()))
+    found = Config.fromfile(tmp_path / 'final/seed=42/config.py').train_dataloader.dataset
+    assert [part.type for part in found.datasets] == ['RepeatDataset'] * 2
+    assert found.datasets[1].dataset.to_dict() == {**val, 'pipeline': train.pipeline}
+
+
 def test_a_wrapper_that_cannot_be_joined_is_told_how(tmp_path):
     cfg = own()({})
-    train = cfg.train_dataloader.dataset
-    cfg.train_dataloader.dataset = {'type': 'RepeatDataset', 'times': 2, 'dataset': train}
+    cfg.train_dataloader.dataset = {'type': 'ConcatDataset', 'datasets': []}
     it = Search(tmp_path, lambda point: cfg, [{}], Pretender())
-    with pytest.raises(InputError, match='RepeatDataset has no pipeline.*final = dict'):
+    with pytest.raises(InputError, match='ConcatDataset has no pipeline.*final = dict'):
         it.finish(it.select())
 
 
