@@ -81,6 +81,10 @@ class Reader(NamedTuple):
         """Class to pixels of a mask; 255 are those ignored."""
         return _sums((self.table[v], n) for v, n in scan.counts[self.labels].items())
 
+    def total(self, scans: Iterable[ScannedPair]) -> Counter:
+        """:meth:`counts` of several masks; 0 for what is in none."""
+        return sum((Counter(self.counts(scan)) for scan in scans), Counter())
+
     def classes_in(self, scan: ScannedPair) -> set:
         """Classes of a mask."""
         return set(self.counts(scan)) - {IGNORE_INDEX}
@@ -184,8 +188,6 @@ def _ignored(ignore: Sequence[str], labels: str, named: Optional[List[MaskClass]
     for text in ignore:
         value = _value_of(text)
         fits = _is_number(text) == (labels != 'colors')
-        if text in known and _is_number(text):
-            raise InputError(f'--ignore {text}: a number and the name of a class; rename the class')
         if text in known:
             found.names.add(text)
         elif value is not None and fits:

@@ -121,12 +121,13 @@ def prepare_masks(
     )  # fmt: skip
     if fail_on_duplicates:
         raise_if_any(str(images), doubles)
+    pixels = reader.total(split['train'])
     about = {
         'name': dest.absolute().name,
         'classes': [one.name for one in reader.classes],
         'palette': [list(colour) for colour in reader.colours],
         'images': {name: len(part) for name, part in split.items()},
-        'pixels': _pixels(split['train'], reader),
+        'pixels': [pixels[number] for number in range(len(reader.classes))],
         'split': how,
         'masks': reader.labels,
         'written_by': OWNER,
@@ -287,7 +288,7 @@ def _draw_preview(path: Path, split: Split, reader: Reader, images: Path, exif) 
          _labels_of(scan, reader, exif))
         for part, scan in chosen
     ]  # fmt: skip
-    counts = sum((Counter(reader.counts(scan)) for _, scan in scans), Counter())
+    counts = reader.total(scan for _, scan in scans)
     rows = [
         (one.name, tuple(colour), counts[i] / sum(counts.values()))
         for i, (one, colour) in enumerate(zip(reader.classes, reader.colours, strict=True))
@@ -328,12 +329,6 @@ def _write_lists(dest: Path, split: Split, about: dict, reader: Reader) -> None:
     write_lists(dest, {**lists, 'classes.txt': lines, 'about.json': about_json(about)})
 
 
-def _pixels(scans: List[ScannedPair], reader: Reader) -> List[int]:
-    """How many pixels each class has."""
-    counts = sum((Counter(reader.counts(scan)) for scan in scans), Counter())
-    return [counts[number] for number in range(len(reader.classes))]
-
-
 # ---- reporting ----------------------------------------------------------------------------------
 
 
@@ -372,8 +367,8 @@ def _remarks(split: Split, reader: Reader, ignore: Sequence[str]) -> List[str]:
     rare = [f'{name} ({images[i]})' for i, name in enumerate(names) if 0 < images[i] < 3]
     if rare and len(scans) > 3:
         remarks.append(f'in fewer than three images: {shorten(rare)}')
-    share = sum(map(Counter, counts), Counter())
-    small = [name for i, name in enumerate(names) if 0 < share[i] < 0.01 * pixels]
+    of_class = sum(map(Counter, counts), Counter())
+    small = [name for i, name in enumerate(names) if 0 < of_class[i] < 0.01 * pixels]
     if small:
         remarks.append(
             f'less than 1 % of the pixels: {shorten(small)}; the training weighs classes more the '

@@ -48,7 +48,10 @@ def test_other_names_of_val(source, name):
 def test_other_names_of_train_and_test(source):
     (source / 'train').rename(source / 'training')
     (source / 'test').rename(source / 'testing')
-    assert 'train 4' in prepare(source) or about(source)['classes'] == ['a', 'b']
+    prepare(source)
+    for split, folder in (('train', 'training'), ('val', 'training'), ('test', 'testing')):
+        listed = json.loads((source.parent / f'out/{split}.json').read_text())
+        assert listed and all(path.startswith(f'{folder}/') for path in listed)
 
 
 def test_val_as_the_test(source):
