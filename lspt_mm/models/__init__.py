@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 
 from lspt_mm.checkpoints import io as mmengine_loader
-from lspt_mm.models import linear_head, prompters, standardize  # noqa: F401
+from lspt_mm.models import prompters, standardize  # noqa: F401
 from lspt_mm.models.prompt_sets import PromptSets
 from lspt_mm.models.prompted_vit import PromptedViT
 from lspt_mm.models.prompters import *  # noqa: F403

@@ -16,7 +16,6 @@ from torch import Tensor, cat, nn
 from torch.nn import functional as F
 
 from lspt_mm.models.ops.chunked_cross_entropy import upsampled_cross_entropy
-from lspt_mm.models.standardize import Standardize, fold_statistics
 from lspt_mm.registry import MODELS
 
 #: As in mmseg's means: where no pixel counts, the loss is 0.
@@ -66,8 +65,8 @@ def _is_plain(loss: nn.Module) -> bool:
 class LinearSkipMixin:
     """A mixin for heads of mmseg: adds a linear layer on the ViT's maps to the head's logits.
 
-    The layer can be fitted beforehand (:meth:`start_at`); the head then starts from per-patch
-    logistic regression, and its own layers learn what that lacks.
+    The head's own logits are 0 at first: where the layer is fitted, the run starts from per-patch
+    logistic regression, and the head learns what that lacks.
 
     Args:
         linear_in_channels: Widths of the maps, the last ones that the neck gives. None: no layer,
@@ -75,22 +74,19 @@ class LinearSkipMixin:
     """
 
     def __init__(self, *args, linear_in_channels: Optional[Sequence[int]] = None, **kwargs):
+        if linear_in_channels:
+            kwargs.setdefault(
+                'init_cfg', dict(type='Constant', val=0.0, override=dict(name='conv_seg'))
+            )
         super().__init__(*args, **kwargs)
-        self.linear_maps = len(linear_in_channels or ())
-        if self.linear_maps:
+        self.linear = None
+        if linear_in_channels:
+            self.linear_maps = len(linear_in_channels)
             self.linear = nn.Conv2d(sum(linear_in_channels), self.out_channels, 1)
-
-    def start_at(self, weight: Tensor, bias: Tensor) -> None:
-        """Take a fitted classifier, (K, C) and (K,); the head's own logits start at 0."""
-        with torch.no_grad():
-            for layer, values in ((self.linear, (weight, bias)), (self.conv_seg, (0.0, 0.0))):
-                for own, value in zip((layer.weight, layer.bias), values, strict=True):
-                    value = torch.as_tensor(value)
-                    own.copy_(value.reshape(own.shape) if value.ndim else value)
 
     def forward(self, inputs: Tuple[Tensor, ...]) -> Tensor:  # noqa: D102
         logits = super().forward(inputs)
-        if not self.linear_maps:
+        if self.linear is None:
             return logits
         linear = self.linear(cat(inputs[-self.linear_maps :], dim=1))
         return logits + F.interpolate(
@@ -114,16 +110,10 @@ class LinearSegHead(ChunkedLossMixin, BaseDecodeHead):
             input_transform='multiple_select', channels=sum(in_channels), **kwargs,
         )  # fmt: skip
 
-    def start_at(self, weight: Tensor, bias: Tensor) -> None:
-        """Take a fitted classifier, (K, C) and (K,)."""
-        with torch.no_grad():
-            for own, value in ((self.conv_seg.weight, weight), (self.conv_seg.bias, bias)):
-                own.copy_(torch.as_tensor(value).reshape(own.shape))
-
-    def fold(self, neck: nn.Module) -> None:
-        """Put the statistics of a ``Standardize`` neck into the layer: the same logits."""
-        if isinstance(neck, Standardize):
-            fold_statistics(self.conv_seg, neck.feature_mean, neck.feature_std)
+    @property
+    def linear(self) -> nn.Module:
+        """The layer."""
+        return self.conv_seg
 
     def forward(self, inputs: Tuple[Tensor, ...]) -> Tensor:  # noqa: D102
         return self.cls_seg(cat(self._transform_inputs(inputs), dim=1))

@@ -1,4 +1,4 @@
-"""A neck that brings the features of a frozen ViT to mean 0 and deviation 1."""
+"""A neck that brings the features of a frozen ViT to mean 0 and deviation 1, for any task."""
 
 from typing import Optional, Sequence, Tuple
 
@@ -9,36 +9,22 @@ from torch import Tensor, nn
 from lspt_mm.registry import MODELS
 
 
-def fold_statistics(layer: nn.Module, mean: Tensor, std: Tensor) -> None:
-    """Put (x - mean) / std into a linear layer after it; they become 0 and 1, in place.
-
-    Args:
-        layer: ``nn.Linear`` or a 1x1 ``nn.Conv2d`` of D inputs.
-        mean, std: (D,).
-    """
-    with torch.no_grad():
-        flat = layer.weight.flatten(1).double() / std.double()
-        layer.bias -= (flat @ mean.double()).to(layer.bias)
-        layer.weight.copy_(flat.reshape(layer.weight.shape))
-        mean.zero_()
-        std.fill_(1)
-
-
 @MODELS.register_module()
 class Standardize(BaseModule):
-    """(x - mean) / std of each channel of each map; statistics are buffers, 0 and 1 at first.
+    """(x - mean) / std of each channel of each feature; statistics are buffers, 0 and 1 at first.
 
     A penalty and a learning rate then mean the same for every channel, whatever its scale; a few
     channels of a ViT are a hundred times as large as the others. ``LinearBaselineHook`` sets the
     statistics to those of the training images.
 
     Args:
-        in_channels: Widths of the maps that the backbone gives.
-        neck: Config of a neck that reads the standardised maps.
+        in_channels: Widths of the features that the backbone gives.
+        neck: Config of a neck that reads the standardised ones.
         init_cfg: As of MMEngine's ``BaseModule``.
 
     Returns (``forward``):
-        tuple: The neck's maps, if there is one, and then the standardised maps (B, C, h, w).
+        tuple: What the neck gives, if there is one, and then the standardised features, (B, C) or
+            (B, C, h, w).
     """
 
     def __init__(
@@ -54,14 +40,30 @@ class Standardize(BaseModule):
         self.neck = None if neck is None else MODELS.build(neck)
 
     def start_at(self, mean, std) -> None:
-        """Take statistics of all maps' channels, (sum of ``in_channels``,)."""
+        """Take statistics of all channels, (sum of ``in_channels``,)."""
         for own, value in ((self.feature_mean, mean), (self.feature_std, std)):
             own.copy_(torch.as_tensor(value))
 
-    def forward(self, maps: Tuple[Tensor, ...]) -> Tuple[Tensor, ...]:  # noqa: D102
-        means, stds = (
-            part.view(-1, 1, 1).split(self.in_channels)
-            for part in (self.feature_mean, self.feature_std)
-        )
-        found = tuple((x - m) / s for x, m, s in zip(maps, means, stds, strict=True))
-        return found if self.neck is None else (*self.neck(found), *found)
+    def fold(self, layer: nn.Module) -> None:
+        """Put the statistics into a linear layer that reads all features; they become 0 and 1.
+
+        Nothing is done with a ``neck``, which reads them as well.
+
+        Args:
+            layer: ``nn.Linear`` or a 1x1 ``nn.Conv2d``.
+        """
+        if self.neck is not None:
+            return
+        with torch.no_grad():
+            weight = layer.weight.flatten(1).double() / self.feature_std.double()
+            layer.bias -= (weight @ self.feature_mean.double()).to(layer.bias)
+            layer.weight.copy_(weight.reshape(layer.weight.shape))
+            self.start_at(0.0, 1.0)
+
+    def forward(self, features: Tuple[Tensor, ...]) -> Tuple[Tensor, ...]:  # noqa: D102
+        found = []
+        parts = (part.split(self.in_channels) for part in (self.feature_mean, self.feature_std))
+        for x, mean, std in zip(features, *parts, strict=True):
+            shape = (-1, *[1] * (x.dim() - 2))
+            found.append((x - mean.view(shape)) / std.view(shape))
+        return tuple(found) if self.neck is None else (*self.neck(found), *found)

@@ -1,10 +1,11 @@
 """Features of a frozen ViT, computed once for each image and kept in memory-mapped files."""
 
+import functools
 import hashlib
 import itertools
 import json
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lspt_mm.checkpoints.records import fingerprint
 from lspt_mm.errors import InputError
+from lspt_mm.probing.patches import patch_rows, sample_sizes
 from lspt_mm.tasks import Task
 from lspt_mm.utils.cache import cache_folder, digest_samples
 
@@ -30,58 +32,73 @@ class Features(NamedTuple):
     shares: np.ndarray
 
 
-def head_features(
-    model: nn.Module, dataset: dict, task: Task, batch_size: int = 64, workers: int = 0,
+def frozen_features(
+    dataset: dict, model: nn.Module, task: Task, batch_size: int = 8, workers: int = 0,
     skip_bad: int = 0,
 ) -> Features:  # fmt: skip
-    """What the head of a classifier reads where its ViT has no prompts.
+    """What a ViT without prompts makes of a data set: of its images, or for dense tasks of patches.
 
-    The arrays come from the cache, see :func:`~lspt_mm.probing.features.cached`.
+    Of images it is what the head reads, the last of ``out_indices``; of patches all of them, joined
+    (:mod:`~lspt_mm.probing.patches`). The arrays come from the cache (:func:`cached`).
 
     Args:
-        model: With a ``PromptedViT`` as its backbone, on the device to be used; it stays as it is.
         dataset: Config of a data set, whose pipeline draws no random numbers.
+        model: With a ``PromptedViT`` as its backbone, on the device to be used; it stays as it is.
         task: The model's task.
-        batch_size: How many images at once.
+        batch_size: How many images or windows at once.
         workers: Processes that load images.
         skip_bad: How many unreadable images are left out, each with a line in the log.
 
     Raises:
-        InputError: If an image cannot be read or has no label.
+        InputError: If an image or a mask cannot be read, or an image has no label.
     """
-    data = build_dataset(dataset, task)
-    vit, classes = model.backbone, task.head(model).num_classes
-
-    def compute() -> Dict[str, np.ndarray]:
-        found, labels, loaded = [], [], items(data, workers, skip_bad)
-        while batch := list(itertools.islice(loaded, batch_size)):
-            packed = model.data_preprocessor(pseudo_collate(batch), False)
-            found.append(vit(packed['inputs'], prompter=False)[-1].float().cpu().numpy())
-            labels += [_label(task, sample) for sample in packed['data_samples']]
-        return {'x': np.concatenate(found), 'shares': np.eye(classes, dtype=np.float32)[labels]}
-
-    settings = ['images', *settings_of(model, dataset), classes]
-    with frozen(model):
-        arrays = cached(settings, (data.get_data_info(i) for i in range(len(data))), compute)
-    return Features(**arrays)
-
-
-def build_dataset(dataset: dict, task: Task):
-    """The data set of a config, its list read."""
     init_default_scope(task.scope)
     data = DATASETS.build(dataset)
     data.full_init()
-    return data
+    vit, preprocessor = model.backbone, model.data_preprocessor
+    classes = task.head(model).num_classes
+    chosen, each = list(range(len(data))), 1
+    if task.dense:
+        chosen, each = sample_sizes(len(data), vit.embed_dims * len(vit.out_indices) * classes)
+
+    def compute() -> Dict[str, np.ndarray]:
+        of = functools.partial(patch_rows, each=each) if task.dense else _image_rows
+        rows = of(items(data, chosen, workers, skip_bad), model, task, classes, batch_size)
+        x, shares = (np.concatenate(part) for part in zip(*rows, strict=True))
+        return {'x': x, 'shares': shares}
+
+    settings = [
+        fingerprint(vit.describe().tensors), vit.describe().output, vit.out_indices, vit.img_size,
+        fingerprint(dict(preprocessor.named_buffers())), repr(dataset), task.scope, classes, each,
+        [getattr(preprocessor, name, None) for name in ('size', 'pad_size_divisor')],
+    ]  # fmt: skip
+    with _frozen(model):
+        arrays = cached(settings, (data.get_data_info(i) for i in chosen), compute)
+    return Features(**arrays)
 
 
-def items(
-    data, workers: int = 0, skip_bad: int = 0, chosen: Optional[Sequence[int]] = None
-) -> Iterator[dict]:
-    """The items of a data set in order, those left out that cannot be read.
+def _image_rows(loaded, model, task, classes, batch_size) -> Iterator[Tuple[np.ndarray, ...]]:
+    """Features (B, D) and shares of classes (B, K) of batches of images."""
+    while batch := list(itertools.islice(loaded, batch_size)):
+        packed = model.data_preprocessor(pseudo_collate(batch), False)
+        x = model.backbone(packed['inputs'], prompter=False)[-1].float().cpu().numpy()
+        labels = [_label(task, sample) for sample in packed['data_samples']]
+        yield x, np.eye(classes, dtype=np.float32)[labels]
+
+
+def _label(task: Task, sample) -> int:
+    truth = task.truth(sample)
+    if truth is None or truth.size != 1:
+        raise InputError(f'{sample.img_path}: has no label of one class')
+    return int(truth.reshape(-1)[0])
+
+
+def items(data, chosen: Sequence[int], workers: int = 0, skip_bad: int = 0) -> Iterator[dict]:
+    """Items of a data set, those left out that cannot be read.
 
     Args:
         data: With a pipeline.
-        chosen: Numbers of those that are wanted; None is all.
+        chosen: Numbers of those that are wanted.
         workers: Processes that load them.
         skip_bad: How many may be unreadable.
 
@@ -124,18 +141,8 @@ def _as_it_is(item):
     return item
 
 
-def settings_of(model: nn.Module, dataset: dict) -> list:
-    """What features of a data set depend on, but for its files: for :func:`cached`."""
-    vit, preprocessor = model.backbone, model.data_preprocessor
-    return [
-        fingerprint(vit.describe().tensors), vit.describe().output, vit.out_indices, vit.img_size,
-        fingerprint(dict(preprocessor.named_buffers())), repr(dataset),
-        [getattr(preprocessor, name, None) for name in ('size', 'pad_size_divisor')],
-    ]  # fmt: skip
-
-
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
+def _frozen(model: nn.Module) -> Iterator[None]:
     """In eval mode and without gradients; afterwards the model is as it was."""
     mode = model.training
     model.eval()
@@ -144,13 +151,6 @@ def frozen(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         model.train(mode)
-
-
-def _label(task: Task, sample) -> int:
-    truth = task.truth(sample)
-    if truth is None or truth.size != 1:
-        raise InputError(f'{sample.img_path}: has no label of one class')
-    return int(truth.reshape(-1)[0])
 
 
 def cached(

@@ -1,21 +1,13 @@
-"""Features of patches, sampled from all images."""
+"""Patches of images as samples: of how many images, how many of each, and of which classes."""
 
 import math
-from typing import Dict, List, Tuple
+from typing import Iterator, List, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lspt_mm.probing.features import (
-    Features,
-    build_dataset,
-    cached,
-    frozen,
-    items,
-    settings_of,
-)
 from lspt_mm.tasks import Task
 from lspt_mm.utils.images import IGNORE_INDEX
 
@@ -26,50 +18,34 @@ MOST, _MOST_NUMBERS = 20_000, 10**9
 _MOST_IMAGES = 2000
 
 
-def patch_features(
-    model: nn.Module, dataset: dict, task: Task, batch_size: int = 8, workers: int = 0,
-    skip_bad: int = 0,
-) -> Features:  # fmt: skip
-    """Patches of a ViT without prompts: the maps of all ``out_indices``, joined.
-
-    Each image gives equally many patches, drawn from windows of the size that the ViT is built
-    for (``img_size``); a smaller image is padded. The arrays come from the cache.
+def sample_sizes(images: int, numbers: int) -> Tuple[List[int], int]:
+    """Which of so many images are read, and how many patches of each are taken.
 
     Args:
-        model: A segmentor with a ``PromptedViT``, on the device to be used; it stays as it is.
-        dataset: Config of a data set, whose pipeline draws no random numbers.
-        task: The model's task.
-        batch_size: How many windows at once.
-        workers: Processes that load images.
-        skip_bad: How many unreadable images are left out, each with a line in the log.
-
-    Raises:
-        InputError: If an image or a mask cannot be read.
+        images: Of the data set.
+        numbers: Channels times classes.
     """
-    data = build_dataset(dataset, task)
-    vit, classes = model.backbone, task.head(model).num_classes
-    width = vit.embed_dims * len(vit.out_indices)
-    most = min(MOST, _MOST_NUMBERS // (width * classes))
-    chosen = np.linspace(0, len(data) - 1, min(len(data), _MOST_IMAGES)).astype(int).tolist()
-    each = math.ceil(most / len(chosen))
+    chosen = np.linspace(0, images - 1, min(images, _MOST_IMAGES)).astype(int).tolist()
+    return chosen, math.ceil(min(MOST, _MOST_NUMBERS // numbers) / len(chosen))
 
-    def compute() -> Dict[str, np.ndarray]:
-        random, found = np.random.default_rng(0), []
-        for item in items(data, workers, skip_bad, chosen):
-            windows, truths = _windows(model, item, task, each, random)
-            maps = [vit(part, prompter=False) for part in windows.split(batch_size)]
-            grid = maps[0][0].shape[2:]
-            x = torch.cat([torch.cat(part, dim=1).flatten(2).mT.flatten(0, 1) for part in maps])
-            shares = np.concatenate([class_shares(truth, grid, classes) for truth in truths])
-            taken = random.permutation(np.flatnonzero(shares.any(1)))[:each]
-            found.append((x.float().cpu().numpy()[taken], shares[taken]))
-        return dict(zip(('x', 'shares'), map(np.concatenate, zip(*found, strict=True)),
-                        strict=True))  # fmt: skip
 
-    settings = ['patches', *settings_of(model, dataset), classes, most]
-    with frozen(model):
-        arrays = cached(settings, (data.get_data_info(i) for i in chosen), compute)
-    return Features(**arrays)
+def patch_rows(
+    loaded: Iterator[dict], model: nn.Module, task: Task, classes: int, batch_size: int, each: int
+) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
+    """Features (n, D) and shares of classes (n, K) of n patches of each image.
+
+    Each image gives ``each`` patches, drawn from windows of the size that the ViT is built for
+    (``img_size``); a smaller image is padded. Patches without a class are none.
+    """
+    random, vit = np.random.default_rng(0), model.backbone
+    for item in loaded:
+        windows, truths = _windows(model, item, task, each, random)
+        maps = [vit(part, prompter=False) for part in windows.split(batch_size)]
+        x = torch.cat([torch.cat(part, dim=1).flatten(2).mT.flatten(0, 1) for part in maps])
+        grid = maps[0][0].shape[2:]
+        shares = np.concatenate([class_shares(truth, grid, classes) for truth in truths])
+        taken = random.permutation(np.flatnonzero(shares.any(1)))[:each]
+        yield x.float().cpu().numpy()[taken], shares[taken]
 
 
 def _windows(model, item, task, each, random) -> Tuple[Tensor, List[np.ndarray]]:

@@ -187,17 +187,18 @@ class Experiment:
             train_cfg=dict(max_epochs=self.epochs), param_scheduler=self.param_scheduler,
             default_hooks=dict(linear_baseline=dict(start=self.head == 'fitted')),
         )  # fmt: skip
+        model: Dict[str, Any] = dict(
+            backbone=dict(_delete_=True, type='lspt_mm.PromptedViT', **self.backbone), head=head
+        )
         if self.head == 'fitted':
-            head.update(type='lspt_mm.StandardizedLinearClsHead')
+            model['neck'] = dict(type='lspt_mm.Standardize', in_channels=[self.embed_dims])
             if self.method == 'linear':
                 own['train_cfg'] = dict(_delete_=True, type='lspt_mm.LinearProbeLoop', max_epochs=1)
                 own['param_scheduler'] = []  # nothing is trained
         return dict(
             experiment=self.to_dict(),
             work_dir=f'work_dirs/{self.name}',
-            model=dict(
-                backbone=dict(_delete_=True, type='lspt_mm.PromptedViT', **self.backbone), head=head
-            ),
+            model=model,
             data_preprocessor=dict(mean=list(facts.mean), std=list(facts.std)),
             pretrained_help=f'{facts.weights(self.arch)} is {facts.source}.',
             optim_wrapper=self.optim_wrapper,

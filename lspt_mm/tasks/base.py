@@ -49,8 +49,8 @@ class Task:
 
     - :attr:`scope`, :attr:`name`: the config's ``default_scope``, and the name in messages.
     - :meth:`build`, :meth:`head`, :meth:`class_names`, :meth:`inferencer`: model and inferencer.
-    - :meth:`class_weight`, :meth:`starts_from_fit`, :meth:`start_at`, :meth:`linear_model`,
-      :meth:`fold`: a linear classifier on frozen features as the baseline and the head's start.
+    - :meth:`class_weight`, :meth:`linear_layer`, :meth:`linear_model`: a linear classifier on
+      frozen features as the baseline and the head's start (:meth:`start_at`, :meth:`fold`).
     - :meth:`show`, :meth:`use_tta`, :meth:`dump`: ``tools/test.py --show-dir``, ``--tta``,
       ``--out``, written into the config.
     - :meth:`truth`, :meth:`prediction`: from data samples to arrays.
@@ -105,25 +105,33 @@ class Task:
         """What each class weighs in the head's loss, (K,); None is 1 each."""
         return None
 
-    def fold(self, model: nn.Module) -> None:
-        """Put the standardisation before a linear head into its layer; the logits stay the same."""
-        head = self.head(model)
-        if hasattr(head, 'fold'):
-            head.fold()
+    def linear_layer(self, model: nn.Module) -> Optional[nn.Module]:
+        """The linear layer of the head that reads a ViT's features; None without one."""
+        return None
 
     def starts_from_fit(self, model: nn.Module) -> bool:
-        """Whether the model can :meth:`start_at` a fit."""
-        return hasattr(self.head(model), 'start_at')
+        """Whether the model can :meth:`start_at` a fit: a ``Standardize`` neck, a linear layer."""
+        neck = getattr(model, 'neck', None)
+        return hasattr(neck, 'start_at') and self.linear_layer(model) is not None
 
     def start_at(self, model: nn.Module, fit) -> None:
-        """Let the model's head start from a linear classifier.
+        """Let the model's linear layer start from a fit.
 
         Args:
             model: One that :meth:`starts_from_fit`.
             fit: With weight (K, D) and bias (K,), for features that are standardised by mean and
                 std (D,).
         """
-        self.head(model).start_at(fit.weight, fit.bias, fit.mean, fit.std)
+        model.neck.start_at(fit.mean, fit.std)
+        layer = self.linear_layer(model)
+        with torch.no_grad():
+            for own, value in ((layer.weight, fit.weight), (layer.bias, fit.bias)):
+                own.copy_(torch.as_tensor(value).reshape(own.shape))
+
+    def fold(self, model: nn.Module) -> None:
+        """Put the standardisation before a linear head into its layer; the logits stay the same."""
+        if self.starts_from_fit(model):
+            model.neck.fold(self.linear_layer(model))
 
     def linear_model(self, model: nn.Module, fit) -> nn.Module:
         """A model for inference: ``model``'s frozen ViT without prompts, and ``fit`` as its head.

@@ -24,6 +24,9 @@ class Classification(Task):
     def class_weight(self, model):  # noqa: D102
         return getattr(self.head(model).loss_module, 'class_weight', None)
 
+    def linear_layer(self, model):  # noqa: D102
+        return getattr(self.head(model), 'fc', None)
+
     def inferencer(self, model):  # noqa: D102
         from mmpretrain.apis import ImageClassificationInferencer
 

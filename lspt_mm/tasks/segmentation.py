@@ -33,18 +33,8 @@ class Segmentation(Task):
         first = losses[0] if isinstance(losses, nn.ModuleList) else losses
         return getattr(first, 'class_weight', None)
 
-    def fold(self, model):  # noqa: D102
-        if hasattr(model.decode_head, 'fold'):
-            model.decode_head.fold(model.neck)
-
-    def starts_from_fit(self, model):  # noqa: D102
-        # A head with a skip has it only if it is given its width.
-        neck, beside = getattr(model, 'neck', None), getattr(model.decode_head, 'linear_maps', 1)
-        return super().starts_from_fit(model) and hasattr(neck, 'start_at') and beside > 0
-
-    def start_at(self, model, fit):  # noqa: D102
-        model.neck.start_at(fit.mean, fit.std)
-        model.decode_head.start_at(fit.weight, fit.bias)
+    def linear_layer(self, model):  # noqa: D102
+        return getattr(model.decode_head, 'linear', None)
 
     def linear_model(self, model, fit):  # noqa: D102
         found, vit, head = copy.copy(model), copy.copy(model.backbone), model.decode_head

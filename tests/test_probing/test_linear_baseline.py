@@ -16,8 +16,8 @@ from lspt_mm.config.load import read_config
 from lspt_mm.deployment import Exportable
 from lspt_mm.engine.hooks.linear_baseline_hook import remarks
 from lspt_mm.errors import InputError
-from lspt_mm.models.linear_head import StandardizedLinearClsHead
-from lspt_mm.probing import head_features
+from lspt_mm.models.standardize import Standardize
+from lspt_mm.probing import frozen_features
 from lspt_mm.search.plan import final_config
 from lspt_mm.search.worker import run_folder
 from lspt_mm.tasks import task_of
@@ -26,7 +26,7 @@ FITTED = """
 _base_ = './mini_cls.py'
 model = dict(
     backbone=dict(prompter=dict(_delete_=True, type='VPT', num_tokens=3)),
-    head=dict(type='lspt_mm.StandardizedLinearClsHead'))
+    neck=dict(type='lspt_mm.Standardize', in_channels=[16]))
 default_hooks = dict(linear_baseline=dict(start=True))
 """
 PROBE = """
@@ -73,16 +73,17 @@ def test_the_head_is_scikit_learns_solution(runs):
     baseline = json.loads((runs / 'probe/baseline.json').read_text())
     scaler = StandardScaler().fit(x)
     theirs = LogisticRegression(C=baseline['c'], max_iter=2000).fit(scaler.transform(x), labels)
-    ours = model.head((torch.tensor(x, dtype=torch.float32),)).softmax(1).detach().numpy()
+    features = model.neck((torch.tensor(x, dtype=torch.float32),))
+    ours = model.head(features).softmax(1).detach().numpy()
     assert ours == pytest.approx(theirs.predict_proba(scaler.transform(x)), abs=1e-4)
-    assert model.head.feature_mean.numpy() == pytest.approx(scaler.mean_, abs=1e-5)
+    assert model.neck.feature_mean.numpy() == pytest.approx(scaler.mean_, abs=1e-5)
 
 
 def test_a_run_starts_from_the_fit(runs):
     states = [torch.load(runs / path, weights_only=False)['state_dict']
               for path in ('probe/epoch_1.pth', 'fitted/epoch_2.pth')]  # fmt: skip
-    for name in ('fc.weight', 'fc.bias', 'feature_mean', 'feature_std'):
-        assert torch.equal(states[0][f'head.{name}'], states[1][f'head.{name}'])
+    for name in ('head.fc.weight', 'head.fc.bias', 'neck.feature_mean', 'neck.feature_std'):
+        assert torch.equal(states[0][name], states[1][name])
     log = next((runs / 'fitted').glob('*/*.log')).read_text()
     assert 'logistic regression on frozen features: top-1' in log and 'starts from it' in log
 
@@ -99,7 +100,7 @@ def test_a_probe_is_tested_resumed_and_exported(runs):
     assert run.code == 0, run.err[-2000:]
     model = init_model(runs / 'probe.py', runs / 'probe/epoch_1.pth')
     exported = Exportable(model)
-    assert exported.model.head.feature_std.eq(1).all() and model.head.feature_std.ne(1).any()
+    assert exported.model.neck.feature_std.eq(1).all() and model.neck.feature_std.ne(1).any()
     images = torch.randint(0, 256, (2, 3, 32, 32)).float()
     packed = dict(inputs=list(images.flip(1).to(torch.uint8)))
     theirs = model.head(model.extract_feat(model.data_preprocessor(packed, False)['inputs']))
@@ -118,24 +119,37 @@ def test_a_final_run_of_a_search_has_no_validation(runs):
     assert json.loads((runs / 'final/result.json').read_text())['accuracy'] > 50
 
 
-def test_folding_changes_nothing():
+@pytest.mark.parametrize('layer', [torch.nn.Linear(7, 5), torch.nn.Conv2d(7, 5, 1)])
+def test_folding_changes_nothing(layer):
     torch.manual_seed(0)
-    head = StandardizedLinearClsHead(5, 7).double()
-    with torch.no_grad():
-        head.start_at(torch.randn(5, 7), torch.randn(5), torch.randn(7) * 50, torch.rand(7) + 0.01)
-    x = torch.randn(9, 7, dtype=torch.float64) * 50
-    before = head((x,))
-    head.fold()
-    assert torch.allclose(head((x,)), before, rtol=1e-12, atol=1e-12)
-    assert torch.allclose(torch.nn.functional.linear(x, head.fc.weight, head.fc.bias), before,
-                          rtol=1e-12, atol=1e-12)  # fmt: skip
+    neck, layer = Standardize([4, 3]).double(), layer.double()
+    neck.start_at(torch.randn(7) * 50, torch.rand(7) + 0.01)
+    place = (6, 6) if layer.weight.dim() == 4 else ()
+    features = [torch.randn(9, width, *place, dtype=torch.float64) * 50 for width in (4, 3)]
+
+    def logits(features):
+        return layer(torch.cat(features, 1))
+
+    before = logits(neck(features))
+    neck.fold(layer)
+    for found in (logits(neck(features)), logits(features)):
+        assert torch.allclose(found, before, rtol=1e-12, atol=1e-12)
+
+
+def test_a_neck_that_others_read_is_not_folded():
+    neck, layer = Standardize([4], dict(type='mmseg.MultiLevelNeck', in_channels=[4],
+                                        out_channels=2)), torch.nn.Conv2d(4, 5, 1)  # fmt: skip
+    neck.start_at(1.0, 3.0)
+    before = layer.weight.clone()
+    neck.fold(layer)
+    assert torch.equal(layer.weight, before) and neck.feature_std.eq(3).all()
 
 
 def test_features_are_computed_once(runs, tmp_path, monkeypatch):
     monkeypatch.setenv('LSPT_MM_CACHE', str(tmp_path))
     model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth')
     data, task = model.cfg.train_dataloader.dataset, task_of(model.cfg)
-    first = head_features(model, data, task, batch_size=4)
+    first = frozen_features(data, model, task, batch_size=4)
     x, labels = literal_features(model, runs)
     assert first.x == pytest.approx(x, abs=1e-5) and (first.shares.argmax(1) == labels).all()
 
@@ -143,12 +157,12 @@ def test_features_are_computed_once(runs, tmp_path, monkeypatch):
         raise AssertionError('computed again')
 
     monkeypatch.setattr(type(model.backbone), 'forward', fail)
-    again = head_features(model, data, task, batch_size=1)
+    again = frozen_features(data, model, task, batch_size=1)
     assert np.array_equal(again.x, first.x) and isinstance(again.x, np.memmap)
     with torch.no_grad():
         model.backbone.layers[0].ffn.layers[1].bias += 1
     with pytest.raises(AssertionError, match='computed again'):
-        head_features(model, data, task)
+        frozen_features(data, model, task)
 
 
 def test_images_that_cannot_be_read(runs, tmp_path, monkeypatch):
@@ -160,8 +174,8 @@ def test_images_that_cannot_be_read(runs, tmp_path, monkeypatch):
     data = dict(model.cfg.train_dataloader.dataset, data_root=str(tmp_path / 'images'))
     for workers in (0, 1):
         with pytest.raises(InputError, match=f'{bad.name}: cannot be read'):
-            head_features(model, data, task_of(model.cfg), workers=workers)
-    found = head_features(model, data, task_of(model.cfg), skip_bad=1)
+            frozen_features(data, model, task_of(model.cfg), workers=workers)
+    found = frozen_features(data, model, task_of(model.cfg), skip_bad=1)
     assert len(found.x) == len(literal_features(model, runs)[0]) - 1
 
 
@@ -173,7 +187,7 @@ def test_a_full_disk_costs_the_cache_only(runs, tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, 'save', full)
     model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth')
-    found = head_features(model, model.cfg.train_dataloader.dataset, task_of(model.cfg))
+    found = frozen_features(model.cfg.train_dataloader.dataset, model, task_of(model.cfg))
     assert found.x.shape == (len(found.shares), ARCH['embed_dims'])
 
 
@@ -224,6 +238,6 @@ def test_remarks_at_the_end(values, words, tmp_path):
 
 
 def test_a_head_that_cannot_start_so(runs):
-    run = run_tool('train.py', runs / 'fitted.py', '--work-dir', runs / 'other', '--cfg-options',
-                   'model.head.type=LinearClsHead', cwd=runs)  # fmt: skip
-    assert run.code == 2 and 'the head is a LinearClsHead, which here starts from no fit' in run.err
+    run = run_tool('train.py', runs / 'mini_cls.py', '--work-dir', runs / 'other', '--cfg-options',
+                   'default_hooks.linear_baseline.start=True', cwd=runs)  # fmt: skip
+    assert run.code == 2 and 'the head cannot start from a fit; expected neck=' in run.err

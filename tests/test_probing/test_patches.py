@@ -15,7 +15,7 @@ from lspt_mm.apis import init_model
 from lspt_mm.deployment import Exportable
 from lspt_mm.engine.hooks import LinearBaselineHook
 from lspt_mm.models.standardize import Standardize
-from lspt_mm.probing import patch_features
+from lspt_mm.probing import frozen_features
 from lspt_mm.probing.linear import LinearFit
 from lspt_mm.probing.patches import class_shares
 from lspt_mm.tasks import task_of
@@ -76,9 +76,9 @@ def test_standardised_maps_come_after_the_necks():
 def test_a_head_starts_at_the_fit(kind):
     init_default_scope('mmseg')
     head = MODELS.build(dict(HEADS[kind], num_classes=3, align_corners=False)).eval()
+    head.init_weights()
     fit, neck = fit_of(), Standardize([4, 4])
-    neck.start_at(fit.mean, fit.std)
-    head.start_at(fit.weight, fit.bias)
+    task_of({'default_scope': 'mmseg'}).start_at(SimpleNamespace(neck=neck, decode_head=head), fit)
     torch.manual_seed(0)
     maps = [torch.randn(2, 4, 6, 6) * 20 for _ in range(2)]
     expected = torch.tensor(fit.logits(torch.cat(maps, 1).permute(0, 2, 3, 1).numpy()))
@@ -103,19 +103,6 @@ def test_which_models_start_from_a_fit(neck, head, starts):
         del cfg['linear_in_channels']
     parts = dict(decode_head=MODELS.build(cfg), **({'neck': Standardize([4, 4])} if neck else {}))
     assert task_of({'default_scope': 'mmseg'}).starts_from_fit(SimpleNamespace(**parts)) == starts
-
-
-def test_folding_a_linear_head_changes_nothing():
-    init_default_scope('mmseg')
-    head = MODELS.build(dict(HEADS['linear'], num_classes=3)).double()
-    fit, neck = fit_of(), Standardize([4, 4]).double()
-    neck.start_at(fit.mean, fit.std)
-    head.start_at(fit.weight, fit.bias)
-    maps = [torch.randn(2, 4, 6, 6, dtype=torch.float64) * 20 for _ in range(2)]
-    before = head(neck(maps))
-    head.fold(neck)
-    assert torch.allclose(head(maps), before, rtol=1e-12, atol=1e-12)
-    assert torch.allclose(head(neck(maps)), before, rtol=1e-12, atol=1e-12)
 
 
 # ---- runs on own masks --------------------------------------------------------------------------
@@ -176,7 +163,7 @@ def test_patches_are_those_of_the_frozen_vit(runs, tmp_path, monkeypatch):
     monkeypatch.chdir(runs)
     model = init_model(runs / 'probe/transfer.py', runs / 'probe/epoch_1.pth')
     data = model.cfg.val_dataloader.dataset
-    found = patch_features(model, data, task_of(model.cfg))
+    found = frozen_features(data, model, task_of(model.cfg))
     expected = []
     init_default_scope('mmseg')
     for item in DATASETS.build(data):

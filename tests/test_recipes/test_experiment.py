@@ -243,7 +243,7 @@ def test_a_folder_of_ones_own(tmp_path):
     assert cfg.model.head.num_classes == 2
     assert cfg.train_dataloader.dataset.metainfo == {'classes': ['ant', 'bee']}
     assert cfg.work_dir == f'work_dirs/imagefolder/vpt_mae_{tmp_path.name}'
-    assert cfg.model.head.type == 'lspt_mm.StandardizedLinearClsHead'
+    assert cfg.model.neck.type == 'lspt_mm.Standardize'
     assert (cfg.train_dataloader.batch_size, cfg.model.backbone.prompter.num_tokens) == (32, 10)
     # Without published values, the paper's head has GaPT's for FGVC.
     arguments = f'task={tmp_path},head=paper,method=vpt'

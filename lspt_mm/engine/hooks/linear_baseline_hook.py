@@ -16,14 +16,7 @@ from lspt_mm.config.preflight import datasets_of
 from lspt_mm.engine.hooks.jsonl_logger_hook import read_log
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
-from lspt_mm.probing import (
-    PATCH_PATH,
-    PATH,
-    LinearFit,
-    fit_linear,
-    head_features,
-    patch_features,
-)
+from lspt_mm.probing import PATCH_PATH, PATH, LinearFit, fit_linear, frozen_features
 from lspt_mm.registry import HOOKS
 from lspt_mm.tasks import task_of
 from lspt_mm.utils.atomic_io import read_json, write_json
@@ -47,12 +40,12 @@ class LinearBaselineHook(Hook):
 
     Args:
         start (bool): Whether the model's head starts from the fit, unless ``load_from`` names a
-            checkpoint to start from. It is then one that can:
-            ``StandardizedLinearClsHead``, or after a ``Standardize`` neck ``LinearSegHead`` or
-            ``UPerHead`` and ``SegformerHead`` with ``linear_in_channels``.
+            checkpoint to start from. The neck is then a ``Standardize``, and the head has a
+            linear layer: mmpretrain's ``LinearClsHead``, ``LinearSegHead``, or ``UPerHead`` and
+            ``SegformerHead`` with ``linear_in_channels``.
 
     Raises:
-        InputError: If ``start`` is asked for and the head is none of these.
+        InputError: If ``start`` is asked for and neck or head are others.
     """
 
     priority = 'HIGH'
@@ -65,8 +58,9 @@ class LinearBaselineHook(Hook):
         model, task = _model(runner), task_of(runner.cfg)
         if self.start and not task.starts_from_fit(model):
             raise InputError(
-                f'LinearBaselineHook: the head is a {type(task.head(model)).__name__}, which here '
-                'starts from no fit; see which heads do, or set start=False'
+                'LinearBaselineHook: the head cannot start from a fit; expected '
+                "neck=dict(type='lspt_mm.Standardize', ...) and a head with a linear layer, or "
+                'start=False'
             )
         frozen = isinstance(getattr(model, 'backbone', None), PromptedViT)
         if runner.iter > 0 or not (self.start or (frozen and _held_out(runner))):
@@ -100,11 +94,9 @@ class LinearBaselineHook(Hook):
         images = copy.deepcopy(train.dataset)
         for dataset in datasets_of({'images': {'dataset': images}}, ('images',)):
             dataset['pipeline'] = plain
-        features = patch_features if task.dense else head_features
-        batch, workers = train.batch_size, train.get('num_workers', 0)
-        skip_bad = cfg.train_cfg.get('skip_bad', 0)
-        own = features(model, images, task, batch, workers, skip_bad)
-        other = held_out and features(model, dict(held_out), task, batch, workers)
+        how = model, task, train.batch_size, train.get('num_workers', 0)
+        own = frozen_features(images, *how, skip_bad=cfg.train_cfg.get('skip_bad', 0))
+        other = held_out and frozen_features(dict(held_out), *how)
         path = PATCH_PATH if task.dense else PATH
         return fit_linear(
             own.x, own.shares, other, path, task.score, task.class_weight(model)
@@ -137,7 +129,8 @@ class LinearBaselineHook(Hook):
         self.seen = None
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # noqa: D102
-        task, classes = task_of(runner.cfg), task_of(runner.cfg).head(_model(runner)).num_classes
+        task = task_of(runner.cfg)
+        classes = task.head(_model(runner)).num_classes
         for sample in outputs:
             seen = np.zeros((2, classes), bool)
             for row, numbers in zip(seen, (task.truth(sample), task.prediction(sample).labels),
