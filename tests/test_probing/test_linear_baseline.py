@@ -14,7 +14,8 @@ from lspt_mm.apis import init_model
 from lspt_mm.apis.predict import image_pipeline
 from lspt_mm.config.load import read_config
 from lspt_mm.deployment import Exportable
-from lspt_mm.engine.hooks.linear_baseline_hook import remarks
+from lspt_mm.engine.hooks import linear_baseline_hook
+from lspt_mm.engine.hooks.linear_baseline_hook import LinearBaselineHook, remarks
 from lspt_mm.errors import InputError
 from lspt_mm.models.standardize import Standardize
 from lspt_mm.probing import frozen_features
@@ -163,6 +164,21 @@ def test_features_are_computed_once(runs, tmp_path, monkeypatch):
         model.backbone.layers[0].ffn.layers[1].bias += 1
     with pytest.raises(AssertionError, match='computed again'):
         frozen_features(data, model, task)
+
+
+def test_a_fit_is_kept_for_the_same_problem(runs, tmp_path, monkeypatch):
+    monkeypatch.setenv('LSPT_MM_CACHE', str(tmp_path))
+    model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth')
+    cfg, task = model.cfg, task_of(model.cfg)
+    problem = cfg, model, task, cfg.val_dataloader.dataset
+    first = LinearBaselineHook._fitted(*problem)
+    monkeypatch.setattr(linear_baseline_hook, 'fit_linear', None)
+    again = LinearBaselineHook._fitted(*problem)
+    assert again.c == first.c and again.scores == first.scores
+    assert np.array_equal(again.weight, first.weight) and np.array_equal(again.std, first.std)
+    monkeypatch.setattr(type(task), 'class_weight', lambda *_: [2.0, *[1.0] * 15])
+    with pytest.raises(TypeError):
+        LinearBaselineHook._fitted(*problem)
 
 
 def test_images_that_cannot_be_read(runs, tmp_path, monkeypatch):

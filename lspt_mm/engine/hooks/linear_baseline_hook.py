@@ -3,20 +3,24 @@
 import copy
 import time
 from pathlib import Path
-from typing import List, Optional
+from typing import Dict, List, Optional
 
 import numpy as np
+import sklearn
+import torch
 from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from lspt_mm.checkpoints.records import fingerprint
 from lspt_mm.config.preflight import datasets_of
 from lspt_mm.engine.hooks.jsonl_logger_hook import read_log
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
 from lspt_mm.probing import PATCH_PATH, PATH, LinearFit, fit_linear, frozen_features
+from lspt_mm.probing.features import cached
 from lspt_mm.registry import HOOKS
 from lspt_mm.tasks import task_of
 from lspt_mm.utils.atomic_io import read_json, write_json
@@ -33,7 +37,8 @@ class LinearBaselineHook(Hook):
 
     Training images pass once through the pipeline of the validation, which augments nothing; in
     segmentation, patches of them. C is chosen on the validation images, or without any by
-    cross-validation. The log and ``baseline.json`` have the metric on the validation images.
+    cross-validation. Features and fit are kept in the cache (``LSPT_MM_CACHE``). The log and
+    ``baseline.json`` have the metric on the validation images.
     After the training, warnings name what points to a run that failed: a validation below the
     baseline, classes that are never predicted, a validation that was still rising. Random
     generators are left as they were.
@@ -97,10 +102,18 @@ class LinearBaselineHook(Hook):
         how = model, task, train.batch_size, train.get('num_workers', 0)
         own = frozen_features(images, *how, skip_bad=cfg.train_cfg.get('skip_bad', 0))
         other = held_out and frozen_features(dict(held_out), *how)
-        path = PATCH_PATH if task.dense else PATH
-        return fit_linear(
-            own.x, own.shares, other, path, task.score, task.class_weight(model)
-        )
+        path, weight = PATCH_PATH if task.dense else PATH, task.class_weight(model)
+
+        def compute() -> Dict[str, np.ndarray]:
+            fit = fit_linear(own.x, own.shares, other, path, task.score, weight)
+            return {**fit._asdict(), 'scores': np.array(list(fit.scores.items()))}
+
+        arrays = {str(i): torch.tensor(x) for i, x in enumerate((*own, *(other or ())))}
+        weights = None if weight is None else list(map(float, weight))
+        settings = ['fit', fingerprint(arrays), path, weights, task.scope, sklearn.__version__]
+        fit = {name: np.array(x) for name, x in cached(settings, (), compute).items()}
+        fit.update(c=float(fit['c']), scores=dict(fit['scores'].tolist()))
+        return LinearFit(**fit)
 
     @staticmethod
     def _report(
