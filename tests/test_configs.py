@@ -159,6 +159,7 @@ METHODS = {
 _BLOCK = 12 * 768 * 768 + 13 * 768
 _BIASES = 768 + 12 * (2 * 768 + 3 * 768 + 768 + 4 * 768 + 768)
 TUNED_VITS = {
+    'ade20k/lora_upernet_ade20k': 12 * 8 * (768 + 3 * 768),
     'ade20k/bias_upernet_ade20k': _BIASES,
     'ade20k/vpt-deep-bias_upernet_ade20k': _BIASES,
     'ade20k/partial-1_upernet_ade20k': _BLOCK,
@@ -301,11 +302,15 @@ def test_the_baseline_differs_in_the_prompter_only(name):
 def test_heads_and_labels_agree(name):
     cfg = load(name)
     classes = cfg.model.decode_head.num_classes
-    assert cfg.model.auxiliary_head.num_classes == classes
     assert cfg.load_labels.num_classes == classes
-    width = cfg.model.neck.embed_dim
+    neck = cfg.model.neck
+    width = neck.get('neck', neck).embed_dim  # inside a Standardize, or alone
     assert cfg.model.decode_head.in_channels == [width] * 4
-    assert cfg.model.auxiliary_head.in_channels == width
+    if cfg.model.auxiliary_head is not None:
+        assert cfg.model.auxiliary_head.num_classes == classes
+        assert cfg.model.auxiliary_head.in_channels == width
+    else:
+        assert cfg.model.decode_head.linear_in_channels == neck.in_channels == [width] * 4
     crop, size = tuple(cfg.crop_size), cfg.model.backbone.img_size
     assert crop == tuple(cfg.model.data_preprocessor.size)
     assert crop == (tuple(size) if isinstance(size, (list, tuple)) else (size, size))

@@ -10,7 +10,7 @@
 The last but one is for a laptop without a GPU. Arguments (docs/own_segmentation.md, ``lspt_mm.recipes.mask_folder``):
 
 - ``data``: the prepared folder; classes and colours come from it;
-- ``method``: a file of ``configs/_base_/prompters`` (lspt, vpt, gated ...), or frozen, bias, partial-1, full;
+- ``method``: a file of ``configs/_base_/prompters`` (lspt, vpt, gated ...), or frozen, lora, bias, partial-1, full;
 - ``pretrained``: weights of the ViT, ``timm:NAME`` or a file, which says what ViT it is; ``arch`` for unusual sizes;
 - ``crop``, ``short_side``, ``mode``: side of crops, length of the shorter side (0: as it is), slide or whole;
 - ``head``: linear, light (SegFormer's), upernet, which start from logistic regression on frozen features; or paper;

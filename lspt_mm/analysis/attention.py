@@ -5,8 +5,8 @@ from typing import List, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from lspt_mm.models.attention import project
-from lspt_mm.models.prompted_vit import PromptedViT
+from lspt_mm.errors import InputError
+from lspt_mm.models.prompted_backbone import PromptedBackbone
 from lspt_mm.models.tokens import BlockStep, Tokens
 
 
@@ -24,7 +24,7 @@ class BlockAttention(NamedTuple):
 
 
 @torch.no_grad()
-def attention_maps(vit: PromptedViT, img: Tensor) -> List[BlockAttention]:
+def attention_maps(vit: PromptedBackbone, img: Tensor) -> List[BlockAttention]:
     """Attention in every block of ``vit``, for images (B, 3, H, W) as its data preprocessor gives.
 
     The weights are computed beside the forward pass from what enters each block, as its fused
@@ -43,13 +43,18 @@ def attention_maps(vit: PromptedViT, img: Tensor) -> List[BlockAttention]:
 
 
 @torch.no_grad()
-def attention_of(vit: PromptedViT, step: BlockStep) -> BlockAttention:
+def attention_of(vit: PromptedBackbone, step: BlockStep) -> BlockAttention:
     """Attention in the block of one step that ``vit.unroll`` shows."""
-    layer, extra = vit.layers[step.number - 1], vit.num_prefix_tokens
+    block, extra = vit.block(step.number), vit.num_prefix_tokens
+    if block is None:
+        raise InputError(f'block {step.number} of this ViT runs as a whole: no attention to show')
     tokens = Tokens(step.x_in, extra).with_prompts(step.prompts_in)
     num_prompts = tokens.num_prompts
-    q, k = project(layer.attn, layer.ln1(tokens.x), 0, 2)  # (B, H, T, d)
+    q, k = block.project(block.norm1(tokens.x), 0, 2)  # (B, H, T, d)
     q = q[:, :, : extra + num_prompts]
+    if step.rope is not None:  # the queries that are looked at have no place
+        k = block.rotate(k, step.rope, extra + num_prompts)
+    k = k.repeat_interleave(block.groups, dim=1)
     scale = q.size(-1) ** -0.5
     if num_prompts:
         temperature = vit.prompter.temperature(step.number)

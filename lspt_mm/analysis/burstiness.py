@@ -55,7 +55,7 @@ def burstiness(
     result = []
     for block in blocks:
         x = torch.cat(found[block]).double()  # (n, D)
-        entries = x @ logit_matrix(vit.layers[block - 1].attn).double().T
+        entries = x @ logit_matrix(vit.block(block)).double().T
         whitened = entries @ matrices[block].matrix.T
         raw, white = _shape(entries), _shape(whitened)
         result.append(Burstiness(block, raw[0], white[0], raw[1], white[1], raw[2], white[2]))

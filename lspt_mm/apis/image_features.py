@@ -11,10 +11,10 @@ from mmpretrain.models import ClsDataPreprocessor
 
 from lspt_mm.apis.predict import images_of
 from lspt_mm.checkpoints.records import fingerprint
-from lspt_mm.models import PromptedViT
 from lspt_mm.probing.features import cached
 from lspt_mm.recipes.pipelines import central_crop
 from lspt_mm.recipes.vits import vit_of
+from lspt_mm.registry import MODELS
 from lspt_mm.utils.cli import check_device
 
 
@@ -63,12 +63,12 @@ def features(
         ValueError: For a size or block that the ViT does not take.
     """
     found = vit_of(backbone)
-    patch = found.backbone['patch_size']
+    patch = found.patch_size
     if img_size % patch:
         raise ValueError(f'img_size={img_size}: expected a multiple of the patch size {patch}')
-    vit = PromptedViT(
-        **found.backbone, img_size=img_size, out_type='raw', out_indices=block, pretrained=backbone
-    )
+    vit = MODELS.build(dict(
+        found.backbone, img_size=img_size, out_type='raw', out_indices=block, pretrained=backbone
+    ))  # fmt: skip
     vit.init_weights()
     given = [images] if isinstance(images, (str, Path)) else images
     paths = sorted(images_of([Path(path) for path in given]))

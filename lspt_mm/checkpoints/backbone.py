@@ -1,6 +1,6 @@
 """All that checkpoint code knows of a model: a ViT described by plain data."""
 
-from typing import Any, Dict, FrozenSet, Mapping, NamedTuple, Optional, Protocol, Tuple
+from typing import Any, Callable, Dict, FrozenSet, Mapping, NamedTuple, Optional, Protocol, Tuple
 from typing import runtime_checkable as checkable
 
 from torch import Tensor, nn
@@ -49,9 +49,9 @@ class BackboneDescription(NamedTuple):
     """A prompted ViT as it is now.
 
     Attributes:
-        tensors: The ViT's own, by mmpretrain's names, without the prompter's.
+        tensors: The ViT's own, by the model's names, without the prompter's.
         trained: Names of the model's trained parameters.
-        arch: embed_dims, num_layers, num_heads, patch_size.
+        arch: embed_dims, num_layers, num_heads, patch_size; of timm its name as well.
         output: out_type, final_norm: how features are taken.
         pools_before_norm: Whether features are means that pass the final norm afterwards.
         grid: Rows and columns of the position embedding.
@@ -63,6 +63,7 @@ class BackboneDescription(NamedTuple):
         tune: What is trained.
         pretrained: Source of the weights that the config names.
         weights: Where the weights come from.
+        translate: A file's tensors under the model's names, for ViTs of timm; None: mmpretrain's.
     """
 
     tensors: Dict[str, Tensor]
@@ -79,10 +80,11 @@ class BackboneDescription(NamedTuple):
     tune: str
     pretrained: Optional[str]
     weights: BackboneWeights
+    translate: Optional[Callable[[Dict[str, Tensor]], Dict[str, Tensor]]] = None
 
 
 @checkable
-class PromptedBackbone(Protocol):
+class DescribedBackbone(Protocol):
     """What a model's backbone has for its checkpoints."""
 
     weights: BackboneWeights
@@ -94,6 +96,6 @@ class PromptedBackbone(Protocol):
         """As of any module."""
 
 
-def prompted_backbones(model: nn.Module) -> Dict[str, PromptedBackbone]:
+def prompted_backbones(model: nn.Module) -> Dict[str, DescribedBackbone]:
     """All prompted ViTs of a model, by name."""
-    return {name: m for name, m in model.named_modules() if isinstance(m, PromptedBackbone)}
+    return {name: m for name, m in model.named_modules() if isinstance(m, DescribedBackbone)}

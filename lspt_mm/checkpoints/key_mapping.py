@@ -119,6 +119,21 @@ def to_mmpretrain(
     return Mapped(tensors, [k for k in state if k not in used], family, num_heads, grid)
 
 
+def find_timm_names(checkpoint: dict) -> Dict[str, Tensor]:
+    """The tensors of a ViT as timm's readers take them, without wrappers and prefixes.
+
+    Raises:
+        ValueError: If there are several ViTs in it.
+    """
+    state = unwrap(checkpoint)
+    endings = 'patch_embed.proj.weight', 'patch_embed.projection.weight'
+    # Others (CLIP's, the Perception Encoder's) timm knows by their names.
+    known = any(str(key).endswith(endings) for key in state)
+    prefix = _find_prefix(state) if known else ''
+    return {k[len(prefix) :]: v for k, v in state.items()
+            if isinstance(v, Tensor) and k.startswith(prefix)}  # fmt: skip
+
+
 def _known_grid(tensors: Dict[str, Tensor], grid, fallback_grid, own=False) -> Optional[Grid]:
     """Rows and columns of the patches of a joined position embedding, if they can be told.
 

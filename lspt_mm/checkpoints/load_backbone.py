@@ -7,9 +7,15 @@ from mmengine.logging import print_log
 from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
-from lspt_mm.checkpoints.backbone import BackboneDescription, PromptedBackbone
+from lspt_mm.checkpoints.backbone import BackboneDescription, DescribedBackbone
 from lspt_mm.checkpoints.io import read_checkpoint
-from lspt_mm.checkpoints.key_mapping import Grid, Mapped, group_ignored_keys, to_mmpretrain
+from lspt_mm.checkpoints.key_mapping import (
+    Grid,
+    Mapped,
+    find_timm_names,
+    group_ignored_keys,
+    to_mmpretrain,
+)
 from lspt_mm.checkpoints.mismatch_hints import mismatch_hints
 from lspt_mm.errors import InputError
 from lspt_mm.utils.text import shorten
@@ -45,7 +51,7 @@ class Fitted(NamedTuple):
 
 
 def load_backbone(
-    vit: PromptedBackbone, source: str, grid: Optional[Grid] = None
+    vit: DescribedBackbone, source: str, grid: Optional[Grid] = None
 ) -> LoadReport:
     """Read the ViT's weights from ``source`` and log a report of it.
 
@@ -79,6 +85,8 @@ def fit_backbone(
         InputError: As :func:`lspt_mm.checkpoints.load_backbone`.
     """
     source = str(source)
+    if vit.translate is not None:
+        return _fit_timm(vit, source)
     mapped = load_vit_state_dict(source, grid, fallback_grid=vit.grid)
     wanted = vit.tensors
     original = dict(mapped.tensors)
@@ -121,34 +129,73 @@ def _fit_pos_embed(
     return dict(tensors, pos_embed=pos), [f'pos_embed {grid[0]}x{grid[1]} -> {h}x{w}']
 
 
+def _fit_timm(vit: BackboneDescription, source: str) -> Fitted:
+    """As :func:`fit_backbone`, for a ViT of timm's names."""
+    wanted = vit.tensors
+    if source.startswith(TIMM):
+        state, family = timm_model(source[len(TIMM) :]).state_dict(), 'timm'
+    else:
+        state, family = find_timm_names(read_checkpoint(source)), "a file of timm's kin"
+    try:
+        tensors = vit.translate(dict(state))
+    except Exception as error:  # timm's reading of a file that is none of its own
+        raise InputError(
+            f'{source}: timm cannot read it as {vit.arch["model"]} ({error})'
+        ) from error
+    names = {key: key.partition('.')[2] for key in tensors if key not in wanted}  # without vit.
+    kinds = group_ignored_keys(list(names.values()))
+    unknown = set(kinds.get('unknown', ())) - {
+        f'{norm}.{kind}' for norm in ('norm', 'fc_norm') for kind in ('weight', 'bias')
+    }
+    extra = [key for key, name in names.items() if name in unknown]
+    problems = _problems(wanted, tensors, (), extra)
+    if problems:
+        raise InputError(
+            f'{source}: these weights do not fit {vit.arch["model"]}; {"; ".join(problems)}; '
+            'likely cause: they are of another model'
+        )
+    check_sound(source, {k: tensors[k] for k in wanted})
+    chosen = {k: tensors[k] for k in wanted}
+    original, resized = dict(chosen), []
+    for name, value in chosen.items():
+        found = state.get(name.partition('.')[2])
+        if found is not None and found.shape != value.shape:
+            original[name] = found
+            resized.append(f'{name} {tuple(found.shape)} -> {tuple(value.shape)}')
+    report = LoadReport(family, list(chosen), resized, list(names.values()), [])
+    return Fitted(chosen, original, report)
+
+
 def _check(source, vit, wanted, tensors, fresh, num_heads) -> None:
-    missing = [k for k in wanted if k not in tensors and k not in fresh]
-    other = [
-        f'{k} {tuple(tensors[k].shape)} in the file, {tuple(wanted[k].shape)} in the model'
-        for k in wanted
-        if k in tensors and tensors[k].shape != wanted[k].shape
-    ]
     # A final norm and a class token may stay unused; all else takes part in what a ViT computes.
     unused = ('ln1.', 'ln2.', 'cls_token')
     extra = [k for k in tensors if k not in wanted and not k.startswith(unused)]
+    problems = _problems(wanted, tensors, fresh, extra)
     heads = vit.arch['num_heads']
     other_heads = num_heads is not None and num_heads != heads
-    problems = []
-    if missing:
-        problems.append(f'missing: {shorten(missing)}')
-    if other:
-        problems.append(f'of another shape: {shorten(other)}')
-    if extra:
-        problems.append(f'without a place in the model: {shorten(extra)}')
     if other_heads:
         problems.append(f'attention of {num_heads} heads in the file, of {heads} in the model')
     if problems:
+        missing = [k for k in wanted if k not in tensors and k not in fresh]
         causes = mismatch_hints(wanted, tensors, missing, num_heads if other_heads else None)
         raise InputError(
             f'{source}: these weights do not fit the model; {"; ".join(problems)}; likely cause: '
             f'{"; ".join(causes)}'
         )
     check_sound(source, {k: tensors[k] for k in wanted if k in tensors})
+
+
+def _problems(wanted, tensors, fresh, extra) -> List[str]:
+    """What of a file's tensors does not fit those of a model."""
+    missing = [k for k in wanted if k not in tensors and k not in fresh]
+    other = [
+        f'{k} {tuple(tensors[k].shape)} in the file, {tuple(wanted[k].shape)} in the model'
+        for k in wanted
+        if k in tensors and tensors[k].shape != wanted[k].shape
+    ]
+    found = dict(missing=missing)
+    found['of another shape'], found['without a place in the model'] = other, extra
+    return [f'{what}: {shorten(keys)}' for what, keys in found.items() if keys]
 
 
 def check_sound(source: str, tensors: Dict[str, Tensor]) -> None:
@@ -219,12 +266,16 @@ def load_vit_state_dict(
         raise InputError(f'{source}: {error}') from error
 
 
-def _read_timm(name: str) -> Mapped:
+def timm_model(name: str) -> nn.Module:
+    """A pre-trained model of timm, whatever its class.
+
+    Raises:
+        InputError: If timm cannot give it.
+    """
     import timm
-    from timm.models.vision_transformer import VisionTransformer
 
     try:
-        model = timm.create_model(name, pretrained=True)
+        return timm.create_model(name, pretrained=True)
     except Exception as error:  # timm, its hub and its readers raise all sorts
         raise InputError(
             f'timm:{name}: timm cannot give this pre-trained model ({type(error).__name__}: '
@@ -232,9 +283,16 @@ def _read_timm(name: str) -> Mapped:
             "timm.list_models('vit*', pretrained=True) lists the names; without a connection, "
             'name a file'
         ) from error
+
+
+def _read_timm(name: str) -> Mapped:
+    from timm.models.vision_transformer import VisionTransformer
+
+    model = timm_model(name)
     if not isinstance(model, VisionTransformer):
         raise InputError(
-            f'timm:{name}: is a {type(model).__name__}, expected a VisionTransformer of timm'
+            f'timm:{name}: is a {type(model).__name__}, expected a VisionTransformer of timm; '
+            f"backbone=dict(type='lspt_mm.TimmPromptedViT', model='{name}', ...) takes more of them"
         )
     _check_function(name, model)
     mapped = to_mmpretrain(model.state_dict(), grid=model.patch_embed.grid_size)
@@ -249,15 +307,35 @@ def _read_timm(name: str) -> Mapped:
 
 def _check_function(name: str, model: nn.Module) -> None:
     """Refuse what timm computes otherwise than mmpretrain's ViT although the names agree."""
+    found = differences(model)
+    if found:
+        raise InputError(
+            f'timm:{name}: not the ViT that mmpretrain computes: {"; ".join(found)}; '
+            f"backbone=dict(type='lspt_mm.TimmPromptedViT', model='{name}', ...) takes it"
+        )
+
+
+def differences(model: nn.Module) -> List[str]:
+    """In what a ``VisionTransformer`` of timm computes otherwise than mmpretrain's."""
     block = model.blocks[0]
+    attn, mlp = getattr(block, 'attn', None), getattr(block, 'mlp', None)
     found = []
-    if not isinstance(getattr(block.mlp, 'act', None), nn.GELU):
-        found.append(f'activation {type(getattr(block.mlp, "act", None)).__name__}, not GELU')
-    if abs(getattr(block.norm1, 'eps', 1e-6) - 1e-6) > 1e-9:
+    if type(block).__name__ != 'Block' or type(attn).__name__ != 'Attention':
+        return [f'blocks of another form ({type(block).__name__} with {type(attn).__name__})']
+    if type(mlp).__name__ != 'Mlp' or not isinstance(mlp.norm, nn.Identity):
+        found.append(f'MLP of another form ({type(mlp).__name__})')
+    if not isinstance(getattr(mlp, 'act', None), nn.GELU):
+        found.append(f'activation {type(getattr(mlp, "act", None)).__name__}, not GELU')
+    elif getattr(mlp.act, 'approximate', 'none') != 'none':
+        found.append('an approximate GELU')
+    if type(block.norm1).__name__ != 'LayerNorm':
+        found.append(f'norms of another form ({type(block.norm1).__name__})')
+    elif abs(block.norm1.eps - 1e-6) > 1e-9:
         found.append(f'norms with eps {block.norm1.eps}, not 1e-6')
+    if not all(isinstance(part, nn.Identity) for part in (attn.q_norm, attn.k_norm, attn.norm)):
+        found.append('norms in the attention')
+    if attn.gate is not None:
+        found.append('a gate on the attention')
     if getattr(model, 'rope', None) is not None:
         found.append('rotary position embedding')
-    if type(block).__name__ != 'Block':
-        found.append(f'blocks of another form ({type(block).__name__})')
-    if found:
-        raise InputError(f'timm:{name}: not the ViT that mmpretrain computes: {"; ".join(found)}')
+    return found

@@ -240,13 +240,14 @@ def check_fit(model: nn.Module, checkpoint: dict, resume: bool = False) -> None:
         for k, v in ours.items()
         if k in theirs and theirs[k].shape != v.shape and not k.endswith('.pos_embed')
     ]
-    extra = [k for k in theirs if k not in ours and '.prompter.' in f'.{k}']
+    added = ('.prompter.', '.lora.')
+    extra = [k for k in theirs if k not in ours and any(part in f'.{k}' for part in added)]
     problems = [
         f'{what}: {shorten(keys)}'
         for what, keys in (
             ('missing, and would be random', missing),
             ('of another shape', other),
-            ('prompts without a place in the model', extra),
+            ('prompts or LoRA without a place in the model', extra),
         )
         if keys
     ]

@@ -12,7 +12,7 @@ from typing import Dict, List, NamedTuple, Optional
 import torch
 from torch import Tensor
 
-from lspt_mm.checkpoints.backbone import BackboneDescription, PromptedBackbone
+from lspt_mm.checkpoints.backbone import BackboneDescription, DescribedBackbone
 from lspt_mm.errors import InputError
 
 #: Name of the record's tensor below the backbone's prefix.
@@ -68,7 +68,7 @@ def frozen_base(vit: BackboneDescription) -> Dict[str, Tensor]:
     return {name: tensor for name, tensor in vit.tensors.items() if name not in kept}
 
 
-def record_of(backbone: PromptedBackbone, source: str) -> BaseRecord:
+def record_of(backbone: DescribedBackbone, source: str) -> BaseRecord:
     """The record of a backbone whose weights came from ``source``."""
     vit = backbone.describe()
     base = frozen_base(vit)

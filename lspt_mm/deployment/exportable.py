@@ -7,12 +7,13 @@ import copy
 from typing import Optional
 
 import torch
+from timm.layers import RotaryEmbeddingDinoV3
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lspt_mm.apis.model import takes_rgb
 from lspt_mm.errors import InputError
-from lspt_mm.models import PromptedViT
+from lspt_mm.models.prompted_backbone import PromptedBackbone
 from lspt_mm.tasks import Task, task_of
 
 
@@ -24,7 +25,7 @@ class Exportable(nn.Module):
 
     Args:
         model: From :func:`lspt_mm.apis.init_model`, or built in another way, with a
-            :class:`PromptedViT` as its backbone. It stays as it is.
+            prompted ViT as its backbone. It stays as it is.
         task: The model's task; by default that of its ``cfg``.
         preprocess: Whether the images are RGB values of 0 to 255; otherwise they are what the
             model's data preprocessor makes of them.
@@ -48,22 +49,22 @@ class Exportable(nn.Module):
             )
         self.task = task or task_of(model.cfg)
         vit, head = getattr(model, 'backbone', None), self.task.head(model)
-        if not isinstance(vit, PromptedViT) or not isinstance(head, nn.Module):
+        if not isinstance(vit, PromptedBackbone) or not isinstance(head, nn.Module):
             raise InputError(
                 f'{type(model).__name__} cannot be exported: expected a model for '
-                f'{self.task.name} with a head and a lspt_mm.PromptedViT as its backbone'
+                f'{self.task.name} with a head and a prompted ViT as its backbone'
             )
         if isinstance(head, nn.ModuleList):
             raise InputError(f'{type(model).__name__}: models of several stages are not exported')
-        self.patch_size = vit.patch_embed.projection.kernel_size[0]
+        self.patch_size = vit.patch_size[0]
         self.least_size = self.task.least_patches * self.patch_size
         model = copy.deepcopy(model).eval().requires_grad_(False)
         self.preprocess = preprocess
         self._take_normalization(model.data_preprocessor)
         model.data_preprocessor = None
         self.task.fold(model)
-        embed = model.backbone.patch_embed
-        embed.projection = _Patches(embed.projection)
+        model.backbone.merge_lora()
+        model.backbone = _with_patches(model.backbone, vit.patch_size)
         self.model = _for_any_size(model)
 
     def _take_normalization(self, preprocessor: nn.Module) -> None:
@@ -90,12 +91,24 @@ def _for_any_size(module: nn.Module) -> nn.Module:
     """Replace what looks at sizes while it is traced; returns ``module`` or what replaces it."""
     if isinstance(module, nn.AdaptiveAvgPool2d):
         return _AveragePool(module.output_size)
+    if isinstance(module, RotaryEmbeddingDinoV3):
+        return _AnyGrid(module)
     # By name: the heads' own, or PyTorch's.
     factor = type(module).__name__ == 'Upsample' and not module.size and module.scale_factor
     if isinstance(factor, float) and factor.is_integer():
         return _Enlarge(int(factor), module.mode, module.align_corners)
     for name, child in module.named_children():
         setattr(module, name, _for_any_size(child))
+    return module
+
+
+def _with_patches(module: nn.Module, patch_size) -> nn.Module:
+    """Replace the convolution of a patch embedding."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Conv2d) and child.kernel_size == child.stride == tuple(patch_size):
+            setattr(module, name, _Patches(child))
+        else:
+            _with_patches(child, patch_size)
     return module
 
 
@@ -116,6 +129,22 @@ class _Patches(nn.Module):
         x = x.reshape(batch, channels, height // high, high, width // wide, wide)
         x = x.permute(0, 2, 4, 1, 3, 5).flatten(3)  # (B, h, w, C * patch)
         return F.linear(x, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+
+
+class _AnyGrid(nn.Module):
+    """timm's rotary embedding of DINOv3, whose coordinates tracing would fix to one grid."""
+
+    def __init__(self, rope: nn.Module):
+        super().__init__()
+        self.rope = rope
+
+    def get_embed(self, shape, dtype: Optional[torch.dtype] = None) -> Tensor:
+        rope = self.rope
+        sides = [(torch.arange(size, dtype=torch.float32) + 0.5 + rope.grid_offset) / size
+                 for size in shape]  # fmt: skip
+        grid = torch.stack(torch.meshgrid(sides, indexing=rope.grid_indexing), dim=-1)
+        found = rope._get_pos_embed_from_coords((2 * grid - 1).flatten(0, -2))
+        return torch.cat(found, dim=-1)
 
 
 class _AveragePool(nn.Module):

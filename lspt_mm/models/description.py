@@ -3,36 +3,41 @@
 from lspt_mm.checkpoints.backbone import BackboneDescription
 from lspt_mm.models.features import POOLED
 
+#: What stands before the names of what is put into a ViT.
+ADDED = ('prompter.', 'lora.')
+
 
 def vit_size(vit) -> dict:
     """What a prompter has to know of its ViT: embed_dims, num_layers, patch_size."""
     return dict(
         embed_dims=vit.embed_dims, num_layers=vit.num_layers,
-        patch_size=vit.patch_embed.projection.kernel_size[0],
+        patch_size=vit.patch_size[0],
     )  # fmt: skip
 
 
 def describe(vit) -> BackboneDescription:
-    """All that checkpoint code knows of a ``PromptedViT``."""
+    """All that checkpoint code knows of a ``PromptedBackbone``."""
     prompter = vit.prompter
     return BackboneDescription(
-        tensors={k: v for k, v in vit.state_dict().items() if not k.startswith('prompter.')},
+        tensors={k: v for k, v in vit.state_dict().items() if not k.startswith(ADDED)},
         trained=frozenset(name for name, p in vit.named_parameters() if p.requires_grad),
         arch={
             'embed_dims': vit.embed_dims,
             'num_layers': vit.num_layers,
-            'num_heads': vit.layers[0].attn.num_heads,
-            'patch_size': list(vit.patch_embed.projection.kernel_size),
+            'num_heads': vit.num_heads,
+            'patch_size': list(vit.patch_size),
+            **vit.kind,
         },
         output={'out_type': vit.out_type, 'final_norm': vit.final_norm},
         pools_before_norm=vit.out_type in POOLED,
         grid=tuple(vit.patch_resolution),
         num_extra_tokens=vit.num_extra_tokens,
-        interpolate_mode=vit.interpolate_mode,
+        interpolate_mode=getattr(vit, 'interpolate_mode', 'bicubic'),
         prompter=vit.prompter_cfg,
         defaults={} if prompter is None else prompter.argument_defaults(),
         training_only=() if prompter is None else prompter.TRAINING_ONLY,
         tune=vit.tune,
         pretrained=vit.pretrained,
         weights=vit.weights,
+        translate=vit.translate,
     )

@@ -1,8 +1,8 @@
 """What a ViT gives out of a block's tokens: the ``out_type``."""
 
-from typing import Optional, Tuple
+from typing import Callable, Optional, Tuple
 
-from torch import Tensor, cat, nn
+from torch import Tensor, cat
 
 from lspt_mm.errors import InputError
 from lspt_mm.models.tokens import Tokens
@@ -20,7 +20,7 @@ def out_range(out_type: str, tokens: Tokens, number: int) -> Optional[Tuple[int,
         InputError: For 'avg_prompts' at block ``number``, if it has none.
     """
     first_patch, end = tokens.num_prefix + tokens.num_prompts, tokens.x.size(1)
-    if out_type == 'raw':
+    if out_type in ('raw', 'pooled'):
         return None
     if out_type == 'cls_token':
         return 0, 1
@@ -40,23 +40,25 @@ def features(
     tokens: Tokens,
     number: int,
     hw: Tuple[int, int],
-    norm: nn.Module,
-    pooled_norm: nn.Module,
+    norm: Callable[[Tensor], Tensor],
+    pool: Callable[[Tensor], Tensor],
     num_cls: int,
     cut: bool,
 ) -> Tensor:
     """``out_type`` of the tokens that block ``number`` made.
 
     Args:
-        out_type: As of ``PromptedViT``.
+        out_type: As of ``PromptedViT`` and ``TimmPromptedViT``.
         tokens: All tokens of the block, or with ``cut`` those in :func:`out_range` alone.
         number: The block, from 1.
         hw: Rows and columns of patches.
         norm: The final norm, or the identity.
-        pooled_norm: mmpretrain's second norm, of 'avg_featmap'.
+        pool: What 'avg_featmap' does with normed patches, 'pooled' with all tokens but prompts.
         num_cls: 1 with a class token, else 0: registers are of no output.
         cut: Whether the block computed only what is read.
     """
+    if out_type == 'pooled':
+        return pool(tokens.without_prompts)
     if out_type == 'raw':
         x = norm(tokens.without_prompts)
         if tokens.num_prefix == num_cls:
@@ -71,4 +73,4 @@ def features(
         return x[:, 0]
     if out_type == 'featmap':
         return x.transpose(1, 2).unflatten(2, hw)  # (B, D, h, w)
-    return pooled_norm(x.mean(dim=1))
+    return pool(x)

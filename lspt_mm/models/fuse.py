@@ -3,7 +3,7 @@
 from torch import no_grad
 
 from lspt_mm.errors import InputError
-from lspt_mm.models.attention import keys_and_values
+from lspt_mm.models.prompted_block import keys_and_values
 from lspt_mm.models.prompters.base import Prompter
 
 
@@ -21,14 +21,15 @@ def fuse(vit, prompter: Prompter) -> None:
         raise InputError('fuse() is for inference: call eval() first')
     prompter.unfuse()
     prompter.fuse()
-    patches = vit.pos_embed[:, -1:]  # any will do: only their shape and type matter
+    # Any will do: only their shape and type matter.
+    patches = next(vit.parameters()).new_zeros(1, 1, vit.embed_dims)
     prompts, state = prompter.first(patches)
     for number in range(prompter.start_block, vit.num_layers + 1):
         if prompts is None or not prompter.input_independent(number):
             return
-        layer = vit.layers[number - 1]
-        if not vit.reads_prompts(number, prompter):
-            found = keys_and_values(layer.attn, layer.ln1, prompts.to(patches.dtype))
+        block = vit.block(number)
+        if block is not None and not vit.reads_prompts(number, prompter):
+            found = keys_and_values(block, prompts.to(patches.dtype))
             prompter.fused_keys_values[number] = found
         if number == vit.num_layers or prompter.reads_output(number):
             return

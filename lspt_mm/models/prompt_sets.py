@@ -10,8 +10,8 @@ from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.checkpoints.prompt_only import base_fingerprint
 from lspt_mm.checkpoints.records import RECORD, BaseRecord, from_tensor
 from lspt_mm.errors import InputError
-from lspt_mm.models.description import vit_size
-from lspt_mm.models.prompted_vit import PromptedViT
+from lspt_mm.models.description import ADDED, vit_size
+from lspt_mm.models.prompted_backbone import PromptedBackbone
 from lspt_mm.models.prompters.base import Prompter, build_prompter
 
 
@@ -44,18 +44,18 @@ class PromptSets(nn.Module):
         InputError: As :meth:`add`.
 
     Attributes:
-        vits (dict): Name to :class:`PromptedViT`.
+        vits (dict): Name to :class:`PromptedBackbone`.
         others (dict): Name to a file's tensors beside the backbone (neck, head), by their names.
     """
 
     def __init__(
-        self, vit: Optional[PromptedViT] = None, files: Optional[Mapping[str, str]] = None
+        self, vit: Optional[PromptedBackbone] = None, files: Optional[Mapping[str, str]] = None
     ):
         super().__init__()
         if vit is not None and vit.weights.source is None:
             raise InputError('PromptSets: the ViT has no weights; call init_weights() first')
         self.base = vit
-        self.vits: Dict[str, PromptedViT] = {}
+        self.vits: Dict[str, PromptedBackbone] = {}
         self.others: Dict[str, Dict[str, Tensor]] = {}
         self._modules_of_sets = nn.ModuleList()
         self._kinds: Dict[str, str] = {}
@@ -66,7 +66,7 @@ class PromptSets(nn.Module):
             self.add(name, source)
         self.eval()
 
-    def add(self, name: str, source: Union[str, PromptedViT]) -> int:
+    def add(self, name: str, source: Union[str, PromptedBackbone]) -> int:
         """Add a set under ``name``: a ViT with its prompts, or a prompt-only checkpoint.
 
         Tensors of the ViT that are equal, bit for bit, to tensors of an earlier one are replaced
@@ -85,7 +85,7 @@ class PromptSets(nn.Module):
             raise InputError(f'{name!r}: expected a string as the name of a set')
         if name in self.vits:
             raise InputError(f'{name!r}: there is a set of this name already')
-        if isinstance(source, PromptedViT):
+        if isinstance(source, PromptedBackbone):
             vit, others = source, {}
         else:
             vit, others = self._from_file(str(source))
@@ -93,7 +93,7 @@ class PromptSets(nn.Module):
         saved = self._share(vit)
         self.vits[name], self.others[name] = vit, others
         self._modules_of_sets.append(vit)
-        ids = [id(tensor) for tensor in _backbone_tensors(vit).values()]
+        ids = [id(tensor) for tensor in [*_backbone_tensors(vit).values(), *_lora(vit)]]
         settings = {
             key: value for key, value in (vit.prompter_cfg or {}).items()
             if key not in vit.prompter.TRAINING_ONLY
@@ -102,7 +102,7 @@ class PromptSets(nn.Module):
         self._kinds[name] = repr((sorted(settings.items()), output, ids))
         return saved
 
-    def _share(self, vit: PromptedViT) -> int:
+    def _share(self, vit: PromptedBackbone) -> int:
         """Replace tensors of ``vit`` that are known already; remember the others."""
         saved = 0
         for name, own in _backbone_tensors(vit).items():
@@ -116,7 +116,7 @@ class PromptSets(nn.Module):
                 saved += own.numel() * own.element_size()
         return saved
 
-    def _from_file(self, source: str) -> Tuple[PromptedViT, Dict[str, Tensor]]:
+    def _from_file(self, source: str) -> Tuple[PromptedBackbone, Dict[str, Tensor]]:
         """The base with the prompts of a file, and the file's other tensors."""
         if self.base is None:
             raise InputError(f'{source}: PromptSets() was made without a ViT for files')
@@ -129,6 +129,8 @@ class PromptSets(nn.Module):
         record = from_tensor(state[found[0]])
         if record.prompter is None:
             raise InputError(f'{source}: holds no prompts')
+        if any(str(key).startswith(f'{prefix}lora.') for key in state):
+            raise InputError(f'{source}: has LoRA; build its whole model, and add its backbone')
         self._check_base(source, record)
         for key, value in _backbone_tensors(self.base).items():
             other = state.get(prefix + key)
@@ -176,7 +178,7 @@ class PromptSets(nn.Module):
 
     @torch.no_grad()
     def forward(self, img: Tensor, names: Union[str, Sequence[str]]) -> Tuple[Tensor, ...]:
-        """Outputs of the ViT for images (B, 3, H, W), as ``PromptedViT`` gives them.
+        """Outputs of the ViT for images (B, 3, H, W), as it gives them.
 
         Args:
             img: Images, each normalised as its task has it.
@@ -276,10 +278,14 @@ class PerImagePrompter(Prompter):
         return out
 
 
-def _backbone_tensors(vit: PromptedViT) -> Dict[str, Tensor]:
-    """Parameters and buffers of the ViT by name, without the prompter's."""
+def _lora(vit: PromptedBackbone) -> List[Tensor]:
+    return [] if vit.lora is None else list(vit.lora.parameters())
+
+
+def _backbone_tensors(vit: PromptedBackbone) -> Dict[str, Tensor]:
+    """Parameters and buffers of the ViT by name, without what is put into it."""
     named = [*vit.named_parameters(), *vit.named_buffers()]
-    return {name: tensor for name, tensor in named if not name.startswith('prompter.')}
+    return {name: tensor for name, tensor in named if not name.startswith(ADDED)}
 
 
 def bytes_held(models: Iterable[nn.Module]) -> int:

@@ -1,31 +1,86 @@
-"""One transformer block with prompts in it, on the parameters of mmpretrain's encoder layer.
+"""One transformer block with prompts in it, on the parameters of whatever ViT it is of.
 
 Shapes: B images, T tokens, P prompts that are keys and values only, D width, H heads of width d.
 """
 
 import functools
-from typing import Optional, Tuple
+from typing import Callable, Optional, Protocol, Sequence, Tuple, Union
 
 import torch
-from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from lspt_mm.models.attention import KVPrompts, attend
+from lspt_mm.models.lora import LoRA
+from lspt_mm.models.ops.temperature import divide_by_temperature
+
+#: Prompts whose outputs nobody reads, (1 or B, P, D); or their :func:`keys_and_values`.
+KVPrompts = Union[Tensor, Sequence[Tensor], None]
+
+
+class ViTBlock(Protocol):
+    """A pre-norm block taken apart, so that prompts can be put where they cost least.
+
+    Attributes:
+        norm1: The first norm, (B, T, D) to the same.
+        groups: Query heads for each head of keys and values.
+        gated: Whether :meth:`finish` reads the queries' tokens.
+        widths: Of queries, keys and values, of all heads.
+        lora: What is added to them, if anything.
+    """
+
+    norm1: Callable[[Tensor], Tensor]
+    groups: int
+    gated: bool
+    widths: Sequence[int]
+    lora: Optional[LoRA]
+
+    def project(self, x: Tensor, first: int, end: int) -> Sequence[Tensor]:
+        """Parts ``first .. end - 1`` of queries (0), keys (1), values (2) of normed tokens.
+
+        (B, T, D) to (B, H, T, d) each; norms of queries and keys are done, rotations are not.
+        """
+
+    def rotate(self, x: Tensor, rope: Tensor, leading: int) -> Tensor:
+        """Queries or keys (B, H, T, d), rotated but for the first ``leading`` tokens.
+
+        ``rope`` is of the others. Blocks of ViTs without rotary embeddings need none.
+        """
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """softmax(q k^T / sqrt(d)) v, with the block's dropout; (B, H, T, d)."""
+
+    def finish(self, x: Tensor, heads: Tensor, queries: Optional[Tensor]) -> Tensor:
+        """All after the attention: gate, projection, scales, residuals, MLP; (B, T, D).
+
+        ``heads``: (B, T, H d), side by side. ``queries``: the normed tokens that asked, (B, T, D);
+        None unless ``gated``.
+        """
+
+    def weights(self) -> Sequence[Tensor]:
+        """W_q, W_k and W_v, (width, D) each, as views of the parameters."""
+
+    def query_key_weights(self) -> Tuple[Tensor, Tensor]:
+        """W_q and W_k, (H d, D) each.
+
+        Raises:
+            ValueError: If the logits are not linear in them (norms of queries and keys).
+        """
 
 
 def block_forward(
-    layer: TransformerEncoderLayer,
+    block: ViTBlock,
     x: Tensor,
     kv_prompts: KVPrompts = None,
     temperature: Optional[Tensor] = None,
     out_range: Optional[Tuple[int, int]] = None,
     recompute_mlp: bool = False,
+    rope: Optional[Tensor] = None,
+    leading: int = 0,
 ) -> Tensor:
-    """Run one encoder layer.
+    """Run one block.
 
     Args:
-        layer: mmpretrain's encoder layer; its parameters are used as they are.
+        block: The block; its parameters are used as they are.
         x: (B, T, D), with the prompts whose outputs are read.
         kv_prompts: Prompts that are keys and values only: they need no query, no output projection
             and no MLP; those of (1, P, D) are normalised and projected once for the batch. The
@@ -36,26 +91,52 @@ def block_forward(
         recompute_mlp: Keep queries, keys, values and the attention's output for the backward pass,
             and compute all after them again (5 D numbers a token instead of 10 D, for a fifth of
             the products of a frozen layer's step).
+        rope: Rotary embedding of all but the first ``leading`` of the T tokens, (T - leading, 2 d)
+            or (H, T - leading, 2 d): sines, then cosines.
+        leading: How many tokens at the start have no place in the image.
 
     Returns:
         Tensor: (B, T, D), or (B, out_range[1] - out_range[0], D).
     """
-    attn_out = attend(layer.attn, layer.ln1, x, kv_prompts, temperature, out_range)
+    normed = block.norm1(x)
+    queries = normed if out_range is None else normed[:, out_range[0] : out_range[1]]
+    if out_range is None and temperature is None:
+        q, k, v = block.project(normed, 0, 3)  # each (B, H, T, d)
+    else:
+        # Apart, so that keys and values do not keep the undivided queries in memory.
+        (q,) = block.project(queries, 0, 1)
+        k, v = block.project(normed, 1, 3)
+    if rope is not None:
+        first, end = out_range or (0, x.size(1))
+        rows = rope[..., max(first - leading, 0) : max(end - leading, 0), :]
+        q = block.rotate(q, rows, min(max(leading - first, 0), end - first)).type_as(v)
+        k = block.rotate(k, rope, leading).type_as(v)
+    if kv_prompts is not None:
+        if isinstance(kv_prompts, Tensor):
+            kv_prompts = keys_and_values(block, kv_prompts.to(x.dtype))
+        k, v = (
+            torch.cat((prompts.expand(x.size(0), -1, -1, -1), own), dim=2)  # (B, H, P+T, d)
+            for prompts, own in zip(kv_prompts, (k, v), strict=True)
+        )
+    if block.groups > 1:
+        k, v = (part.repeat_interleave(block.groups, dim=1) for part in (k, v))
+    if temperature is not None:
+        q = divide_by_temperature(q, temperature)
+    heads = block.attend(q, k, v).transpose(1, 2).flatten(2)
     if out_range is not None:
         x = x[:, out_range[0] : out_range[1]]
+    queries = queries if block.gated else None
     if recompute_mlp:
-        return checkpoint(project_and_mlp, layer, x, attn_out, use_reentrant=False)
-    return project_and_mlp(layer, x, attn_out)
+        return checkpoint(block.finish, x, heads, queries, use_reentrant=False)
+    return block.finish(x, heads, queries)
+
+
+def keys_and_values(block: ViTBlock, prompts: Tensor) -> Sequence[Tensor]:
+    """Keys and values (1 or B, H, P, d) of prompts (1 or B, P, D), which are not rotated."""
+    return block.project(block.norm1(prompts), 1, 3)
 
 
 @functools.cache
 def compiled_block_forward():
     """:func:`block_forward` by ``torch.compile``, one for all models of the process."""
     return torch.compile(block_forward)
-
-
-def project_and_mlp(layer: TransformerEncoderLayer, x: Tensor, attn_out: Tensor) -> Tensor:
-    """The layer after attention (B, T, D): projection, residual, MLP."""
-    attn = layer.attn
-    x = x + attn.out_drop(attn.gamma1(attn.proj_drop(attn.proj(attn_out))))
-    return layer.ffn(layer.ln2(x), identity=x)

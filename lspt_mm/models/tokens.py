@@ -10,11 +10,11 @@ from torch import Tensor
 
 
 class BlockStep(NamedTuple):
-    """Input and output of block ``number`` (1..L), for ``PromptedViT.unroll``.
+    """Input and output of block ``number`` (1..L), for ``PromptedBackbone.unroll``.
 
     ``x_in``, ``x_out``: class, register and patch tokens (B, E+N, D). ``prompts_in``: (1 or B, P,
     D) or None. ``prompts_out``: (B, P, D), or None where nobody reads them. ``hw``: rows and
-    columns of patches.
+    columns of patches. ``rope``: rotary embedding of the patches in this block, if it has one.
     """
 
     number: int
@@ -23,6 +23,7 @@ class BlockStep(NamedTuple):
     x_out: Tensor
     prompts_out: Optional[Tensor]
     hw: Tuple[int, int]
+    rope: Optional[Tensor] = None
 
 
 class Tokens:

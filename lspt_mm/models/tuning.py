@@ -5,7 +5,10 @@ import re
 from torch import nn
 
 #: What can be trained, as the errors say it.
-TUNES = "'prompts', 'nothing', 'bias', 'prompts+bias', 'partial-K' (K blocks) or 'full'"
+TUNES = (
+    "'prompts', 'nothing', 'bias', 'lora-R' (of rank R), 'prompts+bias', 'prompts+lora-R', "
+    "'partial-K' (K blocks) or 'full'"
+)
 
 
 def check_tune(tune: str, num_layers: int) -> None:
@@ -14,37 +17,42 @@ def check_tune(tune: str, num_layers: int) -> None:
         if tune in ('prompts', 'nothing', 'bias', 'prompts+bias', 'full'):
             return
         match = re.fullmatch(r'partial-(\d+)', tune)
-        if match and 1 <= int(match[1]) <= num_layers:
+        if (match and 1 <= int(match[1]) <= num_layers) or lora_rank(tune):
             return
     raise ValueError(f'tune={tune!r}: expected {TUNES}; this ViT has {num_layers} blocks')
 
 
+def lora_rank(tune: str) -> int:
+    """R of 'lora-R' and 'prompts+lora-R'; 0 of others."""
+    match = re.fullmatch(r'(?:prompts\+)?lora-(\d+)', tune)
+    return int(match[1]) if match else 0
+
+
 def apply_tune(vit: nn.Module, tune: str) -> None:
-    """Set ``requires_grad`` of a :class:`PromptedViT`'s parameters.
+    """Set ``requires_grad`` of a prompted ViT's parameters.
 
     - ``prompts``: the prompter alone (nothing, if there is none);
     - ``nothing``: no parameter at all (linear probe, frozen backbone);
     - ``bias``: the ViT's biases (BitFit), without the prompter; ``prompts+bias``: both;
+    - ``lora-R``: LoRA, without the prompter; ``prompts+lora-R``: both;
     - ``partial-K``: the last K blocks and the final norms;
     - ``full``: the ViT and the prompter.
 
     MAE's position embedding is a fixed one and stays so except with ``full``.
     """
     check_tune(tune, vit.num_layers)
-    with_prompter = tune in ('prompts', 'prompts+bias', 'full')
-    last_blocks = ()
+    with_prompter = tune.startswith('prompts') or tune == 'full'
+    first = vit.num_layers + 2  # the depth from which all is trained
     if tune.startswith('partial-'):
-        first = vit.num_layers - int(tune.split('-')[1])
-        last_blocks = tuple(f'layers.{i}.' for i in range(first, vit.num_layers)) + ('ln1.', 'ln2.')
+        first = vit.num_layers + 1 - int(tune.split('-')[1])
     for name, parameter in vit.named_parameters():
         if name.startswith('prompter.'):
             parameter.requires_grad_(with_prompter)
+        elif name.startswith('lora.'):
+            parameter.requires_grad_(True)
         else:
-            parameter.requires_grad_(
-                tune == 'full'
-                or ('bias' in tune and name.endswith('.bias'))
-                or name.startswith(last_blocks or ('\0',))
-            )
+            of_bias = 'bias' in tune and name.endswith('bias')  # q_bias as well
+            parameter.requires_grad_(tune == 'full' or of_bias or vit.depth_of(name) >= first)
 
 
 def train_tuned_only(module: nn.Module, parent_tuned: bool = False) -> None:

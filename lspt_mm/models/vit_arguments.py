@@ -2,6 +2,7 @@
 
 from typing import Any, Dict, List
 
+from lspt_mm.models.lora import PARTS
 from lspt_mm.models.tuning import check_tune
 from lspt_mm.utils.checks import (
     LARGEST,
@@ -45,16 +46,28 @@ def check_arguments(given: Dict[str, Any], arch_zoo: dict, out_types) -> List[in
         ValueError: For the first value that is not one.
     """
     num_layers = check_arch(given['arch'], arch_zoo)
-    check_tune(given['tune'], num_layers)
     if 'frozen_stages' in given:
         raise ValueError("frozen_stages: not used here; say tune='nothing' or tune='partial-K'")
     check_int('num_registers', given['num_registers'], 0)
+    check_vit_arguments(given)
+    return check_common(given, num_layers, out_types)
+
+
+def check_common(given: Dict[str, Any], num_layers: int, out_types) -> List[int]:
+    """Check the arguments that all prompted ViTs have; returns ``out_indices`` from 0.
+
+    Raises:
+        ValueError: For the first value that is not one.
+    """
+    check_tune(given['tune'], num_layers)
     for name in ('final_norm', 'compile_blocks'):
         check_bool(name, given[name])
+    parts = given['lora_parts']
+    if not isinstance(parts, str) or not parts or not set(parts) <= set(PARTS):
+        raise ValueError(f"lora_parts={parts!r}: expected letters of 'qkv', such as 'qv'")
     with_cp, out_type, pretrained = given['with_cp'], given['out_type'], given['pretrained']
     if with_cp != 'selective' and not isinstance(with_cp, bool):
         raise ValueError(f"with_cp={with_cp!r}: expected True, False or 'selective'")
-    check_vit_arguments(given)
     if not isinstance(out_type, str) or out_type not in out_types:
         raise ValueError(f'out_type={out_type!r}: expected one of {sorted(out_types)}')
     if out_type == 'avg_prompts' and given['prompter'] is None:

@@ -15,8 +15,8 @@ from lspt_mm.errors import InputError
 PATH = tuple(10.0**power for power in np.arange(-4, 1.51, 0.5))
 #: The same for patches, of which there are more.
 PATCH_PATH = tuple(10.0**power for power in range(-5, 1))
-#: Samples times features times classes from which a fit is in single precision, of at most a
-#: hundred steps, and the path ends after two values of C below the best one.
+#: Samples times features times classes from which a fit stays in single precision and takes at
+#: most a hundred steps, and the path ends after two values of C below the best one.
 _LARGE = 2e8
 #: Standard deviations below this share of the largest are of constants.
 _CONSTANT = 1e-6
@@ -56,6 +56,8 @@ def fit_linear(
 ) -> LinearFit:
     """The best logistic regression of a path on standardised features (scikit-learn, LBFGS).
 
+    The path is in single precision; the solution of the best C then in double precision.
+
     Args:
         x: (N, D) of images or patches.
         shares: (N, K), how much of each is of each class, 0 to 1. A class without any is never
@@ -82,25 +84,29 @@ def fit_linear(
     rows, labels = np.nonzero(shares)
     weights = shares[rows, labels] * (1 if class_weight is None else np.take(class_weight, labels))
     large = len(rows) * x.shape[1] * len(present) > _LARGE
-    kind = np.float32 if large else np.float64
-    z = ((x - mean) / std).astype(kind)[rows]
-    score = score or _accuracy
+    z = ((x - mean) / std)[rows]
+    path_z, score = z.astype(np.float32), score or _accuracy
+    end = dict(tol=1e-4, max_iter=100) if large else dict(tol=1e-5, max_iter=500)
     models = {}
     if validation is not None:
-        other = ((validation[0] - mean) / std).astype(kind)
+        other = ((validation[0] - mean) / std).astype(np.float32)
         scores = {}
-        for c, models[c] in _path(z, labels, weights, path):
+        for c, models[c] in _path(path_z, labels, weights, path, end):
             scores[c] = score(_confusion(models[c], other, validation[1]))
             if large and max(scores.values()) > max(list(scores.values())[-2:]):
                 break
     elif len(rows) == len(x):
-        scores = _cross_validated(z, labels, weights, path, shares, score)
+        scores = _cross_validated(path_z, labels, weights, path, end, shares, score)
     else:
         scores = {}
     if not scores:
         scores = {path[len(path) // 2]: float('nan')}
     best = max(scores, key=lambda c: (scores[c], -c))  # of equals the strongest penalty
-    model = models.get(best) or dict(_path(z, labels, weights, [best]))[best]
+    model = models.get(best)
+    if model is None or not large:
+        end = end if large else dict(tol=1e-6, max_iter=500)
+        z = path_z if large else z.astype(np.float64)
+        ((_, model),) = _path(z, labels, weights, [best], end, model)
     weight, bias = model.coef_, model.intercept_
     if len(present) == 2:  # scikit-learn has one logit of two classes
         weight, bias = np.concatenate((-weight, weight)) / 2, np.concatenate((-bias, bias)) / 2
@@ -111,12 +117,15 @@ def fit_linear(
 
 
 def _path(
-    z: np.ndarray, labels: np.ndarray, weights: np.ndarray, path: Sequence[float]
-) -> Iterator[Tuple[float, LogisticRegression]]:
-    """Each C and its model; one starts from the other's solution."""
-    # A warm start needs a small tolerance, which single precision cannot reach.
-    end = dict(tol=1e-4, max_iter=100) if z.dtype == np.float32 else dict(tol=1e-6, max_iter=500)
+    z: np.ndarray, labels: np.ndarray, weights: np.ndarray, path: Sequence[float], end: dict,
+    start: Optional[LogisticRegression] = None,
+) -> Iterator[Tuple[float, LogisticRegression]]:  # fmt: skip
+    """Each C and its model; one starts from the other's solution, the first from ``start``."""
     model = LogisticRegression(warm_start=True, **end)
+    if start is not None:
+        for name in ('coef_', 'intercept_'):
+            setattr(model, name, getattr(start, name).astype(z.dtype))
+        model.classes_ = start.classes_
     for c in path:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore', ConvergenceWarning)  # weak penalties, separable data
@@ -134,12 +143,12 @@ def _accuracy(counts: np.ndarray) -> float:
     return 100 * counts.trace() / counts.sum()
 
 
-def _cross_validated(z, labels, weights, path, shares, score) -> Dict[float, float]:
+def _cross_validated(z, labels, weights, path, end, shares, score) -> Dict[float, float]:
     folds = min(5, int(np.bincount(labels)[np.unique(labels)].min()))
     if folds < 2:
         return {}
     counts = dict.fromkeys(path, 0)
     for a, b in StratifiedKFold(folds, shuffle=True, random_state=0).split(z, labels):
-        for c, model in _path(z[a], labels[a], weights[a], path):
+        for c, model in _path(z[a], labels[a], weights[a], path, end):
             counts[c] = counts[c] + _confusion(model, z[b], shares[b])
     return {c: score(found) for c, found in counts.items()}

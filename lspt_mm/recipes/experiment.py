@@ -15,7 +15,7 @@ from lspt_mm.models.vit_arguments import check_arch
 from lspt_mm.recipes.balance import BALANCE, class_weights
 from lspt_mm.recipes.folders import images_per_class
 from lspt_mm.recipes.methods import get_method
-from lspt_mm.recipes.pretrainings import Pretraining, get_pretraining
+from lspt_mm.recipes.pretrainings import ALIASES, Pretraining, get_pretraining
 from lspt_mm.recipes.published_values import BPT, BPT_SHALLOW, GAPT, BPTValues, GaPTValues
 from lspt_mm.utils.checks import check_choice, check_int, check_number
 
@@ -29,10 +29,8 @@ BENCHMARKS: Dict[str, Optional[tuple]] = {
 #: Where there is no published value: GaPT's most common ones for FGVC, and BPT's (ours).
 _GAPT_OTHERWISE = {'mae': GaPTValues(64, 100, 0.25, 5), 'mocov3': GaPTValues(64, 100, 1, 5)}
 _BPT_OTHERWISE = BPTValues(5e-2, 5e-3, 0.1)
-#: With a fitted head (ours): the head's rate keeps it near its start.
-_FITTED = dict(
-    batch_size=32, optimizer='AdamW', lr=5e-3, head_lr=1e-3, epochs=20, num_tokens=10
-)
+#: With a fitted head (ours): its rate keeps it near its start. The rest's is the method's.
+_FITTED = dict(batch_size=32, optimizer='AdamW', head_lr=1e-3, epochs=20, num_tokens=10)
 #: What ``head`` may be.
 HEADS = ('fitted', 'paper')
 #: Full fine-tuning (ours).
@@ -97,7 +95,7 @@ class Experiment:
 
     @property
     def _facts(self) -> Pretraining:
-        named = self.pretraining.startswith(TIMM)
+        named = ALIASES.get(self.pretraining, self.pretraining).startswith(TIMM)
         return get_pretraining(self.pretraining, *(() if named else (self.arch, self.patch_size)))
 
     @property
@@ -131,10 +129,13 @@ class Experiment:
         out_type = facts.out_type
         if out_type == 'avg_tokens' and self.prompter is None:
             out_type = 'avg_patches'
+        measures = dict(arch=self.arch, patch_size=self.patch_size)
+        if 'model' in facts.backbone:  # timm's, which say it by their name
+            measures = {}
         return dict(
-            **{**facts.backbone, 'arch': self.arch, 'patch_size': self.patch_size},
-            img_size=self.img_size, out_type=out_type, pretrained=facts.weights(self.arch),
-            tune=get_method(self.method).tune, prompter=self.prompter,
+            **{**facts.backbone, **measures}, img_size=self.img_size, out_type=out_type,
+            pretrained=facts.weights(self.arch), tune=get_method(self.method).tune,
+            prompter=self.prompter,
         )  # fmt: skip
 
     @property
@@ -188,7 +189,7 @@ class Experiment:
             default_hooks=dict(linear_baseline=dict(start=self.head == 'fitted')),
         )  # fmt: skip
         model: Dict[str, Any] = dict(
-            backbone=dict(_delete_=True, type='lspt_mm.PromptedViT', **self.backbone), head=head
+            backbone=dict(_delete_=True, **self.backbone), head=head
         )
         if self.head == 'fitted':
             model['neck'] = dict(type='lspt_mm.Standardize', in_channels=[self.embed_dims])
@@ -259,11 +260,11 @@ def resolve_experiment(benchmark: str, **defaults) -> Experiment:
         values[name] = str(values[name])  # a folder may be called 2024
     try:
         weights = (values.get(name) for name in ('pretraining', 'arch', 'patch_size'))
-        vit = get_pretraining(*weights).backbone
-        values.update({name: vit[name] for name in ('arch', 'patch_size') if name in vit})
+        values.update(get_pretraining(*weights).measures)
         values.setdefault('head', 'fitted' if benchmark == 'imagefolder' else 'paper')
-        if values['head'] == 'fitted' and get_method(values['method']).recipe != 'full':
-            values = {**_FITTED, **values}
+        method = get_method(values['method'])
+        if values['head'] == 'fitted' and method.recipe != 'full':
+            values = {**_FITTED, 'lr': method.lr, **values}
         _check(values, BENCHMARKS[benchmark])
     except ValueError as error:
         raise InputError(str(error)) from error

@@ -17,7 +17,8 @@ def default_grid(exp: Experiment) -> Dict[str, Tuple[float, ...]]:
     """
     method = get_method(exp.method)
     if exp.head == 'fitted' and method.recipe != 'full':
-        return {} if exp.method == 'linear' else dict(lr=(1e-3, 2e-3, 5e-3, 1e-2, 2e-2))
+        rates = tuple(method.lr * factor for factor in (0.2, 0.5, 1, 2, 5))
+        return {} if exp.method == 'linear' else dict(lr=rates)
     if method.recipe == 'full':
         return dict(lr=(5e-5, 1e-4, 5e-4, 1e-3), weight_decay=(0.01, 0.05))
     if method.recipe == 'bpt':

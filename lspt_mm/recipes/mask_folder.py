@@ -107,9 +107,8 @@ class MaskRun:
         if self.balance is None:
             counted = self.head != 'paper' and 'pixels' in self.about
             self.balance = 'weights' if counted else 'none'
-        self.vit, *normalisation = vit_of(self.pretrained, self.arch, self.patch_size)
-        self.normalisation = dict(zip(('mean', 'std'), normalisation, strict=True))
-        patch = self.vit['patch_size']
+        self.vit = vit_of(self.pretrained, self.arch, self.patch_size)
+        patch = self.vit.patch_size
         if self.crop is None:
             self.crop = 512 // patch * patch
         if self.crop % patch:
@@ -160,31 +159,26 @@ class MaskRun:
     # ---- the model --------------------------------------------------------------------------
 
     @property
-    def _arch(self) -> dict:
-        arch = self.vit['arch']
-        return VisionTransformer.arch_zoo[arch.lower()] if isinstance(arch, str) else arch
-
-    @property
     def backbone(self) -> Dict[str, Any]:
         """Config of the backbone, with what the method puts into the ViT."""
         method = METHODS[self.method]
         prompter = method.prompter
         if prompter:
-            patches = (self.crop // self.vit['patch_size']) ** 2
+            patches = (self.crop // self.vit.patch_size) ** 2
             tokens = self.num_tokens or max(1, min(prompter['num_tokens'], patches // 10))
             prompter = dict(prompter, num_tokens=tokens)
             if method.recipe == 'bpt':
-                prompter['rank'] = method.default_rank(tokens, self._arch['embed_dims'])
+                prompter['rank'] = method.default_rank(tokens, self.vit.measures['embed_dims'])
         elif self.num_tokens is not None:
             raise InputError(f'num_tokens={self.num_tokens}: method={self.method} has no prompts')
-        depth = self._arch['num_layers']
+        depth = self.vit.measures['num_layers']
         # Blocks 4, 6, 8 and 12 of 12, in proportion.
         out_indices = tuple(round(depth * part) - 1 for part in (1 / 3, 1 / 2, 2 / 3, 1))
         if len(set(out_indices)) < 4 or out_indices[0] < 0:
             raise InputError(f'{self.pretrained}: {depth} blocks, expected 4, or at least 6')
         return dict(
-            **self.vit, img_size=self.crop, out_indices=out_indices, pretrained=self.pretrained,
-            tune=method.tune, prompter=prompter,
+            **self.vit.backbone, img_size=self.crop, out_indices=out_indices,
+            pretrained=self.pretrained, tune=method.tune, prompter=prompter,
         )  # fmt: skip
 
     def config(self) -> Dict[str, Any]:
@@ -198,10 +192,11 @@ class MaskRun:
             work_dir=f'work_dirs/maskfolder/{self.method}_{self.about["name"]}',
             model=dict(
                 data_preprocessor=dict(
-                    size=window, **{k: list(v) for k, v in self.normalisation.items()}
+                    size=window, mean=list(self.vit.mean), std=list(self.vit.std)
                 ),
-                backbone=dict(_delete_=True, type='lspt_mm.PromptedViT', out_type='featmap',
-                              final_norm=False, **self.backbone),
+                backbone=dict(
+                    _delete_=True, out_type='featmap', final_norm=False, **self.backbone
+                ),
                 **self._neck_and_heads(),
                 test_cfg=dict(_delete_=True, **test),
             ),
@@ -254,7 +249,7 @@ class MaskRun:
         return self.about['images']['val'] * max(1.0, windows) / (3 * self.batch_size)
 
     def _neck_and_heads(self) -> Dict[str, Any]:
-        classes, width = len(self.about['classes']), self._arch['embed_dims']
+        classes, width = len(self.about['classes']), self.vit.measures['embed_dims']
         maps, slim, losses = [width] * 4, [self.channels] * 4, self._losses()
         if self.head == 'paper':
             return dict(
@@ -312,6 +307,9 @@ class MaskRun:
         rates = {'prompter': self.prompt_lr, f'decode_head.{fitted}': self.linear_lr}
         if self.head == 'paper':
             del rates[f'decode_head.{fitted}']
+        method = METHODS[self.method]
+        if method.prompter is None and self.method != 'full':
+            rates['backbone'] = method.lr
         return {name: dict(lr_mult=rate / self.lr if self.lr else 1.0)
                 for name, rate in rates.items()}  # fmt: skip
 

@@ -18,6 +18,7 @@ class Method(NamedTuple):
         tune: The backbone's ``tune``.
         recipe: Of the benchmarks: 'gapt' (SGD, GaPT's values per task), 'bpt' (AdamW, BPT's) or
             'full' (AdamW, ours).
+        lr: Learning rate (AdamW) where the head starts from a fit (ours, docs/results.md).
         benchmarks: Arguments of the prompter that differ there. Where ``num_tokens`` is none of
             them, GaPT's table gives P.
         camvid: Arguments of the prompter that differ in ``configs/camvid``.
@@ -28,6 +29,7 @@ class Method(NamedTuple):
     prompter: Optional[Mapping[str, Any]] = None
     tune: str = 'prompts'
     recipe: str = 'gapt'
+    lr: float = 5e-3
     benchmarks: Mapping[str, Any] = {}
     camvid: Mapping[str, Any] = {}
     demo: Mapping[str, Any] = {}
@@ -66,8 +68,9 @@ def _prompt_methods() -> Dict[str, Method]:
 #: Name of the method to the method.
 METHODS: Dict[str, Method] = {
     'linear': Method('Linear probe'),
-    'bias': Method('Biases', tune='bias'),
-    'partial-1': Method('Last block', tune='partial-1'),
+    'bias': Method('Biases', tune='bias', lr=1e-3),
+    'lora': Method('LoRA', tune='lora-8'),
+    'partial-1': Method('Last block', tune='partial-1', lr=1e-4),
     'full': Method('Full fine-tuning', tune='full', recipe='full'),
     **_prompt_methods(),
 }

@@ -24,7 +24,9 @@ class Pretraining(NamedTuple):
     mean: Tuple[float, ...] = IMAGENET_MEAN
     std: Tuple[float, ...] = IMAGENET_STD
     by_arch: Mapping[str, str] = MappingProxyType({})  #: weights of others than ViT-B
-    backbone: Mapping[str, Any] = MappingProxyType({})  #: further arguments of ``PromptedViT``
+    #: Arguments of the backbone, where it is more than an arch and a patch size.
+    backbone: Mapping[str, Any] = MappingProxyType({'type': 'lspt_mm.PromptedViT'})
+    measures: Mapping[str, Any] = MappingProxyType({})  #: arch and patch_size, where known
 
     def weights(self, arch: Union[str, dict]) -> str:
         """The weights of this pre-training for ``arch``."""
@@ -56,22 +58,34 @@ PRETRAININGS: Dict[str, Pretraining] = {
 }  # fmt: skip
 
 
+#: Short names of weights that timm has.
+ALIASES: Dict[str, str] = {
+    'dinov2': f'{TIMM}vit_base_patch14_reg4_dinov2.lvd142m',
+    'dinov3': f'{TIMM}vit_base_patch16_dinov3.lvd1689m',
+    'siglip2': f'{TIMM}vit_base_patch16_siglip_224.v2_webli',
+    'pe': f'{TIMM}vit_pe_core_base_patch16_224.fb',
+}
+
+
 def get_pretraining(
     name: str, arch: Union[str, dict, None] = None, patch_size: Optional[int] = None
 ) -> Pretraining:
     """The pre-training of that name, or of weights: ``timm:NAME`` or a file.
 
     Args:
-        name: One of :data:`PRETRAININGS`, ``timm:NAME`` or a path.
+        name: One of :data:`PRETRAININGS` or :data:`ALIASES`, ``timm:NAME`` or a path.
         arch, patch_size: Of a file, as of :func:`~lspt_mm.recipes.vits.vit_of`.
 
     Raises:
         ValueError: If it is none of these.
         InputError: If the weights are those of no ViT.
     """
+    name = ALIASES.get(name, name)
     if not name.startswith(TIMM) and not Path(name).is_file():
-        check_choice('pretraining', name, (*PRETRAININGS, f'{TIMM}NAME', 'a file'))
+        check_choice('pretraining', name, (*PRETRAININGS, *ALIASES, f'{TIMM}NAME', 'a file'))
         return PRETRAININGS[name]
     vit = vit_of(name, arch, patch_size)
-    out_type = 'cls_token' if vit.backbone.get('with_cls_token', True) else 'avg_patches'
-    return Pretraining(name, out_type, 'given', vit.mean, vit.std, backbone=vit.backbone)
+    measures = dict(arch=vit.arch, patch_size=vit.patch_size)
+    return Pretraining(
+        name, vit.out_type, 'given', vit.mean, vit.std, backbone=vit.backbone, measures=measures
+    )

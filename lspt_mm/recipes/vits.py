@@ -8,18 +8,36 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
 import torch
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
-from lspt_mm.checkpoints.load_backbone import TIMM, load_vit_state_dict
+from lspt_mm.checkpoints.load_backbone import TIMM, differences, load_vit_state_dict
 from lspt_mm.checkpoints.mismatch_hints import depth_of
 from lspt_mm.errors import InputError
 from lspt_mm.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
 
 class ViT(NamedTuple):
-    """``backbone``: arguments of ``PromptedViT``; mean and std for RGB values of 0 to 255."""
+    """A ViT of given weights.
+
+    Attributes:
+        backbone: Arguments of its backbone, ``type`` among them.
+        mean, std: For RGB values of 0 to 255.
+        arch: Name or measures, of :class:`~lspt_mm.models.PromptedViT`'s form for any ViT.
+        patch_size: In pixels.
+        out_type: What a classifier reads.
+    """
 
     backbone: Dict[str, Any]
     mean: Tuple[float, ...]
     std: Tuple[float, ...]
+    arch: Union[str, Dict[str, int]]
+    patch_size: int
+    out_type: str
+
+    @property
+    def measures(self) -> Dict[str, int]:
+        """embed_dims, num_layers, num_heads, feedforward_channels."""
+        return self.arch if isinstance(self.arch, dict) else (
+            VisionTransformer.arch_zoo[self.arch.lower()]
+        )  # fmt: skip
 
 
 def vit_of(
@@ -39,24 +57,27 @@ def vit_of(
             raise InputError(f'{name}={value!r}: {source} says it already')
         return timm_vit(source)
     vit = file_vit(source) if Path(source).is_file() else dict(arch='base', patch_size=16)
-    vit = {**vit, **given}
+    vit = {'type': 'lspt_mm.PromptedViT', **vit, **given}
     if 'arch' not in vit:
         raise InputError(
             f'{source}: its ViT has none of the sizes that mmpretrain names; give it as '
             "arch={'embed_dims':...,'num_layers':...,'num_heads':...,'feedforward_channels':...}"
         )
     half = (127.5,) * 3
-    return ViT(vit, *((half, half) if source.endswith('.npz') else (IMAGENET_MEAN, IMAGENET_STD)))
+    norm = (half, half) if source.endswith('.npz') else (IMAGENET_MEAN, IMAGENET_STD)
+    out_type = 'cls_token' if vit.get('with_cls_token', True) else 'avg_patches'
+    return ViT(vit, *norm, vit['arch'], vit['patch_size'], out_type)
 
 
 def timm_vit(source: str) -> ViT:
-    """Measures of the ViT that ``timm:NAME`` stands for.
+    """The ViT that ``timm:NAME`` stands for: mmpretrain's where that computes the same, or timm's.
 
     Raises:
-        InputError: If timm has no such model, or it is no ``VisionTransformer``.
+        InputError: If timm has no such model, or it is none that takes prompts.
     """
     import timm
-    from timm.models.vision_transformer import VisionTransformer
+    from timm.models.eva import Eva
+    from timm.models.vision_transformer import VisionTransformer as TimmViT
 
     name = source.removeprefix(TIMM)
     try:
@@ -68,20 +89,30 @@ def timm_vit(source: str) -> ViT:
             f"{source}: timm has no such model ({told}); timm.list_models('vit*', "
             'pretrained=True) lists the names'
         ) from error
-    if not isinstance(vit, VisionTransformer):
-        raise InputError(f'{source}: is a {type(vit).__name__}, expected a VisionTransformer')
+    if not isinstance(vit, (TimmViT, Eva)):
+        raise InputError(
+            f'{source}: is a {type(vit).__name__}, expected a VisionTransformer or an Eva of timm'
+        )
+    cfg, patch, cls = vit.pretrained_cfg, vit.patch_embed.patch_size[0], vit.cls_token is not None
     block = vit.blocks[0]
     arch = dict(
-        embed_dims=vit.embed_dim, num_layers=len(vit.blocks), num_heads=block.attn.num_heads,
-        feedforward_channels=block.mlp.fc1.out_features,
+        embed_dims=vit.embed_dim, num_layers=len(vit.blocks),
+        num_heads=next(m.num_heads for m in block.modules() if hasattr(m, 'num_heads')),
+        feedforward_channels=getattr(
+            getattr(getattr(block, 'mlp', None), 'fc2', None), 'in_features', 4 * vit.embed_dim
+        ),
     )  # fmt: skip
-    backbone = dict(arch=arch, patch_size=vit.patch_embed.patch_size[0], **_parts(
-        vit.num_prefix_tokens - bool(vit.has_class_token), vit.has_class_token,
-        block.attn.qkv.bias is not None, hasattr(block.ls1, 'gamma'),
-        not isinstance(vit.norm_pre, torch.nn.Identity),
-    ))  # fmt: skip
-    cfg = vit.pretrained_cfg
-    return ViT(backbone, _of_255(cfg['mean']), _of_255(cfg['std']))
+    if isinstance(vit, TimmViT) and vit.attn_pool is None and not differences(vit):
+        backbone = dict(type='lspt_mm.PromptedViT', arch=arch, patch_size=patch, **_parts(
+            vit.num_prefix_tokens - cls, cls, block.attn.qkv.bias is not None,
+            hasattr(block.ls1, 'gamma'), not isinstance(vit.norm_pre, torch.nn.Identity),
+        ))  # fmt: skip
+        out_type = 'cls_token' if cls else 'avg_patches'
+    else:
+        backbone = dict(type='lspt_mm.TimmPromptedViT', model=name)
+        own = vit.attn_pool is not None or not cls
+        out_type = 'pooled' if own else 'cls_token'
+    return ViT(backbone, _of_255(cfg['mean']), _of_255(cfg['std']), arch, patch, out_type)
 
 
 def file_vit(source: str) -> Dict[str, Any]:

@@ -115,7 +115,7 @@ class Collector:
             return None
         label = torch.from_numpy(pixels.astype(np.int64))
         label[(label < 0) | (label >= len(self.classes))] = IGNORE_INDEX
-        patch = self.vit.patch_embed.projection.kernel_size[0]
+        patch = self.vit.patch_size[0]
         return classes_of_patches(label, img.shape[-2:], weights.shape[-2:], patch).to(img.device)
 
     def _take_features(self, img: Tensor, truth, patches: Optional[Tensor]) -> None:

@@ -24,7 +24,7 @@ def reference_forward(vit: PromptedViT, img: Tensor) -> Tensor:
         vit: With a class token and without registers.
         img: Images.
     """
-    x, _ = vit._embed(img)
+    x = vit.embed(img).tokens
     prompter = vit.prompter
     prompts = state = None
     for number, layer in enumerate(vit.layers, 1):

@@ -15,8 +15,9 @@ from lspt_mm.analysis import attention_maps
 from lspt_mm.apis import init_model
 from lspt_mm.apis.predict import image_pipeline
 from lspt_mm.errors import InputError
-from lspt_mm.models import PromptedViT, PromptSets
+from lspt_mm.models import PromptSets
 from lspt_mm.models.prompt_sets import bytes_held
+from lspt_mm.models.prompted_backbone import PromptedBackbone
 from lspt_mm.tasks import Task, task_of
 from lspt_mm.utils.cli import check_device
 from lspt_mm.utils.malloc import release_freed_memory
@@ -48,7 +49,7 @@ class ServedModels:
 
     Raises:
         InputError: If a model cannot be built, its checkpoint does not fit, or it has no
-            :class:`~lspt_mm.models.PromptedViT`.
+            :class:`~lspt_mm.models.prompted_backbone.PromptedBackbone`.
 
     Attributes:
         loads (int): How many models have been read from files.
@@ -93,7 +94,7 @@ class ServedModels:
 
     def heads(self, name: str) -> int:
         """Heads of a model's attention."""
-        return self._of(name).vit.layers[0].attn.num_heads
+        return self._of(name).vit.num_heads
 
     def module(self, name: str) -> nn.Module:
         """mmseg's or mmpretrain's own model, for reading: its ViT's tensors are shared."""
@@ -141,7 +142,7 @@ class _Served:
 
     def __init__(self, model: nn.Module):
         self.model = model
-        self.vit: PromptedViT = model.backbone
+        self.vit: PromptedBackbone = model.backbone
         self.task = task_of(model.cfg)
         self.pipeline = image_pipeline(model.cfg)
 
@@ -149,7 +150,7 @@ class _Served:
         """A batch of one image for the data preprocessor, and that image as RGB."""
         packed = self.pipeline(image)
         seen = packed['inputs']  # (3, H, W), BGR
-        least = self.task.least_patches * self.vit.patch_embed.projection.kernel_size[0]
+        least = self.task.least_patches * self.vit.patch_size[0]
         height, width = seen.shape[-2:]
         if min(height, width) < least:
             raise InputError(
@@ -160,9 +161,9 @@ class _Served:
         return pseudo_collate([packed]), seen
 
 
-def _attention(vit: PromptedViT, inputs: Tensor, seen: np.ndarray) -> Attention:
+def _attention(vit: PromptedBackbone, inputs: Tensor, seen: np.ndarray) -> Attention:
     """Attention over one image (1, 3, H, W) as the data preprocessor gives it."""
-    patch = vit.patch_embed.projection.kernel_size
+    patch = vit.patch_size
     height, width = inputs.shape[-2:]
     scale = (MOST_PATCHES * patch[0] * patch[1] / (height * width)) ** 0.5
     cell = (float(patch[0]), float(patch[1]))

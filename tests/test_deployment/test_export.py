@@ -135,6 +135,41 @@ def test_other_outputs(vit, tmp_path):
         assert largest_difference(model, run, SIZES) < CLOSE
 
 
+TIMM = ['vit_small_patch16_dinov3_qkvb', 'vit_base_patch16_siglip_224',
+        'eva02_base_patch16_clip_224', 'vit_small_patch16_rope_mixed_224',
+        'vit_pe_core_tiny_patch16_384']  # fmt: skip
+
+
+def timm_classifier(name, method):
+    init_default_scope('mmpretrain')
+    prompter = recipes.METHODS[method].prompter
+    return randomized(ImageClassifier(
+        backbone=dict(
+            type='lspt_mm.TimmPromptedViT', model=name, img_size=64, out_type='avg_patches',
+            model_args=dict(depth=DEPTH, embed_dim=WIDTH, num_heads=4),
+            prompter=dict(prompter, num_tokens=TOKENS),
+        ),
+        head=dict(type='LinearClsHead', num_classes=5, in_channels=WIDTH),
+        data_preprocessor=dict(mean=[120.0, 110, 100], std=[50.0, 60, 70], to_rgb=True),
+    ), 'mmpretrain')  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('method', ['vpt-deep', 'lspt', 'gated'])
+@pytest.mark.parametrize('name', TIMM)
+def test_vits_of_timm_by_both_ways(name, method, tmp_path):
+    """At the size that is traced, the model's own, and others."""
+    pytest.importorskip('onnxruntime')
+    model = timm_classifier(name, method)
+    images = torch.randint(0, 256, (2, 3, 64, 96)).float()
+    with torch.no_grad():
+        want = model(model.data_preprocessor({'inputs': images.flip(1)})['inputs'], mode='tensor')
+        torch.testing.assert_close(Exportable(model)(images), want, rtol=1e-5, atol=1e-5)
+    model = Exportable(model)
+    for run in both_files(model, tmp_path):
+        assert largest_difference(model, run, [*SIZES, (2, 64, 80)]) < CLOSE
+
+
 # ---- the copy is the model ----------------------------------------------------------------------
 
 

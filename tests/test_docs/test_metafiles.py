@@ -140,22 +140,6 @@ def test_camvid_is_the_pages_table():
     assert measured('configs/camvid/metafile.yml') == expected and len(expected) == 9
 
 
-def test_scenes_are_the_pages_tables():
-    page = table('## Every method on the rendered scenes', 'method')
-    expected = {}
-    for method, row in page.items():
-        expected[method, True, 'validation'] = {'mIoU (seed 1)': row[0], 'mIoU (seed 2)': row[1]}
-        expected[method, False, 'validation'] = {'mIoU (seed 1)': row[2]}
-        expected[method, False, 'test'] = {'mIoU (seed 1)': row[3]}
-    seeds = table('mIoU on the test scenes, which nothing', 'seed')['mean ± standard deviation']
-    for method, cell in (('frozen', seeds[0]), ('lspt', seeds[1])):
-        mean, deviation = cell.split(' ± ')
-        expected[method, False, 'test'] |= {
-            'mIoU (seeds 1 to 3)': mean, 'Standard Deviation (seeds 1 to 3)': deviation
-        }  # fmt: skip
-    assert measured('configs/demo/metafile.yml') == expected and len(expected) == 27
-
-
 @pytest.mark.parametrize(
     ('folder', 'heading', 'number'),
     [('vtab1k', '**EuroSAT** by', 11), ('imagefolder', '**Flowers36**:', 11)],

@@ -5,6 +5,7 @@ import torch
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
 from vit_oracles import block, randomize
 
+from lspt_mm.models.mmpretrain_block import MMPretrainBlock
 from lspt_mm.models.ops.temperature import divide_by_temperature
 from lspt_mm.models.prompted_block import block_forward
 from lspt_mm.models.tokens import Tokens
@@ -38,9 +39,10 @@ def scalar(value):
 def run(module, x, prompts, extra, temperature, prompts_out, out_range=None):
     """x (B, extra + N, D) and the prompts as they leave the block, or None."""
     if prompts is None or not prompts_out:
-        return block_forward(module, x, prompts, temperature, out_range), None
+        return block_forward(MMPretrainBlock(module), x, prompts, temperature, out_range), None
     row = Tokens(x, extra).with_prompts(prompts).x
-    out = Tokens(block_forward(module, row, None, temperature), extra, prompts.size(1))
+    out = block_forward(MMPretrainBlock(module), row, None, temperature)
+    out = Tokens(out, extra, prompts.size(1))
     return out.without_prompts, out.prompts
 
 
@@ -81,7 +83,7 @@ def test_read_only_prompts_change_nothing_for_x(name, images, extra, temperature
 @pytest.mark.parametrize('temperature', TEMPERATURES)
 def test_no_prompts(temperature):
     module, x = layer(), tokens(B, 1 + N, D)
-    out = block_forward(module, x, temperature=scalar(temperature))
+    out = block_forward(MMPretrainBlock(module), x, temperature=scalar(temperature))
     want = block(dict(module.named_parameters()), '', x, H, temperature or 1.0)
     torch.testing.assert_close(out, want, rtol=1e-10, atol=1e-10)
 
@@ -105,7 +107,7 @@ def test_what_is_asked_for_is_what_all_of_it_has_there(name, prompts, out_range)
         module = layer(**LAYERS[name])
         x, tau = tokens(B, 1 + N, D).requires_grad_(), scalar(0.7)
         kv_prompts = None if prompts is None else tokens(prompts, P, D, seed=1).requires_grad_()
-        out = block_forward(module, x, kv_prompts, tau, out_range if cut else None)
+        out = block_forward(MMPretrainBlock(module), x, kv_prompts, tau, out_range if cut else None)
         out = out if cut else out[:, out_range[0] : out_range[1]]
         leaves = [x, tau, *module.parameters()] + ([] if kv_prompts is None else [kv_prompts])
         results.append([out, *torch.autograd.grad((out * out.detach().cos()).sum(), leaves)])

@@ -9,7 +9,7 @@ from method_table import METHODS
 from torch._dynamo.testing import CompileCounterWithBackend
 from vit_oracles import ARCH, build, images, weighted_sum
 
-from lspt_mm.models import prompted_vit
+from lspt_mm.models import prompted_backbone
 from lspt_mm.models.prompted_block import block_forward
 
 DEEP = dict(ARCH, num_layers=6)
@@ -21,7 +21,7 @@ def counter(monkeypatch):
     counter = CompileCounterWithBackend('aot_eager')
     # fullgraph: a break is an error.
     compiled = torch.compile(block_forward, backend=counter, fullgraph=True)
-    monkeypatch.setattr(prompted_vit, 'compiled_block_forward', lambda: compiled)
+    monkeypatch.setattr(prompted_backbone, 'compiled_block_forward', lambda: compiled)
     yield counter
     torch._dynamo.reset()
 

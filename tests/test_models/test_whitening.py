@@ -19,7 +19,7 @@ def many_images(count=24, seed=0):
 def plain_tokens(model, img, block, ln1=True):
     """Patch tokens entering ``block``, literally, of all images: (n, D)."""
     plain = build(out_type='raw', out_indices=tuple(range(DEPTH)))
-    x = model._embed(img)[0] if block == 1 else plain(img)[block - 2]
+    x = model.embed(img).tokens if block == 1 else plain(img)[block - 2]
     if ln1:
         layer = model.layers[block - 1]
         x = layer_norm(x, layer.ln1.weight, layer.ln1.bias)
@@ -34,14 +34,15 @@ def through_weights(model, block, tokens):
 
 
 def test_logit_matrix_gives_the_logits_of_prompts_against_patches():
-    attn = build(qkv_bias=False).layers[0].attn
+    model = build(qkv_bias=False)
+    attn = model.layers[0].attn
     prompts, patches = torch.randn(3, D).double(), torch.randn(5, D).double()
     q, k, _ = attn.qkv(torch.cat((prompts, patches))).chunk(3, dim=-1)
     d = D // HEADS
     logits = torch.stack(
         [q[:3, h * d : (h + 1) * d] @ k[3:, h * d : (h + 1) * d].T for h in range(HEADS)]
     ).sum(0)
-    got = prompts @ logit_matrix(attn) @ patches.T
+    got = prompts @ logit_matrix(model.block(1)) @ patches.T
     torch.testing.assert_close(got, logits, rtol=1e-9, atol=1e-9)
 
 

@@ -203,7 +203,7 @@ def test_every_experiment_resolves(benchmark):
         cfg = exp.config(7)
         assert cfg['work_dir'] == f'work_dirs/{name}'
         prompter = cfg['model']['backbone']['prompter']
-        assert (prompter is None) == (method in ('linear', 'bias', 'partial-1', 'full'))
+        assert (prompter is None) == (method in ('linear', 'bias', 'lora', 'partial-1', 'full'))
         assert prompter is None or prompter['num_tokens'] >= 1
 
 
@@ -217,7 +217,7 @@ def test_every_data_set_of_a_benchmark_is_built(benchmark):
 
 
 def test_there_are_experiments():
-    assert len(BENCHMARKS['vtab1k']) * len(PRETRAININGS) * len(METHODS) == 19 * 4 * 17
+    assert len(BENCHMARKS['vtab1k']) * len(PRETRAININGS) * len(METHODS) == 19 * 4 * 18
     assert {'linear', 'full', 'vpt', 'vpt-deep', 'gated', 'bilinear', 'bilinear-deep', 'lspt',
             'lspt-low-rank', 'lspt-no-gspc', 'lspt-no-lpc'} <= set(METHODS)  # fmt: skip
 
@@ -270,3 +270,31 @@ def test_a_folder_that_was_not_prepared(tmp_path, content, said):
         (tmp_path / 'about.json').write_text(content)
     with pytest.raises(InputError, match=said):
         read_config(f'{CONFIGS / "imagefolder/transfer.py"}:task={tmp_path}')
+
+
+@pytest.mark.parametrize(('pretraining', 'kind', 'out_type', 'mean'), [
+    ('dinov2', 'PromptedViT', 'cls_token', 123.675),
+    ('dinov3', 'TimmPromptedViT', 'cls_token', 123.675),
+    ('siglip2', 'TimmPromptedViT', 'pooled', 127.5),
+    ('pe', 'TimmPromptedViT', 'pooled', 127.5),
+    ('timm:vit_base_patch16_clip_224.openai', 'TimmPromptedViT', 'cls_token', 122.7709),
+    ('timm:aimv2_large_patch14_224.apple_pt', 'TimmPromptedViT', 'pooled', 122.7709),
+])  # fmt: skip
+def test_vits_of_timm(pretraining, kind, out_type, mean):
+    cfg = read_config(f'vtab1k/transfer.py:task=dtd,method=lspt,pretraining={pretraining}')
+    backbone = cfg.model.backbone
+    assert (backbone.type, backbone.out_type) == (f'lspt_mm.{kind}', out_type)
+    assert backbone.pretrained.startswith('timm:')
+    assert cfg.data_preprocessor.mean[0] == pytest.approx(mean)
+    assert cfg.model.head.in_channels == (1024 if 'large' in pretraining else 768)
+
+
+def test_rates_of_fitted_heads():
+    rates = {'vpt-deep': 5e-3, 'lspt': 1e-3, 'bias': 1e-3, 'lora': 5e-3, 'partial-1': 1e-4}
+    for method, rate in rates.items():
+        cfg = read_config(f'vtab1k/transfer.py:task=dtd,method={method},head=fitted')
+        assert cfg.optim_wrapper.optimizer.lr == rate
+        head = cfg.optim_wrapper.paramwise_cfg.custom_keys.head.lr_mult
+        assert head * rate == pytest.approx(1e-3)
+    cfg = read_config('vtab1k/transfer.py:task=dtd,method=lspt,head=fitted,lr=3e-3')
+    assert cfg.optim_wrapper.optimizer.lr == 3e-3

@@ -268,10 +268,31 @@ def test_a_file_is_measured_as_the_name_is(name, folder):
     torch.save(timm.create_model(name).half().state_dict(), folder / 'vit.pth')
     by_name, by_file = timm_vit(f'timm:{name}').backbone, file_vit(str(folder / 'vit.pth'))
     assert VisionTransformer.arch_zoo[by_file.pop('arch')] == by_name.pop('arch')
-    assert by_file == by_name
+    assert by_file == {k: v for k, v in by_name.items() if k != 'type'}
     cfg = read(folder, f',pretrained={folder}/vit.pth')
     assert cfg.model.backbone.img_size % by_name['patch_size'] == 0
     MODELS.build(dict(cfg.model.backbone, _scope_='mmseg')).init_weights()  # every tensor fits
+
+
+@pytest.mark.parametrize(('method', 'rate'), [('bias', 1e-3), ('partial-1', 1e-4)])
+def test_the_vits_own_parameters_have_their_own_rate(folder, method, rate):
+    wrapper = read(folder, f',method={method}').optim_wrapper
+    share = wrapper.paramwise_cfg.custom_keys.backbone.lr_mult
+    assert share * wrapper.optimizer.lr == pytest.approx(rate)
+    assert 'backbone' not in read(folder, ',method=lspt').optim_wrapper.paramwise_cfg.custom_keys
+
+
+def test_vits_that_mmpretrain_lacks_come_from_timm(folder):
+    name = 'vit_small_patch16_dinov3.lvd1689m'
+    cfg = read(folder, f',pretrained=timm:{name}')
+    backbone = cfg.model.backbone
+    assert (backbone.type, backbone.model) == ('lspt_mm.TimmPromptedViT', name)
+    assert backbone.out_indices == (3, 5, 7, 11) and 'arch' not in backbone
+    assert cfg.model.neck.in_channels == [384] * 4
+    built = MODELS.build(dict(backbone, _scope_='mmseg'))
+    assert built.img_size == (cfg.model.data_preprocessor.size[0],) * 2
+    half = read(folder, ',pretrained=timm:vit_pe_core_base_patch16_224.fb')
+    assert half.model.data_preprocessor.mean == [127.5] * 3
 
 
 def test_a_file_of_no_known_size_asks_for_its_arch(folder):

@@ -6,12 +6,12 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from lspt_mm.checkpoints.backbone import PromptedBackbone, prompted_backbones
+from lspt_mm.checkpoints.backbone import DescribedBackbone, prompted_backbones
 from lspt_mm.errors import InputError
 from lspt_mm.registry import HOOKS
 
 
-def prompted_vits(runner: Runner) -> Dict[str, PromptedBackbone]:
+def prompted_vits(runner: Runner) -> Dict[str, DescribedBackbone]:
     """All prompted ViTs of a run's model, by name."""
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     return prompted_backbones(model)

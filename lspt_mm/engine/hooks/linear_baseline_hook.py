@@ -18,7 +18,7 @@ from lspt_mm.checkpoints.records import fingerprint
 from lspt_mm.config.preflight import datasets_of
 from lspt_mm.engine.hooks.jsonl_logger_hook import read_log
 from lspt_mm.errors import InputError
-from lspt_mm.models import PromptedViT
+from lspt_mm.models.prompted_backbone import PromptedBackbone
 from lspt_mm.probing import PATCH_PATH, PATH, LinearFit, fit_linear, frozen_features
 from lspt_mm.probing.features import cached
 from lspt_mm.registry import HOOKS
@@ -67,7 +67,7 @@ class LinearBaselineHook(Hook):
                 "neck=dict(type='lspt_mm.Standardize', ...) and a head with a linear layer, or "
                 'start=False'
             )
-        frozen = isinstance(getattr(model, 'backbone', None), PromptedViT)
+        frozen = isinstance(getattr(model, 'backbone', None), PromptedBackbone)
         if runner.iter > 0 or not (self.start or (frozen and _held_out(runner))):
             return
         with restore_rng():

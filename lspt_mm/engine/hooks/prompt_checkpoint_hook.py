@@ -5,7 +5,7 @@ from typing import Dict, Optional
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from lspt_mm.checkpoints.backbone import UNKNOWN, PromptedBackbone
+from lspt_mm.checkpoints.backbone import UNKNOWN, DescribedBackbone
 from lspt_mm.checkpoints.prompt_only import check_fit, strip_base_weights
 from lspt_mm.checkpoints.publishing import size_table
 from lspt_mm.checkpoints.records import (
@@ -89,7 +89,7 @@ class PromptCheckpointHook(AtomicCheckpointHook):
                 'Checkpoints without the frozen ViT:\n' + size_table(checkpoint['state_dict'])
             )
 
-    def _record(self, name: str, vit: PromptedBackbone, source: str) -> BaseRecord:
+    def _record(self, name: str, vit: DescribedBackbone, source: str) -> BaseRecord:
         """The ViT's record; the fingerprint is taken again only if a tensor was written to."""
         state = tuple((t.data_ptr(), t._version) for t in frozen_base(vit.describe()).values())
         if self._fingerprints.get(name, (None,))[0] != (state, source):
@@ -103,7 +103,7 @@ class PromptCheckpointHook(AtomicCheckpointHook):
             check_fit(model, checkpoint, resume=runner._resume)
 
 
-def _source(runner: Runner, vit: PromptedBackbone) -> Optional[str]:
+def _source(runner: Runner, vit: DescribedBackbone) -> Optional[str]:
     """Where the ViT's weights can be found again."""
     if vit.weights.source == UNKNOWN:
         return runner._load_from

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lspt_mm.engine.hooks.backbone_weights_hook import prompted_vits
 from lspt_mm.errors import InputError
-from lspt_mm.models import PromptedViT
+from lspt_mm.models.prompted_backbone import PromptedBackbone
 from lspt_mm.registry import HOOKS
 from lspt_mm.utils.checks import check_int
 from lspt_mm.utils.seed import isolate_rng
@@ -104,7 +104,7 @@ def check_prepared_somewhere(runner: Runner) -> None:
         )
 
 
-def unprepared(runner: Runner) -> Iterator[Tuple[str, PromptedViT]]:
+def unprepared(runner: Runner) -> Iterator[Tuple[str, PromptedBackbone]]:
     """The ViTs of a run whose prompts have yet to be started from data, with their names."""
     for name, vit in prompted_vits(runner).items():
         if vit.prompter is not None and vit.prompter.needs_preparation:

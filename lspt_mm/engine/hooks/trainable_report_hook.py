@@ -38,12 +38,13 @@ class TrainableReportHook(Hook):
 
 
 def count_parameters(model: nn.Module) -> Dict[str, List[int]]:
-    """Trainable and all parameters of each part of ``model``; a prompter is a part by itself."""
+    """Trainable and all parameters of each part; prompter and LoRA are parts by themselves."""
     parts: Dict[str, List[int]] = {}
     for name, parameter in model.named_parameters():
         part = name.split('.')[0]
-        if '.prompter.' in f'.{name}':
-            part = name[: name.index('prompter.') + len('prompter')]
+        for added in ('prompter', 'lora'):
+            if f'.{added}.' in f'.{name}':
+                part = name[: name.index(f'{added}.') + len(added)]
         counts = parts.setdefault(part, [0, 0])
         counts[0] += parameter.numel() * parameter.requires_grad
         counts[1] += parameter.numel()

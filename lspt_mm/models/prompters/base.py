@@ -126,6 +126,15 @@ class Prompter(nn.Module):
         """
         raise ValueError(f'{type(self).__name__} as it is configured does not start from data')
 
+    def check_vit(self, vit: nn.Module) -> None:
+        """Raise ValueError if the method cannot run in this ViT; called once, when it is built."""
+        for number in range(self.start_block, self.num_layers + 1):
+            if vit.block(number) is None and self.temperature(number) is not None:
+                raise ValueError(
+                    f'{type(self).__name__} shapes the attention, and block {number} of this ViT '
+                    'can only be run as a whole: expected shaping=False, or another ViT'
+                )
+
     def reads_output(self, l: int) -> bool:
         """Whether :meth:`next` reads what block l made of its prompts.
 

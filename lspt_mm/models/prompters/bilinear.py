@@ -107,6 +107,20 @@ class BilinearPrompt(Prompter):
         parts = [part for part in (self.right_fixed, self.right_tuned) if part is not None]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
+    def check_vit(self, vit: nn.Module) -> None:
+        """ValueError also where a block's logits are not linear in W_q and W_k, to be whitened."""
+        super().check_vit(vit)
+        for number in range(self.start_block, self.start_block + len(self.left)):
+            try:
+                if self.from_data:
+                    vit.block(number).query_key_weights()
+            except (ValueError, AttributeError) as error:
+                why = error if vit.block(number) else 'it can only be run as a whole'
+                raise ValueError(
+                    f'BilinearPrompt cannot whiten block {number} of this ViT: {why}; expected '
+                    "start='xavier', or another ViT"
+                ) from error
+
     @property
     def needs_preparation(self) -> bool:  # noqa: D102
         return self.from_data and not bool(self.prepared)

@@ -24,7 +24,7 @@ def patch_tokens(vit: nn.Module, batches, blocks, ln1: bool = False) -> Iterator
 
         def keep(step, found=found):
             if step.number in blocks:
-                x = vit.layers[step.number - 1].ln1(step.x_in) if ln1 else step.x_in
+                x = vit.block(step.number).norm1(step.x_in) if ln1 else step.x_in
                 found[step.number] = x[:, vit.num_prefix_tokens :]
 
         vit.unroll(images, keep, prompted=False)

@@ -21,15 +21,15 @@ class Whitening(NamedTuple):
     tokens: int
 
 
-def logit_matrix(attn: nn.Module) -> Tensor:
-    r"""The paper's :math:`W_q W_k^T` (D, D) from mmpretrain's packed projection, without biases.
+def logit_matrix(block) -> Tensor:
+    r"""The paper's :math:`W_q W_k^T` (D, D) of a ``ViTBlock``, without biases.
 
     In the paper's row convention q = P W_q. torch stores a linear layer's weight as (out, in), so
     that the matrix is ``weight_q.T @ weight_k``: ``P @ logit_matrix @ X.T`` are the logits of
-    prompts P against tokens X, summed over heads and before scaling.
+    prompts P against tokens X, summed over heads and before scaling. Where patches are rotated,
+    these are the logits at the place where nothing is.
     """
-    width = attn.qkv.in_features
-    weight_q, weight_k = attn.qkv.weight[:width], attn.qkv.weight[width : 2 * width]
+    weight_q, weight_k = block.query_key_weights()
     return weight_q.T @ weight_k
 
 
@@ -78,7 +78,7 @@ def whiten(
         raise ValueError('whitening: there is no image to compute it from')
     result = {}
     for block in blocks:
-        m = logit_matrix(vit.layers[block - 1].attn).double()
+        m = logit_matrix(vit.block(block)).double()
         # S = 1/n sum (M x)(M x)^T, not centred, as in the paper.
         matrix, weak = whitening_matrix(m @ (second_moment[block] / count) @ m.T, epsilon)
         result[block] = Whitening(matrix, weak, count)

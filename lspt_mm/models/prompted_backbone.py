@@ -1,0 +1,301 @@
+"""What all prompted ViTs share: the loop over blocks, outputs, what is trained, weights."""
+
+from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lspt_mm.checkpoints import load_backbone
+from lspt_mm.checkpoints.backbone import BackboneDescription, BackboneWeights
+from lspt_mm.checkpoints.prompt_only import restore_base_weights
+from lspt_mm.models.description import describe, vit_size
+from lspt_mm.models.features import READ_PROMPTS, features, out_range
+from lspt_mm.models.fuse import fuse
+from lspt_mm.models.lora import LoRA
+from lspt_mm.models.prompted_block import ViTBlock, block_forward, compiled_block_forward
+from lspt_mm.models.prompters.base import Prompter, build_prompter
+from lspt_mm.models.tokens import BlockStep, Tokens
+from lspt_mm.models.tuning import apply_tune, lora_rank, train_tuned_only
+from lspt_mm.models.vit_arguments import check_outputs
+
+
+class Embedded(NamedTuple):
+    """Images as a ViT's blocks take them.
+
+    Attributes:
+        tokens: ``[class token | registers | patches]`` with positions, (B, E+N, D).
+        hw: Rows and columns of patches.
+        ropes: For each block the rotary embedding of the patches, (N, 2 d) or (H, N, 2 d); None
+            where there is none.
+    """
+
+    tokens: Tensor
+    hw: Tuple[int, int]
+    ropes: Optional[Sequence[Optional[Tensor]]] = None
+
+
+class PromptedBackbone(BaseModule):
+    """A frozen ViT tuned by prompts, whatever library its parameters are of.
+
+    Tokens are in the order ``[class token | registers | prompts | patches]``; prompts enter after
+    the position embedding and have none of their own. The parameters of the method are below
+    ``prompter.``.
+
+    A subclass brings the ViT: the attributes below, :meth:`embed`, :meth:`take_block`,
+    :meth:`whole`, :attr:`last_norm`, :meth:`pool` and :meth:`depth_of`; its constructor ends with
+    :meth:`set_up`.
+
+    Attributes:
+        embed_dims (int): D.
+        num_layers (int): L, the number of blocks.
+        num_heads (int): H.
+        patch_size (tuple): Height and width of a patch in pixels.
+        img_size (tuple): Height and width of the images it is built for.
+        patch_resolution (tuple): Rows and columns of their patches.
+        num_prefix_tokens (int): E, how many tokens stand before prompts and patches.
+        num_extra_tokens (int): 1 with a class token, else 0.
+        prompter_cfg (dict or None): The method's type and arguments.
+        kind (dict): What of the ViT its measures do not say, for records in checkpoints.
+        translate: Of :class:`~lspt_mm.checkpoints.backbone.BackboneDescription`.
+        weights: ``BackboneWeights``. Where the ViT's weights come from. Building without weights is
+            legal; the hook ``BackboneWeightsHook`` refuses to run so, and so does a model in eval
+            mode whose ``pretrained`` was not read, or that was given a checkpoint without the ViT.
+    """
+
+    kind: Dict[str, str] = {}
+    translate: Optional[Callable[[Dict[str, Tensor]], Dict[str, Tensor]]] = None
+
+    def set_up(
+        self,
+        prompter: Optional[dict],
+        pretrained: Optional[str],
+        with_cp: Union[bool, str],
+        compile_blocks: bool,
+        tune: str,
+        out_indices: Sequence[int],
+        out_type: str,
+        final_norm: bool,
+        lora_parts: str,
+    ) -> None:
+        """Take the arguments that all prompted ViTs have; ``out_indices`` from 0.
+
+        Raises:
+            ValueError: If they do not fit the ViT.
+        """
+        self.pretrained, self.weights = pretrained, BackboneWeights()
+        self.with_cp, self.compile_blocks, self.tune = with_cp, compile_blocks, tune
+        self.out_indices, self.out_type, self.final_norm = out_indices, out_type, final_norm
+        self.prompter = self.prompter_cfg = self.lora = None
+        if prompter is not None:
+            self.prompter = build_prompter(prompter, **vit_size(self))
+            self.prompter_cfg = {**prompter, 'type': type(self.prompter).__name__}
+            self.prompter.check_vit(self)
+        rank = lora_rank(tune)
+        if rank:
+            self.lora = nn.ModuleList(self._lora(number, rank, lora_parts)
+                                      for number in range(1, self.num_layers + 1))  # fmt: skip
+        check_outputs(self)
+        apply_tune(self, tune)
+
+    def _lora(self, number: int, rank: int, parts: str) -> LoRA:
+        block = self.take_block(number)
+        if block is None:
+            raise ValueError(
+                f'tune={self.tune!r}: block {number} of this ViT can only be run as a whole, LoRA '
+                'has no place in it'
+            )
+        return LoRA(rank, self.embed_dims, block.widths, parts)
+
+    def block(self, number: int, adapted: bool = True) -> Optional[ViTBlock]:
+        """Block ``number``, from 1, with its LoRA if ``adapted``; None if it runs as a whole."""
+        lora = self.lora[number - 1] if adapted and self.lora is not None else None
+        return self.take_block(number, lora)
+
+    @torch.no_grad()
+    def merge_lora(self) -> None:
+        """Put LoRA's products into the frozen weights, which are then others than the file's."""
+        for number in range(1, self.num_layers + 1 if self.lora is not None else 1):
+            block = self.block(number)
+            for weight, delta in zip(block.weights(), block.lora.delta(), strict=True):
+                weight += delta
+        self.lora = None
+
+    # ---- what a ViT brings --------------------------------------------------------------------
+
+    def embed(self, img: Tensor) -> Embedded:
+        """Images (B, 3, H, W) as the first block takes them."""
+        raise NotImplementedError
+
+    def take_block(self, number: int, lora: Optional[LoRA] = None) -> Optional[ViTBlock]:
+        """Block ``number``, from 1, taken apart; None if it can only be run as a whole."""
+        raise NotImplementedError
+
+    def whole(self, number: int, x: Tensor, rope: Optional[Tensor], num_prompts: int) -> Tensor:
+        """Block ``number`` as its author wrote it; (B, T, D), ``num_prompts`` after the prefix."""
+        raise NotImplementedError
+
+    @property
+    def last_norm(self) -> Callable[[Tensor], Tensor]:
+        """The pre-trained norm after the last block."""
+        raise NotImplementedError
+
+    def pool(self, x: Tensor) -> Tensor:
+        """(B, D) of the tokens that the ``out_type`` named after it reads (:func:`features`)."""
+        raise NotImplementedError
+
+    def depth_of(self, name: str) -> int:
+        """Where a parameter stands: 0 is the embedding, 1..L its block, L+1 after the blocks."""
+        raise NotImplementedError
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> Tuple[int, int]:
+        """For mmpretrain's layer-wise learning rates: :meth:`depth_of`, and L+2."""
+        if not param_name.startswith(prefix):
+            return self.num_layers + 1, self.num_layers + 2
+        return self.depth_of(param_name[len(prefix) :]), self.num_layers + 2
+
+    # ---- weights ------------------------------------------------------------------------------
+
+    def init_weights(self) -> None:
+        """Read ``pretrained``, or raise InputError; without it, start at random."""
+        if self.pretrained is None:
+            self.init_random()
+        else:
+            load_backbone(self, self.pretrained)
+
+    def init_random(self) -> None:
+        """A random start, as the ViT's library has it."""
+        super().init_weights()
+
+    def describe(self) -> BackboneDescription:
+        """All that checkpoint code needs to know, as plain data."""
+        return describe(self)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        # Called by every way of loading, MMEngine's own included.
+        weights = restore_base_weights(self.describe(), state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self.weights = weights
+
+    def train(self, mode: bool = True) -> 'PromptedBackbone':
+        """Train mode for what is tuned; frozen parts stay in eval mode."""
+        super().train(mode)
+        if mode:
+            for child in self.children():
+                # Dropout beside the blocks belongs to the ViT, not to the prompter.
+                train_tuned_only(child, parent_tuned=self.tune == 'full')
+        return self
+
+    def fuse(self, prompter: Optional[Prompter] = None) -> None:
+        """Compute once, for inference, what is the same for every image.
+
+        Outputs stay the same, bit for bit (fuse under the autocast that inference runs under).
+        ``unfuse()``, ``train()``, ``to()`` and loading a state dict undo it. ``prompter``: one to
+        be given to :meth:`forward`. Raises InputError in train mode.
+        """
+        prompter = self.prompter if prompter is None else prompter
+        if prompter is not None:
+            fuse(self, prompter)
+
+    def unfuse(self) -> None:
+        """Drop what :meth:`fuse` holds."""
+        if self.prompter is not None:
+            self.prompter.unfuse()
+
+    # ---- forward ------------------------------------------------------------------------------
+
+    def forward(self, img: Tensor, prompter: Union[Prompter, bool, None] = None) -> Tuple:
+        """Images (B, 3, H, W) to one tensor per ``out_indices``, shaped as ``out_type`` says.
+
+        ``prompter`` takes the place of the model's own; False is none, and no LoRA.
+
+        Raises:
+            InputError: In eval mode, if the ViT is random although ``pretrained`` names weights,
+                or a checkpoint was loaded that lacks them.
+        """
+        outs, last = [], max(self.out_indices) + 1
+
+        def collect(number, before, prompts, after, hw, rope) -> None:
+            if number - 1 in self.out_indices:
+                is_last = self.final_norm and number == self.num_layers
+                outs.append(features(
+                    self.out_type, after, number, hw,
+                    self.last_norm if is_last else nn.Identity(), self.pool,
+                    self.num_extra_tokens, cut=after.x.size(1) < before.x.size(1),
+                ))  # fmt: skip
+
+        self._unroll(img, collect, prompter, last)
+        return tuple(outs)
+
+    def unroll(
+        self, img: Tensor, visit: Callable[[BlockStep], None], prompted: bool = True
+    ) -> None:
+        """Run all blocks on images (B, 3, H, W), calling ``visit`` after each of them.
+
+        ``prompted=False`` runs the plain ViT, whatever the prompter. Raises as :meth:`forward`.
+        """
+
+        def show(number, before, prompts, after, hw, rope) -> None:
+            x_in, x_out = before.without_prompts, after.without_prompts
+            visit(BlockStep(number, x_in, prompts, x_out, after.prompts, hw, rope))
+
+        self._unroll(img, show, None if prompted else False)
+
+    def _unroll(self, img: Tensor, visit: Callable, prompter, last: Optional[int] = None) -> None:
+        """Run the blocks, calling ``visit(number, before, prompts, after, hw, rope)`` after each.
+
+        ``before`` and ``after`` are :class:`Tokens`. ``last`` is the block to stop after, from
+        which only what ``out_type`` reads comes out; None is all of all blocks.
+        """
+        if not self.training:
+            self.weights.check(self.pretrained)
+        adapted = prompter is not False
+        prompter = (self.prompter if prompter is None else prompter) or None
+        x, hw, ropes = self.embed(img)
+        tokens = Tokens(x, self.num_prefix_tokens)
+        start = self.num_layers + 1 if prompter is None else prompter.start_block
+        prompts, state, temperature = None, None, None
+        for number in range(1, (last or self.num_layers) + 1):
+            if number == start:
+                prompts, state = prompter.first(tokens.patches)
+            if number >= start:
+                temperature = prompter.temperature(number)
+            rope = None if ropes is None else ropes[number - 1]
+            block = self.block(number, adapted)
+            as_tokens = block is None or self.reads_prompts(number, prompter)
+            before = tokens.with_prompts(prompts if as_tokens else None)
+            if block is None:
+                x = self._checkpointed(self.whole, number, before.x, rope, before.num_prompts)
+            else:
+                kv_prompts = None
+                if prompts is not None and not as_tokens:
+                    kv_prompts = prompter.fused_keys_values.get(number, prompts)
+                read = out_range(self.out_type, before, number) if number == last else None
+                x = self._block(
+                    block, before.x, kv_prompts, temperature, read, rope,
+                    before.num_prefix + before.num_prompts,
+                )  # fmt: skip
+            tokens = Tokens(x, before.num_prefix, before.num_prompts)
+            visit(number, before, prompts, tokens, hw, rope)
+            if start <= number < (last or self.num_layers):
+                out = tokens.prompts if prompter.reads_output(number) else None
+                prompts, state = prompter.next(number, prompts, out, tokens.patches, state)
+
+    def _block(self, block, x, kv_prompts, temperature, read, rope, leading) -> Tensor:
+        run = compiled_block_forward() if self.compile_blocks else block_forward
+        selective = self.with_cp == 'selective' and self.training
+        args = (block, x, kv_prompts, temperature, read, selective, rope, leading)
+        return run(*args) if selective else self._checkpointed(run, *args)
+
+    def _checkpointed(self, run: Callable, *args) -> Tensor:
+        if not (self.with_cp and self.training):
+            return run(*args)
+        return checkpoint(run, *args, use_reentrant=False)
+
+    def reads_prompts(self, number: int, prompter: Optional[Prompter]) -> bool:
+        """Whether anyone reads what block ``number`` makes of its prompts."""
+        if prompter is None:
+            return False
+        by_method = number < self.num_layers and prompter.reads_output(number)
+        return by_method or (self.out_type in READ_PROMPTS and number - 1 in self.out_indices)
