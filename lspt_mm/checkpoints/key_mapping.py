@@ -6,10 +6,12 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor
 
-from lspt_mm.checkpoints import jax_vit
+from lspt_mm.checkpoints import huggingface, jax_vit
 
-#: Under these keys the known families keep their state dict (DINO: the teacher is the one to use).
-_WRAPPERS = ('state_dict', 'model', 'teacher')
+#: Under these keys state dicts are kept, one in another (DINO: the teacher is the one to use).
+_WRAPPERS = (
+    'state_dict', 'model', 'teacher', 'module', 'net', 'model_state_dict', 'model_ema',
+)  # fmt: skip
 
 #: What may stand before the keys of the ViT to use: of MoCo v3's two encoders, and mmpretrain's,
 #: the one that is not the momentum encoder. One of these wins over prefixes that are not here.
@@ -49,7 +51,8 @@ _SET_ASIDE = (
     ('projector and predictor', r'base_encoder\.head\.|predictor|projector|^neck\.(fc|bn)\d'),
     ('decoder', r'(^|\.)decoder|mask_token|^neck\.'),
     ('head', r'(^|\.)(head|head_dist|fc|pre_logits|dino_head|ibot_head|attn_pool)(\.|$)|_head\.'
-             r'|^head/|^pre_logits/|MAPHead'),
+             r'|(^|\.)(pooler|classifier)\.|^head/|^pre_logits/|MAPHead'),
+    ('final norm, which the config does without', r'^(ln1|ln2|norm|fc_norm)\.'),
 )  # fmt: skip
 
 
@@ -80,9 +83,9 @@ def to_mmpretrain(
 ) -> Mapped:
     """Find a ViT in a checkpoint and rename its tensors as mmpretrain's ``VisionTransformer``.
 
-    Known: MAE, MoCo v3, DINO, DINOv2, DeiT (official files), timm and its kin, mmpretrain with
-    and without ``backbone.``, and the JAX archives of supervised ViTs. Heads, decoders,
-    projectors and momentum encoders are set aside.
+    Known: MAE, MoCo v3, DINO, DINOv2, DeiT (official files), timm and its kin, ``transformers``,
+    mmpretrain with and without ``backbone.``, and the JAX archives of supervised ViTs. Heads,
+    decoders, projectors and momentum encoders are set aside.
 
     Args:
         checkpoint: What :func:`read_checkpoint` returns.
@@ -97,8 +100,16 @@ def to_mmpretrain(
         tensors, ignored, num_heads = jax_vit.to_mmpretrain(state)
         tensors = join_extra_tokens(tensors, grid, fallback_grid)
         return Mapped(tensors, ignored, 'JAX', num_heads, _known_grid(tensors, grid, fallback_grid))
+    set_aside: List[str] = []
+    if huggingface.is_huggingface(state):
+        state, set_aside = huggingface.to_timm(state)
     prefix = _find_prefix(state)
     inner = {k[len(prefix) :]: k for k in state if k.startswith(prefix)}
+    if 'storage_tokens' in inner:
+        raise ValueError(
+            'a DINOv3, whose positions are rotary: expected a backbone of '
+            "type='lspt_mm.TimmPromptedViT', model='vit_small_patch16_dinov3' or a larger one"
+        )
     timm_names = any(k.startswith('blocks.') for k in inner)
     tensors, used = {}, set()
     for name, key in inner.items():
@@ -116,7 +127,8 @@ def to_mmpretrain(
         # mmpretrain's own files, ours among them, are in that form already.
         tensors = join_extra_tokens(tensors, grid, fallback_grid)
     grid = _known_grid(tensors, grid, fallback_grid, own=not timm_names)
-    return Mapped(tensors, [k for k in state if k not in used], family, num_heads, grid)
+    ignored = [*(k for k in state if k not in used), *set_aside]
+    return Mapped(tensors, ignored, family, num_heads, grid)
 
 
 def find_timm_names(checkpoint: dict) -> Dict[str, Tensor]:
@@ -126,6 +138,8 @@ def find_timm_names(checkpoint: dict) -> Dict[str, Tensor]:
         ValueError: If there are several ViTs in it.
     """
     state = unwrap(checkpoint)
+    if huggingface.is_huggingface(state):
+        return huggingface.to_timm(state)[0]
     endings = 'patch_embed.proj.weight', 'patch_embed.projection.weight'
     # Others (CLIP's, the Perception Encoder's) timm knows by their names.
     known = any(str(key).endswith(endings) for key in state)
@@ -159,10 +173,10 @@ def _known_grid(tensors: Dict[str, Tensor], grid, fallback_grid, own=False) -> O
 
 
 def unwrap(checkpoint: dict) -> dict:
-    """The state dict inside a checkpoint, or the checkpoint itself."""
+    """The state dict inside a checkpoint, below any number of wrappers, or the checkpoint."""
     for key in _WRAPPERS:
         if isinstance(checkpoint.get(key), dict):
-            return checkpoint[key]
+            return unwrap(checkpoint[key])
     return checkpoint
 
 

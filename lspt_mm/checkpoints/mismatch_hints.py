@@ -58,9 +58,9 @@ def _arch(wanted, tensors) -> List[str]:
     return found
 
 
-def depth_of(tensors: Dict[str, Tensor]) -> int:
-    """Number of blocks, by mmpretrain's names."""
-    numbers = [re.match(r'layers\.(\d+)\.', name) for name in tensors]
+def depth_of(tensors: Dict[str, Tensor], blocks: str = 'layers') -> int:
+    """Number of blocks, by mmpretrain's names; ``blocks`` are timm's."""
+    numbers = [re.match(rf'{blocks}\.(\d+)\.', name) for name in tensors]
     return max((int(found[1]) + 1 for found in numbers if found), default=0)
 
 

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from lspt_mm.checkpoints import load_backbone
 from lspt_mm.checkpoints.backbone import BackboneDescription, BackboneWeights
 from lspt_mm.checkpoints.prompt_only import restore_base_weights
-from lspt_mm.models.description import describe, vit_size
+from lspt_mm.models.description import ADDED, describe, vit_size
 from lspt_mm.models.features import READ_PROMPTS, features, out_range
 from lspt_mm.models.fuse import fuse
 from lspt_mm.models.lora import LoRA
@@ -151,9 +151,9 @@ class PromptedBackbone(BaseModule):
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> Tuple[int, int]:
         """For mmpretrain's layer-wise learning rates: :meth:`depth_of`, and L+2."""
-        if not param_name.startswith(prefix):
-            return self.num_layers + 1, self.num_layers + 2
-        return self.depth_of(param_name[len(prefix) :]), self.num_layers + 2
+        name = param_name[len(prefix) :]
+        of_vit = param_name.startswith(prefix) and not name.startswith(ADDED)
+        return self.depth_of(name) if of_vit else self.num_layers + 1, self.num_layers + 2
 
     # ---- weights ------------------------------------------------------------------------------
 

@@ -2,12 +2,15 @@
 
 import functools
 import os
+import re
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
 
 import torch
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
+from lspt_mm.checkpoints.io import read_checkpoint
+from lspt_mm.checkpoints.key_mapping import find_timm_names
 from lspt_mm.checkpoints.load_backbone import TIMM, differences, load_vit_state_dict
 from lspt_mm.checkpoints.mismatch_hints import depth_of
 from lspt_mm.errors import InputError
@@ -56,6 +59,12 @@ def vit_of(
         for name, value in given.items():
             raise InputError(f'{name}={value!r}: {source} says it already')
         return timm_vit(source)
+    if Path(source).is_file():
+        name = dinov3_of(source)
+        if name is not None:
+            if given:
+                raise InputError(f'{", ".join(given)}: {source} is a {name}, which says it already')
+            return timm_vit(TIMM + name)
     vit = file_vit(source) if Path(source).is_file() else dict(arch='base', patch_size=16)
     vit = {'type': 'lspt_mm.PromptedViT', **vit, **given}
     if 'arch' not in vit:
@@ -67,6 +76,39 @@ def vit_of(
     norm = (half, half) if source.endswith('.npz') else (IMAGENET_MEAN, IMAGENET_STD)
     out_type = 'cls_token' if vit.get('with_cls_token', True) else 'avg_patches'
     return ViT(vit, *norm, vit['arch'], vit['patch_size'], out_type)
+
+
+def dinov3_of(source: str) -> Optional[str]:
+    """timm's name of the DINOv3 in a file; None if it holds another model.
+
+    Raises:
+        InputError: If it is of a size that timm has none of.
+    """
+    state = _dinov3_state(source, os.stat(source).st_mtime_ns)
+    of_timm = 'reg_token' in state and 'blocks.0.attn.qkv.bias' not in state
+    if not ('storage_tokens' in state or of_timm) or 'pos_embed' in state:
+        return None
+    width, depth = state['cls_token'].shape[-1], depth_of(state, 'blocks')
+    gated = 'blocks.0.mlp.w1.weight' in state or 'blocks.0.mlp.fc1_g.weight' in state
+    size = {
+        (384, 12, False): 'small', (384, 12, True): 'small_plus', (768, 12, False): 'base',
+        (1024, 24, False): 'large', (1280, 32, True): 'huge_plus', (4096, 40, True): '7b',
+    }.get((width, depth, gated))  # fmt: skip
+    if size is None:
+        raise InputError(
+            f'{source}: a DINOv3 of width {width} and {depth} blocks, timm has none of this size'
+        )
+    biases = [v for k, v in state.items() if re.search(r'attn\.(qkv\.bias|q_bias|v_bias)$', k)]
+    biased = any(bool(bias[: width].any() or bias[-width:].any()) for bias in biases)
+    return f'vit_{size}_patch16_dinov3' + '_qkvb' * biased
+
+
+@functools.lru_cache(maxsize=2)
+def _dinov3_state(source: str, changed: int) -> Dict[str, Any]:
+    try:
+        return find_timm_names(read_checkpoint(source))
+    except ValueError:  # several ViTs: what reads the file for the model says so
+        return {}
 
 
 def timm_vit(source: str) -> ViT:

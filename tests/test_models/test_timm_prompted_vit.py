@@ -261,7 +261,8 @@ def test_what_is_trained(tune, trained):
     rope = model.vit.rope
     assert rope.training == (tune == 'full')
     assert model.get_layer_depth('backbone.vit.blocks.1.attn.proj.weight', 'backbone.') == (2, 5)
-    assert model.get_layer_depth('head.fc.weight', 'backbone.') == (4, 5)
+    for name in ('head.fc.weight', 'backbone.prompter.prompts', 'backbone.lora.0.up'):
+        assert model.get_layer_depth(name, 'backbone.') == (4, 5)
 
 
 def test_initialising_leaves_the_vit_alone():

@@ -1,0 +1,190 @@
+"""Names of ``transformers``: the same weights, renamed by hand, give the same features."""
+
+import pytest
+import timm
+import torch
+
+from lspt_mm.errors import InputError
+from lspt_mm.models import PromptedViT, TimmPromptedViT
+from lspt_mm.recipes.vits import vit_of
+
+WIDTH, DEPTH = 48, 3
+ARCH = dict(embed_dims=WIDTH, num_layers=DEPTH, num_heads=4, feedforward_channels=4 * WIDTH)
+
+
+def randomized(name, **kwargs):
+    torch.manual_seed(0)
+    small = dict(depth=DEPTH, embed_dim=WIDTH, num_heads=4, num_classes=0, dynamic_img_size=True)
+    vit = timm.create_model(name, **{**small, **kwargs})
+    with torch.no_grad():
+        for parameter in vit.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape))
+    return vit.eval()
+
+
+def split(state, key, names):
+    for name, part in zip(names, state.pop(key).chunk(3), strict=True):
+        state[name] = part
+
+
+def vit_model(vit, prefix='vit.'):
+    """``ViTForImageClassification``."""
+    state = dict(vit.state_dict())
+    found = {f'{prefix}embeddings.cls_token': state['cls_token'],
+             f'{prefix}embeddings.position_embeddings': state['pos_embed'],
+             f'{prefix}pooler.dense.weight': torch.ones(WIDTH, WIDTH),
+             'classifier.weight': torch.ones(5, WIDTH)}  # fmt: skip
+    for kind in ('weight', 'bias'):
+        of = f'{prefix}embeddings.patch_embeddings.projection.{kind}'
+        found[of] = state[f'patch_embed.proj.{kind}']
+        found[f'{prefix}layernorm.{kind}'] = state[f'norm.{kind}']
+        for i in range(DEPTH):
+            own, layer = f'blocks.{i}.', f'{prefix}encoder.layer.{i}.'
+            for ours, theirs in (('norm1', 'layernorm_before'), ('norm2', 'layernorm_after'),
+                                 ('attn.proj', 'attention.output.dense'),
+                                 ('mlp.fc1', 'intermediate.dense'),
+                                 ('mlp.fc2', 'output.dense')):  # fmt: skip
+                found[f'{layer}{theirs}.{kind}'] = state[f'{own}{ours}.{kind}']
+            qkv = {'all': state[f'{own}attn.qkv.{kind}']}
+            split(qkv, 'all', [f'{layer}attention.attention.{part}.{kind}'
+                               for part in ('query', 'key', 'value')])  # fmt: skip
+            found.update(qkv)
+    return found
+
+
+def dinov2_model(vit):
+    """``Dinov2WithRegistersModel``."""
+    state = {key.replace('vit.', ''): value for key, value in vit_model(vit).items()
+             if not key.startswith(('classifier', 'vit.pooler'))}  # fmt: skip
+    for old, new in (('layernorm_before', 'norm1'), ('layernorm_after', 'norm2'),
+                     ('intermediate.dense', 'mlp.fc1')):  # fmt: skip
+        state = {key.replace(old, new): value for key, value in state.items()}
+    state = {key.replace('.output.dense', '.mlp.fc2') if 'attention' not in key else key: value
+             for key, value in state.items()}  # fmt: skip
+    own = vit.state_dict()
+    for i in range(DEPTH):
+        for part in (1, 2):
+            scale = own[f'blocks.{i}.ls{part}.gamma']
+            state[f'encoder.layer.{i}.layer_scale{part}.lambda1'] = scale
+    state['embeddings.mask_token'] = torch.zeros(1, WIDTH)
+    if 'reg_token' in own:
+        state['embeddings.register_tokens'] = own['reg_token']
+        pos = own['pos_embed']  # theirs has a row of the class token
+        state['embeddings.position_embeddings'] = torch.cat((torch.zeros(1, 1, WIDTH), pos), 1)
+    return state
+
+
+def dinov3_model(vit):
+    """``DINOv3ViTModel``."""
+    own = vit.state_dict()
+    state = {'embeddings.cls_token': own['cls_token'],
+             'embeddings.register_tokens': own['reg_token'],
+             'embeddings.mask_token': torch.zeros(1, 1, WIDTH)}  # fmt: skip
+    gated = 'blocks.0.mlp.fc1_g.weight' in own
+    for kind in ('weight', 'bias'):
+        state[f'embeddings.patch_embeddings.{kind}'] = own[f'patch_embed.proj.{kind}']
+        state[f'norm.{kind}'] = own[f'norm.{kind}']
+        for i in range(DEPTH):
+            layer, of = f'layer.{i}.', f'blocks.{i}.'
+            mlp = (('mlp.fc1_g', 'mlp.gate_proj'), ('mlp.fc1_x', 'mlp.up_proj')) if gated else (
+                ('mlp.fc1', 'mlp.up_proj'),
+            )  # fmt: skip
+            for ours, theirs in (('norm1', 'norm1'), ('norm2', 'norm2'), *mlp,
+                                 ('mlp.fc2', 'mlp.down_proj'),
+                                 ('attn.proj', 'attention.o_proj')):  # fmt: skip
+                state[f'{layer}{theirs}.{kind}'] = own[f'{of}{ours}.{kind}']
+            for part in (1, 2):
+                state[f'{layer}layer_scale{part}.lambda1'] = own[f'{of}gamma_{part}']
+            for part in 'qv':
+                if f'{of}attn.{part}_bias' in own:
+                    state[f'{layer}attention.{part}_proj.bias'] = own[f'{of}attn.{part}_bias']
+            qkv = {'all': own[f'{of}attn.qkv.weight']}
+            split(qkv, 'all', [f'{layer}attention.{part}_proj.weight' for part in 'qkv'])
+            state.update(qkv)
+    return state
+
+
+def same(loaded, vit, path, img):
+    loaded.init_weights()
+    features = vit.forward_features(img)
+    found = loaded.eval()(img)[0]
+    cls = features[:, :1]
+    want = torch.cat((cls, features[:, vit.num_prefix_tokens :]), dim=1)
+    torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('wrappers', [(), ('state_dict',), ('model', 'net', 'module')])
+def test_vits(wrappers, tmp_path):
+    vit = randomized('vit_small_patch16_224', img_size=64)
+    state = vit_model(vit)
+    for wrapper in wrappers:
+        state = {wrapper: state, 'epoch': 3}
+    torch.save(state, tmp_path / 'vit.bin')
+    for build in (
+        lambda **kwargs: PromptedViT(ARCH, img_size=64, **kwargs),
+        lambda **kwargs: TimmPromptedViT(
+            'vit_small_patch16_224', img_size=64,
+            model_args=dict(depth=DEPTH, embed_dim=WIDTH, num_heads=4), **kwargs),
+    ):  # fmt: skip
+        model = build(out_type='raw', pretrained=str(tmp_path / 'vit.bin'))
+        same(model, vit, tmp_path, torch.randn(2, 3, 64, 64))
+
+
+@pytest.mark.parametrize('name', ['vit_small_patch14_dinov2', 'vit_small_patch14_reg4_dinov2'])
+def test_dinov2(name, tmp_path):
+    vit = randomized(name, img_size=56)
+    torch.save(dinov2_model(vit), tmp_path / 'vit.pth')
+    registers = 4 if 'reg4' in name else 0
+    for model in (
+        PromptedViT(ARCH, img_size=56, patch_size=14, num_registers=registers, out_type='raw',
+                    layer_scale_init_value=1.0, pretrained=str(tmp_path / 'vit.pth')),
+    ):  # fmt: skip
+        same(model, vit, tmp_path, torch.randn(2, 3, 56, 56))
+
+
+@pytest.mark.parametrize('name', [
+    'vit_small_patch16_dinov3', 'vit_small_patch16_dinov3_qkvb', 'vit_small_plus_patch16_dinov3'
+])  # fmt: skip
+def test_dinov3(name, tmp_path):
+    vit = randomized(name)
+    torch.save(dinov3_model(vit), tmp_path / 'vit.pth')
+    model = TimmPromptedViT(
+        name, model_args=dict(depth=DEPTH, embed_dim=WIDTH, num_heads=4), out_type='raw',
+        pretrained=str(tmp_path / 'vit.pth'),
+    )  # fmt: skip
+    same(model, vit, tmp_path, torch.randn(2, 3, 64, 96))
+    with pytest.raises(InputError, match='a DINOv3, whose positions are rotary'):
+        PromptedViT(ARCH, pretrained=str(tmp_path / 'vit.pth')).init_weights()
+
+
+def without(state, key):
+    return {k: v for k, v in state.items() if k != key}
+
+
+def test_what_is_not_whole_is_refused(tmp_path):
+    state = vit_model(randomized('vit_small_patch16_224', img_size=64))
+    layer = 'vit.encoder.layer.1.'
+    other = {key.replace('vit.', 'teacher.'): value for key, value in state.items()}
+    for changed, message in (
+        (without(state, f'{layer}attention.attention.key.weight'), 'lacks the weight of k'),
+        (without(state, f'{layer}output.dense.bias'), r'missing: layers\.1\.ffn'),
+        ({**state, **other}, 'several Vision Transformers in it, below teacher, vit'),
+    ):
+        torch.save(changed, tmp_path / 'vit.pth')
+        model = PromptedViT(ARCH, img_size=64, pretrained=str(tmp_path / 'vit.pth'))
+        with pytest.raises(InputError, match=message):
+            model.init_weights()
+
+
+@pytest.mark.parametrize('biased', [False, True])
+def test_a_file_says_which_dinov3_it_is(biased, tmp_path):
+    name = 'vit_small_patch16_dinov3' + '_qkvb' * biased
+    vit = timm.create_model(name, num_classes=0)
+    if biased:
+        torch.nn.init.ones_(vit.blocks[3].attn.q_bias)
+    torch.save(vit.state_dict(), tmp_path / 'vit.pth')
+    found = vit_of(str(tmp_path / 'vit.pth'))
+    assert found.backbone == dict(type='lspt_mm.TimmPromptedViT', model=name)
+    assert found.measures['embed_dims'] == 384 and found.patch_size == 16
+    with pytest.raises(InputError, match=f'patch_size: .* is a {name}, which says it already'):
+        vit_of(str(tmp_path / 'vit.pth'), patch_size=14)
