@@ -69,7 +69,7 @@ def _prompt_methods() -> Dict[str, Method]:
 METHODS: Dict[str, Method] = {
     'linear': Method('Linear probe'),
     'bias': Method('Biases', tune='bias', lr=1e-3),
-    'lora': Method('LoRA', tune='lora-8'),
+    'lora': Method('LoRA', tune='lora-8', lr=2e-3),
     'partial-1': Method('Last block', tune='partial-1', lr=1e-4),
     'full': Method('Full fine-tuning', tune='full', recipe='full'),
     **_prompt_methods(),

@@ -148,14 +148,15 @@ def results(model, img, out_type):
 ])  # fmt: skip
 def test_both_paths_agree(name, method):
     """Outputs and gradients, in train mode."""
+    kwargs = dict(prompter=METHODS[method], out_type='featmap')
     try:
-        model = build(name, prompter=METHODS[method])
+        model = build(name, **kwargs)
     except ValueError as error:  # no whitening behind norms of queries and keys
         assert 'whiten' in str(error) and name == 'vit_base_patch16_sapiens2'
         return
     img = images(model)
     for out_type in ('featmap', 'avg_tokens'):
-        want = results(generic(build(name, prompter=METHODS[method])), img, out_type)
+        want = results(generic(build(name, **kwargs)), img, out_type)
         found = results(model, img, out_type)
         for a, b in zip(found, want, strict=True):
             if a is None or b is None:

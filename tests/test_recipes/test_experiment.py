@@ -290,7 +290,7 @@ def test_vits_of_timm(pretraining, kind, out_type, mean):
 
 
 def test_rates_of_fitted_heads():
-    rates = {'vpt-deep': 5e-3, 'lspt': 1e-3, 'bias': 1e-3, 'lora': 5e-3, 'partial-1': 1e-4}
+    rates = {'vpt-deep': 5e-3, 'lspt': 1e-3, 'bias': 1e-3, 'lora': 2e-3, 'partial-1': 1e-4}
     for method, rate in rates.items():
         cfg = read_config(f'vtab1k/transfer.py:task=dtd,method={method},head=fitted')
         assert cfg.optim_wrapper.optimizer.lr == rate
