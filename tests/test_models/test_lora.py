@@ -4,6 +4,7 @@ import pytest
 import torch
 from method_table import METHODS
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmpretrain.models import ImageClassifier
 from test_timm_prompted_vit import SMALL, TRUNKS
 from vit_oracles import ARCH, images, randomize, weighted_sum
@@ -149,6 +150,7 @@ def test_prompt_only_files_hold_it():
 
 
 def test_exports_are_merged():
+    init_default_scope('mmpretrain')
     torch.manual_seed(0)
     model = ImageClassifier(
         backbone=dict(type='lspt_mm.PromptedViT', arch=ARCH, img_size=16, patch_size=8,
