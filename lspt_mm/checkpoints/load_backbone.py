@@ -132,22 +132,25 @@ def _fit_pos_embed(
 def _fit_timm(vit: BackboneDescription, source: str) -> Fitted:
     """As :func:`fit_backbone`, for a ViT of timm's names."""
     wanted = vit.tensors
-    if source.startswith(TIMM):
-        state, family = timm_model(source[len(TIMM) :]).state_dict(), 'timm'
-    else:
-        state, family = find_timm_names(read_checkpoint(source)), "a file of timm's kin"
     try:
+        if source.startswith(TIMM):
+            state, family = timm_model(source[len(TIMM) :]).state_dict(), 'timm'
+        else:
+            state, family = find_timm_names(read_checkpoint(source)), "a file of timm's kin"
         tensors = vit.translate(dict(state))
+    except InputError:
+        raise
     except Exception as error:  # timm's reading of a file that is none of its own
         raise InputError(
             f'{source}: timm cannot read it as {vit.arch["model"]} ({error})'
         ) from error
     names = {key: key.partition('.')[2] for key in tensors if key not in wanted}  # without vit.
     kinds = group_ignored_keys(list(names.values()))
-    unknown = set(kinds.get('unknown', ())) - {
-        f'{norm}.{kind}' for norm in ('norm', 'fc_norm') for kind in ('weight', 'bias')
-    }
-    extra = [key for key, name in names.items() if name in unknown]
+    extra = [key for key, name in names.items() if name in kinds.get('unknown', ())]
+    # timm's readers resize patch embeddings as well, which makes another ViT.
+    as_read = {k: state.get(k.partition('.')[2], v) for k, v in tensors.items()}
+    as_read['vit.pos_embed'] = tensors.get('vit.pos_embed')
+    tensors = {k: v if as_read[k].shape == v.shape else as_read[k] for k, v in tensors.items()}
     problems = _problems(wanted, tensors, (), extra)
     if problems:
         raise InputError(
@@ -157,11 +160,10 @@ def _fit_timm(vit: BackboneDescription, source: str) -> Fitted:
     check_sound(source, {k: tensors[k] for k in wanted})
     chosen = {k: tensors[k] for k in wanted}
     original, resized = dict(chosen), []
-    for name, value in chosen.items():
-        found = state.get(name.partition('.')[2])
-        if found is not None and found.shape != value.shape:
-            original[name] = found
-            resized.append(f'{name} {tuple(found.shape)} -> {tuple(value.shape)}')
+    pos, name = state.get('pos_embed'), 'vit.pos_embed'
+    if name in chosen and pos is not None and pos.shape != chosen[name].shape:
+        original[name] = pos
+        resized.append(f'{name} {tuple(pos.shape)} -> {tuple(chosen[name].shape)}')
     report = LoadReport(family, list(chosen), resized, list(names.values()), [])
     return Fitted(chosen, original, report)
 

@@ -86,6 +86,11 @@ def put(key, value):
     return lambda state: state.update({key: value})
 
 
+def twice(state):
+    for key in list(state):
+        state[f'a.{key}'] = state[f'b.{key}'] = state.pop(key)
+
+
 @pytest.mark.parametrize(('change', 'message'), [
     (without('blocks.1.mlp.fc1.weight'), r'missing: vit\.blocks\.1\.mlp\.fc1\.weight'),
     (without('reg_token'), r'missing: vit\.reg_token'),
@@ -94,7 +99,9 @@ def put(key, value):
     (put('blocks.0.attn.lora_A', torch.ones(4, 48)), r'without a place .*lora_A'),
     (put('norm.bias', torch.full((48,), float('nan'))), 'not of finite'),
     (put('student.patch_embed.proj.weight', torch.ones(48, 3, 16, 16)), 'without .*student'),
+    (put('patch_embed.proj.weight', torch.ones(48, 3, 14, 14)), r'another shape: .*14, 14\) in'),
     (lambda state: [state.pop(key) for key in list(state)[3:]], 'missing'),
+    (twice, 'several Vision Transformers in it, below a., b.'),
 ])  # fmt: skip
 def test_what_does_not_fit_is_refused_and_nothing_loaded(change, message, tmp_path):
     state = dict(build().vit.state_dict())
