@@ -22,7 +22,8 @@ class ViT(NamedTuple):
 
     Attributes:
         backbone: Arguments of its backbone, ``type`` among them.
-        mean, std: For RGB values of 0 to 255.
+        mean: Of RGB values of 0 to 255, for the normalisation.
+        std: Their deviation.
         arch: Name or measures, of :class:`~lspt_mm.models.PromptedViT`'s form for any ViT.
         patch_size: In pixels.
         out_type: What a classifier reads.
