@@ -9,6 +9,8 @@ from lspt_mm.errors import InputError
 
 #: ``BackboneWeights.source`` after a state dict that brought the whole ViT, of unknown origin.
 UNKNOWN = 'a checkpoint'
+#: What stands before the names of what is put into a ViT.
+ADDED = ('prompter.', 'lora.')
 
 
 class BackboneWeights(NamedTuple):

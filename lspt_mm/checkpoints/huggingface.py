@@ -1,7 +1,7 @@
 """Names of ``transformers``: ViTModel, Dinov2Model (with registers, too) and DINOv3ViTModel."""
 
 import re
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -47,15 +47,16 @@ def to_timm(state: dict) -> Tuple[Dict[str, Tensor], List[str]]:
     Queries, keys and values become one projection; where only keys have no bias, theirs is 0.
 
     Raises:
-        ValueError: If there are several ViTs in it.
+        ValueError: If there are several ViTs in it, or a block lacks a part of its attention.
     """
-    starts = {key[: m.start()] for key in state if (m := _PATCHES.search(str(key)))}
+    state = {str(key): value for key, value in state.items()}
+    starts = {key[: m.start()] for key in state if (m := _PATCHES.search(key))}
     if len(starts) > 1:
         raise ValueError(
             f'several Vision Transformers in it, below {", ".join(sorted(starts))}; keep one'
         )
     prefix = f'{starts.pop()}.'.lstrip('.')
-    gated = any('.mlp.gate_proj.' in str(key) for key in state)
+    gated = any('.mlp.gate_proj.' in key for key in state)
     registers = 'reg_token' if f'{prefix}embeddings.position_embeddings' in state else (
         'storage_tokens'
     )  # fmt: skip
@@ -71,7 +72,7 @@ def to_timm(state: dict) -> Tuple[Dict[str, Tensor], List[str]]:
         if qkv:
             parts.setdefault((block[1], qkv[2]), {})[qkv[1][0]] = value
             continue
-        new = _renamed(block[2], inside) if block else _renamed(name, outside)
+        new = renamed(block[2], inside) if block else renamed(name, outside)
         if new is None:
             ignored.append(key)
         else:
@@ -86,7 +87,8 @@ def to_timm(state: dict) -> Tuple[Dict[str, Tensor], List[str]]:
     return found, ignored
 
 
-def _renamed(name: str, table) -> Optional[str]:
+def renamed(name: str, table: Sequence[Tuple[str, str]]) -> Optional[str]:
+    """The name by the first pattern of the table that it has; None if it has none."""
     for pattern, new in table:
         if re.search(pattern, name):
             return re.sub(pattern, new, name)

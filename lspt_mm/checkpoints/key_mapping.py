@@ -38,6 +38,9 @@ _TIMM_TO_MMPRETRAIN = (
     (r'^blocks\.(\d+)\.', r'layers.\1.'),
 )
 
+#: The patch embedding, by which a ViT is found.
+_PATCHES = ('patch_embed.proj.weight', 'patch_embed.projection.weight')
+
 _VIT_KEYS = re.compile(
     r'^((cls_token|dist_token|register_tokens|pos_embed)$|(patch_embed|layers|ln1|ln2|pre_norm)\.'
     # Of ViTs that compute something else: to be refused, not to be set aside.
@@ -113,7 +116,7 @@ def to_mmpretrain(
     timm_names = any(k.startswith('blocks.') for k in inner)
     tensors, used = {}, set()
     for name, key in inner.items():
-        new = _rename(name) if timm_names else name
+        new = (timm_names and huggingface.renamed(name, _TIMM_TO_MMPRETRAIN)) or name
         if _VIT_KEYS.match(new) and isinstance(state[key], Tensor):
             tensors[new] = state[key]
             used.add(key)
@@ -140,9 +143,8 @@ def find_timm_names(checkpoint: dict) -> Dict[str, Tensor]:
     state = unwrap(checkpoint)
     if huggingface.is_huggingface(state):
         return huggingface.to_timm(state)[0]
-    endings = 'patch_embed.proj.weight', 'patch_embed.projection.weight'
     # Others (CLIP's, the Perception Encoder's) timm knows by their names.
-    known = any(str(key).endswith(endings) for key in state)
+    known = any(str(key).endswith(_PATCHES) for key in state)
     prefix = _find_prefix(state) if known else ''
     return {k[len(prefix) :]: v for k, v in state.items()
             if isinstance(v, Tensor) and k.startswith(prefix)}  # fmt: skip
@@ -241,8 +243,7 @@ def is_square(number: int) -> bool:
 
 
 def _find_prefix(state: dict) -> str:
-    endings = tuple(f'patch_embed.{name}.weight' for name in ('proj', 'projection'))
-    found = {k[: -len(e)] for k in state for e in endings if isinstance(k, str) and k.endswith(e)}
+    found = {k[: -len(e)] for k in state for e in _PATCHES if isinstance(k, str) and k.endswith(e)}
     known = [p for p in _PREFIXES if p in found]
     if len(known) == 1:
         return known[0]
@@ -274,11 +275,3 @@ def _family(state: dict, prefix: str, timm_names: bool) -> str:
 def _is_moco_v3_probe(checkpoint: dict) -> bool:
     """MoCo v3's linear-probe files tell by what stands beside the weights (main_lincls.py)."""
     return checkpoint.get('arch') in ('vit_small', 'vit_base') and 'best_acc1' in checkpoint
-
-
-def _rename(name: str) -> str:
-    for pattern, new in _TIMM_TO_MMPRETRAIN:
-        name, count = re.subn(pattern, new, name)
-        if count:
-            break
-    return name

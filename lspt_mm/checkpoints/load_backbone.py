@@ -147,10 +147,9 @@ def _fit_timm(vit: BackboneDescription, source: str) -> Fitted:
     names = {key: key.partition('.')[2] for key in tensors if key not in wanted}  # without vit.
     kinds = group_ignored_keys(list(names.values()))
     extra = [key for key, name in names.items() if name in kinds.get('unknown', ())]
-    # timm's readers resize patch embeddings as well, which makes another ViT.
-    as_read = {k: state.get(k.partition('.')[2], v) for k, v in tensors.items()}
-    as_read['vit.pos_embed'] = tensors.get('vit.pos_embed')
-    tensors = {k: v if as_read[k].shape == v.shape else as_read[k] for k, v in tensors.items()}
+    patches = state.get('patch_embed.proj.weight')
+    if patches is not None and patches.ndim == 4:
+        tensors['vit.patch_embed.proj.weight'] = patches  # timm's readers resize it: another ViT
     problems = _problems(wanted, tensors, (), extra)
     if problems:
         raise InputError(
@@ -195,8 +194,9 @@ def _problems(wanted, tensors, fresh, extra) -> List[str]:
         for k in wanted
         if k in tensors and tensors[k].shape != wanted[k].shape
     ]
-    found = dict(missing=missing)
-    found['of another shape'], found['without a place in the model'] = other, extra
+    found = {
+        'missing': missing, 'of another shape': other, 'without a place in the model': extra
+    }  # fmt: skip
     return [f'{what}: {shorten(keys)}' for what, keys in found.items() if keys]
 
 
@@ -258,7 +258,13 @@ def load_vit_state_dict(
     """
     if source.startswith(TIMM):
         return _read_timm(source[len(TIMM) :])
-    checkpoint = read_checkpoint(source)
+    return vit_in(read_checkpoint(source), source, grid, fallback_grid)
+
+
+def vit_in(
+    checkpoint: dict, source: str, grid: Optional[Grid] = None, fallback_grid: Optional[Grid] = None
+) -> Mapped:
+    """As :func:`load_vit_state_dict`, of a file that is read already."""
     meta = checkpoint.get('meta')
     if grid is None and isinstance(meta, dict) and isinstance(meta.get(GRID), (list, tuple)):
         grid = tuple(meta[GRID])  # as our converter leaves it

@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from torch import Tensor, equal, nn
 
 from lspt_mm.checkpoints.backbone import (
+    ADDED,
     UNKNOWN,
     BackboneDescription,
     BackboneWeights,
@@ -240,8 +241,7 @@ def check_fit(model: nn.Module, checkpoint: dict, resume: bool = False) -> None:
         for k, v in ours.items()
         if k in theirs and theirs[k].shape != v.shape and not k.endswith('.pos_embed')
     ]
-    added = ('.prompter.', '.lora.')
-    extra = [k for k in theirs if k not in ours and any(part in f'.{k}' for part in added)]
+    extra = [k for k in theirs if k not in ours and any(f'.{part}' in f'.{k}' for part in ADDED)]
     problems = [
         f'{what}: {shorten(keys)}'
         for what, keys in (

@@ -1,10 +1,7 @@
 """A prompted ViT as plain data, for checkpoints."""
 
-from lspt_mm.checkpoints.backbone import BackboneDescription
+from lspt_mm.checkpoints.backbone import ADDED, BackboneDescription
 from lspt_mm.models.features import POOLED
-
-#: What stands before the names of what is put into a ViT.
-ADDED = ('prompter.', 'lora.')
 
 
 def vit_size(vit) -> dict:
@@ -32,7 +29,7 @@ def describe(vit) -> BackboneDescription:
         pools_before_norm=vit.out_type in POOLED,
         grid=tuple(vit.patch_resolution),
         num_extra_tokens=vit.num_extra_tokens,
-        interpolate_mode=getattr(vit, 'interpolate_mode', 'bicubic'),
+        interpolate_mode=vit.interpolate_mode,
         prompter=vit.prompter_cfg,
         defaults={} if prompter is None else prompter.argument_defaults(),
         training_only=() if prompter is None else prompter.TRAINING_ONLY,

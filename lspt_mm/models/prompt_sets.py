@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from lspt_mm.checkpoints import read_checkpoint
+from lspt_mm.checkpoints.backbone import ADDED
 from lspt_mm.checkpoints.prompt_only import base_fingerprint
 from lspt_mm.checkpoints.records import RECORD, BaseRecord, from_tensor
 from lspt_mm.errors import InputError
-from lspt_mm.models.description import ADDED, vit_size
+from lspt_mm.models.description import vit_size
 from lspt_mm.models.prompted_backbone import PromptedBackbone
 from lspt_mm.models.prompters.base import Prompter, build_prompter
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lspt_mm.checkpoints import load_backbone
-from lspt_mm.checkpoints.backbone import BackboneDescription, BackboneWeights
+from lspt_mm.checkpoints.backbone import ADDED, BackboneDescription, BackboneWeights
 from lspt_mm.checkpoints.prompt_only import restore_base_weights
-from lspt_mm.models.description import ADDED, describe, vit_size
+from lspt_mm.models.description import describe, vit_size
 from lspt_mm.models.features import READ_PROMPTS, features, out_range
 from lspt_mm.models.fuse import fuse
 from lspt_mm.models.lora import LoRA
@@ -57,6 +57,7 @@ class PromptedBackbone(BaseModule):
         num_prefix_tokens (int): E, how many tokens stand before prompts and patches.
         num_extra_tokens (int): 1 with a class token, else 0.
         prompter_cfg (dict or None): The method's type and arguments.
+        interpolate_mode (str): How its position embeddings are resized.
         kind (dict): What of the ViT its measures do not say, for records in checkpoints.
         translate: Of :class:`~lspt_mm.checkpoints.backbone.BackboneDescription`.
         weights: ``BackboneWeights``. Where the ViT's weights come from. Building without weights is
@@ -64,6 +65,7 @@ class PromptedBackbone(BaseModule):
             mode whose ``pretrained`` was not read, or that was given a checkpoint without the ViT.
     """
 
+    interpolate_mode = 'bicubic'
     kind: Dict[str, str] = {}
     translate: Optional[Callable[[Dict[str, Tensor]], Dict[str, Tensor]]] = None
 

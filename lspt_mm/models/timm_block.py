@@ -28,7 +28,11 @@ class TimmBlock:
         self.block, self.attn, self.norm1, self.lora = block, block.attn, block.norm1, lora
         self.groups = getattr(block.attn, 'num_kv_groups', 1)
         self.gated = block.attn.gate is not None
-        self.widths = tuple(len(weight) for weight in self.weights())
+
+    @property
+    def widths(self) -> Tuple[int, ...]:
+        """Of queries, keys and values."""
+        return tuple(len(weight) for weight in self.weights())
 
     def project(self, x: Tensor, first: int, end: int) -> List[Tensor]:  # noqa: D102
         attn = self.attn

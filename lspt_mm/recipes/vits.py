@@ -11,10 +11,18 @@ from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
 from lspt_mm.checkpoints.io import read_checkpoint
 from lspt_mm.checkpoints.key_mapping import find_timm_names
-from lspt_mm.checkpoints.load_backbone import TIMM, differences, load_vit_state_dict
+from lspt_mm.checkpoints.load_backbone import TIMM, differences, vit_in
 from lspt_mm.checkpoints.mismatch_hints import depth_of
 from lspt_mm.errors import InputError
 from lspt_mm.utils.images import IMAGENET_MEAN, IMAGENET_STD
+
+#: Of a file that is not there, or that holds what loading will refuse.
+_DEFAULT = dict(type='lspt_mm.PromptedViT', arch='base', patch_size=16)
+#: Width, blocks and whether the MLP is gated, to timm's name of the size.
+_DINOV3 = {
+    (384, 12, False): 'small', (384, 12, True): 'small_plus', (768, 12, False): 'base',
+    (1024, 24, False): 'large', (1280, 32, True): 'huge_plus', (4096, 40, True): '7b',
+}  # fmt: skip
 
 
 class ViT(NamedTuple):
@@ -39,9 +47,9 @@ class ViT(NamedTuple):
     @property
     def measures(self) -> Dict[str, int]:
         """embed_dims, num_layers, num_heads, feedforward_channels."""
-        return self.arch if isinstance(self.arch, dict) else (
-            VisionTransformer.arch_zoo[self.arch.lower()]
-        )  # fmt: skip
+        if isinstance(self.arch, dict):
+            return self.arch
+        return VisionTransformer.arch_zoo[self.arch.lower()]
 
 
 def vit_of(
@@ -60,14 +68,12 @@ def vit_of(
         for name, value in given.items():
             raise InputError(f'{name}={value!r}: {source} says it already')
         return timm_vit(source)
-    if Path(source).is_file():
-        name = dinov3_of(source)
-        if name is not None:
-            if given:
-                raise InputError(f'{", ".join(given)}: {source} is a {name}, which says it already')
-            return timm_vit(TIMM + name)
-    vit = file_vit(source) if Path(source).is_file() else dict(arch='base', patch_size=16)
-    vit = {'type': 'lspt_mm.PromptedViT', **vit, **given}
+    vit = file_vit(source) if Path(source).is_file() else _DEFAULT
+    if 'model' in vit:
+        for name, value in given.items():
+            raise InputError(f'{name}={value!r}: {source} is a {vit["model"]}, and says it already')
+        return timm_vit(TIMM + vit['model'])
+    vit = {**vit, **given}
     if 'arch' not in vit:
         raise InputError(
             f'{source}: its ViT has none of the sizes that mmpretrain names; give it as '
@@ -77,39 +83,6 @@ def vit_of(
     norm = (half, half) if source.endswith('.npz') else (IMAGENET_MEAN, IMAGENET_STD)
     out_type = 'cls_token' if vit.get('with_cls_token', True) else 'avg_patches'
     return ViT(vit, *norm, vit['arch'], vit['patch_size'], out_type)
-
-
-def dinov3_of(source: str) -> Optional[str]:
-    """timm's name of the DINOv3 in a file; None if it holds another model.
-
-    Raises:
-        InputError: If it is of a size that timm has none of.
-    """
-    state = _dinov3_state(source, os.stat(source).st_mtime_ns)
-    of_timm = 'reg_token' in state and 'blocks.0.attn.qkv.bias' not in state
-    if not ('storage_tokens' in state or of_timm) or 'pos_embed' in state:
-        return None
-    width, depth = state['cls_token'].shape[-1], depth_of(state, 'blocks')
-    gated = 'blocks.0.mlp.w1.weight' in state or 'blocks.0.mlp.fc1_g.weight' in state
-    size = {
-        (384, 12, False): 'small', (384, 12, True): 'small_plus', (768, 12, False): 'base',
-        (1024, 24, False): 'large', (1280, 32, True): 'huge_plus', (4096, 40, True): '7b',
-    }.get((width, depth, gated))  # fmt: skip
-    if size is None:
-        raise InputError(
-            f'{source}: a DINOv3 of width {width} and {depth} blocks, timm has none of this size'
-        )
-    biases = [v for k, v in state.items() if re.search(r'attn\.(qkv\.bias|q_bias|v_bias)$', k)]
-    biased = any(bool(bias[: width].any() or bias[-width:].any()) for bias in biases)
-    return f'vit_{size}_patch16_dinov3' + '_qkvb' * biased
-
-
-@functools.lru_cache(maxsize=2)
-def _dinov3_state(source: str, changed: int) -> Dict[str, Any]:
-    try:
-        return find_timm_names(read_checkpoint(source))
-    except ValueError:  # several ViTs: what reads the file for the model says so
-        return {}
 
 
 def timm_vit(source: str) -> ViT:
@@ -138,12 +111,10 @@ def timm_vit(source: str) -> ViT:
         )
     cfg, patch, cls = vit.pretrained_cfg, vit.patch_embed.patch_size[0], vit.cls_token is not None
     block = vit.blocks[0]
+    hidden = block.mlp.fc2.in_features if hasattr(block, 'mlp') else 4 * vit.embed_dim
     arch = dict(
-        embed_dims=vit.embed_dim, num_layers=len(vit.blocks),
+        embed_dims=vit.embed_dim, num_layers=len(vit.blocks), feedforward_channels=hidden,
         num_heads=next(m.num_heads for m in block.modules() if hasattr(m, 'num_heads')),
-        feedforward_channels=getattr(
-            getattr(getattr(block, 'mlp', None), 'fc2', None), 'in_features', 4 * vit.embed_dim
-        ),
     )  # fmt: skip
     if isinstance(vit, TimmViT) and vit.attn_pool is None and not differences(vit):
         backbone = dict(type='lspt_mm.PromptedViT', arch=arch, patch_size=patch, **_parts(
@@ -159,10 +130,10 @@ def timm_vit(source: str) -> ViT:
 
 
 def file_vit(source: str) -> Dict[str, Any]:
-    """Arguments of ``PromptedViT`` for the ViT in a file.
+    """Arguments of a backbone for the ViT in a file, ``type`` among them.
 
-    ``arch`` is a name of mmpretrain's. It is absent if none has the measures of the file: no tensor
-    shows the number of heads.
+    Of a DINOv3 it is timm's ``model``; otherwise ``arch`` is a name of mmpretrain's. That is absent
+    if none has the measures of the file: no tensor shows the number of heads.
 
     Raises:
         InputError: If the file cannot be read, or holds no ViT.
@@ -172,17 +143,21 @@ def file_vit(source: str) -> Dict[str, Any]:
 
 @functools.lru_cache(maxsize=4)  # a config asks several times
 def _measures(source: str, changed: int) -> Dict[str, Any]:
-    mapped = load_vit_state_dict(source)
+    checkpoint = read_checkpoint(source)
+    dinov3 = _dinov3(checkpoint, source)
+    if dinov3 is not None:
+        return dict(type='lspt_mm.TimmPromptedViT', model=dinov3)
+    mapped = vit_in(checkpoint, source)
     tensors = mapped.tensors
     kernel, ffn = (tensors.get(name) for name in (
         'patch_embed.projection.weight', 'layers.0.ffn.layers.0.0.weight'
     ))  # fmt: skip
     if kernel is None or ffn is None:
-        return dict(arch='base', patch_size=16)  # loading it reports what does not fit
+        return _DEFAULT  # loading it reports what does not fit
     measures = dict(
         embed_dims=len(kernel), num_layers=depth_of(tensors), feedforward_channels=len(ffn)
     )
-    found: Dict[str, Any] = dict(patch_size=kernel.shape[-1])
+    found: Dict[str, Any] = dict(type=_DEFAULT['type'], patch_size=kernel.shape[-1])
     if mapped.num_heads is not None:
         found['arch'] = dict(measures, num_heads=mapped.num_heads)
     for name, arch in VisionTransformer.arch_zoo.items():
@@ -192,6 +167,26 @@ def _measures(source: str, changed: int) -> Dict[str, Any]:
     return {**found, **_parts(registers, *(name in tensors for name in (
         'cls_token', 'layers.0.attn.qkv.bias', 'layers.0.attn.gamma1.weight', 'pre_norm.weight'
     )))}  # fmt: skip
+
+
+def _dinov3(checkpoint: dict, source: str) -> Optional[str]:
+    """timm's name of the DINOv3 in a file; None if it holds another model."""
+    try:
+        state = find_timm_names(checkpoint)
+    except ValueError:  # several ViTs: whoever reads it next says so
+        return None
+    of_timm = 'reg_token' in state and 'blocks.0.attn.qkv.bias' not in state
+    if not ('storage_tokens' in state or of_timm) or 'pos_embed' in state:
+        return None
+    width, depth = state['cls_token'].shape[-1], depth_of(state, 'blocks')
+    gated = 'blocks.0.mlp.w1.weight' in state or 'blocks.0.mlp.fc1_g.weight' in state
+    if (width, depth, gated) not in _DINOV3:
+        raise InputError(
+            f'{source}: a DINOv3 of width {width} and {depth} blocks, timm has none of this size'
+        )
+    biases = [v for k, v in state.items() if re.search(r'attn\.(qkv\.bias|q_bias|v_bias)$', k)]
+    biased = any(bool(bias[:width].any() or bias[-width:].any()) for bias in biases)
+    return f'vit_{_DINOV3[width, depth, gated]}_patch16_dinov3' + '_qkvb' * biased
 
 
 def _parts(

@@ -38,7 +38,8 @@ class Segmentation(Task):
 
     def linear_model(self, model, fit):  # noqa: D102
         found, vit, head = copy.copy(model), copy.copy(model.backbone), model.decode_head
-        found._modules, vit._modules = dict(model._modules), {**vit._modules, 'prompter': None}
+        found._modules = dict(model._modules)
+        vit._modules = {**vit._modules, 'prompter': None, 'lora': None}
         widths = [vit.embed_dims] * len(vit.out_indices)
         found.backbone = vit
         found.neck = MODELS.build(dict(type='lspt_mm.Standardize', in_channels=widths))

@@ -9,6 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
+from lspt_mm.checkpoints.backbone import ADDED
 from lspt_mm.registry import HOOKS
 
 #: The time is said after so many iterations; the first ones are slower and do not count.
@@ -42,9 +43,9 @@ def count_parameters(model: nn.Module) -> Dict[str, List[int]]:
     parts: Dict[str, List[int]] = {}
     for name, parameter in model.named_parameters():
         part = name.split('.')[0]
-        for added in ('prompter', 'lora'):
-            if f'.{added}.' in f'.{name}':
-                part = name[: name.index(f'{added}.') + len(added)]
+        for added in ADDED:
+            if f'.{added}' in f'.{name}':
+                part = name[: name.index(added) + len(added) - 1]
         counts = parts.setdefault(part, [0, 0])
         counts[0] += parameter.numel() * parameter.requires_grad
         counts[1] += parameter.numel()

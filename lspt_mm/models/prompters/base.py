@@ -132,7 +132,7 @@ class Prompter(nn.Module):
             if vit.block(number) is None and self.temperature(number) is not None:
                 raise ValueError(
                     f'{type(self).__name__} shapes the attention, and block {number} of this ViT '
-                    'can only be run as a whole: expected shaping=False, or another ViT'
+                    'can only be run as a whole: turn the shaping off, or take another ViT'
                 )
 
     def reads_output(self, l: int) -> bool:

@@ -110,16 +110,18 @@ class BilinearPrompt(Prompter):
     def check_vit(self, vit: nn.Module) -> None:
         """ValueError also where a block's logits are not linear in W_q and W_k, to be whitened."""
         super().check_vit(vit)
-        for number in range(self.start_block, self.start_block + len(self.left)):
-            try:
-                if self.from_data:
-                    vit.block(number).query_key_weights()
-            except (ValueError, AttributeError) as error:
-                why = error if vit.block(number) else 'it can only be run as a whole'
-                raise ValueError(
-                    f'BilinearPrompt cannot whiten block {number} of this ViT: {why}; expected '
-                    "start='xavier', or another ViT"
-                ) from error
+        for number in range(self.start_block, self.start_block + len(self.left) * self.from_data):
+            block, why = vit.block(number), 'it can only be run as a whole'
+            if block is not None:
+                try:
+                    block.query_key_weights()
+                    continue
+                except ValueError as error:
+                    why = error
+            raise ValueError(
+                f'BilinearPrompt cannot whiten block {number} of this ViT: {why}; expected '
+                "start='xavier', or another ViT"
+            )
 
     @property
     def needs_preparation(self) -> bool:  # noqa: D102
