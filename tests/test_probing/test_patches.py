@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from lspt_mm.apis import init_model
 from lspt_mm.deployment import Exportable
 from lspt_mm.engine.hooks import LinearBaselineHook
+from lspt_mm.models.lora import LoRA
 from lspt_mm.models.standardize import Standardize
 from lspt_mm.probing import frozen_features
 from lspt_mm.probing.linear import LinearFit
@@ -251,6 +252,9 @@ def test_a_linear_segmentor_is_exported_folded(runs, monkeypatch):
 def test_a_stand_in_shares_the_vit_and_leaves_the_model(runs, monkeypatch):
     monkeypatch.chdir(runs)
     model = init_model(runs / 'paper/transfer.py', runs / 'paper/iter_3.pth')
+    model.backbone.lora = torch.nn.ModuleList(LoRA(2, 16, (16, 16, 16)) for _ in range(4))
+    for lora in model.backbone.lora:
+        torch.nn.init.ones_(lora.up)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     fit = fit_of(64)
     found = task_of(model.cfg).linear_model(model, fit)
@@ -261,4 +265,5 @@ def test_a_stand_in_shares_the_vit_and_leaves_the_model(runs, monkeypatch):
     expected = torch.tensor(fit.logits(maps.permute(0, 2, 3, 1).numpy())).permute(0, 3, 1, 2)
     assert torch.allclose(logits, expected.float(), rtol=1e-3, atol=1e-2)
     assert model.backbone.prompter is not None and found.backbone.prompter is None
+    assert model.backbone.lora is not None and found.backbone.lora is None
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
