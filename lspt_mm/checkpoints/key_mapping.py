@@ -1,7 +1,7 @@
 """Telling whose ViT a state dict holds, and giving its tensors mmpretrain's names."""
 
 import re
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
@@ -20,23 +20,59 @@ _PREFIXES = (
     'encoder.', '',
 )  # fmt: skip
 
-#: timm's names (MAE, MoCo v3, DeiT, DINO; DINOv2 official: w12, register_tokens) to mmpretrain's.
-_TIMM_TO_MMPRETRAIN = (
-    (r'^patch_embed\.proj\.', 'patch_embed.projection.'),
-    (r'^norm_pre\.', 'pre_norm.'),
-    (r'^norm\.', 'ln1.'),
-    (r'^fc_norm\.', 'ln2.'),
-    (r'^reg_token$', 'register_tokens'),
-    (r'^blocks\.(\d+)\.norm([12])\.', r'layers.\1.ln\2.'),
-    (r'^blocks\.(\d+)\.mlp\.fc1\.', r'layers.\1.ffn.layers.0.0.'),
-    (r'^blocks\.(\d+)\.mlp\.fc2\.', r'layers.\1.ffn.layers.1.'),
-    (r'^blocks\.(\d+)\.mlp\.', r'layers.\1.ffn.'),
-    (r'^blocks\.(\d+)\.ls1\.gamma$', r'layers.\1.attn.gamma1.weight'),
-    (r'^blocks\.(\d+)\.ls2\.gamma$', r'layers.\1.ffn.gamma2.weight'),
-    (r'^blocks\.(\d+)\.gamma_1$', r'layers.\1.attn.gamma1.weight'),
-    (r'^blocks\.(\d+)\.gamma_2$', r'layers.\1.ffn.gamma2.weight'),
-    (r'^blocks\.(\d+)\.', r'layers.\1.'),
+#: timm's names (MAE, MoCo v3, DeiT, DINO; DINOv2 official: w12, register_tokens) and mmpretrain's;
+#: ``#`` is a block's number. The first pair that fits counts, in either direction.
+_NAMES = (
+    ('patch_embed.proj.', 'patch_embed.projection.'),
+    ('norm_pre.', 'pre_norm.'),
+    ('norm.', 'ln1.'),
+    ('fc_norm.', 'ln2.'),
+    ('reg_token', 'register_tokens'),
+    ('blocks.#.norm1.', 'layers.#.ln1.'),
+    ('blocks.#.norm2.', 'layers.#.ln2.'),
+    ('blocks.#.mlp.fc1.', 'layers.#.ffn.layers.0.0.'),
+    ('blocks.#.mlp.fc2.', 'layers.#.ffn.layers.1.'),
+    ('blocks.#.ls1.gamma', 'layers.#.attn.gamma1.weight'),
+    ('blocks.#.ls2.gamma', 'layers.#.ffn.gamma2.weight'),
+    ('blocks.#.gamma_1', 'layers.#.attn.gamma1.weight'),
+    ('blocks.#.gamma_2', 'layers.#.ffn.gamma2.weight'),
+    ('blocks.#.mlp.', 'layers.#.ffn.'),
+    ('blocks.#.', 'layers.#.'),
 )
+
+
+def _patterns(pairs) -> Tuple[Tuple[str, str], ...]:
+    """Pairs of old and new names as a table of :func:`huggingface.renamed`."""
+    return tuple(
+        (f'^{re.escape(old)}{"" if old.endswith(".") else "$"}'.replace(r'\#', r'(\d+)'),
+         new.replace('#', r'\1'))
+        for old, new in pairs
+    )  # fmt: skip
+
+
+_TIMM_TO_MMPRETRAIN = _patterns(_NAMES)
+_MMPRETRAIN_TO_TIMM = _patterns((new, old) for old, new in _NAMES)
+#: mmseg's ViT has PyTorch's attention.
+_MMSEG_TO_MMPRETRAIN = (
+    (r'^layers\.(\d+)\.attn\.attn\.in_proj_(weight|bias)$', r'layers.\1.attn.qkv.\2'),
+    (r'^layers\.(\d+)\.attn\.attn\.out_proj\.', r'layers.\1.attn.proj.'),
+)
+#: A block inside a chunk, as DINOv2 trains them.
+_CHUNKED = re.compile(r'^blocks\.(\d+)\.(\d+)\.')
+_SEPARATE_BIAS = re.compile(r'^(.*attn\.)q_bias$')
+
+#: Models that are none of the ViTs here: pattern of a key, what it is, what to do.
+_OTHERS = tuple((re.compile(pattern), what, advice) for pattern, what, advice in (
+    (r'lora_|(^|\.)lora\.|\.base_layer\.', 'LoRA that is not merged into its weights',
+     'merge it first (peft: merge_and_unload(); here: backbone.merge_lora())'),
+    (r'(^|\.)(layers|stages)\.\d+\.(blocks\.\d+|downsample|downsample_layers)\.',
+     'a model of stages (Swin, ConvNeXt)', 'expected a plain ViT'),
+    (r'(^|\.)layer1\.0\.conv1\.', 'a ResNet', 'expected a ViT'),
+    (r'relative_position_bias|rel_pos_bias|rel_pos_[hw]$',
+     'a ViT of relative positions (BEiT, SAM)', 'prompts have no place in its attention'),
+    (r'(^|\.)vision_model\.embeddings\.patch_embedding\.',
+     'a CLIP or SigLIP in the names of transformers', "take timm's file of it, or timm:NAME"),
+))  # fmt: skip
 
 #: The patch embedding, by which a ViT is found.
 _PATCHES = ('patch_embed.proj.weight', 'patch_embed.projection.weight')
@@ -87,8 +123,9 @@ def to_mmpretrain(
     """Find a ViT in a checkpoint and rename its tensors as mmpretrain's ``VisionTransformer``.
 
     Known: MAE, MoCo v3, DINO, DINOv2, DeiT (official files), timm and its kin, ``transformers``,
-    mmpretrain with and without ``backbone.``, and the JAX archives of supervised ViTs. Heads,
-    decoders, projectors and momentum encoders are set aside.
+    mmpretrain and mmseg with and without ``backbone.``, and the JAX archives of supervised ViTs.
+    Blocks may be in chunks, biases of queries and values apart. Heads, decoders, projectors and
+    momentum encoders are set aside.
 
     Args:
         checkpoint: What :func:`read_checkpoint` returns.
@@ -96,9 +133,9 @@ def to_mmpretrain(
         fallback_grid: A grid that is taken where the number of patches is that of no square.
 
     Raises:
-        ValueError: If there is no ViT in it; the message shows some of its keys.
+        ValueError: If there is no ViT in it, several, or another kind of model.
     """
-    state = unwrap(checkpoint)
+    state = _checked(unwrap(checkpoint))
     if jax_vit.is_jax(state):
         tensors, ignored, num_heads = jax_vit.to_mmpretrain(state)
         tensors = join_extra_tokens(tensors, grid, fallback_grid)
@@ -107,19 +144,21 @@ def to_mmpretrain(
     if huggingface.is_huggingface(state):
         state, set_aside = huggingface.to_timm(state)
     prefix = _find_prefix(state)
-    inner = {k[len(prefix) :]: k for k in state if k.startswith(prefix)}
-    if 'storage_tokens' in inner:
+    inner = _in_order(k[len(prefix) :] for k in state if k.startswith(prefix))
+    if 'storage_tokens' in inner.values():
         raise ValueError(
             'a DINOv3, whose positions are rotary: expected a backbone of '
             "type='lspt_mm.TimmPromptedViT', model='vit_small_patch16_dinov3' or a larger one"
         )
-    timm_names = any(k.startswith('blocks.') for k in inner)
+    timm_names = any(k.startswith('blocks.') for k in inner.values())
+    table = _TIMM_TO_MMPRETRAIN if timm_names else _MMSEG_TO_MMPRETRAIN
     tensors, used = {}, set()
-    for name, key in inner.items():
-        new = (timm_names and huggingface.renamed(name, _TIMM_TO_MMPRETRAIN)) or name
-        if _VIT_KEYS.match(new) and isinstance(state[key], Tensor):
-            tensors[new] = state[key]
-            used.add(key)
+    for own, name in inner.items():
+        new, value = huggingface.renamed(name, table) or name, state[prefix + own]
+        if _VIT_KEYS.match(new) and isinstance(value, Tensor):
+            tensors[new] = value
+            used.add(prefix + own)
+    join_biases(tensors)
     family = _family(state, prefix, timm_names)
     num_heads = None
     if 'MoCo v3' in family or (timm_names and _is_moco_v3_probe(checkpoint)):
@@ -138,16 +177,51 @@ def find_timm_names(checkpoint: dict) -> Dict[str, Tensor]:
     """The tensors of a ViT as timm's readers take them, without wrappers and prefixes.
 
     Raises:
-        ValueError: If there are several ViTs in it.
+        ValueError: If there are several ViTs in it, or another kind of model.
     """
-    state = unwrap(checkpoint)
+    state = _checked(unwrap(checkpoint))
     if huggingface.is_huggingface(state):
         return huggingface.to_timm(state)[0]
     # Others (CLIP's, the Perception Encoder's) timm knows by their names.
     known = any(str(key).endswith(_PATCHES) for key in state)
     prefix = _find_prefix(state) if known else ''
-    return {k[len(prefix) :]: v for k, v in state.items()
-            if isinstance(v, Tensor) and k.startswith(prefix)}  # fmt: skip
+    inner = _in_order(k[len(prefix) :] for k in state if k.startswith(prefix))
+    found = {name: state[prefix + own] for own, name in inner.items()
+             if isinstance(state[prefix + own], Tensor)}  # fmt: skip
+    if 'patch_embed.projection.weight' in found:
+        for table in (_MMSEG_TO_MMPRETRAIN, _MMPRETRAIN_TO_TIMM):
+            found = {huggingface.renamed(k, table) or k: v for k, v in found.items()}
+    return found
+
+
+def _checked(state: dict) -> dict:
+    """The state dict, if it is of no other kind of model."""
+    for pattern, what, advice in _OTHERS:
+        key = next((key for key in state if pattern.search(str(key))), None)
+        if key is not None:
+            raise ValueError(f'{what}: it has {key}; {advice}')
+    return state
+
+
+def _in_order(names: Iterable[str]) -> Dict[str, str]:
+    """Names to names whose blocks are numbered from 0, without chunks."""
+    names = list(names)
+    found = {name: match for name in names if (match := _CHUNKED.match(name))}
+    pairs = sorted({(int(match[1]), int(match[2])) for match in found.values()})
+    number = {pair: i for i, pair in enumerate(pairs)}
+    return {name: f'blocks.{number[int(m[1]), int(m[2])]}.{name[m.end() :]}'
+            if (m := found.get(name)) else name for name in names}  # fmt: skip
+
+
+def join_biases(tensors: Dict[str, Tensor]) -> None:
+    """Make one bias of those of queries and values (BEiT, EVA); that of keys is 0."""
+    for name in [name for name in tensors if _SEPARATE_BIAS.match(name)]:
+        attn = name.removesuffix('q_bias')
+        if f'{attn}v_bias' not in tensors:
+            continue  # without a place in the model, which is reported
+        q, v = tensors.pop(name), tensors.pop(f'{attn}v_bias')
+        k = tensors.pop(f'{attn}k_bias', torch.zeros_like(q))
+        tensors[f'{attn}qkv.bias'] = torch.cat((q, k, v))
 
 
 def _known_grid(tensors: Dict[str, Tensor], grid, fallback_grid, own=False) -> Optional[Grid]:

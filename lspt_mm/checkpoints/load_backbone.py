@@ -136,10 +136,12 @@ def _fit_timm(vit: BackboneDescription, source: str) -> Fitted:
         if source.startswith(TIMM):
             state, family = timm_model(source[len(TIMM) :]).state_dict(), 'timm'
         else:
-            state, family = find_timm_names(read_checkpoint(source)), "a file of timm's kin"
+            checkpoint, family = read_checkpoint(source), "a file of timm's kin"
+            state = find_timm_names(checkpoint)
+    except ValueError as error:
+        raise InputError(f'{source}: {error}') from error
+    try:
         tensors = vit.translate(dict(state))
-    except InputError:
-        raise
     except Exception as error:  # timm's reading of a file that is none of its own
         raise InputError(
             f'{source}: timm cannot read it as {vit.arch["model"]} ({error})'

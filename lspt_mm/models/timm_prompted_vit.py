@@ -14,6 +14,7 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from lspt_mm.checkpoints.key_mapping import is_square, join_biases
 from lspt_mm.models.features import POOLED
 from lspt_mm.models.lora import PARTS
 from lspt_mm.models.prompted_backbone import Embedded, PromptedBackbone
@@ -133,6 +134,12 @@ class TimmPromptedViT(PromptedBackbone):
 
     def translate(self, state: Dict[str, Tensor]) -> Dict[str, Tensor]:
         """Tensors of a file in timm's or the authors' names, under this model's."""
+        if getattr(self.vit.blocks[0].attn, 'q_bias', None) is None:
+            join_biases(state)
+        pos, cls = state.get('pos_embed'), state.get('cls_token')
+        if self.vit.no_embed_class and 'mask_token' not in state and None not in (pos, cls):
+            if is_square(pos.shape[1] - 1):  # mmpretrain's has a row for the class token
+                state.update(cls_token=cls + pos[:, :1], pos_embed=pos[:, 1:])
         convert = sys.modules[type(self.vit).__module__].checkpoint_filter_fn
         with contextlib.redirect_stdout(io.StringIO()):  # it prints what it leaves out
             found = convert(state, self.vit)

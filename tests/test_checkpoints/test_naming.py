@@ -1,4 +1,4 @@
-"""Names of ``transformers``: the same weights, renamed by hand, give the same features."""
+"""Every naming of files: the same weights, renamed by hand, give the same features."""
 
 import pytest
 import timm
@@ -188,3 +188,95 @@ def test_a_file_says_which_dinov3_it_is(biased, tmp_path):
     assert found.measures['embed_dims'] == 384 and found.patch_size == 16
     with pytest.raises(InputError, match=f'patch_size=14: .* is a {name}, and says it already'):
         vit_of(str(tmp_path / 'vit.pth'), patch_size=14)
+
+
+def chunked(vit, size=2):
+    """DINOv2 as its authors train it (``block_chunks``)."""
+    state = vit.state_dict()
+    return {f'blocks.{int(k.split(".")[1]) // size}.{k[7:]}' if k.startswith('blocks.') else k: v
+            for k, v in state.items()}  # fmt: skip
+
+
+def biases_apart(vit):
+    """BEiT's form; keys have no bias."""
+    state = dict(vit.state_dict())
+    for i in range(DEPTH):
+        q, k, v = state.pop(f'blocks.{i}.attn.qkv.bias').chunk(3)
+        state.update({f'blocks.{i}.attn.q_bias': q, f'blocks.{i}.attn.v_bias': v})
+    return state
+
+
+def mmpretrain_model(vit, prefix='backbone.', attention=('qkv.', 'proj.')):
+    state = {}
+    for name, value in vit.state_dict().items():
+        for old, new in (
+            ('patch_embed.proj', 'patch_embed.projection'), ('mlp.fc1', 'ffn.layers.0.0'),
+            ('mlp.fc2', 'ffn.layers.1'), ('norm1', 'ln1'), ('norm2', 'ln2'), ('blocks', 'layers'),
+            ('attn.qkv.', f'attn.{attention[0]}'), ('attn.proj.', f'attn.{attention[1]}'),
+        ):  # fmt: skip
+            name = name.replace(old, new)
+        state[prefix + name.replace('norm.', 'ln1.')] = value
+    return {**state, 'decode_head.conv_seg.weight': torch.ones(2, 2, 1, 1)}
+
+
+def mmseg_model(vit):
+    return mmpretrain_model(vit, attention=('attn.in_proj_', 'attn.out_proj.'))
+
+
+@pytest.mark.parametrize('trunk', ['mmpretrain', 'timm'])
+@pytest.mark.parametrize('naming', [
+    lambda vit: vit.state_dict(), chunked, biases_apart, mmpretrain_model, mmseg_model, vit_model,
+    lambda vit: mmpretrain_model(vit, ''), lambda vit: {'model_ema': {'module': chunked(vit)}},
+    lambda vit: {'teacher': {f'backbone.{k}': v for k, v in chunked(vit, 1).items()}},
+    lambda vit: {'net': biases_apart(vit), 'step': 3},
+], ids=['timm', 'chunks', 'biases', 'mmpretrain', 'mmseg', 'transformers', 'bare', 'ema', 'teacher',
+        'net'])  # fmt: skip
+def test_one_vit_in_every_naming(naming, trunk, tmp_path):
+    vit = randomized('vit_small_patch16_224', img_size=64)
+    for block in vit.blocks:
+        torch.nn.init.zeros_(block.attn.qkv.bias[WIDTH : 2 * WIDTH])
+    torch.save(naming(vit), tmp_path / 'vit.pth')
+    kwargs = dict(img_size=64, out_type='raw', pretrained=str(tmp_path / 'vit.pth'))
+    model = PromptedViT(ARCH, **kwargs) if trunk == 'mmpretrain' else TimmPromptedViT(
+        'vit_small_patch16_224', model_args=dict(depth=DEPTH, embed_dim=WIDTH, num_heads=4),
+        **kwargs,
+    )  # fmt: skip
+    same(model, vit, tmp_path, torch.randn(2, 3, 64, 64))
+
+
+def test_registers_of_mmpretrains_names_in_timms_vit(tmp_path):
+    vit = randomized('vit_small_patch14_reg4_dinov2', img_size=56)
+    path = str(tmp_path / 'vit.pth')
+    torch.save(vit.state_dict(), path)
+    ours = PromptedViT(ARCH, img_size=56, patch_size=14, num_registers=4, out_type='raw',
+                       layer_scale_init_value=1.0, pretrained=path)  # fmt: skip
+    ours.init_weights()
+    with torch.no_grad():
+        ours.pos_embed[:, 0] += 1.0  # in timm's form it is a part of the class token
+    torch.save(ours.state_dict(), path)
+    model = TimmPromptedViT(
+        'vit_small_patch14_reg4_dinov2', img_size=56, out_type='raw', pretrained=path,
+        model_args=dict(depth=DEPTH, embed_dim=WIDTH, num_heads=4),
+    )  # fmt: skip
+    model.init_weights()
+    img = torch.randn(2, 3, 56, 56)
+    torch.testing.assert_close(model.eval()(img)[0], ours.eval()(img)[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(('key', 'message'), [
+    ('base_model.model.blocks.0.attn.qkv.lora_A.default.weight', 'LoRA .* merge it first'),
+    ('lora.0.down', 'LoRA .*merge_lora'),
+    ('layers.0.blocks.0.attn.relative_position_bias_table', r'a model of stages \(Swin'),
+    ('stages.0.downsample.0.weight', r'a model of stages \(Swin, ConvNeXt'),
+    ('layer1.0.conv1.weight', 'a ResNet'),
+    ('blocks.0.attn.relative_position_bias_table', 'a ViT of relative positions .BEiT'),
+    ('image_encoder.blocks.0.attn.rel_pos_h', 'a ViT of relative positions'),
+    ('vision_model.embeddings.patch_embedding.weight', 'a CLIP or SigLIP .* take timm'),
+])  # fmt: skip
+def test_other_models_are_refused_by_name(key, message, tmp_path):
+    path = str(tmp_path / 'other.pth')
+    torch.save({'patch_embed.proj.weight': torch.ones(48, 3, 16, 16), key: torch.ones(2)}, path)
+    for model in (PromptedViT(ARCH, pretrained=path),
+                  TimmPromptedViT('vit_tiny_patch16_224', pretrained=path)):  # fmt: skip
+        with pytest.raises(InputError, match=f'other.pth: {message}'):
+            model.init_weights()
