@@ -11,7 +11,7 @@ The last but one is for a laptop without a GPU. Arguments (docs/own_segmentation
 
 - ``data``: the prepared folder; classes and colours come from it;
 - ``method``: a file of ``configs/_base_/prompters`` (lspt, vpt, gated ...), or frozen, lora, bias, partial-1, full;
-- ``pretrained``: weights of the ViT, ``timm:NAME`` or a file, which says what ViT it is; ``arch`` for unusual sizes;
+- ``pretrained``: weights of the ViT, ``timm:NAME`` or a file, which says what ViT it is; ``model``, ``arch`` where it does not;
 - ``crop``, ``short_side``, ``mode``: side of crops, length of the shorter side (0: as it is), slide or whole;
 - ``head``: linear, light (SegFormer's), upernet, which start from logistic regression on frozen features; or paper;
 - ``balance``, for classes of few pixels: none, weights, sampling, dice;

@@ -42,6 +42,7 @@ def features(
     patches: bool = False,
     batch_size: int = 32,
     device: Optional[str] = None,
+    model: Optional[str] = None,
 ) -> ImageFeatures:
     """What a frozen ViT makes of images; a second call reads it from the cache.
 
@@ -57,12 +58,13 @@ def features(
         patches: Whether those of each patch are wanted as well: h * w times the size.
         batch_size: How many images at once.
         device: None: a GPU if there is one.
+        model: timm's name of the ViT in a file whose tensors do not say it (CLIP, SigLIP).
 
     Raises:
         InputError: If an image or the weights cannot be read.
         ValueError: For a size or block that the ViT does not take.
     """
-    found = vit_of(backbone)
+    found = vit_of(backbone, model=model)
     patch = found.patch_size
     if img_size % patch:
         raise ValueError(f'img_size={img_size}: expected a multiple of the patch size {patch}')

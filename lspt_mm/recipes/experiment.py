@@ -48,6 +48,7 @@ class Experiment:
             file of weights, which say what ViT it is.
         method: One of :data:`~lspt_mm.recipes.methods.METHODS`.
         arch: The ViT, by mmpretrain's names; of a file of another size a dict of measures.
+        model: timm's name of the ViT in a file whose tensors do not say it.
         img_size: Side of its images in pixels.
         patch_size: Side of a patch in pixels.
         num_tokens: P; None without prompts.
@@ -75,6 +76,7 @@ class Experiment:
     pretraining: str
     method: str
     arch: Union[str, dict] = 'base'
+    model: Optional[str] = None
     img_size: int = 224
     patch_size: int = 16
     num_tokens: Optional[int] = None
@@ -95,8 +97,9 @@ class Experiment:
 
     @property
     def _facts(self) -> Pretraining:
-        named = ALIASES.get(self.pretraining, self.pretraining).startswith(TIMM)
-        return get_pretraining(self.pretraining, *(() if named else (self.arch, self.patch_size)))
+        named = self.model or ALIASES.get(self.pretraining, self.pretraining).startswith(TIMM)
+        given = {} if named else dict(arch=self.arch, patch_size=self.patch_size)
+        return get_pretraining(self.pretraining, model=self.model, **given)
 
     @property
     def name(self) -> str:
@@ -259,7 +262,7 @@ def resolve_experiment(benchmark: str, **defaults) -> Experiment:
     for name in ('task', 'pretraining', 'method'):
         values[name] = str(values[name])  # a folder may be called 2024
     try:
-        weights = (values.get(name) for name in ('pretraining', 'arch', 'patch_size'))
+        weights = (values.get(name) for name in ('pretraining', 'arch', 'patch_size', 'model'))
         values.update(get_pretraining(*weights).measures)
         values.setdefault('head', 'fitted' if benchmark == 'imagefolder' else 'paper')
         method = get_method(values['method'])

@@ -46,6 +46,7 @@ class MaskRun:
         data (str): Folder that ``own_masks.py`` wrote.
         method (str): A method of ``configs/_base_/prompters``, or a baseline.
         pretrained (str): The ViT's weights: ``timm:NAME``, a file or a URL.
+        model (str, optional): timm's name of the ViT in a file whose tensors do not say it.
         arch (str or dict, optional): The ViT of a file whose measures are none of mmpretrain's
             ViTs, as ``PromptedViT`` takes it.
         patch_size (int, optional): Of the ViT; by default the name's or the file's.
@@ -80,6 +81,7 @@ class MaskRun:
     data: str = 'data/mine'
     method: str = 'lspt'
     pretrained: str = 'timm:vit_small_patch16_224.dino'
+    model: Optional[str] = None
     arch: Union[str, dict, None] = None
     patch_size: Optional[int] = None
     crop: Optional[int] = None
@@ -107,7 +109,7 @@ class MaskRun:
         if self.balance is None:
             counted = self.head != 'paper' and 'pixels' in self.about
             self.balance = 'weights' if counted else 'none'
-        self.vit = vit_of(self.pretrained, self.arch, self.patch_size)
+        self.vit = vit_of(self.pretrained, self.arch, self.patch_size, self.model)
         patch = self.vit.patch_size
         if self.crop is None:
             self.crop = 512 // patch * patch

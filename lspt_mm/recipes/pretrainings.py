@@ -68,13 +68,16 @@ ALIASES: Dict[str, str] = {
 
 
 def get_pretraining(
-    name: str, arch: Union[str, dict, None] = None, patch_size: Optional[int] = None
+    name: str,
+    arch: Union[str, dict, None] = None,
+    patch_size: Optional[int] = None,
+    model: Optional[str] = None,
 ) -> Pretraining:
     """The pre-training of that name, or of weights: ``timm:NAME`` or a file.
 
     Args:
         name: One of :data:`PRETRAININGS` or :data:`ALIASES`, ``timm:NAME`` or a path.
-        arch, patch_size: Of a file, as of :func:`~lspt_mm.recipes.vits.vit_of`.
+        arch, patch_size, model: Of a file, as of :func:`~lspt_mm.recipes.vits.vit_of`.
 
     Raises:
         ValueError: If it is none of these.
@@ -83,8 +86,10 @@ def get_pretraining(
     name = ALIASES.get(name, name)
     if not name.startswith(TIMM) and not Path(name).is_file():
         check_choice('pretraining', name, (*PRETRAININGS, *ALIASES, f'{TIMM}NAME', 'a file'))
+        if model is not None:
+            raise ValueError(f'model={model!r}: for a file; pretraining={name} says it already')
         return PRETRAININGS[name]
-    vit = vit_of(name, arch, patch_size)
+    vit = vit_of(name, arch, patch_size, model)
     measures = dict(arch=vit.arch, patch_size=vit.patch_size)
     return Pretraining(
         name, vit.out_type, 'given', vit.mean, vit.std, backbone=vit.backbone, measures=measures

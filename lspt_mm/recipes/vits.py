@@ -4,7 +4,7 @@ import functools
 import os
 import re
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import torch
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
@@ -15,9 +15,15 @@ from lspt_mm.checkpoints.load_backbone import TIMM, differences, vit_in
 from lspt_mm.checkpoints.mismatch_hints import depth_of
 from lspt_mm.errors import InputError
 from lspt_mm.utils.images import IMAGENET_MEAN, IMAGENET_STD
+from lspt_mm.utils.text import shorten
 
 #: Of a file that is not there, or that holds what loading will refuse.
 _DEFAULT = dict(type='lspt_mm.PromptedViT', arch='base', patch_size=16)
+#: A block of the plain ViT, by mmpretrain's names.
+_PLAIN = {
+    f'{part}.{kind}' for kind in ('weight', 'bias')
+    for part in ('ln1', 'ln2', 'attn.qkv', 'attn.proj', 'ffn.layers.0.0', 'ffn.layers.1')
+} | {'attn.gamma1.weight', 'ffn.gamma2.weight'}  # fmt: skip
 #: Width, blocks and whether the MLP is gated, to timm's name of the size.
 _DINOV3 = {
     (384, 12, False): 'small', (384, 12, True): 'small_plus', (768, 12, False): 'base',
@@ -53,31 +59,41 @@ class ViT(NamedTuple):
 
 
 def vit_of(
-    source: str, arch: Union[str, dict, None] = None, patch_size: Optional[int] = None
+    source: str,
+    arch: Union[str, dict, None] = None,
+    patch_size: Optional[int] = None,
+    model: Optional[str] = None,
 ) -> ViT:
     """The ViT of weights: ``timm:NAME``, a file, or a URL or an absent file (ViT-B/16).
 
-    ``arch`` and ``patch_size`` are for files of sizes that mmpretrain has no name for. Files are
-    normalised by ImageNet's mean and deviation (MAE, MoCo v3, DINO), JAX archives by 0.5 and 0.5.
+    ``model`` is timm's name of the ViT in a file whose tensors do not say it; ``arch`` and
+    ``patch_size`` are for sizes that neither timm nor mmpretrain has a name for. Files are
+    normalised by ImageNet's mean and deviation (MAE, MoCo v3, DINO), JAX archives by 0.5 and 0.5;
+    with ``model`` as timm says.
 
     Raises:
-        InputError: If timm has no such ViT, the file cannot be read, or its ``arch`` is not known.
+        InputError: If timm has no such ViT, the file cannot be read, or leaves its ViT open.
     """
     given = {k: v for k, v in dict(arch=arch, patch_size=patch_size).items() if v is not None}
-    if source.startswith(TIMM):
+    vit, named = _DEFAULT, source if source.startswith(TIMM) else None
+    if named:
+        given, said_by = {**given, **({'model': model} if model else {})}, source
+    elif model:
+        named, said_by = TIMM + model, f'model={model}'
+    elif Path(source).is_file():
+        vit = file_vit(source)
+        if 'model' in vit:
+            named, said_by = TIMM + vit['model'], f'{source} is a {vit["model"]}, and'
+    if named:
         for name, value in given.items():
-            raise InputError(f'{name}={value!r}: {source} says it already')
-        return timm_vit(source)
-    vit = file_vit(source) if Path(source).is_file() else _DEFAULT
-    if 'model' in vit:
-        for name, value in given.items():
-            raise InputError(f'{name}={value!r}: {source} is a {vit["model"]}, and says it already')
-        return timm_vit(TIMM + vit['model'])
+            raise InputError(f'{name}={value!r}: {said_by} says it already')
+        return timm_vit(named)
     vit = {**vit, **given}
-    if 'arch' not in vit:
+    if isinstance(vit['arch'], dict) and 'num_heads' not in vit['arch']:
+        measures = ','.join(f"'{name}':{value}" for name, value in vit['arch'].items())
         raise InputError(
-            f'{source}: its ViT has none of the sizes that mmpretrain names; give it as '
-            "arch={'embed_dims':...,'num_layers':...,'num_heads':...,'feedforward_channels':...}"
+            f'{source}: no tensor shows the number of heads, and mmpretrain names no ViT of this '
+            f"size; give it as arch={{{measures},'num_heads':...}}, or timm's name of it as model="
         )
     half = (127.5,) * 3
     norm = (half, half) if source.endswith('.npz') else (IMAGENET_MEAN, IMAGENET_STD)
@@ -132,11 +148,11 @@ def timm_vit(source: str) -> ViT:
 def file_vit(source: str) -> Dict[str, Any]:
     """Arguments of a backbone for the ViT in a file, ``type`` among them.
 
-    Of a DINOv3 it is timm's ``model``; otherwise ``arch`` is a name of mmpretrain's. That is absent
-    if none has the measures of the file: no tensor shows the number of heads.
+    Of a DINOv3 and of DINOv2's largest it is timm's ``model``; otherwise ``arch`` is a name of
+    mmpretrain's, or a dict, which lacks ``num_heads`` if nothing says it.
 
     Raises:
-        InputError: If the file cannot be read, or holds no ViT.
+        InputError: If the file cannot be read, holds no ViT, or does not say which it is.
     """
     return dict(_measures(source, os.stat(source).st_mtime_ns))
 
@@ -144,37 +160,61 @@ def file_vit(source: str) -> Dict[str, Any]:
 @functools.lru_cache(maxsize=4)  # a config asks several times
 def _measures(source: str, changed: int) -> Dict[str, Any]:
     checkpoint = read_checkpoint(source)
-    dinov3 = _dinov3(checkpoint, source)
-    if dinov3 is not None:
-        return dict(type='lspt_mm.TimmPromptedViT', model=dinov3)
+    name = _timm_name(checkpoint, source)
+    if name is not None:
+        return dict(type='lspt_mm.TimmPromptedViT', model=name)
     mapped = vit_in(checkpoint, source)
     tensors = mapped.tensors
     kernel, ffn = (tensors.get(name) for name in (
         'patch_embed.projection.weight', 'layers.0.ffn.layers.0.0.weight'
     ))  # fmt: skip
-    if kernel is None or ffn is None:
+    if kernel is None or kernel.ndim != 4:
         return _DEFAULT  # loading it reports what does not fit
+    found: Dict[str, Any] = dict(type=_DEFAULT['type'], patch_size=kernel.shape[-1])
+    strange = _not_plain(tensors, mapped.ignored)
+    if strange:
+        raise InputError(
+            f'{source}: its tensors do not say what it computes ({shorten(strange)}); name it in '
+            "timm, such as model=vit_base_patch16_clip_224 (timm.list_models('*clip*') lists names)"
+        )
+    if ffn is None:
+        return _DEFAULT
     measures = dict(
         embed_dims=len(kernel), num_layers=depth_of(tensors), feedforward_channels=len(ffn)
     )
-    found: Dict[str, Any] = dict(type=_DEFAULT['type'], patch_size=kernel.shape[-1])
-    if mapped.num_heads is not None:
-        found['arch'] = dict(measures, num_heads=mapped.num_heads)
-    for name, arch in VisionTransformer.arch_zoo.items():
-        if 'arch' not in found and measures.items() <= arch.items():
-            found['arch'] = name
+    heads = mapped.num_heads
+    names = [n for n, arch in VisionTransformer.arch_zoo.items() if measures.items() <= arch.items()]
+    found['arch'] = dict(measures, num_heads=heads) if heads else names[0] if names else measures
     registers = tensors['register_tokens'].shape[1] if 'register_tokens' in tensors else 0
     return {**found, **_parts(registers, *(name in tensors for name in (
-        'cls_token', 'layers.0.attn.qkv.bias', 'layers.0.attn.gamma1.weight', 'pre_norm.weight'
+        'cls_token', 'layers.0.attn.qkv.bias', 'layers.0.attn.gamma1.weight'
     )))}  # fmt: skip
 
 
-def _dinov3(checkpoint: dict, source: str) -> Optional[str]:
-    """timm's name of the DINOv3 in a file; None if it holds another model."""
+def _not_plain(tensors, ignored) -> List[str]:
+    """Names of tensors by which a ViT may compute otherwise than mmpretrain's plain one.
+
+    CLIP has a norm in front and an eps of its own, the Perception Encoder a rotary embedding
+    without tensors, SigLIP an attention pool and sometimes an approximate GELU.
+    """
+    first = {k.removeprefix('layers.0.') for k in tensors if k.startswith('layers.0.')}
+    found = [f'layers.0.{name}' for name in sorted(first - _PLAIN)]
+    if 'ln1.weight' in first and 'ln1.bias' not in first:
+        found.append('layers.0.ln1 without a bias')
+    found += [name for name in tensors if name.startswith('pre_norm.')]
+    return found + [key for key in ignored if 'attn_pool' in key]
+
+
+def _timm_name(checkpoint: dict, source: str) -> Optional[str]:
+    """timm's name of the model in a file, if its tensors say it; None for others."""
     try:
         state = find_timm_names(checkpoint)
-    except ValueError:  # several ViTs: whoever reads it next says so
+    except ValueError:  # whoever reads it next says why
         return None
+    gated = state.get('blocks.0.mlp.w12.weight')
+    if gated is not None and 'pos_embed' in state and gated.shape == (8192, 1536):
+        registers = 'register_tokens' in state or 'reg_token' in state
+        return f'vit_giant_patch14{"_reg4" * registers}_dinov2'
     of_timm = 'reg_token' in state and 'blocks.0.attn.qkv.bias' not in state
     if not ('storage_tokens' in state or of_timm) or 'pos_embed' in state:
         return None
@@ -190,7 +230,7 @@ def _dinov3(checkpoint: dict, source: str) -> Optional[str]:
 
 
 def _parts(
-    registers: int, cls_token: bool, qkv_bias: bool, layer_scale: bool, pre_norm: bool
+    registers: int, cls_token: bool, qkv_bias: bool, layer_scale: bool, pre_norm: bool = False
 ) -> Dict[str, Any]:
     """Arguments that differ from the defaults of ``PromptedViT``."""
     return {

@@ -16,7 +16,7 @@ from lspt_mm.engine.runner import prepare_for_cpu
 from lspt_mm.errors import InputError
 from lspt_mm.recipes import mask_folder
 from lspt_mm.recipes.mask_folder import HEADS, METHODS
-from lspt_mm.recipes.vits import file_vit, timm_vit
+from lspt_mm.recipes.vits import file_vit, timm_vit, vit_of
 
 ABOUT = {
     'name': 'mine', 'classes': ['a', 'b', 'c'], 'palette': [[0, 0, 0], [1, 2, 3], [4, 5, 6]],
@@ -307,3 +307,33 @@ def test_a_file_of_no_known_size_asks_for_its_arch(folder):
     assert backbone.qkv_bias is False and backbone.arch.num_heads == 3
     with pytest.raises(InputError, match='crop=100.* patch size 16, such as 96'):
         read(folder, f',pretrained={folder}/vit.pth,arch={arch},crop=100')
+
+
+@pytest.mark.parametrize(('name', 'key'), [
+    ('vit_base_patch16_clip_224', 'pre_norm'), ('vit_pe_core_tiny_patch16_384', 'pre_norm'),
+    ('vit_base_patch16_siglip_224', 'attn_pool'), ('aimv2_large_patch14_224', 'without a bias'),
+    ('eva02_base_patch14_224', 'q_proj'),
+])  # fmt: skip
+def test_a_file_that_does_not_say_what_it_computes_asks_for_its_name(folder, name, key):
+    vit = timm.create_model(name, depth=6, embed_dim=48, num_heads=3, num_classes=0)
+    torch.save(vit.state_dict(), folder / 'vit.pth')
+    file = f',pretrained={folder}/vit.pth'
+    with pytest.raises(InputError, match=f'do not say what it computes .*{key}.* model=vit_base'):
+        read(folder, file)
+    with pytest.raises(InputError, match=f"arch='base': model={name} says it already"):
+        read(folder, f'{file},model={name},arch=base')
+    cfg = read(folder, f'{file},model={name}')
+    assert cfg.model.backbone.model == name and cfg.model.backbone.pretrained.endswith('vit.pth')
+    assert tuple(cfg.model.data_preprocessor.mean) == timm_vit(f'timm:{name}').mean
+
+
+@pytest.mark.parametrize('registers', [0, 4])
+def test_dinov2s_largest_says_what_it_is(registers, tmp_path):
+    state = {
+        'patch_embed.proj.weight': torch.zeros(1536, 3, 14, 14), 'mask_token': torch.zeros(1, 1536),
+        'pos_embed': torch.zeros(1, 1370, 1536), 'blocks.0.mlp.w12.weight': torch.zeros(8192, 1536),
+        **({'register_tokens': torch.zeros(1, 4, 1536)} if registers else {}),
+    }  # fmt: skip
+    torch.save(state, tmp_path / 'vit.pth')
+    name = f'vit_giant_patch14{"_reg4" * bool(registers)}_dinov2'
+    assert vit_of(str(tmp_path / 'vit.pth')).backbone['model'] == name
