@@ -8,6 +8,7 @@ loss than plain cross-entropy is asked for, or a sampler of pixels, runs as in m
 from typing import Dict, List, Optional, Sequence, Tuple
 
 import torch
+from mmcv.cnn import build_norm_layer
 from mmseg.models import decode_heads
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.models.losses import CrossEntropyLoss
@@ -100,7 +101,9 @@ class LinearSegHead(ChunkedLossMixin, BaseDecodeHead):
 
     Args:
         in_channels: Widths of the maps.
-        **kwargs: As mmseg's ``BaseDecodeHead`` (num_classes, loss_decode, ...).
+        **kwargs: As mmseg's ``BaseDecodeHead`` (num_classes, loss_decode, ...). With a
+            ``norm_cfg`` the features pass that norm, as in the linear evaluation of DINOv2 and
+            DINOv3.
     """
 
     def __init__(self, in_channels: Sequence[int], **kwargs):
@@ -109,6 +112,7 @@ class LinearSegHead(ChunkedLossMixin, BaseDecodeHead):
             in_channels=in_channels, in_index=list(range(len(in_channels))),
             input_transform='multiple_select', channels=sum(in_channels), **kwargs,
         )  # fmt: skip
+        self.norm = build_norm_layer(self.norm_cfg, self.channels)[1] if self.norm_cfg else None
 
     @property
     def linear(self) -> nn.Module:
@@ -116,7 +120,8 @@ class LinearSegHead(ChunkedLossMixin, BaseDecodeHead):
         return self.conv_seg
 
     def forward(self, inputs: Tuple[Tensor, ...]) -> Tensor:  # noqa: D102
-        return self.cls_seg(cat(self._transform_inputs(inputs), dim=1))
+        features = cat(self._transform_inputs(inputs), dim=1)
+        return self.cls_seg(features if self.norm is None else self.norm(features))
 
 
 @MODELS.register_module()

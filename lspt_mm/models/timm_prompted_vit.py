@@ -137,9 +137,9 @@ class TimmPromptedViT(PromptedBackbone):
         if getattr(self.vit.blocks[0].attn, 'q_bias', None) is None:
             join_biases(state)
         pos, cls = state.get('pos_embed'), state.get('cls_token')
-        if self.vit.no_embed_class and 'mask_token' not in state and None not in (pos, cls):
-            if is_square(pos.shape[1] - 1):  # mmpretrain's has a row for the class token
-                state.update(cls_token=cls + pos[:, :1], pos_embed=pos[:, 1:])
+        apart = self.vit.no_embed_class and None not in (pos, cls) and 'mask_token' not in state
+        if apart and is_square(pos.shape[1] - 1):  # mmpretrain's has a row for the class token
+            state.update(cls_token=cls + pos[:, :1], pos_embed=pos[:, 1:])
         convert = sys.modules[type(self.vit).__module__].checkpoint_filter_fn
         with contextlib.redirect_stdout(io.StringIO()):  # it prints what it leaves out
             found = convert(state, self.vit)

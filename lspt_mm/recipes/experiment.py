@@ -1,17 +1,16 @@
 """An experiment of a benchmark (data set, pre-training, method) with all its hyper-parameters."""
 
-import difflib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Union
 
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
 from lspt_mm.checkpoints.load_backbone import TIMM
-from lspt_mm.config.arguments import config_arguments
 from lspt_mm.datasets import fgvc, vtab1k
 from lspt_mm.errors import InputError
 from lspt_mm.models.vit_arguments import check_arch
+from lspt_mm.recipes.arguments import taken_arguments
 from lspt_mm.recipes.balance import BALANCE, class_weights
 from lspt_mm.recipes.folders import images_per_class
 from lspt_mm.recipes.methods import get_method
@@ -252,13 +251,7 @@ def resolve_experiment(benchmark: str, **defaults) -> Experiment:
     Raises:
         InputError: For an unknown argument, data set, pre-training, method or value.
     """
-    values = {**defaults, **config_arguments()}
-    known = {field.name for field in fields(Experiment)} - {'benchmark'}
-    for name in values:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=2)
-            hint = f'did you mean {" or ".join(close)}?' if close else f'known: {sorted(known)}'
-            raise InputError(f'configs/{benchmark}/transfer.py takes no argument {name!r}; {hint}')
+    values = taken_arguments(benchmark, Experiment, defaults, fixed=('benchmark',))
     for name in ('task', 'pretraining', 'method'):
         values[name] = str(values[name])  # a folder may be called 2024
     try:

@@ -1,22 +1,21 @@
 """What a run on a folder of one's own images and masks is made of, with defaults for its size."""
 
-import difflib
 import logging
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 from mmengine.logging import print_log
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
-from lspt_mm.config.arguments import config_arguments
 from lspt_mm.errors import InputError
 from lspt_mm.models.vit_arguments import check_arch
 from lspt_mm.recipes import methods
+from lspt_mm.recipes.arguments import taken_arguments
 from lspt_mm.recipes.balance import BALANCE, class_weights
 from lspt_mm.recipes.folders import masks_of, usual_size
 from lspt_mm.recipes.methods import Method
 from lspt_mm.recipes.pipelines import LOAD_TEST, scales_and_flips
-from lspt_mm.recipes.vits import vit_of
+from lspt_mm.recipes.vits import ViT, vit_of
 from lspt_mm.utils.checks import check_choice, check_int, check_number
 
 #: Upper limit of the longer side; practically none.
@@ -110,14 +109,7 @@ class MaskRun:
             counted = self.head != 'paper' and 'pixels' in self.about
             self.balance = 'weights' if counted else 'none'
         self.vit = vit_of(self.pretrained, self.arch, self.patch_size, self.model)
-        patch = self.vit.patch_size
-        if self.crop is None:
-            self.crop = 512 // patch * patch
-        if self.crop % patch:
-            low = max(patch, self.crop // patch * patch)
-            raise InputError(
-                f'crop={self.crop}: expected a multiple of the patch size {patch}, such as {low}'
-            )
+        self.crop = whole_patches(self.crop, self.vit.patch_size)
         height, width = self._image_size = usual_size(self.data)
         half = min(height, width) // 2
         if self.short_side is None:
@@ -163,25 +155,15 @@ class MaskRun:
     @property
     def backbone(self) -> Dict[str, Any]:
         """Config of the backbone, with what the method puts into the ViT."""
-        method = METHODS[self.method]
-        prompter = method.prompter
-        if prompter:
-            patches = (self.crop // self.vit.patch_size) ** 2
-            tokens = self.num_tokens or max(1, min(prompter['num_tokens'], patches // 10))
-            prompter = dict(prompter, num_tokens=tokens)
-            if method.recipe == 'bpt':
-                prompter['rank'] = method.default_rank(tokens, self.vit.measures['embed_dims'])
-        elif self.num_tokens is not None:
-            raise InputError(f'num_tokens={self.num_tokens}: method={self.method} has no prompts')
         depth = self.vit.measures['num_layers']
         # Blocks 4, 6, 8 and 12 of 12, in proportion.
         out_indices = tuple(round(depth * part) - 1 for part in (1 / 3, 1 / 2, 2 / 3, 1))
         if len(set(out_indices)) < 4 or out_indices[0] < 0:
             raise InputError(f'{self.pretrained}: {depth} blocks, expected 4, or at least 6')
         return dict(
-            **self.vit.backbone, img_size=self.crop, out_indices=out_indices,
-            pretrained=self.pretrained, tune=method.tune, prompter=prompter,
-        )  # fmt: skip
+            out_indices=out_indices,
+            **tuned_vit(self.vit, self.pretrained, self.method, self.crop, self.num_tokens),
+        )
 
     def config(self) -> Dict[str, Any]:
         """All of the run's config that follows from the arguments, but for the data."""
@@ -354,17 +336,49 @@ class MaskRun:
         return train, test, scales_and_flips(scaled, labels, self.flip != 'none')
 
 
+def whole_patches(crop: Optional[int], patch: int) -> int:
+    """``crop``, or by default the largest multiple of ``patch`` up to 512.
+
+    Raises:
+        InputError: If it is no multiple: patches of 14 do not divide 512.
+    """
+    if crop is None:
+        return 512 // patch * patch
+    if crop % patch:
+        low = max(patch, crop // patch * patch)
+        raise InputError(
+            f'crop={crop}: expected a multiple of the patch size {patch}, such as {low}'
+        )
+    return crop
+
+
+def tuned_vit(
+    vit: ViT, pretrained: str, method: str, crop: int, num_tokens: Optional[int]
+) -> Dict[str, Any]:
+    """Arguments of a backbone for images of ``crop`` pixels, with what ``method`` puts into it.
+
+    Raises:
+        InputError: If ``num_tokens`` is given for a method without prompts.
+    """
+    chosen = METHODS[method]
+    prompter = chosen.prompter
+    if prompter:
+        patches = (crop // vit.patch_size) ** 2
+        tokens = num_tokens or max(1, min(prompter['num_tokens'], patches // 10))
+        prompter = dict(prompter, num_tokens=tokens)
+        if chosen.recipe == 'bpt':
+            prompter['rank'] = chosen.default_rank(tokens, vit.measures['embed_dims'])
+    elif num_tokens is not None:
+        raise InputError(f'num_tokens={num_tokens}: method={method} has no prompts')
+    return dict(
+        **vit.backbone, img_size=crop, pretrained=pretrained, tune=chosen.tune, prompter=prompter
+    )
+
+
 def resolve_mask_run(**defaults) -> MaskRun:
     """The run of the config being read; the config's arguments override ``defaults``.
 
     Raises:
         InputError: For an unknown argument or a value that is none.
     """
-    values = {**defaults, **config_arguments()}
-    known = [field.name for field in fields(MaskRun)]
-    for name in values:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=2)
-            hint = f'did you mean {" or ".join(close)}?' if close else f'known: {", ".join(known)}'
-            raise InputError(f'maskfolder/transfer.py takes no argument {name!r}; {hint}')
-    return MaskRun(**values)
+    return MaskRun(**taken_arguments('maskfolder', MaskRun, defaults))

@@ -183,7 +183,8 @@ def _measures(source: str, changed: int) -> Dict[str, Any]:
         embed_dims=len(kernel), num_layers=depth_of(tensors), feedforward_channels=len(ffn)
     )
     heads = mapped.num_heads
-    names = [n for n, arch in VisionTransformer.arch_zoo.items() if measures.items() <= arch.items()]
+    zoo = VisionTransformer.arch_zoo
+    names = [name for name, arch in zoo.items() if measures.items() <= arch.items()]
     found['arch'] = dict(measures, num_heads=heads) if heads else names[0] if names else measures
     registers = tensors['register_tokens'].shape[1] if 'register_tokens' in tensors else 0
     return {**found, **_parts(registers, *(name in tensors for name in (
