@@ -112,6 +112,7 @@ def test_the_linear_head_with_a_norm_is_a_norm_and_a_layer():
     torch.testing.assert_close(head(maps), want, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_on_a_file_of_dinov3(tmp_path):
     write_ade20k(tmp_path / 'ade', height=64, width=80)
     torch.save(timm.create_model('vit_small_patch16_dinov3').state_dict(), tmp_path / 'vit.pth')
@@ -125,5 +126,6 @@ def test_a_run_on_a_file_of_dinov3(tmp_path):
     assert run.code == 0, run.err
     lines = (work / 'log.jsonl').read_text().splitlines()
     assert any('mIoU' in json.loads(line) for line in lines)
-    again = run_tool('test.py', work / 'transfer.py', work / 'iter_2.pth', '--work-dir', work / 'test')
+    files = work / 'transfer.py', work / 'iter_2.pth'
+    again = run_tool('test.py', *files, '--work-dir', work / 'test')
     assert again.code == 0, again.err
