@@ -2,8 +2,10 @@
 
 from lspt_mm.apis.image_features import ImageFeatures, features
 from lspt_mm.apis.model import init_inferencer, init_model
+from lspt_mm.apis.multi_task import MultiTask
 from lspt_mm.apis.predict import predict_image, predict_images
 
 __all__ = [
-    'ImageFeatures', 'features', 'init_inferencer', 'init_model', 'predict_image', 'predict_images',
+    'ImageFeatures', 'MultiTask', 'features', 'init_inferencer', 'init_model', 'predict_image',
+    'predict_images',
 ]  # fmt: skip

@@ -7,17 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from lspt_mm.checkpoints import read_checkpoint
-from lspt_mm.checkpoints.backbone import ADDED
 from lspt_mm.checkpoints.prompt_only import base_fingerprint
 from lspt_mm.checkpoints.records import RECORD, BaseRecord, from_tensor
 from lspt_mm.errors import InputError
 from lspt_mm.models.description import vit_size
+from lspt_mm.models.lora import PARTS
 from lspt_mm.models.prompted_backbone import PromptedBackbone
 from lspt_mm.models.prompters.base import Prompter, build_prompter
+from lspt_mm.models.tuning import lora_rank
 
 
 class PromptSets(nn.Module):
-    """Prompted ViTs by name, whose equal tensors are held once.
+    """Tuned ViTs (prompts, LoRA) by name, whose equal tensors are held once.
 
     ::
 
@@ -68,7 +69,7 @@ class PromptSets(nn.Module):
         self.eval()
 
     def add(self, name: str, source: Union[str, PromptedBackbone]) -> int:
-        """Add a set under ``name``: a ViT with its prompts, or a prompt-only checkpoint.
+        """Add a set under ``name``: a ViT with prompts or LoRA, or a prompt-only checkpoint.
 
         Tensors of the ViT that are equal, bit for bit, to tensors of an earlier one are replaced
         by those; the prompter keeps its own. Add a ViT when its weights are loaded and it is on its
@@ -94,7 +95,7 @@ class PromptSets(nn.Module):
         saved = self._share(vit)
         self.vits[name], self.others[name] = vit, others
         self._modules_of_sets.append(vit)
-        ids = [id(tensor) for tensor in [*_backbone_tensors(vit).values(), *_lora(vit)]]
+        ids = [id(tensor) for tensor in [*vit.own_tensors().values(), *_lora(vit)]]
         settings = {
             key: value for key, value in (vit.prompter_cfg or {}).items()
             if key not in vit.prompter.TRAINING_ONLY
@@ -106,7 +107,7 @@ class PromptSets(nn.Module):
     def _share(self, vit: PromptedBackbone) -> int:
         """Replace tensors of ``vit`` that are known already; remember the others."""
         saved = 0
-        for name, own in _backbone_tensors(vit).items():
+        for name, own in vit.own_tensors().items():
             alike = self._known.setdefault((name, tuple(own.shape), own.dtype, own.device), [])
             known = next((other for other in alike if torch.equal(other, own)), None)
             if known is None:
@@ -128,32 +129,32 @@ class PromptSets(nn.Module):
             raise InputError(f'{source}: not a prompt-only checkpoint (publish_model.py makes one)')
         prefix = found[0][: -len(RECORD)]
         record = from_tensor(state[found[0]])
-        if record.prompter is None:
+        rank = lora_rank(record.tune)
+        if record.prompter is None and not rank:
             raise InputError(f'{source}: holds no prompts')
-        if any(str(key).startswith(f'{prefix}lora.') for key in state):
-            raise InputError(f'{source}: has LoRA; build its whole model, and add its backbone')
         self._check_base(source, record)
-        for key, value in _backbone_tensors(self.base).items():
+        for key, value in self.base.own_tensors().items():
             other = state.get(prefix + key)
             if other is not None and not _equal(other, value):
                 raise InputError(
                     f'{source}: brings a {key} of its own (tune={record.tune!r}, or another image '
                     'size); sets that share a ViT may differ in their prompts only'
                 )
-        prompter = build_prompter(record.prompter, **vit_size(self.base))
-        inner = f'{prefix}prompter.'
-        try:
-            prompter.load_state_dict(
-                {key[len(inner) :]: value for key, value in state.items() if key.startswith(inner)}
-            )
-        except RuntimeError as error:
-            raise InputError(f'{source}: its prompts are not whole: {error}') from error
-        if prompter.needs_preparation:
-            raise InputError(f'{source}: its prompts were never started from data, nor trained')
-        tensors = _backbone_tensors(self.base).values()
+        tensors = self.base.own_tensors().values()
         vit = copy.deepcopy(self.base, {id(tensor): tensor for tensor in tensors})
-        vit.prompter = prompter.to(next(self.base.parameters()).device)
-        vit.prompter_cfg = record.prompter
+        vit.prompter_cfg, vit.tune = record.prompter, record.tune
+        vit.prompter = vit.lora = None
+        if record.prompter is not None:
+            vit.prompter = build_prompter(record.prompter, **vit_size(self.base))
+            _load(vit.prompter, state, f'{prefix}prompter.', f'{source}: its prompts are not whole')
+            if vit.prompter.needs_preparation:
+                raise InputError(f'{source}: its prompts were never started from data, nor trained')
+        if rank:
+            vit.lora = self.base.make_lora(rank, PARTS)
+            _load(vit.lora, state, f'{prefix}lora.', f'{source}: its LoRA is not whole, or not on '
+                  'queries, keys and values alike (then build its whole model, and add its '
+                  'backbone)')  # fmt: skip
+        vit.to(next(self.base.parameters()).device)
         return vit, {k: v for k, v in state.items() if not k.startswith(prefix)}
 
     def _check_base(self, source: str, record: BaseRecord) -> None:
@@ -199,7 +200,7 @@ class PromptSets(nn.Module):
             members = [listed[row] for row in rows]
             vit = self.vits[members[0]]
             prompter = vit.prompter
-            if len(set(members)) > 1:
+            if prompter is not None and len(set(members)) > 1:
                 prompter = PerImagePrompter({n: self.vits[n].prompter for n in members}, members)
             found = vit(img[rows], prompter)
             if outs is None:
@@ -279,14 +280,17 @@ class PerImagePrompter(Prompter):
         return out
 
 
+def _load(module: nn.Module, state: Dict[str, Tensor], prefix: str, trouble: str) -> None:
+    """Load the tensors below ``prefix``, all of them; InputError begins with ``trouble``."""
+    own = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+    try:
+        module.load_state_dict(own)
+    except RuntimeError as error:
+        raise InputError(f'{trouble}: {error}') from error
+
+
 def _lora(vit: PromptedBackbone) -> List[Tensor]:
     return [] if vit.lora is None else list(vit.lora.parameters())
-
-
-def _backbone_tensors(vit: PromptedBackbone) -> Dict[str, Tensor]:
-    """Parameters and buffers of the ViT by name, without what is put into it."""
-    named = [*vit.named_parameters(), *vit.named_buffers()]
-    return {name: tensor for name, tensor in named if not name.startswith(ADDED)}
 
 
 def bytes_held(models: Iterable[nn.Module]) -> int:

@@ -36,6 +36,20 @@ class Embedded(NamedTuple):
     ropes: Optional[Sequence[Optional[Tensor]]] = None
 
 
+class Early(NamedTuple):
+    """What a plain ViT's first blocks make of images, for :meth:`PromptedBackbone.forward`.
+
+    Attributes:
+        number: How many blocks; from the next one on the ViT that takes it runs its own.
+        embedded: As the next block takes them.
+        outs: Outputs of earlier blocks that are wanted, (B, E+N, D) by number, from 1.
+    """
+
+    number: int
+    embedded: Embedded
+    outs: Dict[int, Tensor]
+
+
 class PromptedBackbone(BaseModule):
     """A frozen ViT tuned by prompts, whatever library its parameters are of.
 
@@ -96,10 +110,18 @@ class PromptedBackbone(BaseModule):
             self.prompter.check_vit(self)
         rank = lora_rank(tune)
         if rank:
-            self.lora = nn.ModuleList(self._lora(number, rank, lora_parts)
-                                      for number in range(1, self.num_layers + 1))  # fmt: skip
+            self.lora = self.make_lora(rank, lora_parts)
         check_outputs(self)
         apply_tune(self, tune)
+
+    def make_lora(self, rank: int, parts: str) -> nn.ModuleList:
+        """LoRA of ``rank`` for every block, at its start.
+
+        Raises:
+            ValueError: If a block can only be run as a whole.
+        """
+        return nn.ModuleList(self._lora(number, rank, parts)
+                             for number in range(1, self.num_layers + 1))  # fmt: skip
 
     def _lora(self, number: int, rank: int, parts: str) -> LoRA:
         block = self.take_block(number)
@@ -114,6 +136,11 @@ class PromptedBackbone(BaseModule):
         """Block ``number``, from 1, with its LoRA if ``adapted``; None if it runs as a whole."""
         lora = self.lora[number - 1] if adapted and self.lora is not None else None
         return self.take_block(number, lora)
+
+    def own_tensors(self) -> Dict[str, Tensor]:
+        """Parameters and buffers of the ViT by name, without what is put into it."""
+        named = [*self.named_parameters(), *self.named_buffers()]
+        return {name: tensor for name, tensor in named if not name.startswith(ADDED)}
 
     @torch.no_grad()
     def merge_lora(self) -> None:
@@ -207,10 +234,14 @@ class PromptedBackbone(BaseModule):
 
     # ---- forward ------------------------------------------------------------------------------
 
-    def forward(self, img: Tensor, prompter: Union[Prompter, bool, None] = None) -> Tuple:
+    def forward(
+        self, img: Union[Tensor, Early], prompter: Union[Prompter, bool, None] = None
+    ) -> Tuple:
         """Images (B, 3, H, W) to one tensor per ``out_indices``, shaped as ``out_type`` says.
 
-        ``prompter`` takes the place of the model's own; False is none, and no LoRA.
+        In place of images what the first blocks made of them will do, as long as they are this
+        ViT's, without prompts and LoRA. ``prompter`` takes the place of the model's own; False is
+        none, and no LoRA.
 
         Raises:
             InputError: In eval mode, if the ViT is random although ``pretrained`` names weights,
@@ -244,7 +275,9 @@ class PromptedBackbone(BaseModule):
 
         self._unroll(img, show, None if prompted else False)
 
-    def _unroll(self, img: Tensor, visit: Callable, prompter, last: Optional[int] = None) -> None:
+    def _unroll(
+        self, img: Union[Tensor, Early], visit: Callable, prompter, last: Optional[int] = None
+    ) -> None:
         """Run the blocks, calling ``visit(number, before, prompts, after, hw, rope)`` after each.
 
         ``before`` and ``after`` are :class:`Tokens`. ``last`` is the block to stop after, from
@@ -254,11 +287,15 @@ class PromptedBackbone(BaseModule):
             self.weights.check(self.pretrained)
         adapted = prompter is not False
         prompter = (self.prompter if prompter is None else prompter) or None
-        x, hw, ropes = self.embed(img)
+        early = img if isinstance(img, Early) else Early(0, self.embed(img), {})
+        x, hw, ropes = early.embedded
+        for number, out in early.outs.items():
+            done = Tokens(out, self.num_prefix_tokens)
+            visit(number, done, None, done, hw, None if ropes is None else ropes[number - 1])
         tokens = Tokens(x, self.num_prefix_tokens)
         start = self.num_layers + 1 if prompter is None else prompter.start_block
         prompts, state, temperature = None, None, None
-        for number in range(1, (last or self.num_layers) + 1):
+        for number in range(early.number + 1, (last or self.num_layers) + 1):
             if number == start:
                 prompts, state = prompter.first(tokens.patches)
             if number >= start:
@@ -289,6 +326,13 @@ class PromptedBackbone(BaseModule):
         selective = self.with_cp == 'selective' and self.training
         args = (block, x, kv_prompts, temperature, read, selective, rope, leading)
         return run(*args) if selective else self._checkpointed(run, *args)
+
+    def plain_block(self, number: int, x: Tensor, rope: Optional[Tensor]) -> Tensor:
+        """Block ``number`` of the plain ViT, (B, E+N, D) in and out."""
+        block = self.block(number, adapted=False)
+        if block is None:
+            return self.whole(number, x, rope, 0)
+        return self._block(block, x, None, None, None, rope, self.num_prefix_tokens)
 
     def _checkpointed(self, run: Callable, *args) -> Tensor:
         if not (self.with_cp and self.training):

@@ -226,3 +226,40 @@ def test_only_equal_tensors_of_models_are_shared():
     assert kept == {'layers.1.ln1.weight', 'layers.0.ffn.layers.0.0.weight'}
     total = sum(p.nbytes for p in two.parameters())
     assert saved == total - sum(dict(two.named_parameters())[n].nbytes for n in kept)
+
+
+@pytest.mark.parametrize('prompter', [None, {'type': 'GatedPrompt', 'num_tokens': 2}])
+def test_lora_of_a_file(base, images, tmp_path, prompter):
+    tune = 'lora-3' if prompter is None else 'prompts+lora-3'
+    files, models = {}, {}
+    for seed, name in enumerate('ab'):
+        torch.manual_seed(seed)
+        models[name] = vit(prompter, pretrained=base, tune=tune)
+        models[name].init_weights()
+        for parameter in models[name].parameters():
+            if parameter.requires_grad:
+                nn.init.normal_(parameter, std=0.3)
+        files[name] = save(models[name], tmp_path / f'{name}.pth')
+    prompts = tuned(base, {'type': 'VPT', 'num_tokens': 3}, 7)
+    models['c'], files['c'] = prompts, save(prompts, tmp_path / 'c.pth')
+    sets = PromptSets(loaded(base), files)
+    names = ['b', 'a', 'c', 'a', 'b', 'a']
+    (out,) = sets(images, names)
+    for row, name in enumerate(names):
+        want = models[name](images[row : row + 1])[0]
+        torch.testing.assert_close(out[row : row + 1], want, rtol=1e-5, atol=1e-5)
+    assert sets.base.lora is None  # the ViT itself stays plain
+
+
+def test_lora_of_other_parts_needs_its_model(base, tmp_path):
+    model = vit(None, pretrained=base, tune='lora-3', lora_parts='qv')
+    model.init_weights()
+    with pytest.raises(InputError, match='not on queries, keys and values alike'):
+        PromptSets(loaded(base), {'a': save(model, tmp_path / 'a.pth')})
+
+
+def test_sets_without_prompts_in_one_batch(base, images):
+    sets = PromptSets()
+    for name in 'ab':
+        sets.add(name, loaded(base))
+    torch.testing.assert_close(sets(images, list('ababab'))[0], loaded(base)(images)[0])

@@ -1,0 +1,88 @@
+"""Several tuned models on one image: one ViT in memory, its first blocks run once for all."""
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Dict, Iterator, Mapping, Optional, Tuple, Union
+
+from torch import nn
+
+from lspt_mm.apis.model import init_model
+from lspt_mm.apis.predict import Image, image_pipeline, predict_image
+from lspt_mm.errors import InputError
+from lspt_mm.models.prompt_sets import PromptSets
+from lspt_mm.models.shared_blocks import SharedBlocks
+from lspt_mm.tasks import Prediction
+
+#: A model of :func:`init_model`, or its config and its checkpoint.
+Source = Union[nn.Module, Tuple[Union[str, Path], Union[str, Path]]]
+
+
+class MultiTask:
+    """Tuned models of segmentation and classification on one frozen ViT.
+
+    ::
+
+        tasks = MultiTask({
+            'roads': ('runs/roads/transfer.py', 'runs/roads/iter_1000.pth'),
+            'scene': ('runs/scene/transfer.py', 'runs/scene/epoch_20.pth')})
+        found = tasks('photo.jpg')
+        found['roads'].labels       # (H, W), class numbers
+        found['scene'].scores       # (K,), probabilities
+
+    Equal tensors are held once. Of models that see the same pixels, the blocks before the first
+    prompts (``start_block``), LoRA or other tensor of their own run once. Predictions are those of
+    the models on their own.
+
+    Args:
+        models: By name; they are for inference from then on.
+        device: For those that are read here; None: a GPU if there is one.
+        pretrained: File of the ViT's weights, instead of the configs', for prompt-only checkpoints.
+
+    Raises:
+        InputError: As :func:`init_model`, and if there is no model.
+
+    Attributes:
+        models (dict): By name, mmseg's or mmpretrain's.
+        shared_blocks (dict): By name, how many blocks a model has in common with another.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, Source],
+        device: Optional[str] = None,
+        pretrained: Optional[str] = None,
+    ):
+        if not models:
+            raise InputError('MultiTask: no models; expected at least one')
+        self.models: Dict[str, nn.Module] = {}
+        sets = PromptSets()
+        for name, source in models.items():
+            if not isinstance(source, nn.Module):
+                source = init_model(*source, pretrained=pretrained, device=device)
+            sets.add(name, source.backbone)
+            source.backbone.fuse()
+            self.models[name] = source
+        self._shared = SharedBlocks(sets.vits)
+        self.shared_blocks = dict(self._shared.depths)
+        self._pipelines = {name: image_pipeline(model.cfg) for name, model in self.models.items()}
+
+    def __call__(self, image: Image) -> Dict[str, Prediction]:
+        """What each model says of an image: its path, or an array (H, W, 3) uint8 RGB."""
+        try:
+            found = {}
+            for name, model in self.models.items():
+                with self._continuing(name, model.backbone):
+                    found[name] = predict_image(model, self._pipelines[name](image))
+            return found
+        finally:
+            self._shared.clear()
+
+    @contextmanager
+    def _continuing(self, name: str, vit: nn.Module) -> Iterator[None]:
+        """Have the ViT go on from what the shared blocks made."""
+        forward = vit.forward
+        vit.forward = lambda img: forward(self._shared.early(name, img))
+        try:
+            yield
+        finally:
+            del vit.forward
