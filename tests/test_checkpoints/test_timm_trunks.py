@@ -1,6 +1,7 @@
 """Files for TimmPromptedViT: timm's and the authors' names, whole or not at all; runs with it."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -193,3 +194,19 @@ def test_a_run_of_segmentation(run):
     assert json.loads(found.read_text())['mIoU'] == pytest.approx(value, abs=1e-9)
     model = init_model(run / 'dinov3.py', path)
     assert type(model.backbone).__name__ == 'TimmPromptedViT'
+
+
+def test_a_run_that_is_resumed_ends_at_the_same_bits(run, tmp_path):
+    work = tmp_path / 'work'
+    work.mkdir()
+    shutil.copy(run / 'run/iter_2.pth', work)
+    (work / 'last_checkpoint').write_text(str(work / 'iter_2.pth'))
+    out = run_tool('train.py', run / 'dinov3.py', '--work-dir', work, '--resume', '--checkpoint',
+                   'prompts', cwd=run)  # fmt: skip
+    assert out.code == 0, out.err[-3000:]
+    states = [torch.load(folder / 'iter_4.pth', weights_only=False)['state_dict']
+              for folder in (run / 'run', work)]  # fmt: skip
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+    start = torch.load(work / 'iter_2.pth', weights_only=False)['state_dict']
+    assert any(not torch.equal(value, states[1][key]) for key, value in start.items())

@@ -7,6 +7,8 @@ from method_table import METHODS
 from mmengine.model import Sequential
 from vit_oracles import weighted_sum
 
+from lspt_mm.checkpoints.prompt_only import strip_base_weights
+from lspt_mm.checkpoints.records import record_of
 from lspt_mm.models import PromptedViT, TimmPromptedViT, timm_block
 from lspt_mm.models.timm_block import agrees
 
@@ -290,3 +292,40 @@ def test_refused(arguments, message):
         arguments['model_args'] = {}
     with pytest.raises(ValueError, match=message):
         TimmPromptedViT(**arguments)
+
+
+@every_trunk
+def test_checkpoints_of_every_kind(name):
+    """Whole ones in a fresh model, prompt-only ones in a model of the same ViT."""
+    prompter = dict(type='LSPT', num_tokens=2)
+    model = build(name, prompter=prompter, out_type='avg_patches')
+    img = images(model)
+    want = model(img)[0]
+    fresh = build(name, seed=4, prompter=prompter, out_type='avg_patches')
+    assert not torch.allclose(fresh(img)[0], want)
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(fresh(img)[0], want)
+    small = strip_base_weights(model.state_dict(), '', record_of(model, 'somewhere.pth'))
+    assert {key.split('.')[0] for key in small} <= {'prompter', 'base_record', 'vit'}
+    other = build(name, seed=5, prompter=prompter, out_type='avg_patches')
+    other.vit.load_state_dict(model.vit.state_dict())
+    other.weights = other.weights._replace(source='somewhere.pth', modified=())
+    other.load_state_dict(dict(small))
+    assert torch.equal(other(img)[0], want)
+
+
+@pytest.mark.slow
+def test_every_vit_of_timm_runs_or_is_refused_by_name():
+    begins = ('vit_', 'eva', 'beit', 'deit', 'aimv2', 'flexivit', 'naflex', 'samvit', 'resnet18')
+    built = refused = 0
+    for name in timm.list_models():
+        if not name.startswith(begins):
+            continue
+        try:
+            with torch.device('meta'):
+                TimmPromptedViT(name, out_type='avg_patches')
+            built += 1
+        except ValueError as error:
+            assert f"model={name!r}: " in str(error) and 'VisionTransformer or an Eva' in str(error)
+            refused += 1
+    assert built >= 254 and refused >= 30  # of timm 1.0.31
