@@ -5,13 +5,15 @@ python -m lspt_mm benchmark --inference --batch 1 8
 python -m lspt_mm benchmark --methods gated --with-cp off on selective
 python -m lspt_mm benchmark --methods vpt-deep lspt --num-tokens 10 50 100 200
 python -m lspt_mm benchmark --methods vpt-deep lspt --num-layers 3 6 12 24
+python -m lspt_mm benchmark --arch timm:vit_small_patch16_dinov3 --img-size 256 --batch 4
 python -m lspt_mm benchmark --configs configs/ade20k/full_upernet_ade20k.py \\
     configs/lspt_upernet_ade20k.py configs/ade20k/lspt_segformer_ade20k.py
 
 Every combination of the options is a row. Without --configs: a ViT with a class-token head, forward
-and backward pass; ``plain`` is mmpretrain's frozen ViT with a gradient with respect to its tokens,
-``(reference)`` the method as papers write it down. With --configs: the model of a segmentation
-config with AdamW, 512 pixels and batch 2 unless said otherwise. Writes OUT.md, OUT.csv and OUT.png.
+and backward pass; ``plain`` is the frozen ViT of mmpretrain or timm with a gradient with respect to
+its tokens, ``(reference)`` the method as papers write it down. With --configs: the model of a
+segmentation config with AdamW, 512 pixels and batch 2 unless said otherwise. Writes OUT.md, OUT.csv
+and OUT.png.
 """
 
 import argparse
@@ -29,7 +31,7 @@ from lspt_mm.config.load import read_config
 from lspt_mm.errors import InputError
 from lspt_mm.tasks import task_of
 from lspt_mm.utils.cli import input_errors_as_messages
-from projects.benchmark.cases import METHODS, PLAIN, REFERENCE, Case
+from projects.benchmark.cases import METHODS, PLAIN, REFERENCE, Case, of_timm
 from projects.benchmark.measure import measure_memory, measure_times, relative_to_plain
 
 CHECKPOINTING = {'off': False, 'on': True, 'selective': 'selective'}
@@ -49,7 +51,7 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument('--configs', nargs='+', help='segmentation configs instead of methods')
     parser.add_argument('--inference', action='store_true', help='forward pass in eval mode')
-    parser.add_argument('--arch', nargs='+', default=['base'], help="of mmpretrain's ViTs")
+    parser.add_argument('--arch', nargs='+', default=['base'], help="mmpretrain's names, timm:NAME")
     parser.add_argument('--batch', nargs='+', type=int, help='default: 8, with --configs 2')
     parser.add_argument('--img-size', nargs='+', type=int, help='default: 224, with --configs 512')
     parser.add_argument('--num-layers', nargs='+', type=int, help="blocks; default: the arch's")
@@ -89,11 +91,13 @@ def cases_of(args: argparse.Namespace) -> List[Case]:
         archs, depths, batches, sizes, numbers, args.dtype, args.with_cp
     ):
         for name, config in names:
+            if of_timm(arch) and name.endswith(REFERENCE):
+                continue  # written for mmpretrain's
             # What a reference does not depend on makes no second row of it.
             fixed = name == PLAIN or name.endswith(REFERENCE)
             case = Case(
                 name=name, training=not args.inference, batch=batch, img_size=size, arch=arch,
-                num_layers=depth, num_tokens=0 if name == PLAIN else tokens, dtype=dtype,
+                num_layers=depth, num_tokens=0 if name in (PLAIN, 'lora') else tokens, dtype=dtype,
                 device=args.device, with_cp=False if fixed else CHECKPOINTING[with_cp],
                 compile_blocks=args.compile and not fixed, config=config,
             )  # fmt: skip
@@ -123,8 +127,8 @@ COLUMNS = [
 
 def settings_that_differ(rows: List[dict], settings: List[str]) -> List[str]:
     """Those of ``settings`` that are not the same in all rows with prompts."""
-    # The plain ViT has none; that makes their number none of what differs.
-    prompted = [row for row in rows if row['name'] != PLAIN]
+    # The plain ViT and LoRA have none; that makes their number none of what differs.
+    prompted = [row for row in rows if row['name'] not in (PLAIN, 'lora')]
     return [name for name in settings if len({str(row[name]) for row in prompted}) > 1]
 
 
@@ -199,7 +203,8 @@ def main() -> None:
     differing = settings_that_differ(rows, settings)
     relative_to_plain(rows)
     table = markdown(rows, differing)
-    said = ', '.join(f'{name} {rows[-1][name]}' for name in settings if name not in differing)
+    last = max(rows, key=lambda row: row['num_tokens'])
+    said = ', '.join(f'{name} {last[name]}' for name in settings if name not in differing)
     rates = ', '.join(f'{rate:,.0f}' for rate in dict.fromkeys(row['rate'] for row in rows))
     text = f'{machine(args)}; {rates} GFLOP/s in a matrix product; {said}\n\n{table}\n'
     print(text)

@@ -10,12 +10,17 @@ from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from lspt_mm import recipes
-from lspt_mm.models import PromptedViT
+from lspt_mm.checkpoints.load_backbone import TIMM
+from lspt_mm.models import PromptedViT, TimmPromptedViT
+from lspt_mm.models.prompted_backbone import PromptedBackbone
+from lspt_mm.recipes.vits import timm_vit
 from projects.benchmark.reference import reference_forward
 
-#: Names of the methods with prompts.
-METHODS = tuple(n for n, m in recipes.METHODS.items() if m.prompter and m.tune == 'prompts')
-#: mmpretrain's ViT with a gradient with respect to its tokens: what an input-side prompt pays.
+#: Names of the methods with prompts, and LoRA.
+METHODS = tuple(
+    n for n, m in recipes.METHODS.items() if n == 'lora' or (m.prompter and m.tune == 'prompts')
+)
+#: The library's ViT with a gradient with respect to its tokens: what an input-side prompt pays.
 PLAIN = 'plain'
 #: Behind a method's name: as papers write it down.
 REFERENCE = ' (reference)'
@@ -31,7 +36,8 @@ class Case:
         training: Forward and backward pass (and with ``config`` the optimizer's step); otherwise
             the forward pass in eval mode.
         batch, img_size: Images (batch, 3, img_size, img_size), of random numbers.
-        arch, num_tokens: Of the ViT and its prompts; with ``config``, which says it, None and 0.
+        arch, num_tokens: Of the ViT (mmpretrain's name, or ``timm:NAME``) and its prompts; with
+            ``config``, which says it, None and 0.
         num_layers: Blocks; None is as many as ``arch`` has.
         dtype: 'fp32', or 'bf16' for autocast.
         device: 'cpu' or 'cuda'.
@@ -51,6 +57,14 @@ class Case:
     with_cp: Any = False
     compile_blocks: bool = False
     config: Optional[dict] = field(default=None, compare=False)
+
+    @property
+    def width(self) -> int:
+        """D."""
+        if of_timm(self.arch):
+            return timm_vit(self.arch).measures['embed_dims']
+        arch = VisionTransformer.arch_zoo[self.arch] if isinstance(self.arch, str) else self.arch
+        return arch['embed_dims']
 
     def build(self) -> 'Step':
         """The model, with images for it."""
@@ -93,7 +107,7 @@ class Step:
         """Compute beforehand what inference computes once."""
         with self.precision():
             for module in self.model.modules():
-                if isinstance(module, PromptedViT):
+                if isinstance(module, PromptedBackbone):
                     module.fuse()
 
     def forward(self) -> Tensor:
@@ -109,25 +123,27 @@ class _ViTStep(Step):
     def __init__(self, case: Case):
         super().__init__(case)
         name = case.name.removesuffix(REFERENCE)
-        arch = VisionTransformer.arch_zoo[case.arch] if isinstance(case.arch, str) else case.arch
-        if case.num_layers is not None:
-            arch = {**arch, 'num_layers': case.num_layers}
-        shape = {'arch': arch, 'img_size': case.img_size}
+        build, plain, shape = _of_timm(case) if of_timm(case.arch) else _of_mmpretrain(case)
+        self.run: Callable[[], Tensor] = lambda: self.model(self.images)[0]
         if name == PLAIN:
-            self.model = VisionTransformer(**shape)
+            self.model, features = plain(**shape)
             self.model.requires_grad_(False)
             if case.training:
                 self.model.patch_embed.register_forward_hook(_ask_for_gradient)
+            self.run = lambda: features(self.images)
         else:
             method = recipes.METHODS[name]
-            prompter = dict(method.benchmark_prompter, num_tokens=case.num_tokens)
+            prompter = method.benchmark_prompter
+            if prompter is not None:
+                prompter = dict(prompter, num_tokens=case.num_tokens)
             if method.recipe == 'bpt':
-                prompter['rank'] = method.default_rank(case.num_tokens, arch['embed_dims'])
-            faster = {'with_cp': case.with_cp, 'compile_blocks': case.compile_blocks}
-            self.model = PromptedViT(prompter=prompter, **shape, **faster)
+                prompter['rank'] = method.default_rank(case.num_tokens, case.width)
+            self.model = build(
+                prompter=prompter, tune=method.tune, with_cp=case.with_cp,
+                compile_blocks=case.compile_blocks, **shape,
+            )  # fmt: skip
         self.model.to(case.device).train(case.training)
         self.images = torch.randn(case.batch, 3, case.img_size, case.img_size, device=case.device)
-        self.run: Callable[[], Tensor] = lambda: self.model(self.images)[0]
         if case.name.endswith(REFERENCE):
             self.run = lambda: reference_forward(self.model, self.images)
 
@@ -135,7 +151,40 @@ class _ViTStep(Step):
         return self.run().float().square().sum()
 
 
+def of_timm(arch: Any) -> bool:
+    """Whether ``arch`` names a model of timm."""
+    return isinstance(arch, str) and arch.startswith(TIMM)
+
+
+def _of_mmpretrain(case: Case) -> tuple:
+    """The class with prompts, what makes the plain ViT and its features, arguments of both."""
+    arch = case.arch
+    if isinstance(arch, str):
+        arch = VisionTransformer.arch_zoo[arch]
+    if case.num_layers is not None:
+        arch = {**arch, 'num_layers': case.num_layers}
+
+    def plain(**shape):
+        vit = VisionTransformer(**shape)
+        return vit, lambda images: vit(images)[0]
+
+    return PromptedViT, plain, {'arch': arch, 'img_size': case.img_size}
+
+
+def _of_timm(case: Case) -> tuple:
+    depth = {} if case.num_layers is None else {'depth': case.num_layers}
+
+    def plain(**shape):
+        vit = TimmPromptedViT(**shape).vit
+        return vit, lambda images: vit.forward_features(images)[:, 0]
+
+    shape = {'model': case.arch[len(TIMM) :], 'img_size': case.img_size, 'model_args': depth}
+    return TimmPromptedViT, plain, shape
+
+
 def _ask_for_gradient(module, inputs, output):
+    if isinstance(output, Tensor):
+        return output.requires_grad_()
     tokens, size = output
     return tokens.requires_grad_(), size
 
