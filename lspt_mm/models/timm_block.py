@@ -128,12 +128,19 @@ def agrees(block: TimmBlock, num_prefix: int, rotary: bool) -> bool:
     shape = (1, num_prefix + 3, attn.proj.out_features)
     x = torch.randn(shape, generator=random).to(like)
     rope = torch.randn(3, 2 * attn.head_dim, generator=random).to(like) if rotary else None
-    q, k, v = block.project(x, 0, 3)
-    if rotary:
-        q, k = (block.rotate(part, rope, num_prefix) for part in (q, k))
-    k, v = (part.repeat_interleave(block.groups, dim=1) for part in (k, v))
-    ours = block.branch(block.attend(q, k, v).transpose(1, 2).flatten(2), x)
-    theirs = attn(x, rope=rope) if rotary else attn(x)
+    own = [(vector, vector.clone()) for vector in attn.parameters() if vector.dim() == 1]
+    for vector, _ in own:  # biases are 0 and norms 1 until weights are read
+        vector.copy_(torch.randn(vector.shape, generator=random))
+    try:
+        q, k, v = block.project(x, 0, 3)
+        if rotary:
+            q, k = (block.rotate(part, rope, num_prefix) for part in (q, k))
+        k, v = (part.repeat_interleave(block.groups, dim=1) for part in (k, v))
+        ours = block.branch(block.attend(q, k, v).transpose(1, 2).flatten(2), x)
+        theirs = attn(x, rope=rope) if rotary else attn(x)
+    finally:
+        for vector, value in own:
+            vector.copy_(value)
     return torch.allclose(ours, theirs, rtol=_RTOL, atol=_ATOL * float(theirs.abs().max()))
 
 

@@ -206,9 +206,10 @@ def _create(model: str, img_size, model_args: dict) -> nn.Module:
         with torch.no_grad():
             vit = timm.create_model(model, pretrained=False, **_FIXED, **size, **model_args)
     except (TypeError, ValueError, AssertionError, RuntimeError, KeyError) as error:
-        if any(name in str(error) for name in _FIXED):
+        unknown = [name for name in _FIXED if name in str(error)]
+        if unknown:
             raise ValueError(
-                f'model={model!r}: takes no {", ".join(_FIXED)}, so is none of the ViTs that '
+                f'model={model!r}: takes no {", ".join(unknown)}, so is none of the ViTs that '
                 'prompts can be put into; expected a VisionTransformer or an Eva of timm'
             ) from error
         raise ValueError(f'model={model!r}, {size | model_args}: timm says {error}') from error

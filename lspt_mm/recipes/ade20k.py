@@ -24,7 +24,9 @@ class ADE20KRun:
     Attributes:
         pretrained (str): The ViT's weights: dinov3, dinov2, siglip2, pe, ``timm:NAME``, a file or
             a URL.
-        model, arch, patch_size: Of the ViT, as of :class:`~lspt_mm.recipes.mask_folder.MaskRun`.
+        model (str, optional): timm's name of the ViT in a file whose tensors do not say it.
+        arch (str or dict, optional): As of :class:`~lspt_mm.recipes.mask_folder.MaskRun`.
+        patch_size (int, optional): As of ``MaskRun``.
         method (str): As of ``MaskRun``.
         head (str): 'linear', batch norm and a 1x1 convolution on the last block's normalised
             features: DINOv3's recipe for frozen ViTs (arXiv 2508.10104, its public code: AdamW,
