@@ -13,7 +13,7 @@ No result of this config has been measured by this project: it needs ADE20K, the
 - ``pretrained``: dinov3, dinov2, siglip2, pe, ``timm:NAME``, or a file, which says what ViT it is;
 - ``method``: a file of ``configs/_base_/prompters`` (lspt, vpt-deep, gated ...), or frozen, lora, bias, partial-1, full;
 - ``head``: linear or upernet;
-- ``crop``, ``iters``, ``batch_size``, ``num_tokens``, ``lr``, ``prompt_lr``; ``model``, ``arch`` where a file does not say.
+- ``crop``, ``iters``, ``batch_size``, ``num_tokens``, ``rank`` (LoRA, BPT), ``lr``, ``prompt_lr``; ``model``, ``arch`` where a file does not say.
 """
 _base_ = ['../_base_/models/lspt_upernet.py', '../_base_/datasets/ade20k.py',
           '../_base_/segmentation_runtime.py', '../_base_/schedules/schedule_160k.py']

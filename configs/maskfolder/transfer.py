@@ -15,7 +15,7 @@ The last but one is for a laptop without a GPU. Arguments (docs/own_segmentation
 - ``crop``, ``short_side``, ``mode``: side of crops, length of the shorter side (0: as it is), slide or whole;
 - ``head``: linear, light (SegFormer's), upernet, which start from logistic regression on frozen features; or paper;
 - ``balance``, for classes of few pixels: none, weights, sampling, dice;
-- ``iters``, ``batch_size``, ``lr``, ``prompt_lr``, ``linear_lr``, ``seed``, ``num_tokens``, ``channels``, ``flip``, ``workers``.
+- ``iters``, ``batch_size``, ``lr``, ``prompt_lr``, ``linear_lr``, ``seed``, ``num_tokens``, ``rank``, ``channels``, ``flip``, ``workers``.
 
 Every run leaves its whole config in its work dir, without arguments; test, predict and publish with that one.
 """

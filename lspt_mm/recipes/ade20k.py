@@ -37,7 +37,7 @@ class ADE20KRun:
             side of images. By default 512, or the multiple of the patch size below it.
         iters (int): Training iterations.
         batch_size (int): Images of a process and iteration.
-        num_tokens (int): P. By default the method's own on ADE20K.
+        num_tokens, rank (int): P, and the rank of LoRA and BPT. By default the method's own.
         lr (float): Learning rate of the head. By default 1e-3, for UPerNet 2e-4.
         prompt_lr (float): Of prompts, LoRA or the ViT's own parameters. By default the method's
             (chosen on other data, docs/results.md).
@@ -53,6 +53,7 @@ class ADE20KRun:
     iters: int = 40000
     batch_size: int = 16
     num_tokens: Optional[int] = None
+    rank: Optional[int] = None
     lr: Optional[float] = None
     prompt_lr: Optional[float] = None
 
@@ -72,7 +73,7 @@ class ADE20KRun:
     def _check(self) -> None:
         check_choice('method', self.method, METHODS)
         check_choice('head', self.head, HEADS)
-        for name in ('crop', 'iters', 'batch_size', 'num_tokens', 'patch_size'):
+        for name in ('crop', 'iters', 'batch_size', 'num_tokens', 'rank', 'patch_size'):
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name), 1)
         for name in ('lr', 'prompt_lr'):
@@ -97,7 +98,8 @@ class ADE20KRun:
                 backbone=dict(
                     _delete_=True, out_type='featmap', final_norm=linear, out_indices=outs,
                     **tuned_vit(
-                        self.vit, self.pretrained, self.method, self.crop, self.num_tokens
+                        self.vit, self.pretrained, self.method, self.crop, self.num_tokens,
+                        self.rank,
                     ),
                 ),
                 **self._neck_and_heads(),

@@ -60,7 +60,7 @@ class Experiment:
         warmup: Epochs.
         official: Whether the data must have the official number of images.
         gate_init: GaPT's; None for other methods.
-        rank: BPT's p; None for other methods.
+        rank: BPT's p, LoRA's rank (8); None for other methods.
         dropout: On the prompts; None is the method's.
         head: 'fitted' starts from logistic regression on standardised frozen features
             (``LinearBaselineHook``); 'paper' is mmpretrain's at random, as in the published
@@ -136,8 +136,8 @@ class Experiment:
             measures = {}
         return dict(
             **{**facts.backbone, **measures}, img_size=self.img_size, out_type=out_type,
-            pretrained=facts.weights(self.arch), tune=get_method(self.method).tune,
-            prompter=self.prompter,
+            pretrained=facts.weights(self.arch), prompter=self.prompter,
+            tune=get_method(self.method).tune_of_rank(self.rank),
         )  # fmt: skip
 
     @property

@@ -58,6 +58,7 @@ class MaskRun:
         batch_size (int): Images in an iteration, at least 2 (the head normalises over them).
         num_tokens (int): P. By default the method's own on ADE20K, but no more than a tenth of a
             crop's patches.
+        rank (int): Of LoRA and BPT; by default the method's own.
         head (str): 'linear', a layer on each patch's features of four blocks; 'light', SegFormer's
             all-MLP head; 'upernet'. All start from logistic regression on frozen features
             (``LinearBaselineHook``): the latter two have the linear layer beside them. 'paper' is
@@ -89,6 +90,7 @@ class MaskRun:
     iters: Optional[int] = None
     batch_size: int = 8
     num_tokens: Optional[int] = None
+    rank: Optional[int] = None
     head: str = 'upernet'
     channels: int = 256
     balance: Optional[str] = None
@@ -141,7 +143,8 @@ class MaskRun:
         check_int('channels', self.channels, 1)
         check_int('workers', self.workers, 0)
         check_int('seed', self.seed, 0)
-        for name, least in dict(crop=32, short_side=0, iters=1, num_tokens=1, patch_size=1).items():
+        lowest = dict(crop=32, short_side=0, iters=1, num_tokens=1, rank=1, patch_size=1)
+        for name, least in lowest.items():
             if getattr(self, name) is not None:
                 check_int(name, getattr(self, name), least)
         for name in ('lr', 'prompt_lr', 'linear_lr'):
@@ -162,7 +165,9 @@ class MaskRun:
             raise InputError(f'{self.pretrained}: {depth} blocks, expected 4, or at least 6')
         return dict(
             out_indices=out_indices,
-            **tuned_vit(self.vit, self.pretrained, self.method, self.crop, self.num_tokens),
+            **tuned_vit(
+                self.vit, self.pretrained, self.method, self.crop, self.num_tokens, self.rank
+            ),
         )
 
     def config(self) -> Dict[str, Any]:
@@ -353,26 +358,34 @@ def whole_patches(crop: Optional[int], patch: int) -> int:
 
 
 def tuned_vit(
-    vit: ViT, pretrained: str, method: str, crop: int, num_tokens: Optional[int]
+    vit: ViT,
+    pretrained: str,
+    method: str,
+    crop: int,
+    num_tokens: Optional[int],
+    rank: Optional[int],
 ) -> Dict[str, Any]:
     """Arguments of a backbone for images of ``crop`` pixels, with what ``method`` puts into it.
 
     Raises:
-        InputError: If ``num_tokens`` is given for a method without prompts.
+        InputError: If ``num_tokens`` or ``rank`` is given for a method that has none.
     """
     chosen = METHODS[method]
+    if rank is not None and 'rank' not in chosen.extra_args:
+        raise InputError(f'rank={rank}: method={method} has none')
     prompter = chosen.prompter
     if prompter:
         patches = (crop // vit.patch_size) ** 2
         tokens = num_tokens or max(1, min(prompter['num_tokens'], patches // 10))
         prompter = dict(prompter, num_tokens=tokens)
         if chosen.recipe == 'bpt':
-            prompter['rank'] = chosen.default_rank(tokens, vit.measures['embed_dims'])
+            prompter['rank'] = rank or chosen.default_rank(tokens, vit.measures['embed_dims'])
     elif num_tokens is not None:
         raise InputError(f'num_tokens={num_tokens}: method={method} has no prompts')
     return dict(
-        **vit.backbone, img_size=crop, pretrained=pretrained, tune=chosen.tune, prompter=prompter
-    )
+        **vit.backbone, img_size=crop, pretrained=pretrained, tune=chosen.tune_of_rank(rank),
+        prompter=prompter,
+    )  # fmt: skip
 
 
 def resolve_mask_run(**defaults) -> MaskRun:

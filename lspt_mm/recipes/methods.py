@@ -1,11 +1,13 @@
 """The methods by their names in commands: what each puts into the ViT, and what it trains."""
 
+import re
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
 
 from mmengine.config import Config
 
 from lspt_mm.config.paths import config_dir
 from lspt_mm.errors import InputError
+from lspt_mm.models.tuning import lora_rank
 from lspt_mm.utils.checks import check_choice
 
 
@@ -42,7 +44,12 @@ class Method(NamedTuple):
     @property
     def extra_args(self) -> Tuple[str, ...]:
         """Arguments of an experiment that only some methods have."""
-        return tuple(name for name in ('gate_init', 'rank') if name in (self.prompter or {}))
+        found = [name for name in ('gate_init', 'rank') if name in (self.prompter or {})]
+        return (*found, *(('rank',) if lora_rank(self.tune) else ()))
+
+    def tune_of_rank(self, rank: Optional[int]) -> str:
+        """:attr:`tune`, its LoRA of ``rank``; None is the method's own."""
+        return self.tune if rank is None else re.sub(r'lora-\d+', f'lora-{rank}', self.tune)
 
     def default_rank(self, num_tokens: int, width: int) -> int:
         """BPT's p for so many prompts: 75 of 100 (shallow), 50 of 50 (deep), as in its paper."""

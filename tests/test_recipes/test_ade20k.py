@@ -83,12 +83,22 @@ def test_what_is_in_the_vit_has_a_rate_of_its_own(arguments, part, rate):
     ('heads=linear', 'configs/ade20k/transfer.py takes no argument .heads.; did you mean head'),
     ('head=light', "head='light': expected one of"),
     ('num_tokens=5', 'method=frozen has no prompts'),
+    ('rank=5,method=lspt', 'rank=5: method=lspt has none'),
     ('iters=0', 'iters=0'),
     ('lr=-1', 'lr=-1'),
 ])  # fmt: skip
 def test_arguments_that_are_none(arguments, said):
     with pytest.raises(InputError, match=said):
         read(arguments)
+
+
+def test_the_rank_of_lora():
+    assert read('method=lora').model.backbone.tune == 'lora-8'
+    assert read('method=lora,rank=3').model.backbone.tune == 'lora-3'
+    assert read('method=bilinear-deep,rank=3').model.backbone.prompter.rank == 3
+    cell = 'vtab1k/lora_mae_eurosat'
+    assert read_config(cell).model.backbone.tune == 'lora-8'
+    assert read_config(f'{cell}:rank=4').model.backbone.tune == 'lora-4'
 
 
 def test_patches_of_14_get_crops_of_504():
