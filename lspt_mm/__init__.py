@@ -6,12 +6,12 @@ from lspt_mm.version import __version__
 # Before anything imports torchvision (timm, mmpretrain and mmseg all do).
 _compat.apply()
 
-__all__ = ['__version__', 'features']
+__all__ = ['__version__', 'features', 'load', 'train_segmentation']
 
 
 def __getattr__(name: str):
-    if name == 'features':  # imports the stack, which a tool's --help does without
-        from lspt_mm.apis import features
+    if name in __all__:  # imports the stack, which a tool's --help does without
+        from lspt_mm import apis
 
-        return features
+        return getattr(apis, name)
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,8 +1,10 @@
 """Predict images with a trained model: masks and overlays, or classes and probabilities.
 
+    python -m lspt_mm predict work_dirs/mine DIR --out found
     python -m lspt_mm predict work_dirs/mine/transfer.py work_dirs/mine/iter_9.pth DIR --out found
 
-CONFIG is best the one that the run left in its work dir. Segmentation writes masks/NAME.png (class
+RUN is the work dir, for its last checkpoint, or the config that the run left in it, and then a
+checkpoint. Segmentation writes masks/NAME.png (class
 numbers, shown in the classes' colours) and overlays/NAME.jpg; predictions.csv says which is whose,
 and of classification all there is.
 Checkpoints may be full or prompt-only.
@@ -14,6 +16,7 @@ from pathlib import Path
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.apis import init_model, predict_images
 from lspt_mm.apis.predict import images_of
+from lspt_mm.engine.work_dir import find_config_and_checkpoint
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import check_writable, input_errors_as_messages
 
@@ -23,8 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help="the run's config")
-    parser.add_argument('checkpoint', help='its checkpoint, full or prompt-only')
+    parser.add_argument('run', help="the run's folder, or its config followed by a checkpoint")
     parser.add_argument('images', nargs='+', type=Path, help='images, or folders of them')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder to write')
     parser.add_argument('--top', type=int, default=1, help='classification: classes per image (1)')
@@ -34,6 +36,11 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     args = parser.parse_args()
+    args.checkpoint = None
+    if not Path(args.run).is_dir():
+        args.checkpoint = str(args.images.pop(0))
+        if not args.images:
+            parser.error(f'{args.run} {args.checkpoint}: expected images after the checkpoint')
     if args.top < 1:
         parser.error(f'--top {args.top}: expected at least 1')
     return args
@@ -43,11 +50,14 @@ def main() -> None:
     """Predict."""
     args = parse_args()
     with input_errors_as_messages(args.debug):
+        config, checkpoint = args.run, args.checkpoint
+        if checkpoint is None:
+            config, checkpoint = find_config_and_checkpoint(args.run)
         images = images_of(args.images)
         if args.out.exists() and not args.out.is_dir():
             raise InputError(f'--out {args.out}: is a file, expected a folder')
         check_writable(args.out, f'--out {args.out}')
-        model = init_model(args.config, args.checkpoint, args.pretrained, args.device)
+        model = init_model(config, checkpoint, args.pretrained, args.device)
         for line in predict_images(model, images, args.out, top=args.top, progress=True):
             print(line)
         print(f'{args.out}: {len(images)} images in predictions.csv')

@@ -6,6 +6,7 @@ python tools/train.py configs/lspt_upernet_ade20k.py --work-dir work_dirs/ade --
 import argparse
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.apis.training import train
 from lspt_mm.config.load import (
     add_common_arguments,
     choose_weights,
@@ -14,12 +15,9 @@ from lspt_mm.config.load import (
     turn_on_channels_last,
     turn_on_compile,
 )
-from lspt_mm.datasets.verify import check_data
-from lspt_mm.engine.runner import build_runner, run
 from lspt_mm.engine.work_dir import latest_checkpoint, read_training_checkpoint
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import input_errors_as_messages
-from lspt_mm.utils.malloc import keep_freed_memory
 
 
 def parse_args() -> argparse.Namespace:
@@ -100,14 +98,7 @@ def main() -> None:
     with input_errors_as_messages(args.debug):
         cfg = load_config(args)
         apply_options(cfg, args)
-        # An empty val_cfg, as mmpretrain's, still validates.
-        validates = cfg.get('val_cfg') is not None
-        loaders = ('train_dataloader', 'val_dataloader') if validates else ('train_dataloader',)
-        runner = build_runner(cfg, loaders)
-        if not args.no_check and runner.rank == 0:
-            check_data(cfg, loaders)
-        keep_freed_memory()
-        run(runner, runner.train)
+        train(cfg, check=not args.no_check)
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ test_evaluator = dict(type='Accuracy', topk=(1, ))
 log_processor = dict(by_epoch=True)
 default_hooks = dict(
     linear_baseline=dict(type='lspt_mm.LinearBaselineHook', start=False),
+    class_scores=dict(type='lspt_mm.ClassScoresHook'),
     logger=dict(log_metric_by_epoch=True),
     checkpoint=dict(by_epoch=True, interval=10),
     visualization=dict(type='VisualizationHook', enable=False))

@@ -4,8 +4,10 @@ from lspt_mm.apis.image_features import ImageFeatures, features
 from lspt_mm.apis.model import init_inferencer, init_model
 from lspt_mm.apis.multi_task import MultiTask
 from lspt_mm.apis.predict import predict_image, predict_images
+from lspt_mm.apis.run import ImageResult, Results, Run, load
+from lspt_mm.apis.training import train_segmentation
 
 __all__ = [
-    'ImageFeatures', 'MultiTask', 'features', 'init_inferencer', 'init_model', 'predict_image',
-    'predict_images',
+    'ImageFeatures', 'ImageResult', 'MultiTask', 'Results', 'Run', 'features', 'init_inferencer',
+    'init_model', 'load', 'predict_image', 'predict_images', 'train_segmentation',
 ]  # fmt: skip

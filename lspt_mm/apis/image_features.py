@@ -11,10 +11,13 @@ from mmpretrain.models import ClsDataPreprocessor
 
 from lspt_mm.apis.predict import images_of
 from lspt_mm.checkpoints.records import fingerprint
+from lspt_mm.errors import InputError
 from lspt_mm.probing.features import cached
 from lspt_mm.recipes.pipelines import central_crop
+from lspt_mm.recipes.pretrainings import ALIASES
 from lspt_mm.recipes.vits import vit_of
 from lspt_mm.registry import MODELS
+from lspt_mm.utils.checks import check_int
 from lspt_mm.utils.cli import check_device
 
 
@@ -64,6 +67,11 @@ def features(
         InputError: If an image or the weights cannot be read.
         ValueError: For a size or block that the ViT does not take.
     """
+    backbone = ALIASES.get(str(backbone), str(backbone))
+    check_int('img_size', img_size, 1)
+    check_int('batch_size', batch_size, 1)
+    if type(block) is not int:
+        raise ValueError(f'block={block!r}: expected an integer')
     found = vit_of(backbone, model=model)
     patch = found.patch_size
     if img_size % patch:
@@ -73,6 +81,8 @@ def features(
     ))  # fmt: skip
     vit.init_weights()
     given = [images] if isinstance(images, (str, Path)) else images
+    if not len(given):
+        raise InputError('features: no images')
     paths = sorted(images_of([Path(path) for path in given]))
     init_default_scope('mmpretrain')
     pipeline, place = Compose(central_crop(img_size)), check_device(device)

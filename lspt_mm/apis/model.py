@@ -164,10 +164,3 @@ def check_is_prompted(cfg: Config) -> None:
     if not takes_prompts(backbone):
         name = cfg.filename or 'the config'
         raise InputError(f'{name}: its model has no lspt_mm.PromptedViT as backbone')
-
-
-def takes_rgb(preprocessor: nn.Module) -> bool:
-    """Whether a data preprocessor turns its images' BGR, as OpenCV reads them, to RGB."""
-    # Three names of it: mmpretrain's, mmseg's and mmengine's.
-    names = ('to_rgb', 'channel_conversion', '_channel_conversion')
-    return any(getattr(preprocessor, name, False) for name in names)

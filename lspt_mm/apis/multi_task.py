@@ -1,8 +1,9 @@
 """Several tuned models on one image: one ViT in memory, its first blocks run once for all."""
 
+from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, Iterator, Mapping, Optional, Tuple, Union
+from typing import Dict, Iterator, Optional, Tuple, Union
 
 from torch import nn
 
@@ -10,6 +11,7 @@ from lspt_mm.apis.model import init_model
 from lspt_mm.apis.predict import Image, image_pipeline, predict_image
 from lspt_mm.errors import InputError
 from lspt_mm.models.prompt_sets import PromptSets
+from lspt_mm.models.prompted_backbone import PromptedBackbone
 from lspt_mm.models.shared_blocks import SharedBlocks
 from lspt_mm.tasks import Prediction
 
@@ -52,13 +54,18 @@ class MultiTask:
         device: Optional[str] = None,
         pretrained: Optional[str] = None,
     ):
-        if not models:
-            raise InputError('MultiTask: no models; expected at least one')
+        if not isinstance(models, Mapping) or not models:
+            raise InputError('MultiTask: expected a dict of at least one model, by name')
         self.models: Dict[str, nn.Module] = {}
         sets = PromptSets()
         for name, source in models.items():
-            if not isinstance(source, nn.Module):
+            if isinstance(source, (tuple, list)) and len(source) == 2:
                 source = init_model(*source, pretrained=pretrained, device=device)
+            if not isinstance(getattr(source, 'backbone', None), PromptedBackbone):
+                raise InputError(
+                    f'MultiTask: {name}: expected a model of init_model, or its config and its '
+                    f'checkpoint, but got {type(source).__name__}'
+                )
             sets.add(name, source.backbone)
             source.backbone.fuse()
             self.models[name] = source

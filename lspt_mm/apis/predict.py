@@ -46,6 +46,10 @@ def image_pipeline(cfg: Config) -> Callable[[Image], dict]:
     def run(image: Image) -> dict:
         if not isinstance(image, np.ndarray):
             return rest(load({'img_path': str(image)}))
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise InputError(
+                f'an image of {image.dtype} {image.shape}: expected uint8 (H, W, 3), RGB'
+            )
         bgr = np.ascontiguousarray(image[..., ::-1]).astype(number, copy=False)
         return rest({'img': bgr, 'img_shape': image.shape[:2], 'ori_shape': image.shape[:2]})
 
@@ -59,9 +63,26 @@ def predict_image(model: nn.Module, packed: dict) -> Prediction:
     Args:
         model: From :func:`lspt_mm.apis.init_model`.
         packed: The image, from :func:`image_pipeline`.
+
+    Raises:
+        InputError: If the image has too few pixels for the model.
     """
+    task = task_of(model.cfg)
+    check_size(model, packed)
     (sample,) = model.test_step(pseudo_collate([packed]))
-    return task_of(model.cfg).prediction(sample)
+    return task.prediction(sample)
+
+
+def check_size(model: nn.Module, packed: dict) -> None:
+    """Raise InputError for an image that has too few pixels for a model's pyramid."""
+    least = task_of(model.cfg).least_patches * model.backbone.patch_size[0]
+    height, width = packed['inputs'].shape[-2:]
+    if min(height, width) < least:
+        rows, columns = packed['data_samples'].ori_shape
+        raise InputError(
+            f'{columns} x {rows} pixels, {width} x {height} as the model gets them, are too few '
+            f'for it: each side needs at least {least}'
+        )
 
 
 def images_of(sources: Sequence[Path]) -> List[Path]:

@@ -35,6 +35,12 @@ def read_checkpoint(source: str) -> dict:
             Python objects that a weights-only load refuses.
     """
     path = local_file(source)
+    with path.open('rb') as stream:
+        start = stream.read(64)
+    if start.startswith(b'version https://git-lfs'):
+        raise InputError(f'{path}: a pointer of Git LFS, not the file it stands for: git lfs pull')
+    if start.lstrip()[:1] == b'<':
+        raise InputError(f'{path}: a web page, not a checkpoint; download the file itself')
     try:
         if _is_safetensors(path):
             return _read_safetensors(path)

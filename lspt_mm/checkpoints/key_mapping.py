@@ -1,16 +1,19 @@
 """Telling whose ViT a state dict holds, and giving its tensors mmpretrain's names."""
 
 import re
+from collections import Counter
 from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
 
 from lspt_mm.checkpoints import huggingface, jax_vit
+from lspt_mm.utils.text import shorten
 
 #: Under these keys state dicts are kept, one in another (DINO: the teacher is the one to use).
 _WRAPPERS = (
     'state_dict', 'model', 'teacher', 'module', 'net', 'model_state_dict', 'model_ema',
+    'state_dict_ema', 'ema_state_dict', 'ema', 'params', 'target_encoder', 'backbone', 'encoder',
 )  # fmt: skip
 
 #: What may stand before the keys of the ViT to use: of MoCo v3's two encoders, and mmpretrain's,
@@ -63,12 +66,13 @@ _SEPARATE_BIAS = re.compile(r'^(.*attn\.)q_bias$')
 
 #: Models that are none of the ViTs here: pattern of a key, what it is, what to do.
 _OTHERS = tuple((re.compile(pattern), what, advice) for pattern, what, advice in (
-    (r'lora_|(^|\.)lora\.|\.base_layer\.', 'LoRA that is not merged into its weights',
+    (r'lora_|(^|\.)lora\.|\.base_layer\.|\.linear_[ab]_[qkv]\.',
+     'LoRA that is not merged into its weights',
      'merge it first (peft: merge_and_unload(); here: backbone.merge_lora())'),
     (r'(^|\.)(layers|stages)\.\d+\.(blocks\.\d+|downsample|downsample_layers)\.',
      'a model of stages (Swin, ConvNeXt)', 'expected a plain ViT'),
     (r'(^|\.)layer1\.0\.conv1\.', 'a ResNet', 'expected a ViT'),
-    (r'relative_position_bias|rel_pos_bias|rel_pos_[hw]$',
+    (r'relative_position_bias|rel_pos_bias|rel_pos_[hw]$|(^|\.)rel_pos\.',
      'a ViT of relative positions (BEiT, SAM)', 'prompts have no place in its attention'),
     (r'(^|\.)vision_model\.embeddings\.patch_embedding\.',
      'a CLIP or SigLIP in the names of transformers', "take timm's file of it, or timm:NAME"),
@@ -86,7 +90,7 @@ _VIT_KEYS = re.compile(
 #: What is set aside on purpose; the first pattern that matches a key names its kind.
 _SET_ASIDE = (
     ('momentum encoder', r'momentum'),
-    ('prompts', r'(^|\.)prompter\.|(^|\.)base_record$'),
+    ('prompts', r'(^|\.)prompter\.|(^|\.)base_record$|prompt_embeddings'),
     ('projector and predictor', r'base_encoder\.head\.|predictor|projector|^neck\.(fc|bn)\d'),
     ('decoder', r'(^|\.)decoder|mask_token|^neck\.'),
     ('head', r'(^|\.)(head|head_dist|fc|pre_logits|dino_head|ibot_head|attn_pool)(\.|$)|_head\.'
@@ -156,6 +160,8 @@ def to_mmpretrain(
     for own, name in inner.items():
         new, value = huggingface.renamed(name, table) or name, state[prefix + own]
         if _VIT_KEYS.match(new) and isinstance(value, Tensor):
+            if new in tensors:
+                raise ValueError(f'{prefix + own} stands in it under another name as well')
             tensors[new] = value
             used.add(prefix + own)
     join_biases(tensors)
@@ -190,25 +196,37 @@ def find_timm_names(checkpoint: dict) -> Dict[str, Tensor]:
              if isinstance(state[prefix + own], Tensor)}  # fmt: skip
     if 'patch_embed.projection.weight' in found:
         for table in (_MMSEG_TO_MMPRETRAIN, _MMPRETRAIN_TO_TIMM):
-            found = {huggingface.renamed(k, table) or k: v for k, v in found.items()}
+            renamed = {huggingface.renamed(k, table) or k: v for k, v in found.items()}
+            if len(renamed) < len(found):
+                raise ValueError('tensors stand in it under two names')
+            found = renamed
     return found
 
 
 def _checked(state: dict) -> dict:
-    """The state dict, if it is of no other kind of model."""
+    """The state dict, if it is of no other kind of model; keys are strings."""
+    state = {str(key): value for key, value in state.items()}
     for pattern, what, advice in _OTHERS:
-        key = next((key for key in state if pattern.search(str(key))), None)
+        key = next((key for key in state if pattern.search(key)), None)
         if key is not None:
             raise ValueError(f'{what}: it has {key}; {advice}')
     return state
 
 
 def _in_order(names: Iterable[str]) -> Dict[str, str]:
-    """Names to names whose blocks are numbered from 0, without chunks."""
+    """Names to names whose blocks are numbered from 0, without chunks.
+
+    Inside chunks blocks are numbered on (DINOv2's) or anew.
+    """
     names = list(names)
     found = {name: match for name in names if (match := _CHUNKED.match(name))}
     pairs = sorted({(int(match[1]), int(match[2])) for match in found.values()})
     number = {pair: i for i, pair in enumerate(pairs)}
+    on = all(block == i for i, (_, block) in enumerate(pairs))
+    sizes = Counter(chunk for chunk, _ in pairs)
+    anew = pairs == [(chunk, i) for chunk in range(len(sizes)) for i in range(sizes[chunk])]
+    if not (on or anew):
+        raise ValueError(f'a block is missing among its chunks: there are {shorten(pairs, 99)}')
     return {name: f'blocks.{number[int(m[1]), int(m[2])]}.{name[m.end() :]}'
             if (m := found.get(name)) else name for name in names}  # fmt: skip
 
@@ -217,8 +235,9 @@ def join_biases(tensors: Dict[str, Tensor]) -> None:
     """Make one bias of those of queries and values (BEiT, EVA); that of keys is 0."""
     for name in [name for name in tensors if _SEPARATE_BIAS.match(name)]:
         attn = name.removesuffix('q_bias')
-        if f'{attn}v_bias' not in tensors:
-            continue  # without a place in the model, which is reported
+        if f'{attn}v_bias' not in tensors or f'{attn}qkv.bias' in tensors:
+            what = 'beside qkv.bias' if f'{attn}qkv.bias' in tensors else 'without v_bias'
+            raise ValueError(f'{name} {what}: the file is damaged, or of another model')
         q, v = tensors.pop(name), tensors.pop(f'{attn}v_bias')
         k = tensors.pop(f'{attn}k_bias', torch.zeros_like(q))
         tensors[f'{attn}qkv.bias'] = torch.cat((q, k, v))

@@ -138,6 +138,10 @@ def _fit_timm(vit: BackboneDescription, source: str) -> Fitted:
         else:
             checkpoint, family = read_checkpoint(source), "a file of timm's kin"
             state = find_timm_names(checkpoint)
+            if not state:
+                raise ValueError('no Vision Transformer in it, no tensor at all')
+    except InputError:
+        raise
     except ValueError as error:
         raise InputError(f'{source}: {error}') from error
     try:
@@ -346,6 +350,8 @@ def differences(model: nn.Module) -> List[str]:
         found.append('norms in the attention')
     if attn.gate is not None:
         found.append('a gate on the attention')
+    if type(model.patch_embed).__name__ != 'PatchEmbed':
+        found.append(f'patches by another network ({type(model.patch_embed).__name__})')
     if getattr(model, 'rope', None) is not None:
         found.append('rotary position embedding')
     return found

@@ -11,10 +11,9 @@ from timm.layers import RotaryEmbeddingDinoV3
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lspt_mm.apis.model import takes_rgb
 from lspt_mm.errors import InputError
 from lspt_mm.models.prompted_backbone import PromptedBackbone
-from lspt_mm.tasks import Task, task_of
+from lspt_mm.tasks import Task, takes_rgb, task_of
 
 
 class Exportable(nn.Module):

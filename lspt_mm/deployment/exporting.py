@@ -4,10 +4,10 @@ import contextlib
 import logging
 import warnings
 from pathlib import Path
-from typing import Callable, Iterable, Tuple
+from typing import Callable, Iterable, NamedTuple, Optional, Sequence, Tuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from lspt_mm.deployment.exportable import Exportable
@@ -15,6 +15,8 @@ from lspt_mm.errors import InputError
 
 #: Of the operators in ONNX files; onnxruntime 1.17 (2024) and later run it.
 OPSET = 20
+#: Of the largest logit; what is beyond is a fault of the file.
+CLOSE = 1e-4
 
 
 def export_program(
@@ -50,6 +52,62 @@ def export_program(
     model.fuse()
     with torch.no_grad(), _quiet():
         return torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False)
+
+
+class Exported(NamedTuple):
+    """A file that was written: how far it is from PyTorch, and over how many sizes of images.
+
+    ``difference`` is in units of the largest logit.
+    """
+
+    difference: float
+    sizes: int
+
+
+def export_model(
+    model: nn.Module,
+    out: Path,
+    size: Optional[Sequence[int]] = None,
+    dynamic: bool = True,
+    preprocess: bool = True,
+) -> Exported:
+    """Write a tuned model as ``.onnx`` or ``.pt2``, run the file, and compare it with PyTorch.
+
+    Args:
+        model: Of :func:`lspt_mm.apis.init_model`; it is not to be trained afterwards.
+        out: File to write.
+        size: Height and width it is traced with; None is the backbone's ``img_size``.
+        dynamic: Whether batch, height and width may be any.
+        preprocess: Whether the file normalises images; else whoever calls it does.
+
+    Raises:
+        InputError: For another suffix, a size that is none, packages that are not installed, or a
+            file that gives something else than PyTorch, which is removed.
+    """
+    if out.suffix not in ('.onnx', '.pt2'):
+        raise InputError(f'{out}: expected a name that ends in .onnx or .pt2')
+    exportable = Exportable(model, preprocess=preprocess)
+    height, width = size or exportable.model.backbone.img_size
+    program = export_program(exportable, (height, width), dynamic=dynamic)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == '.onnx':
+        export_onnx(program, out)
+        run = run_onnx(out)
+    else:
+        torch.export.save(program, str(out))
+        run = torch.export.load(str(out)).module()
+    sizes = [(1, height, width)]
+    if dynamic:
+        least = exportable.least_size
+        sizes += [(3, height, width), (2, height + least, width), (1, least, width + least)]
+    difference = largest_difference(exportable, run, sizes)
+    if difference > CLOSE:
+        out.unlink()
+        raise InputError(
+            f'what was exported differs from PyTorch by {difference:.1e} of the largest logit '
+            f'(at most {CLOSE} is expected) and was removed'
+        )
+    return Exported(difference, len(sizes))
 
 
 def export_onnx(program: ExportedProgram, path: Path) -> None:

@@ -50,6 +50,15 @@ class Early(NamedTuple):
     outs: Dict[int, Tensor]
 
 
+def source_of(
+    pretrained: Optional[str], init_cfg: Union[dict, list, None]
+) -> Tuple[Optional[str], Union[dict, list, None]]:
+    """``pretrained`` and ``init_cfg``, where MMEngine's ``Pretrained`` of the latter means it."""
+    if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
+        return pretrained or init_cfg.get('checkpoint', ''), None
+    return pretrained, init_cfg
+
+
 class PromptedBackbone(BaseModule):
     """A frozen ViT tuned by prompts, whatever library its parameters are of.
 

@@ -10,7 +10,7 @@ from lspt_mm.models.lora import PARTS
 from lspt_mm.models.mmpretrain_block import MMPretrainBlock
 from lspt_mm.models.ops.positions import position_embedding
 from lspt_mm.models.ops.sdpa import use_fast_attention
-from lspt_mm.models.prompted_backbone import Embedded, PromptedBackbone
+from lspt_mm.models.prompted_backbone import Embedded, PromptedBackbone, source_of
 from lspt_mm.models.prompted_block import ViTBlock
 from lspt_mm.models.vit_arguments import check_arguments
 from lspt_mm.registry import MODELS
@@ -76,8 +76,7 @@ class PromptedViT(PromptedBackbone, VisionTransformer):
         init_cfg: Optional[dict] = None,
         **kwargs,
     ):
-        if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
-            pretrained, init_cfg = pretrained or init_cfg.get('checkpoint', ''), None
+        pretrained, init_cfg = source_of(pretrained, init_cfg)
         own = dict(
             arch=arch, prompter=prompter, pretrained=pretrained, with_cp=with_cp, tune=tune,
             compile_blocks=compile_blocks, out_indices=out_indices, out_type=out_type,

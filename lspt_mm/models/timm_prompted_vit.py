@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lspt_mm.checkpoints.key_mapping import is_square, join_biases
 from lspt_mm.models.features import POOLED
 from lspt_mm.models.lora import PARTS
-from lspt_mm.models.prompted_backbone import Embedded, PromptedBackbone
+from lspt_mm.models.prompted_backbone import Embedded, PromptedBackbone, source_of
 from lspt_mm.models.prompted_block import ViTBlock
 from lspt_mm.models.timm_block import agrees, take_apart, with_unrotated
 from lspt_mm.models.vit_arguments import check_common
@@ -75,9 +75,10 @@ class TimmPromptedViT(PromptedBackbone):
         final_norm: bool = True,
         init_cfg: Optional[dict] = None,
     ):
+        pretrained, init_cfg = source_of(pretrained, init_cfg)
         super().__init__(init_cfg)
         self.model = model
-        self.vit = _create(model, img_size, model_args or {})
+        self.vit = _create(model, img_size, {} if model_args is None else model_args)
         patches = self.vit.patch_embed
         self.embed_dims, self.num_layers = self.vit.embed_dim, len(self.vit.blocks)
         heads = (getattr(m, 'num_heads', None) for m in self.vit.blocks[0].modules())
@@ -134,7 +135,8 @@ class TimmPromptedViT(PromptedBackbone):
 
     def translate(self, state: Dict[str, Tensor]) -> Dict[str, Tensor]:
         """Tensors of a file in timm's or the authors' names, under this model's."""
-        if getattr(self.vit.blocks[0].attn, 'q_bias', None) is None:
+        attn = getattr(self.vit.blocks[0], 'attn', None)
+        if getattr(attn, 'q_bias', None) is None:
             join_biases(state)
         pos, cls = state.get('pos_embed'), state.get('cls_token')
         apart = self.vit.no_embed_class and None not in (pos, cls) and 'mask_token' not in state
@@ -190,6 +192,8 @@ class TimmPromptedViT(PromptedBackbone):
 
 
 def _create(model: str, img_size, model_args: dict) -> nn.Module:
+    if not isinstance(model_args, dict):
+        raise ValueError(f'model_args={model_args!r}: expected a dict')
     if not isinstance(model, str) or not timm.is_model(model.partition('.')[0]):
         raise ValueError(
             f"model={model!r}: timm {timm.__version__} has none of this name; "
@@ -205,7 +209,7 @@ def _create(model: str, img_size, model_args: dict) -> nn.Module:
     try:
         with torch.no_grad():
             vit = timm.create_model(model, pretrained=False, **_FIXED, **size, **model_args)
-    except (TypeError, ValueError, AssertionError, RuntimeError, KeyError) as error:
+    except Exception as error:  # timm and what it calls raise all sorts
         unknown = [name for name in _FIXED if name in str(error)]
         if unknown:
             raise ValueError(

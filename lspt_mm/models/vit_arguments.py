@@ -14,6 +14,9 @@ from lspt_mm.utils.checks import (
     check_size,
 )
 
+#: Letters of 'qkv', each once, in their order.
+_SOME_PARTS = ('q', 'k', 'v', 'qk', 'qv', 'kv', PARTS)
+
 
 def check_arch(arch, zoo: dict) -> int:
     """Number of blocks of ``arch``, a name in mmpretrain's ``zoo`` or a dict of measures."""
@@ -63,7 +66,7 @@ def check_common(given: Dict[str, Any], num_layers: int, out_types) -> List[int]
     for name in ('final_norm', 'compile_blocks'):
         check_bool(name, given[name])
     parts = given['lora_parts']
-    if not isinstance(parts, str) or not parts or not set(parts) <= set(PARTS):
+    if not isinstance(parts, str) or not parts or parts not in _SOME_PARTS:
         raise ValueError(f"lora_parts={parts!r}: expected letters of 'qkv', such as 'qv'")
     with_cp, out_type, pretrained = given['with_cp'], given['out_type'], given['pretrained']
     if with_cp != 'selective' and not isinstance(with_cp, bool):

@@ -1,6 +1,7 @@
 """What a run on ADE20K is made of, on any ViT: its weights, a method, a head."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Dict, Optional, Union
 
 from lspt_mm.errors import InputError
@@ -85,7 +86,8 @@ class ADE20KRun:
         depth, size = self.vit.measures['num_layers'], (self.crop, self.crop)
         linear = self.head == 'linear'
         outs = (depth - 1,) if linear else tuple(round(depth * k / 4) - 1 for k in (1, 2, 3, 4))
-        weights = self.pretrained.split(':')[-1].rsplit('/', 1)[-1]
+        place = Path(self.pretrained)
+        weights = place.stem if place.is_file() else self.pretrained.split(':')[-1]
         # A ramp of a single step would never leave its start.
         warmup = min(1500, self.iters // 10) if self.iters >= 20 else 0
         ramp = dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup)

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 from mmengine.logging import print_log
-from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
 from lspt_mm.errors import InputError
-from lspt_mm.models.vit_arguments import check_arch
 from lspt_mm.recipes import methods
 from lspt_mm.recipes.arguments import taken_arguments
 from lspt_mm.recipes.balance import BALANCE, class_weights
 from lspt_mm.recipes.folders import masks_of, usual_size
 from lspt_mm.recipes.methods import Method
 from lspt_mm.recipes.pipelines import LOAD_TEST, scales_and_flips
+from lspt_mm.recipes.pretrainings import ALIASES
 from lspt_mm.recipes.vits import ViT, vit_of
 from lspt_mm.utils.checks import check_choice, check_int, check_number
 
@@ -44,7 +43,8 @@ class MaskRun:
     Attributes:
         data (str): Folder that ``own_masks.py`` wrote.
         method (str): A method of ``configs/_base_/prompters``, or a baseline.
-        pretrained (str): The ViT's weights: ``timm:NAME``, a file or a URL.
+        pretrained (str): The ViT's weights: dinov3, dinov2, siglip2, pe, ``timm:NAME``, a file or
+            a URL.
         model (str, optional): timm's name of the ViT in a file whose tensors do not say it.
         arch (str or dict, optional): The ViT of a file whose measures are none of mmpretrain's
             ViTs, as ``PromptedViT`` takes it.
@@ -110,6 +110,7 @@ class MaskRun:
         if self.balance is None:
             counted = self.head != 'paper' and 'pixels' in self.about
             self.balance = 'weights' if counted else 'none'
+        self.pretrained = ALIASES.get(self.pretrained, self.pretrained)
         self.vit = vit_of(self.pretrained, self.arch, self.patch_size, self.model)
         self.crop = whole_patches(self.crop, self.vit.patch_size)
         height, width = self._image_size = usual_size(self.data)
@@ -150,8 +151,6 @@ class MaskRun:
         for name in ('lr', 'prompt_lr', 'linear_lr'):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), 0)
-        if self.arch is not None:
-            check_arch(self.arch, VisionTransformer.arch_zoo)
 
     # ---- the model --------------------------------------------------------------------------
 

@@ -9,11 +9,14 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 import torch
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
+from lspt_mm.checkpoints.download import is_url
 from lspt_mm.checkpoints.io import read_checkpoint
 from lspt_mm.checkpoints.key_mapping import find_timm_names
 from lspt_mm.checkpoints.load_backbone import TIMM, differences, vit_in
 from lspt_mm.checkpoints.mismatch_hints import depth_of
 from lspt_mm.errors import InputError
+from lspt_mm.models.vit_arguments import check_arch
+from lspt_mm.utils.checks import check_int
 from lspt_mm.utils.images import IMAGENET_MEAN, IMAGENET_STD
 from lspt_mm.utils.text import shorten
 
@@ -75,11 +78,15 @@ def vit_of(
         InputError: If timm has no such ViT, the file cannot be read, or leaves its ViT open.
     """
     given = {k: v for k, v in dict(arch=arch, patch_size=patch_size).items() if v is not None}
+    try:
+        _check(source, arch, patch_size, model)
+    except ValueError as error:
+        raise InputError(str(error)) from error
     vit, named = _DEFAULT, source if source.startswith(TIMM) else None
     if named:
         given, said_by = {**given, **({'model': model} if model else {})}, source
     elif model:
-        named, said_by = TIMM + model, f'model={model}'
+        named, said_by = TIMM + model.removeprefix(TIMM), f'model={model}'
     elif Path(source).is_file():
         vit = file_vit(source)
         if 'model' in vit:
@@ -89,7 +96,7 @@ def vit_of(
             raise InputError(f'{name}={value!r}: {said_by} says it already')
         return timm_vit(named)
     vit = {**vit, **given}
-    if isinstance(vit['arch'], dict) and 'num_heads' not in vit['arch']:
+    if isinstance(vit['arch'], dict) and 'num_heads' not in vit['arch']:  # of a file
         measures = ','.join(f"'{name}':{value}" for name, value in vit['arch'].items())
         raise InputError(
             f'{source}: no tensor shows the number of heads, and mmpretrain names no ViT of this '
@@ -99,6 +106,22 @@ def vit_of(
     norm = (half, half) if source.endswith('.npz') else (IMAGENET_MEAN, IMAGENET_STD)
     out_type = 'cls_token' if vit.get('with_cls_token', True) else 'avg_patches'
     return ViT(vit, *norm, vit['arch'], vit['patch_size'], out_type)
+
+
+def _check(source, arch, patch_size, model) -> None:
+    """Raise ValueError for values that are none."""
+    place = Path(source)
+    if not (source.startswith(TIMM) or is_url(source) or place.suffix or place.is_file()):
+        raise ValueError(
+            f'{source!r}: expected timm:NAME, a file or a URL, or a short name that the docs list '
+            '(docs/backbones.md)'
+        )
+    if arch is not None:
+        check_arch(arch, VisionTransformer.arch_zoo)
+    if patch_size is not None:
+        check_int('patch_size', patch_size, 1)
+    if model is not None and not isinstance(model, str):
+        raise ValueError(f"model={model!r}: expected a name of timm's")
 
 
 def timm_vit(source: str) -> ViT:
@@ -124,6 +147,11 @@ def timm_vit(source: str) -> ViT:
     if not isinstance(vit, (TimmViT, Eva)):
         raise InputError(
             f'{source}: is a {type(vit).__name__}, expected a VisionTransformer or an Eva of timm'
+        )
+    if type(vit.patch_embed).__name__ != 'PatchEmbed':
+        raise InputError(
+            f'{source}: its patches come from another network '
+            f'({type(vit.patch_embed).__name__}), expected a plain ViT'
         )
     cfg, patch, cls = vit.pretrained_cfg, vit.patch_embed.patch_size[0], vit.cls_token is not None
     block = vit.blocks[0]
@@ -174,11 +202,11 @@ def _measures(source: str, changed: int) -> Dict[str, Any]:
     strange = _not_plain(tensors, mapped.ignored)
     if strange:
         raise InputError(
-            f'{source}: its tensors do not say what it computes ({shorten(strange)}); name it in '
-            "timm, such as model=vit_base_patch16_clip_224 (timm.list_models('*clip*') lists names)"
+            f'{source}: its tensors do not say what it computes ({shorten(strange)}); if timm has '
+            "the model, name it: model=NAME, such as vit_base_patch16_clip_224 (timm.list_models())"
         )
     if ffn is None:
-        return _DEFAULT
+        raise InputError(f'{source}: block 0 is missing, or is none of a plain ViT')
     measures = dict(
         embed_dims=len(kernel), num_layers=depth_of(tensors), feedforward_channels=len(ffn)
     )
@@ -203,6 +231,7 @@ def _not_plain(tensors, ignored) -> List[str]:
     if 'ln1.weight' in first and 'ln1.bias' not in first:
         found.append('layers.0.ln1 without a bias')
     found += [name for name in tensors if name.startswith('pre_norm.')]
+    found += [] if 'pos_embed' in tensors else ['no pos_embed']
     return found + [key for key in ignored if 'attn_pool' in key]
 
 
@@ -216,6 +245,8 @@ def _timm_name(checkpoint: dict, source: str) -> Optional[str]:
     if gated is not None and 'pos_embed' in state and gated.shape == (8192, 1536):
         registers = 'register_tokens' in state or 'reg_token' in state
         return f'vit_giant_patch14{"_reg4" * registers}_dinov2'
+    if 'cls_token' not in state:
+        return None
     of_timm = 'reg_token' in state and 'blocks.0.attn.qkv.bias' not in state
     if not ('storage_tokens' in state or of_timm) or 'pos_embed' in state:
         return None

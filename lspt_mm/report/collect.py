@@ -17,13 +17,13 @@ from lspt_mm.analysis.localization import Localization, classes_of_patches, loca
 from lspt_mm.analysis.lstm_gates import GateTrace
 from lspt_mm.analysis.runs import FinishedRun
 from lspt_mm.analysis.similarity import PersistenceTrace
-from lspt_mm.apis.model import init_model, takes_rgb
+from lspt_mm.apis.model import init_model
 from lspt_mm.config.preflight import check_data_is_there
 from lspt_mm.engine.hooks.linear_baseline_hook import remarks as of_baseline
 from lspt_mm.engine.hooks.trainable_report_hook import count_parameters
 from lspt_mm.errors import InputError
 from lspt_mm.report.results import Picture, RunResult
-from lspt_mm.tasks import Prediction
+from lspt_mm.tasks import Prediction, takes_rgb
 from lspt_mm.utils.images import IGNORE_INDEX
 from lspt_mm.utils.overlay import colours_of
 

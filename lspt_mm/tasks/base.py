@@ -295,3 +295,10 @@ def task_of(cfg: Config) -> Task:
         known = ', '.join(map(repr, _TASKS))
         raise InputError(f"the config's default_scope is {scope!r}, expected one of {known}")
     return _TASKS[scope]
+
+
+def takes_rgb(preprocessor: nn.Module) -> bool:
+    """Whether a data preprocessor turns its images' BGR, as OpenCV reads them, to RGB."""
+    # Three names of it: mmpretrain's, mmseg's and mmengine's.
+    names = ('to_rgb', 'channel_conversion', '_channel_conversion')
+    return any(getattr(preprocessor, name, False) for name in names)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from lspt_mm.analysis import attention_maps
 from lspt_mm.apis import init_model
-from lspt_mm.apis.predict import image_pipeline
+from lspt_mm.apis.predict import check_size, image_pipeline
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptSets
 from lspt_mm.models.prompt_sets import bytes_held
@@ -149,14 +149,8 @@ class _Served:
     def batch(self, image: np.ndarray) -> Tuple[dict, np.ndarray]:
         """A batch of one image for the data preprocessor, and that image as RGB."""
         packed = self.pipeline(image)
+        check_size(self.model, packed)
         seen = packed['inputs']  # (3, H, W), BGR
-        least = self.task.least_patches * self.vit.patch_size[0]
-        height, width = seen.shape[-2:]
-        if min(height, width) < least:
-            raise InputError(
-                f'{image.shape[1]} x {image.shape[0]} pixels, {width} x {height} as the model gets '
-                f'them, are too few for it: each side needs at least {least}'
-            )
         seen = seen.flip(0).permute(1, 2, 0).clamp(0, 255).byte().numpy()
         return pseudo_collate([packed]), seen
 

@@ -24,12 +24,11 @@ from PIL import Image
 from torch import nn
 
 from lspt_mm.apis import init_inferencer, init_model
-from lspt_mm.apis.model import takes_rgb
 from lspt_mm.checkpoints.prompt_only import strip_base_weights
 from lspt_mm.checkpoints.records import record_of
 from lspt_mm.config.load import read_config
 from lspt_mm.errors import InputError
-from lspt_mm.tasks import task_of
+from lspt_mm.tasks import takes_rgb, task_of
 
 
 def model_of(count, trained_on=None, where='head'):

@@ -110,5 +110,12 @@ def test_a_model_that_is_given(sources, photo):
     assert np.array_equal(MultiTask({'mine': model})(photo)['mine'].labels, want.labels)
     with torch.no_grad():  # and it is as before
         assert 'forward' not in vars(model.backbone)
-    with pytest.raises(InputError, match='no models'):
-        MultiTask({})
+    for models in ({}, [('a', 'b')], {'a': 'b'}, {'a': ('x', 'y', 'z')},
+                   {'a': torch.nn.Linear(2, 2)}):  # fmt: skip
+        with pytest.raises(InputError, match='MultiTask: .*expected a'):
+            MultiTask(models)
+    with pytest.raises(InputError, match='12 x 9 pixels, .* are too few'):
+        MultiTask({'mine': model})(photo[:9, :12])
+    for image in (photo[..., 0], photo / 255.0, photo.transpose(2, 0, 1)):
+        with pytest.raises(InputError, match=r'expected uint8 \(H, W, 3\)'):
+            MultiTask({'mine': model})(image)

@@ -280,3 +280,89 @@ def test_other_models_are_refused_by_name(key, message, tmp_path):
                   TimmPromptedViT('vit_tiny_patch16_224', pretrained=path)):  # fmt: skip
         with pytest.raises(InputError, match=f'other.pth: {message}'):
             model.init_weights()
+
+
+def with_a_gap(vit):
+    return without_block(chunked(vit, 1), 'blocks.1.')
+
+
+def without_block(state, start):
+    return {name: value for name, value in state.items() if not name.startswith(start)}
+
+
+def restarted(vit):
+    """Chunks of two blocks, numbered anew in each."""
+    state = chunked(vit)
+    return {name.replace('blocks.1.2.', 'blocks.1.0.'): value for name, value in state.items()}
+
+
+def two_names(vit):
+    state = dict(vit.state_dict())
+    return {**state, 'layers.0.ln1.weight': state['blocks.0.norm1.weight'] + 1}
+
+
+def two_biases(vit):
+    return {**biases_apart(vit), 'blocks.0.attn.qkv.bias': torch.ones(3 * WIDTH)}
+
+
+@pytest.mark.parametrize(('damage', 'message'), [
+    (with_a_gap, 'a block is missing among its chunks'),
+    (lambda vit: without_block(restarted(vit), 'blocks.0.1.'), None),
+    (two_names, 'under another name as well|without a place'),
+    (two_biases, 'q_bias beside qkv.bias'),
+    (lambda vit: without_block(biases_apart(vit), 'blocks.1.attn.v_bias'), 'q_bias without v_bias'),
+    (lambda vit: {}, 'no Vision Transformer in it'),
+])  # fmt: skip
+def test_damaged_files_are_refused(damage, message, tmp_path):
+    path = str(tmp_path / 'vit.pth')
+    torch.save(damage(randomized('vit_small_patch16_224', img_size=64)), path)
+    small = dict(depth=DEPTH, embed_dim=WIDTH, num_heads=4)
+    for model in (
+        PromptedViT(ARCH, img_size=64, pretrained=path),
+        TimmPromptedViT('vit_small_patch16_224', img_size=64, model_args=small, pretrained=path),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=f'vit.pth: .*{message or "missing"}'):
+            model.init_weights()
+
+
+def test_chunks_that_number_their_blocks_anew(tmp_path):
+    vit = randomized('vit_small_patch16_224', img_size=64)
+    torch.save(restarted(vit), tmp_path / 'vit.pth')
+    model = PromptedViT(ARCH, img_size=64, out_type='raw', pretrained=str(tmp_path / 'vit.pth'))
+    same(model, vit, tmp_path, torch.randn(1, 3, 64, 64))
+
+
+@pytest.mark.parametrize(('content', 'message'), [
+    (b'version https://git-lfs.github.com/spec/v1\noid sha256:0', 'a pointer of Git LFS'),
+    (b'\n<!DOCTYPE html><html>', 'a web page'),
+])  # fmt: skip
+def test_what_a_download_may_be(content, message, tmp_path):
+    (tmp_path / 'vit.pth').write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        PromptedViT(ARCH, pretrained=str(tmp_path / 'vit.pth')).init_weights()
+
+
+def test_the_source_as_mmengine_names_it(tmp_path):
+    vit = randomized('vit_small_patch16_224', img_size=64)
+    torch.save(vit.state_dict(), tmp_path / 'vit.pth')
+    small = dict(img_size=64, model_args=dict(depth=DEPTH, embed_dim=WIDTH, num_heads=4))
+    for path in (tmp_path / 'vit.pth', tmp_path / 'absent.pth'):
+        model = TimmPromptedViT('vit_small_patch16_224', out_type='raw', **small,
+                                init_cfg=dict(type='Pretrained', checkpoint=str(path)))  # fmt: skip
+        if path.is_file():
+            same(model, vit, tmp_path, torch.randn(1, 3, 64, 64))
+        else:
+            with pytest.raises(InputError, match='absent.pth'):
+                model.init_weights()
+
+
+def test_blocks_without_an_attention_of_that_name_load(tmp_path):
+    small = dict(depth=DEPTH, embed_dim=WIDTH, num_heads=4)
+    name = 'vit_pwee_patch16_reg1_gap_256'
+    vit = timm.create_model(name, num_classes=0, dynamic_img_size=True, **small).eval()
+    torch.save(vit.state_dict(), tmp_path / 'vit.pth')
+    model = TimmPromptedViT(name, model_args=small, out_type='pooled',
+                            pretrained=str(tmp_path / 'vit.pth'))  # fmt: skip
+    model.init_weights()
+    img = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(model.eval()(img)[0], vit(img))

@@ -97,6 +97,8 @@ def test_the_rank_of_lora():
     assert read('method=lora,rank=3').model.backbone.tune == 'lora-3'
     assert read('method=bilinear-deep,rank=3').model.backbone.prompter.rank == 3
     cell = 'vtab1k/lora_mae_eurosat'
+    optimizer = read_config(cell).optim_wrapper.optimizer
+    assert (optimizer.type, optimizer.lr) == ('AdamW', METHODS['lora'].lr)  # not GaPT's SGD
     assert read_config(cell).model.backbone.tune == 'lora-8'
     assert read_config(f'{cell}:rank=4').model.backbone.tune == 'lora-4'
 

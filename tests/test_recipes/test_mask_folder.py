@@ -231,6 +231,11 @@ def test_a_file_and_its_arch(folder):
         (',method=frozen,num_tokens=3', 'method=frozen has no prompts'),
         (',arch=base', 'says it already'),
         (',pretrained=timm:resnet50', 'expected a VisionTransformer'),
+        (',pretrained=timm:vit_small_resnet26d_224', 'its patches come from another network'),
+        (',pretrained=dinov4', "'dinov4': expected timm:NAME, a file"),
+        (',pretrained=None', "'None': expected timm:NAME"),
+        (',pretrained=x.pth,arch=nope', "arch='nope'"),
+        (',pretrained=x.pth,model=5', 'model=5'),
         (',pretrained=timm:vit_tinny', 'timm has no such model'),
         (',flip=vertical', "flip='vertical'"),
         (',lr=-1', 'lr=-1'),
@@ -318,7 +323,7 @@ def test_a_file_that_does_not_say_what_it_computes_asks_for_its_name(folder, nam
     vit = timm.create_model(name, depth=6, embed_dim=48, num_heads=3, num_classes=0)
     torch.save(vit.state_dict(), folder / 'vit.pth')
     file = f',pretrained={folder}/vit.pth'
-    with pytest.raises(InputError, match=f'do not say what it computes .*{key}.* model=vit_base'):
+    with pytest.raises(InputError, match=f'do not say what it computes .*{key}.* model=NAME'):
         read(folder, file)
     with pytest.raises(InputError, match=f"arch='base': model={name} says it already"):
         read(folder, f'{file},model={name},arch=base')
@@ -337,3 +342,23 @@ def test_dinov2s_largest_says_what_it_is(registers, tmp_path):
     torch.save(state, tmp_path / 'vit.pth')
     name = f'vit_giant_patch14{"_reg4" * bool(registers)}_dinov2'
     assert vit_of(str(tmp_path / 'vit.pth')).backbone['model'] == name
+
+
+def test_short_names_of_weights(folder):
+    assert read(folder, ',pretrained=dinov3').model.backbone.pretrained.startswith('timm:vit_base')
+
+
+def test_rotary_vits_ask_for_their_name(folder):
+    for name in ('vit_base_patch16_rope_reg1_gap_256', 'vit_base_patch16_rope_224'):
+        vit = timm.create_model(name, depth=6, embed_dim=48, num_heads=3, num_classes=0)
+        torch.save(vit.state_dict(), folder / 'vit.pth')
+        with pytest.raises(InputError, match='do not say what it computes .*no pos_embed'):
+            read(folder, f',pretrained={folder}/vit.pth')
+
+
+def test_a_file_without_its_first_block(folder):
+    state = timm.create_model('vit_tiny_patch16_224', num_classes=0).state_dict()
+    state = {name: value for name, value in state.items() if not name.startswith('blocks.0.')}
+    torch.save(state, folder / 'vit.pth')
+    with pytest.raises(InputError, match='block 0 is missing'):
+        read(folder, f',pretrained={folder}/vit.pth')

@@ -15,22 +15,10 @@ The file is run before this ends, for several sizes, and compared with PyTorch.
 import argparse
 from pathlib import Path
 
-import torch
-
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.apis import init_model
-from lspt_mm.deployment import (
-    Exportable,
-    export_onnx,
-    export_program,
-    largest_difference,
-    run_onnx,
-)
-from lspt_mm.errors import InputError
+from lspt_mm.deployment import export_model
 from lspt_mm.utils.cli import input_errors_as_messages
-
-#: Of the largest logit; what is beyond is a fault of the file.
-CLOSE = 1e-4
 
 
 def parse_args() -> argparse.Namespace:
@@ -58,34 +46,13 @@ def main() -> None:
     """Export, write, compare."""
     args = parse_args()
     with input_errors_as_messages(args.debug):
-        if args.out.suffix not in ('.onnx', '.pt2'):
-            raise InputError(f'{args.out}: expected a name that ends in .onnx or .pt2')
         model = init_model(args.config, args.checkpoint, args.pretrained)
-        model = Exportable(model, preprocess=not args.no_preprocess)
-        size = tuple(args.size or model.model.backbone.img_size)
-        program = export_program(model, size, dynamic=not args.fixed_size)
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        if args.out.suffix == '.onnx':
-            export_onnx(program, args.out)
-            run = run_onnx(args.out)
-        else:
-            torch.export.save(program, str(args.out))
-            run = torch.export.load(str(args.out)).module()
-        height, width = size
-        sizes = [(1, height, width)]
-        if not args.fixed_size:
-            least = model.least_size
-            sizes += [(3, height, width), (2, height + least, width), (1, least, width + least)]
-        difference = largest_difference(model, run, sizes)
-        if difference > CLOSE:
-            args.out.unlink()
-            raise InputError(
-                f'what was exported differs from PyTorch by {difference:.1e} of the largest logit '
-                f'(at most {CLOSE} is expected) and was removed'
-            )
+        found = export_model(
+            model, args.out, args.size, not args.fixed_size, preprocess=not args.no_preprocess
+        )
     print(
         f'{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, differs from PyTorch by at most '
-        f'{difference:.1e} of the largest logit, over {len(sizes)} sizes'
+        f'{found.difference:.1e} of the largest logit, over {found.sizes} sizes'
     )
 
 

@@ -4,6 +4,7 @@ from lspt_mm.engine.hooks.atomic_checkpoint_hook import AtomicCheckpointHook
 from lspt_mm.engine.hooks.backbone_weights_hook import BackboneWeightsHook
 from lspt_mm.engine.hooks.channels_last_hook import ChannelsLastHook
 from lspt_mm.engine.hooks.check_invalid_loss_hook import CheckInvalidLossHook
+from lspt_mm.engine.hooks.class_scores_hook import ClassScoresHook
 from lspt_mm.engine.hooks.jsonl_logger_hook import FaultTolerantLocalVisBackend, JsonlLoggerHook
 from lspt_mm.engine.hooks.linear_baseline_hook import LinearBaselineHook
 from lspt_mm.engine.hooks.preemption_hook import PreemptionHook
@@ -16,6 +17,7 @@ __all__ = [
     'BackboneWeightsHook',
     'ChannelsLastHook',
     'CheckInvalidLossHook',
+    'ClassScoresHook',
     'FaultTolerantLocalVisBackend',
     'JsonlLoggerHook',
     'LinearBaselineHook',

@@ -8,7 +8,7 @@ from typing import Dict, List, Optional
 import numpy as np
 import sklearn
 import torch
-from mmengine.dist import all_gather_object, broadcast_object_list, is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -25,7 +25,6 @@ from lspt_mm.registry import HOOKS
 from lspt_mm.tasks import task_of
 from lspt_mm.utils.atomic_io import read_json, write_json
 from lspt_mm.utils.seed import restore_rng
-from lspt_mm.utils.text import shorten
 
 #: Name of the file in the work dir: metric, value in per cent, C, seconds.
 BASELINE = 'baseline.json'
@@ -40,8 +39,7 @@ class LinearBaselineHook(Hook):
     cross-validation. Features and fit are kept in the cache (``LSPT_MM_CACHE``). The log and
     ``baseline.json`` have the metric on the validation images.
     After the training, warnings name what points to a run that failed: a validation below the
-    baseline, classes that are never predicted, a validation that was still rising. Random
-    generators are left as they were.
+    baseline, or one that was still rising. Random generators are left as they were.
 
     Args:
         start (bool): Whether the model's head starts from the fit, unless ``load_from`` names a
@@ -57,7 +55,6 @@ class LinearBaselineHook(Hook):
 
     def __init__(self, start: bool = True):
         self.start = start
-        self.seen: Optional[np.ndarray] = None
 
     def before_train(self, runner: Runner) -> None:  # noqa: D102
         model, task = _model(runner), task_of(runner.cfg)
@@ -138,37 +135,10 @@ class LinearBaselineHook(Hook):
             path={f'{c:.3g}': score for c, score in fit.scores.items()},
         ))  # fmt: skip
 
-    def before_val_epoch(self, runner: Runner) -> None:  # noqa: D102
-        self.seen = None
-
-    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # noqa: D102
-        task = task_of(runner.cfg)
-        classes = task.head(_model(runner)).num_classes
-        for sample in outputs:
-            seen = np.zeros((2, classes), bool)
-            for row, numbers in zip(seen, (task.truth(sample), task.prediction(sample).labels),
-                                    strict=True):  # fmt: skip
-                numbers = np.unique(numbers)
-                row[numbers[(numbers >= 0) & (numbers < classes)]] = True
-            self.seen = seen if self.seen is None else self.seen | seen
-
     def after_train(self, runner: Runner) -> None:  # noqa: D102
-        seen = [one for one in all_gather_object(self.seen) if one is not None]
-        if not is_main_process():
-            return
-        for line in remarks(runner.work_dir):
-            runner.logger.warning(line)
-        if seen:
-            truth, predicted = np.any(seen, axis=0)
-            names = task_of(runner.cfg).class_names(
-                _model(runner), runner.val_dataloader.dataset.metainfo.get('classes')
-            )
-            never = [names[number] for number in np.flatnonzero(truth & ~predicted)]
-            if never:
-                runner.logger.warning(
-                    f'{len(never)} of the {truth.sum()} classes in the last validation are never '
-                    f'predicted: {shorten(never)}'
-                )
+        if is_main_process():
+            for line in remarks(runner.work_dir):
+                runner.logger.warning(line)
 
 
 def _model(runner: Runner) -> nn.Module:

@@ -1,0 +1,223 @@
+"""A trained run as one object: its metrics, its predictions, its export."""
+
+import glob
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy as np
+from PIL import Image as PILImage
+from torch import nn
+
+from lspt_mm.apis.model import init_model
+from lspt_mm.apis.predict import image_pipeline, images_of, names_for, predict_image
+from lspt_mm.engine.hooks.class_scores_hook import VALIDATION
+from lspt_mm.engine.work_dir import find_config_and_checkpoint
+from lspt_mm.errors import InputError
+from lspt_mm.utils.atomic_io import read_json
+from lspt_mm.utils.images import read_image
+from lspt_mm.utils.overlay import label_image, overlay
+
+#: A path, a folder, a pattern such as ``'photos/*.jpg'``, a PIL image, an array (H, W, 3) uint8
+#: RGB, or a list of them.
+Images = Union[str, Path, PILImage.Image, np.ndarray, Sequence[Any]]
+
+
+class ImageResult(NamedTuple):
+    """What a model says of one image.
+
+    Attributes:
+        name: Of the image's file without suffix, or ``image_N``.
+        image: (H, W, 3) uint8 RGB.
+        labels: (H, W) class numbers of a segmentation, (1,) of a classification.
+        scores: (K,) probabilities of a classification; None of a segmentation.
+        classes: K names.
+        palette: Their colours, RGB.
+    """
+
+    name: str
+    image: np.ndarray
+    labels: np.ndarray
+    scores: Optional[np.ndarray]
+    classes: List[str]
+    palette: List[Tuple[int, int, int]]
+
+    def shares(self) -> Dict[str, float]:
+        """Share of each class, 0 to 1: of the pixels, or its probability; the largest first."""
+        share = self.scores
+        if share is None:
+            counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
+            share = counts[: len(self.classes)] / self.labels.size
+        order = np.argsort(-np.asarray(share), kind='stable')
+        return {self.classes[i]: float(share[i]) for i in order}
+
+    def save(self, path: Union[str, Path]) -> None:
+        """Write the image with its classes over it and a legend, of a segmentation.
+
+        Raises:
+            InputError: Of a classification, which has no picture.
+        """
+        self._check_dense()
+        _parent(path)
+        overlay(self.image, self.labels.astype(np.uint8), self.classes, self.palette).save(path)
+
+    def save_mask(self, path: Union[str, Path]) -> None:
+        """Write the class numbers as a PNG that shows the classes' colours, of a segmentation."""
+        self._check_dense()
+        if Path(path).suffix.lower() != '.png':
+            raise InputError(f'{path}: expected a name that ends in .png, as masks must not change')
+        _parent(path)
+        label_image(self.labels.astype(np.uint8), self.palette).save(path)
+
+    def _check_dense(self) -> None:
+        if self.labels.ndim != 2:
+            raise InputError(
+                'a classification has no picture to save; shares() gives the classes'
+            )
+
+
+class Results(List[ImageResult]):
+    """Results of several images."""
+
+    def save(self, folder: Union[str, Path]) -> None:
+        """Write each image's picture, ``NAME.jpg``, into a folder."""
+        for result in self:
+            result.save(Path(folder) / f'{result.name}.jpg')
+
+
+class Run:
+    """A trained run, from the folder that it left.
+
+    Args:
+        folder: Its work dir.
+        device: Where the model is to be; None: a GPU if there is one.
+        pretrained: File of the ViT's weights, instead of the one that the run names.
+
+    Raises:
+        InputError: If there is no config or checkpoint in it.
+    """
+
+    def __init__(
+        self,
+        folder: Union[str, Path],
+        device: Optional[str] = None,
+        pretrained: Optional[str] = None,
+    ):
+        self.folder = Path(folder)
+        self.config, self.checkpoint = find_config_and_checkpoint(folder)
+        self._device, self._pretrained = device, pretrained
+
+    def __repr__(self) -> str:
+        return f'Run({str(self.folder)!r})'
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """mmseg's or mmpretrain's model, read when it is needed first."""
+        model = init_model(self.config, self.checkpoint, self._pretrained, self._device)
+        model.backbone.fuse()
+        return model
+
+    @property
+    def classes(self) -> List[str]:
+        """Names of the classes."""
+        return self.model.dataset_meta['classes']
+
+    @property
+    def metrics(self) -> Dict[str, Any]:
+        """Of the last validation: ``metric``, ``value`` in per cent, ``classes`` by name.
+
+        Raises:
+            InputError: If the run has not validated.
+        """
+        path = self.folder / VALIDATION
+        if not path.is_file():
+            raise InputError(f'{path} is not there: the run has not validated yet')
+        return read_json(path)
+
+    def predict(self, images: Images) -> Union[ImageResult, Results]:
+        """What the model says of images: one result for one image, else a list of them.
+
+        Raises:
+            InputError: For a path that is not there, a pattern that finds nothing, or a file that
+                is no image.
+        """
+        found = [self._result(name, image) for name, image in _named(images)]
+        single = isinstance(images, (np.ndarray, PILImage.Image)) or (
+            isinstance(images, (str, Path)) and Path(images).is_file()
+        )
+        return found[0] if single else Results(found)
+
+    def _result(self, name: str, image: np.ndarray) -> ImageResult:
+        found = predict_image(self.model, self._pipeline(image))
+        meta = self.model.dataset_meta
+        return ImageResult(
+            name, image, found.labels, found.scores, meta['classes'], meta['palette']
+        )
+
+    @cached_property
+    def _pipeline(self):
+        return image_pipeline(self.model.cfg)
+
+    def export(
+        self, path: Union[str, Path], size: Optional[Tuple[int, int]] = None, dynamic: bool = True
+    ) -> float:
+        """Write the model as ``.onnx`` or ``.pt2`` and compare it with PyTorch.
+
+        Args:
+            path: File to write.
+            size: Height and width it is traced with; None is the backbone's ``img_size``.
+            dynamic: Whether batch, height and width may be any.
+
+        Returns:
+            float: The largest difference, in units of the largest logit.
+
+        Raises:
+            InputError: As :func:`lspt_mm.deployment.export_model`.
+        """
+        from lspt_mm.deployment import export_model
+
+        # Exporting folds layers and drops what training needs: of a model of its own.
+        model = init_model(self.config, self.checkpoint, self._pretrained)
+        return export_model(model, Path(path), size, dynamic).difference
+
+
+def load(
+    folder: Union[str, Path], device: Optional[str] = None, pretrained: Optional[str] = None
+) -> Run:
+    """The run that a folder holds; arguments as of :class:`Run`."""
+    return Run(folder, device, pretrained)
+
+
+def _named(images: Images) -> List[Tuple[str, np.ndarray]]:
+    """Names and arrays of all that is meant."""
+    given = list(images) if isinstance(images, (list, tuple)) else [images]
+    if not given:
+        raise InputError('predict: no images')
+    found: List[Tuple[str, np.ndarray]] = []
+    for image in given:
+        if isinstance(image, PILImage.Image):
+            found.append((f'image_{len(found)}', np.asarray(image.convert('RGB'))))
+        elif isinstance(image, np.ndarray):
+            found.append((f'image_{len(found)}', image))
+        elif isinstance(image, (str, Path)):
+            paths = images_of(_expanded(str(image)))
+            names = names_for(paths)
+            found += [(n, read_image(p)) for n, p in zip(names, paths, strict=True)]
+        else:
+            raise InputError(
+                f'predict: {type(image).__name__}, expected paths, PIL images or arrays'
+            )
+    return found
+
+
+def _expanded(text: str) -> List[Path]:
+    if Path(text).exists() or not glob.has_magic(text):
+        return [Path(text)]
+    found = sorted(map(Path, glob.glob(text, recursive=True)))
+    if not found:
+        raise InputError(f'{text}: no file of this pattern')
+    return found
+
+
+def _parent(path: Union[str, Path]) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,124 @@
+"""From a folder of images and masks to a trained run, in one call."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
+
+from mmengine.config import Config
+
+from lspt_mm.apis.run import Run
+from lspt_mm.config.cfg_options import merge_options
+from lspt_mm.config.load import read_config, turn_on_amp
+from lspt_mm.converters.masks import prepare_masks
+from lspt_mm.datasets.verify import check_data
+from lspt_mm.engine.runner import build_runner, run
+from lspt_mm.engine.work_dir import latest_checkpoint
+from lspt_mm.errors import InputError
+from lspt_mm.recipes.mask_folder import MaskRun
+from lspt_mm.utils.malloc import keep_freed_memory
+
+#: Folder of the prepared data, below a run's.
+DATA = 'data'
+_Path = Union[str, Path]
+
+
+def train_segmentation(
+    images: _Path,
+    masks: _Path,
+    out: _Path,
+    classes: Optional[_Path] = None,
+    backbone: str = 'timm:vit_small_patch14_dinov2.lvd142m',
+    method: str = 'lspt',
+    head: str = 'upernet',
+    labels: Optional[str] = None,
+    ignore: Sequence[str] = (),
+    val_share: float = 0.2,
+    test_share: float = 0.0,
+    seed: int = 0,
+    amp: bool = False,
+    resume: bool = False,
+    options: Optional[Mapping[str, Any]] = None,
+) -> Run:
+    """Tune a ViT on images and masks; the same run as ``configs/maskfolder/transfer.py``.
+
+    Args:
+        images: Folder of the images, with folders train, val and test in it or without.
+        masks: Folder of the masks, of the images' names.
+        out: Folder of the run: the prepared data, config, log, checkpoints (without the frozen
+            ViT). The config trains on with ``tools/train.py`` and can be inherited.
+        classes: File of the classes, a line each; None: what the masks hold.
+        backbone: The ViT's weights, ``timm:NAME`` or a file.
+        method: A method of ``configs/_base_/prompters``, or frozen, lora, bias, partial-1, full.
+        head: 'linear', 'light', 'upernet', or 'paper'.
+        labels: What the values of masks are: 'indices', 'colors' or 'binary'; None: the only
+            reading that they allow.
+        ignore: Numbers, colours or names of classes that count for nothing.
+        val_share, test_share: Share of the images for validation and test, without folders of them.
+        seed: Of the split and the run.
+        amp: Mixed precision.
+        resume: Go on from the last checkpoint in ``out``, if there is one.
+        options: Further arguments of :class:`~lspt_mm.recipes.mask_folder.MaskRun` (iters,
+            batch_size, crop, lr, ...), and with dots any key of the config
+            (``{'train_cfg.val_interval': 100}``).
+
+    Returns:
+        Run: The trained run, as :func:`lspt_mm.load` gives it.
+
+    Raises:
+        InputError: For data, a ViT or a value that cannot be used; before anything is trained.
+    """
+    out, recipe, keys = Path(out), *_divided(options, {'data', 'pretrained', 'seed'})
+    found = prepare_masks(
+        Path(images), Path(masks), out / DATA, classes=None if classes is None else Path(classes),
+        labels=labels, ignore=list(ignore), val_share=val_share, test_share=test_share, seed=seed,
+    )  # fmt: skip
+    print(found.table)
+    for remark in found.remarks:
+        print(f'note: {remark}')
+    arguments = dict(
+        data=str(out / DATA), pretrained=str(backbone), method=method, head=head, seed=seed
+    )
+    cfg = read_config('maskfolder/transfer.py', {**arguments, **recipe})
+    cfg.work_dir, cfg.launcher = str(out), 'none'
+    merge_options(cfg, keys)
+    if amp:
+        turn_on_amp(cfg)
+    cfg.default_hooks.checkpoint.content = 'prompts'
+    checkpoint = latest_checkpoint(str(out)) if resume else None
+    if checkpoint is not None:
+        cfg.resume, cfg.load_from = True, checkpoint
+    train(cfg)
+    return Run(out)
+
+
+def train(cfg: Config, check: bool = True) -> None:
+    """Train a config, as ``tools/train.py`` does.
+
+    Args:
+        cfg: From :func:`lspt_mm.config.load.read_config`, with a ``work_dir`` and a ``launcher``.
+        check: Read every file of the data first.
+
+    Raises:
+        InputError: For inputs that are missing or damaged, and values that a class rejects.
+    """
+    # An empty val_cfg, as mmpretrain's, still validates.
+    validates = cfg.get('val_cfg') is not None
+    loaders = ('train_dataloader', 'val_dataloader') if validates else ('train_dataloader',)
+    runner = build_runner(cfg, loaders)
+    if check and runner.rank == 0:
+        check_data(cfg, loaders)
+    keep_freed_memory()
+    run(runner, runner.train)
+
+
+def _divided(
+    options: Optional[Mapping[str, Any]], own: set
+) -> Tuple[Dict[str, Any], Dict[str, Any]]:
+    """Arguments of the recipe, and keys of the config."""
+    known = {field.name for field in fields(MaskRun)} - own
+    recipe, keys = {}, {}
+    for name, value in (options or {}).items():
+        if name in own:
+            raise InputError(f'options: {name} is an argument of its own')
+        (recipe if name in known or '.' not in name else keys)[name] = value
+    return recipe, keys

@@ -1,0 +1,77 @@
+"""The score of each class on the validation images."""
+
+import math
+from pathlib import Path
+from typing import Optional
+
+import numpy as np
+from mmengine.dist import all_gather_object, is_main_process
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from lspt_mm.registry import HOOKS
+from lspt_mm.tasks import task_of
+from lspt_mm.utils.atomic_io import write_json
+from lspt_mm.utils.text import shorten
+
+#: Name of the file in the work dir: metric, value in per cent, iteration, score of each class.
+VALIDATION = 'validation.json'
+
+
+@HOOKS.register_module()
+class ClassScoresHook(Hook):
+    """After each validation, write ``validation.json``: the metric, and the score of each class.
+
+    Scores are IoU or accuracy in per cent, null for a class without an image. At the end a warning
+    names the classes that the last validation has and the model never predicts.
+    """
+
+    priority = 'HIGH'
+
+    def __init__(self) -> None:
+        self.counts: Optional[np.ndarray] = None
+
+    def before_val_epoch(self, runner: Runner) -> None:  # noqa: D102
+        self.counts = None
+
+    def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # noqa: D102
+        task = task_of(runner.cfg)
+        classes = task.head(_model(runner)).num_classes
+        for sample in outputs:
+            truth, predicted = task.truth(sample), task.prediction(sample).labels
+            found = task.counts(truth, predicted, classes)
+            self.counts = found if self.counts is None else self.counts + found
+
+    def after_val_epoch(self, runner, metrics=None) -> None:  # noqa: D102
+        parts = [one for one in all_gather_object(self.counts) if one is not None]
+        self.counts = sum(parts) if parts else None
+        if not parts or not is_main_process():
+            return
+        task = task_of(runner.cfg)
+        scores = [None if math.isnan(score) else score for score in task.class_scores(self.counts)]
+        write_json(Path(runner.work_dir) / VALIDATION, dict(
+            metric=task.metric, value=task.score(self.counts), iter=runner.iter,
+            class_metric=task.class_metric, classes=dict(zip(_names(runner), scores, strict=True)),
+        ))  # fmt: skip
+
+    def after_train(self, runner: Runner) -> None:  # noqa: D102
+        if self.counts is None or not is_main_process():
+            return
+        truth, predicted = self.counts.sum(1) > 0, self.counts.sum(0) > 0
+        names = _names(runner)
+        never = [names[number] for number in np.flatnonzero(truth & ~predicted)]
+        if never:
+            runner.logger.warning(
+                f'{len(never)} of the {truth.sum()} classes in the last validation are never '
+                f'predicted: {shorten(never)}'
+            )
+
+
+def _model(runner: Runner):
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+
+
+def _names(runner: Runner) -> list:
+    meta = runner.val_dataloader.dataset.metainfo
+    return task_of(runner.cfg).class_names(_model(runner), meta.get('classes'))

@@ -1,0 +1,166 @@
+"""One call: the run of the config path, and one object for what comes after it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from miniatures import ARCH, run_tool, write_vit
+from PIL import Image
+
+import lspt_mm
+from lspt_mm.apis import init_model, predict_image
+from lspt_mm.apis.predict import image_pipeline
+from lspt_mm.errors import InputError
+
+OPTIONS = {
+    'arch': ARCH, 'patch_size': 8, 'crop': 32, 'iters': 4, 'batch_size': 2, 'channels': 8,
+    'workers': 0, 'default_hooks.logger.interval': 2,
+}  # fmt: skip
+
+
+def write_photos(folder, count=8):
+    """Discs on noise, and masks of them."""
+    random = np.random.default_rng(0)
+    rows, columns = np.mgrid[:40, :56]
+    for name in ('photos', 'masks'):
+        (folder / name).mkdir()
+    for i in range(count):
+        disc = (rows - 10 - 2 * i) ** 2 + (columns - 20) ** 2 < 80
+        image = random.integers(0, 90, (40, 56, 3)) + 150 * disc[..., None]
+        Image.fromarray(image.astype(np.uint8)).save(folder / f'photos/p{i}.png')
+        Image.fromarray(disc.astype(np.uint8)).save(folder / f'masks/p{i}.png')
+    (folder / 'classes.txt').write_text('sea\nmoon\n')
+    write_vit(folder / 'vit.pth')
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('one_call')
+    write_photos(folder)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def trained(folder):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the tools that are run here: sums are rounded alike
+    yield lspt_mm.train_segmentation(
+        folder / 'photos', folder / 'masks', folder / 'run', classes=folder / 'classes.txt',
+        backbone=str(folder / 'vit.pth'), method='vpt', options=OPTIONS, seed=3,
+    )  # fmt: skip
+    torch.set_num_threads(threads)
+
+
+def test_it_is_the_run_of_the_config_path(folder, trained):
+    run = run_tool('dataset_converters/own_masks.py', '--images', folder / 'photos', '--masks',
+                   folder / 'masks', '--classes', folder / 'classes.txt', '--to', folder / 'data',
+                   '--seed', 3)  # fmt: skip
+    assert run.code == 0, run.err
+    recipe = {name: value for name, value in OPTIONS.items() if '.' not in name}
+    arguments = ','.join(f'{name}={value}'.replace(' ', '') for name, value in recipe.items())
+    config = (f'maskfolder/transfer.py:data={folder}/data,pretrained={folder}/vit.pth,method=vpt,'
+              f'seed=3,{arguments}')  # fmt: skip
+    run = run_tool('train.py', config, '--work-dir', folder / 'other', '--checkpoint', 'prompts',
+                   '--cfg-options', 'default_hooks.logger.interval=2')  # fmt: skip
+    assert run.code == 0, run.err
+    states = [torch.load(place / 'iter_4.pth', weights_only=False)['state_dict']
+              for place in (folder / 'run', folder / 'other')]  # fmt: skip
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_metrics_are_those_of_the_validation(folder, trained):
+    found = trained.metrics
+    assert (found['metric'], list(found['classes'])) == ('mIoU', ['sea', 'moon'])
+    lines = [json.loads(line) for line in (folder / 'run/log.jsonl').read_text().splitlines()]
+    logged = [line['mIoU'] for line in lines if line['mode'] == 'val'][-1]
+    assert found['value'] == pytest.approx(logged, abs=0.01)
+    assert np.mean(list(found['classes'].values())) == pytest.approx(logged, abs=0.01)
+
+
+def test_predictions_of_whatever_is_given(folder, trained):
+    path = folder / 'photos/p1.png'
+    model = init_model(trained.config, trained.checkpoint)
+    want = predict_image(model, image_pipeline(model.cfg)(str(path))).labels
+    array = np.asarray(Image.open(path))
+    for image in (path, str(path), array, Image.open(path)):
+        assert np.array_equal(trained.predict(image).labels, want)
+    for images, count in ((folder / 'photos', 8), (f'{folder}/photos/p[12].png', 2),
+                          ([path, array], 2)):  # fmt: skip
+        found = trained.predict(images)
+        assert len(found) == count and any(np.array_equal(one.labels, want) for one in found)
+    shares = trained.predict(path).shares()
+    assert sum(shares.values()) == pytest.approx(1) and list(shares) == sorted(
+        shares, key=shares.get, reverse=True
+    )
+
+
+def test_pictures(folder, trained, tmp_path):
+    result = trained.predict(folder / 'photos/p1.png')
+    result.save(tmp_path / 'new/photo.png')
+    result.save_mask(tmp_path / 'mask.png')
+    assert np.array_equal(np.asarray(Image.open(tmp_path / 'mask.png')), result.labels)
+    assert Image.open(tmp_path / 'new/photo.png').size[0] >= 56
+    trained.predict(folder / 'photos').save(tmp_path / 'all')
+    assert sorted(p.name for p in (tmp_path / 'all').iterdir())[:2] == ['p0.jpg', 'p1.jpg']
+    with pytest.raises(InputError, match='ends in .png'):
+        result.save_mask(tmp_path / 'mask.jpg')
+
+
+def test_from_disk_and_by_the_command(folder, trained, tmp_path):
+    again = lspt_mm.load(folder / 'run')
+    path = folder / 'photos/p2.png'
+    assert np.array_equal(again.predict(path).labels, trained.predict(path).labels)
+    assert again.classes == ['sea', 'moon'] and again.metrics == trained.metrics
+    run = run_tool('predict.py', folder / 'run', path, '--out', tmp_path / 'found')
+    assert run.code == 0, run.err
+    mask = np.asarray(Image.open(tmp_path / 'found/masks/p2.png'))
+    assert np.array_equal(mask, again.predict(path).labels)
+
+
+@pytest.mark.parametrize(('images', 'message'), [
+    ('absent.jpg', 'absent.jpg'), ('*.nothing', 'no file of this pattern'), ([], 'no images'),
+    (np.zeros((4, 4)), r'float64 \(4, 4\): expected uint8'), (3, 'int, expected paths'),
+])  # fmt: skip
+def test_what_is_no_image(trained, images, message):
+    with pytest.raises(InputError, match=message):
+        trained.predict(images)
+
+
+@pytest.mark.parametrize(('more', 'message'), [
+    (dict(method='vptt'), "method='vptt'"), (dict(backbone='absent.pth'), 'absent.pth'),
+    (dict(options={'iterations': 3}), "no argument 'iterations'; did you mean iters"),
+    (dict(options={'data': 'x'}), 'data is an argument of its own'),
+    (dict(masks='nowhere'), 'nowhere'),
+])  # fmt: skip
+def test_what_cannot_be_trained(folder, tmp_path, more, message):
+    given = dict(images=folder / 'photos', masks=folder / 'masks', out=tmp_path / 'run',
+                 backbone=str(folder / 'vit.pth'))  # fmt: skip
+    with pytest.raises(InputError, match=message):
+        lspt_mm.train_segmentation(**{**given, **more})
+    assert not list((tmp_path / 'run').glob('*.pth'))
+
+
+def test_a_folder_without_a_run(tmp_path):
+    with pytest.raises(InputError, match='expected one config in it'):
+        lspt_mm.load(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_command(folder, tmp_path):
+    options = [f'{name}={value}'.replace(' ', '') for name, value in OPTIONS.items()]
+    run = run_tool('segment.py', '--images', folder / 'photos', '--masks', folder / 'masks',
+                   '--classes', folder / 'classes.txt', '--out', tmp_path / 'run', '--seed', 3,
+                   '--method', 'vpt', '--backbone', folder / 'vit.pth', '--options', *options)
+    assert run.code == 0, run.err
+    assert 'moon' in run.out and 'lspt_mm predict' in run.out
+    state, mine = (torch.load(place / 'iter_4.pth', weights_only=False)['state_dict']
+                   for place in (folder / 'run', tmp_path / 'run'))  # fmt: skip
+    assert all(torch.equal(value, mine[name]) for name, value in state.items())
+
+
+def test_export(trained, tmp_path):
+    pytest.importorskip('onnx')
+    assert trained.export(tmp_path / 'moon.onnx', size=(32, 40)) < 1e-4
+    assert (tmp_path / 'moon.onnx').stat().st_size > 0
