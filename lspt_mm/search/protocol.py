@@ -242,9 +242,10 @@ def _holds(path: Path, cfg: Config) -> bool:
     try:
         there, here = read_config_file(path).to_dict(), cfg.to_dict()
         for values in (there, here):
-            hook = (values.get('default_hooks') or {}).get('linear_baseline') or {}
-            if not hook.get('start', True):  # it looks on
-                del values['default_hooks']['linear_baseline']
+            hooks = values.get('default_hooks') or {}
+            if not (hooks.get('linear_baseline') or {}).get('start', True):  # it looks on
+                del hooks['linear_baseline']
+            hooks.pop('class_scores', None)
             if 'experiment' in values:  # arguments that came later have their defaults
                 values['experiment'] = Experiment.from_dict(values['experiment']).to_dict()
         return there == here

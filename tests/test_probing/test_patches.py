@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from lspt_mm.apis import init_model
 from lspt_mm.deployment import Exportable
-from lspt_mm.engine.hooks import LinearBaselineHook
 from lspt_mm.models.lora import LoRA
 from lspt_mm.models.standardize import Standardize
 from lspt_mm.probing import frozen_features
@@ -217,24 +216,6 @@ def test_a_run_at_random_is_told_of_its_baseline(runs):
     text = (runs / 'paper/err.txt').read_text()
     assert 'is below logistic regression on frozen features' in text
     assert 'never predicted' not in (runs / 'upernet/err.txt').read_text()
-
-
-def test_classes_that_are_never_predicted(tmp_path):
-    """A validation of three images: 0 and 2 are true, 1 and 0 predicted."""
-    told = []
-    runner = SimpleNamespace(
-        cfg=dict(default_scope='mmseg'), work_dir=str(tmp_path),
-        model=SimpleNamespace(decode_head=SimpleNamespace(num_classes=4)),
-        val_dataloader=SimpleNamespace(dataset=SimpleNamespace(metainfo={'classes': [*'abcd']})),
-        logger=SimpleNamespace(warning=told.append),
-    )  # fmt: skip
-    hook = LinearBaselineHook()
-    hook.before_val_epoch(runner)
-    for truth, predicted in (([[0, 0]], [[0, 1]]), ([[0, 255]], [[0, 0]]), ([[2, 2]], [[1, 1]])):
-        truth, predicted = (SimpleNamespace(data=torch.tensor([a])) for a in (truth, predicted))
-        hook.after_val_iter(runner, 0, None, [Sample(gt_sem_seg=truth, pred_sem_seg=predicted)])
-    hook.after_train(runner)
-    assert told == ['1 of the 2 classes in the last validation are never predicted: c']
 
 
 def test_a_linear_segmentor_is_exported_folded(runs, monkeypatch):

@@ -1,0 +1,60 @@
+"""Scores of each class after a validation, by arithmetic on three images."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from lspt_mm.engine.hooks import ClassScoresHook
+
+
+class Sample(SimpleNamespace):
+    """As a data sample: fields by name, and which there are."""
+
+    def __contains__(self, name):
+        return hasattr(self, name)
+
+
+@pytest.fixture
+def told():
+    return []
+
+
+@pytest.fixture
+def runner(tmp_path, told):
+    return SimpleNamespace(
+        cfg=dict(default_scope='mmseg'), work_dir=str(tmp_path), iter=7,
+        model=SimpleNamespace(decode_head=SimpleNamespace(num_classes=4)),
+        val_dataloader=SimpleNamespace(dataset=SimpleNamespace(metainfo={'classes': [*'abcd']})),
+        logger=SimpleNamespace(warning=told.append),
+    )  # fmt: skip
+
+
+def validate(runner):
+    """0 and 2 are true, 1 and 0 predicted; 255 counts for nothing."""
+    hook = ClassScoresHook()
+    hook.before_val_epoch(runner)
+    for truth, predicted in (([[0, 0]], [[0, 1]]), ([[0, 255]], [[0, 3]]), ([[2, 2]], [[1, 1]])):
+        truth, predicted = (SimpleNamespace(data=torch.tensor([a])) for a in (truth, predicted))
+        hook.after_val_iter(runner, 0, None, [Sample(gt_sem_seg=truth, pred_sem_seg=predicted)])
+    hook.after_val_epoch(runner)
+    return hook
+
+
+def test_the_file_of_a_validation(runner, tmp_path):
+    validate(runner)
+    found = json.loads((tmp_path / 'validation.json').read_text())
+    assert found['classes'] == {'a': pytest.approx(200 / 3), 'b': 0.0, 'c': 0.0, 'd': None}
+    assert found['value'] == pytest.approx(200 / 9)
+    assert (found['metric'], found['class_metric'], found['iter']) == ('mIoU', 'IoU', 7)
+
+
+def test_classes_that_are_never_predicted(runner, told):
+    validate(runner).after_train(runner)
+    assert told == ['1 of the 2 classes in the last validation are never predicted: c']
+
+
+def test_without_a_validation(runner, told, tmp_path):
+    ClassScoresHook().after_train(runner)
+    assert not told and not (tmp_path / 'validation.json').exists()
