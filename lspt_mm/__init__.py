@@ -10,7 +10,12 @@ __all__ = ['__version__', 'features', 'load', 'train_segmentation']
 
 
 def __getattr__(name: str):
-    if name in __all__:  # imports the stack, which a tool's --help does without
+    # They import the stack, which a tool's --help does without.
+    if name == 'train_segmentation':  # and mmseg, which classification does without
+        from lspt_mm.apis.training import train_segmentation
+
+        return train_segmentation
+    if name in __all__:
         from lspt_mm import apis
 
         return getattr(apis, name)

@@ -5,9 +5,8 @@ from lspt_mm.apis.model import init_inferencer, init_model
 from lspt_mm.apis.multi_task import MultiTask
 from lspt_mm.apis.predict import predict_image, predict_images
 from lspt_mm.apis.run import ImageResult, Results, Run, load
-from lspt_mm.apis.training import train_segmentation
 
 __all__ = [
     'ImageFeatures', 'ImageResult', 'MultiTask', 'Results', 'Run', 'features', 'init_inferencer',
-    'init_model', 'load', 'predict_image', 'predict_images', 'train_segmentation',
+    'init_model', 'load', 'predict_image', 'predict_images',
 ]  # fmt: skip

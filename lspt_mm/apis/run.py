@@ -124,7 +124,7 @@ class Run:
 
     @property
     def metrics(self) -> Dict[str, Any]:
-        """Of the last validation: ``metric``, ``value`` in per cent, ``classes`` by name.
+        """The last validation's ``metric``, its ``value`` in per cent, ``classes`` by name.
 
         Raises:
             InputError: If the run has not validated.

@@ -62,7 +62,7 @@ def train_segmentation(
             (``{'train_cfg.val_interval': 100}``).
 
     Returns:
-        Run: The trained run, as :func:`lspt_mm.load` gives it.
+        Run: The trained run, as ``lspt_mm.load`` gives it.
 
     Raises:
         InputError: For data, a ViT or a value that cannot be used; before anything is trained.

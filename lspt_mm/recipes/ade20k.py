@@ -38,7 +38,8 @@ class ADE20KRun:
             side of images. By default 512, or the multiple of the patch size below it.
         iters (int): Training iterations.
         batch_size (int): Images of a process and iteration.
-        num_tokens, rank (int): P, and the rank of LoRA and BPT. By default the method's own.
+        num_tokens (int): P. By default the method's own.
+        rank (int): Of LoRA and BPT. By default the method's own.
         lr (float): Learning rate of the head. By default 1e-3, for UPerNet 2e-4.
         prompt_lr (float): Of prompts, LoRA or the ViT's own parameters. By default the method's
             (chosen on other data, docs/results.md).

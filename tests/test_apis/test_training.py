@@ -148,7 +148,7 @@ def test_a_folder_without_a_run(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command(folder, tmp_path):
+def test_the_command(folder, trained, tmp_path):
     options = [f'{name}={value}'.replace(' ', '') for name, value in OPTIONS.items()]
     run = run_tool('segment.py', '--images', folder / 'photos', '--masks', folder / 'masks',
                    '--classes', folder / 'classes.txt', '--out', tmp_path / 'run', '--seed', 3,
