@@ -1,13 +1,18 @@
 """Data sets and transforms that mmseg and mmpretrain do not have."""
 
-from lspt_mm.datasets.camvid import CamVidDataset
+from importlib.util import find_spec
+
 from lspt_mm.datasets.fgvc import FGVC
 from lspt_mm.datasets.image_folder import ImageFolder
 from lspt_mm.datasets.image_list import ListedImages
-from lspt_mm.datasets.mask_folder import MaskFolder
-from lspt_mm.datasets.scene_dataset import SceneDataset
-from lspt_mm.datasets.transforms import LoadImage, LoadSegLabels
+from lspt_mm.datasets.transforms import LoadImage
 from lspt_mm.datasets.vtab1k import VTAB1K
+
+if find_spec('mmseg') is not None:  # classification needs none of it
+    from lspt_mm.datasets.camvid import CamVidDataset
+    from lspt_mm.datasets.mask_folder import MaskFolder
+    from lspt_mm.datasets.scene_dataset import SceneDataset
+    from lspt_mm.datasets.seg_transforms import LoadSegLabels
 
 __all__ = [
     'CamVidDataset', 'FGVC', 'ImageFolder', 'ListedImages', 'LoadImage', 'LoadSegLabels',
