@@ -312,3 +312,8 @@ def test_prompts_are_asked_for_before_they_enter():
     with pytest.raises(ValueError, match=f'enter at block {DEPTH}'):
         vit(prompter=prompter, out_type='avg_prompts', out_indices=(0, -1))
     vit(prompter=prompter, out_type='avg_prompts', out_indices=-1)
+
+
+def test_an_argument_that_a_method_needs():
+    with pytest.raises(ValueError, match="prompter: VPT: missing .* argument: 'num_tokens'"):
+        PromptedViT(ARCH, img_size=32, patch_size=8, prompter=dict(type='VPT'))

@@ -1,5 +1,6 @@
 """The contract of a prompt method: a cell unrolled over the depth of the ViT."""
 
+import inspect
 import math
 from typing import Any, Dict, Iterable, Optional, Set, Tuple
 
@@ -242,4 +243,8 @@ def build_prompter(cfg: dict, **vit) -> Prompter:
                 f'prompter: {method.__name__} has no argument {name!r}; it has '
                 f'{", ".join(sorted(known))}'
             )
+    try:
+        inspect.signature(method).bind(**arguments, **vit)
+    except TypeError as error:
+        raise ValueError(f'prompter: {method.__name__}: {error}') from error
     return method(**arguments, **vit)
