@@ -15,8 +15,9 @@ from typing import Any, Tuple
 
 import lspt_mm
 from lspt_mm.config.arguments import parse
-from lspt_mm.converters.masks import LABELS
-from lspt_mm.recipes.mask_folder import HEADS, METHODS
+from lspt_mm.converters.masks import add_mask_arguments
+from lspt_mm.recipes.mask_folder import HEADS
+from lspt_mm.recipes.segmentation import METHODS
 from lspt_mm.utils.cli import input_errors_as_messages
 
 
@@ -25,22 +26,14 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--images', type=Path, required=True, help='folder of the images')
-    parser.add_argument('--masks', type=Path, required=True, help='folder of the masks')
+    add_mask_arguments(parser)
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder of the run')
-    parser.add_argument('--classes', type=Path, metavar='FILE', help='names, a line each')
     parser.add_argument(
         '--backbone', default='timm:vit_small_patch14_dinov2.lvd142m', help='timm:NAME or a file'
     )
     parser.add_argument('--method', choices=METHODS, default='lspt', metavar='NAME',
                         help=', '.join(METHODS))  # fmt: skip
     parser.add_argument('--head', choices=HEADS, default='upernet')
-    parser.add_argument('--labels', choices=LABELS, help='what the values of masks are')
-    parser.add_argument('--ignore', action='append', default=[], metavar='VALUE',
-                        help='number, colour or class that counts for nothing')  # fmt: skip
-    parser.add_argument('--val-share', type=float, default=0.2, help='share of the images (0.2)')
-    parser.add_argument('--test-share', type=float, default=0.0, help='share of the images (0)')
-    parser.add_argument('--seed', type=int, default=0, help='of the split and the run')
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     parser.add_argument('--resume', action='store_true', help='go on from the last checkpoint')
     parser.add_argument(

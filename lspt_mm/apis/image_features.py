@@ -14,7 +14,6 @@ from lspt_mm.checkpoints.records import fingerprint
 from lspt_mm.errors import InputError
 from lspt_mm.probing.features import cached
 from lspt_mm.recipes.pipelines import central_crop
-from lspt_mm.recipes.pretrainings import ALIASES
 from lspt_mm.recipes.vits import vit_of
 from lspt_mm.registry import MODELS
 from lspt_mm.utils.checks import check_int
@@ -67,17 +66,17 @@ def features(
         InputError: If an image or the weights cannot be read.
         ValueError: For a size or block that the ViT does not take.
     """
-    backbone = ALIASES.get(str(backbone), str(backbone))
     check_int('img_size', img_size, 1)
     check_int('batch_size', batch_size, 1)
     if type(block) is not int:
         raise ValueError(f'block={block!r}: expected an integer')
-    found = vit_of(backbone, model=model)
+    found = vit_of(str(backbone), model=model)
     patch = found.patch_size
     if img_size % patch:
         raise ValueError(f'img_size={img_size}: expected a multiple of the patch size {patch}')
     vit = MODELS.build(dict(
-        found.backbone, img_size=img_size, out_type='raw', out_indices=block, pretrained=backbone
+        found.backbone, img_size=img_size, out_type='raw', out_indices=block,
+        pretrained=found.source,
     ))  # fmt: skip
     vit.init_weights()
     given = [images] if isinstance(images, (str, Path)) else images

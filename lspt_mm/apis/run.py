@@ -10,12 +10,13 @@ from PIL import Image as PILImage
 from torch import nn
 
 from lspt_mm.apis.model import init_model
-from lspt_mm.apis.predict import image_pipeline, images_of, names_for, predict_image
+from lspt_mm.apis.predict import image_pipeline, names_for, predict_image
 from lspt_mm.engine.hooks.class_scores_hook import VALIDATION
 from lspt_mm.engine.work_dir import find_config_and_checkpoint
 from lspt_mm.errors import InputError
+from lspt_mm.tasks import task_of
 from lspt_mm.utils.atomic_io import read_json
-from lspt_mm.utils.images import read_image
+from lspt_mm.utils.images import list_images, read_image
 from lspt_mm.utils.overlay import label_image, overlay
 
 #: A path, a folder, a pattern such as ``'photos/*.jpg'``, a PIL image, an array (H, W, 3) uint8
@@ -33,6 +34,8 @@ class ImageResult(NamedTuple):
         scores: (K,) probabilities of a classification; None of a segmentation.
         classes: K names.
         palette: Their colours, RGB.
+        shares: Share of each class, 0 to 1: of the pixels, of those that occur, or its
+            probability; the largest first.
     """
 
     name: str
@@ -41,15 +44,7 @@ class ImageResult(NamedTuple):
     scores: Optional[np.ndarray]
     classes: List[str]
     palette: List[Tuple[int, int, int]]
-
-    def shares(self) -> Dict[str, float]:
-        """Share of each class, 0 to 1: of the pixels, or its probability; the largest first."""
-        share = self.scores
-        if share is None:
-            counts = np.bincount(self.labels.ravel(), minlength=len(self.classes))
-            share = counts[: len(self.classes)] / self.labels.size
-        order = np.argsort(-np.asarray(share), kind='stable')
-        return {self.classes[i]: float(share[i]) for i in order}
+    shares: Dict[str, float]
 
     def save(self, path: Union[str, Path]) -> None:
         """Write the image with its classes over it and a legend, of a segmentation.
@@ -72,7 +67,7 @@ class ImageResult(NamedTuple):
     def _check_dense(self) -> None:
         if self.labels.ndim != 2:
             raise InputError(
-                'a classification has no picture to save; shares() gives the classes'
+                'a classification has no picture to save; its shares give the classes'
             )
 
 
@@ -149,10 +144,10 @@ class Run:
 
     def _result(self, name: str, image: np.ndarray) -> ImageResult:
         found = predict_image(self.model, self._pipeline(image))
-        meta = self.model.dataset_meta
-        return ImageResult(
-            name, image, found.labels, found.scores, meta['classes'], meta['palette']
-        )
+        classes, palette = (self.model.dataset_meta[key] for key in ('classes', 'palette'))
+        told = task_of(self.model.cfg).describe(found, classes, palette, top=len(classes))
+        shares = {one.name: one.share for one in told.classes}
+        return ImageResult(name, image, found.labels, found.scores, classes, palette, shares)
 
     @cached_property
     def _pipeline(self):
@@ -200,7 +195,7 @@ def _named(images: Images) -> List[Tuple[str, np.ndarray]]:
         elif isinstance(image, np.ndarray):
             found.append((f'image_{len(found)}', image))
         elif isinstance(image, (str, Path)):
-            paths = images_of(_expanded(str(image)))
+            paths = _expanded(str(image))
             names = names_for(paths)
             found += [(n, read_image(p)) for n, p in zip(names, paths, strict=True)]
         else:
@@ -211,11 +206,15 @@ def _named(images: Images) -> List[Tuple[str, np.ndarray]]:
 
 
 def _expanded(text: str) -> List[Path]:
-    if Path(text).exists() or not glob.has_magic(text):
-        return [Path(text)]
-    found = sorted(map(Path, glob.glob(text, recursive=True)))
+    """The files that a path, a folder or a pattern stands for."""
+    if Path(text).is_dir():
+        found = list_images(Path(text)).images
+    elif Path(text).exists() or not glob.has_magic(text):
+        found = [Path(text)]
+    else:
+        found = sorted(map(Path, glob.glob(text, recursive=True)))
     if not found:
-        raise InputError(f'{text}: no file of this pattern')
+        raise InputError(f'{text}: no image in it, or no file of this pattern')
     return found
 
 

@@ -1,8 +1,7 @@
 """From a folder of images and masks to a trained run, in one call."""
 
-from dataclasses import fields
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Mapping, Optional, Sequence, Union
 
 from mmengine.config import Config
 
@@ -14,7 +13,6 @@ from lspt_mm.datasets.verify import check_data
 from lspt_mm.engine.runner import build_runner, run
 from lspt_mm.engine.work_dir import latest_checkpoint
 from lspt_mm.errors import InputError
-from lspt_mm.recipes.mask_folder import MaskRun
 from lspt_mm.utils.malloc import keep_freed_memory
 
 #: Folder of the prepared data, below a run's.
@@ -67,7 +65,7 @@ def train_segmentation(
     Raises:
         InputError: For data, a ViT or a value that cannot be used; before anything is trained.
     """
-    out, recipe, keys = Path(out), *_divided(options, {'data', 'pretrained', 'seed'})
+    out = Path(out)
     found = prepare_masks(
         Path(images), Path(masks), out / DATA, classes=None if classes is None else Path(classes),
         labels=labels, ignore=list(ignore), val_share=val_share, test_share=test_share, seed=seed,
@@ -78,7 +76,14 @@ def train_segmentation(
     arguments = dict(
         data=str(out / DATA), pretrained=str(backbone), method=method, head=head, seed=seed
     )
-    cfg = read_config('maskfolder/transfer.py', {**arguments, **recipe})
+    given = dict(options or {})
+    keys: Dict[str, Any] = {}
+    for name in list(given):
+        if name in arguments:
+            raise InputError(f'options: {name} is an argument of its own')
+        if '.' in name:
+            keys[name] = given.pop(name)
+    cfg = read_config('maskfolder/transfer.py', {**arguments, **given})
     cfg.work_dir, cfg.launcher = str(out), 'none'
     merge_options(cfg, keys)
     if amp:
@@ -109,16 +114,3 @@ def train(cfg: Config, check: bool = True) -> None:
         check_data(cfg, loaders)
     keep_freed_memory()
     run(runner, runner.train)
-
-
-def _divided(
-    options: Optional[Mapping[str, Any]], own: set
-) -> Tuple[Dict[str, Any], Dict[str, Any]]:
-    """Arguments of the recipe, and keys of the config."""
-    known = {field.name for field in fields(MaskRun)} - own
-    recipe, keys = {}, {}
-    for name, value in (options or {}).items():
-        if name in own:
-            raise InputError(f'options: {name} is an argument of its own')
-        (recipe if name in known or '.' not in name else keys)[name] = value
-    return recipe, keys

@@ -1,5 +1,6 @@
 """Prepare a folder of images and masks for segmentation training."""
 
+import argparse
 import os
 import shutil
 from collections import Counter
@@ -42,6 +43,30 @@ class Outcome(NamedTuple):
     about: dict
     table: str
     remarks: List[str]
+
+
+def add_mask_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say what images and masks are, and how they are divided."""
+    parser.add_argument('--images', type=Path, required=True, help='folder of the images')
+    parser.add_argument('--masks', type=Path, required=True, help='folder of the masks')
+    parser.add_argument(
+        '--classes', type=Path, metavar='FILE', help='names of the classes, a line each: name, '
+        'index name, or name r g b; LabelMe, CVAT and Roboflow files; by default what masks hold',
+    )  # fmt: skip
+    parser.add_argument(
+        '--labels', choices=LABELS, help='what the values of masks are: indices of classes, '
+        'colors, or binary (background 0, foreground one other value)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--ignore', action='append', default=[], metavar='VALUE', help='number, colour (r,g,b or '
+        '#rrggbb) or class that counts for nothing; may be repeated; a negative '
+        'number as --ignore=-1',
+    )  # fmt: skip
+    parser.add_argument(
+        '--val-share', type=float, default=0.2, help='share of the images for validation (0.2)'
+    )
+    parser.add_argument('--test-share', type=float, default=0.0, help='share for a test (0)')
+    parser.add_argument('--seed', type=int, default=0, help='of the split, and of a run')
 
 
 def prepare_masks(

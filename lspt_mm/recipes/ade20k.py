@@ -6,8 +6,7 @@ from typing import Any, Dict, Optional, Union
 
 from lspt_mm.errors import InputError
 from lspt_mm.recipes.arguments import taken_arguments
-from lspt_mm.recipes.mask_folder import METHODS, tuned_vit, whole_patches
-from lspt_mm.recipes.pretrainings import ALIASES
+from lspt_mm.recipes.segmentation import METHODS, ramp_and_decay, tuned_vit, whole_patches
 from lspt_mm.recipes.vits import vit_of
 from lspt_mm.utils.checks import check_choice, check_int, check_number
 
@@ -64,8 +63,7 @@ class ADE20KRun:
             self._check()
         except ValueError as error:
             raise InputError(str(error)) from error
-        self.pretrained = ALIASES.get(str(self.pretrained), str(self.pretrained))
-        self.vit = vit_of(self.pretrained, self.arch, self.patch_size, self.model)
+        self.vit = vit_of(str(self.pretrained), self.arch, self.patch_size, self.model)
         self.crop = whole_patches(self.crop, self.vit.patch_size)
         if self.lr is None:
             self.lr = 1e-3 if self.head == 'linear' else 2e-4
@@ -87,11 +85,8 @@ class ADE20KRun:
         depth, size = self.vit.measures['num_layers'], (self.crop, self.crop)
         linear = self.head == 'linear'
         outs = (depth - 1,) if linear else tuple(round(depth * k / 4) - 1 for k in (1, 2, 3, 4))
-        place = Path(self.pretrained)
-        weights = place.stem if place.is_file() else self.pretrained.split(':')[-1]
-        # A ramp of a single step would never leave its start.
-        warmup = min(1500, self.iters // 10) if self.iters >= 20 else 0
-        ramp = dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup)
+        place = Path(self.vit.source)
+        weights = place.stem if place.is_file() else self.vit.source.split(':')[-1]
         return dict(
             work_dir=f'work_dirs/ade20k/{self.method}_{self.head}_{weights}',
             model=dict(
@@ -100,20 +95,13 @@ class ADE20KRun:
                 ),
                 backbone=dict(
                     _delete_=True, out_type='featmap', final_norm=linear, out_indices=outs,
-                    **tuned_vit(
-                        self.vit, self.pretrained, self.method, self.crop, self.num_tokens,
-                        self.rank,
-                    ),
+                    **tuned_vit(self.vit, self.method, self.crop, self.num_tokens, self.rank),
                 ),
                 **self._neck_and_heads(),
                 test_cfg=dict(crop_size=size, stride=(self.crop * 2 // 3,) * 2),
             ),
             optim_wrapper=self._optim_wrapper(),
-            param_scheduler=[
-                *([ramp] if warmup else []),
-                dict(type='PolyLR', eta_min=0.0, power=1.0, begin=warmup, end=self.iters,
-                     by_epoch=False),
-            ],
+            param_scheduler=ramp_and_decay(self.iters, min(1500, self.iters // 10)),
             train_cfg=dict(max_iters=self.iters, val_interval=max(1, self.iters // 10)),
         )  # fmt: skip
 

@@ -14,8 +14,9 @@ from lspt_mm.recipes.arguments import taken_arguments
 from lspt_mm.recipes.balance import BALANCE, class_weights
 from lspt_mm.recipes.folders import images_per_class
 from lspt_mm.recipes.methods import get_method
-from lspt_mm.recipes.pretrainings import ALIASES, Pretraining, get_pretraining
+from lspt_mm.recipes.pretrainings import Pretraining, get_pretraining
 from lspt_mm.recipes.published_values import BPT, BPT_SHALLOW, GAPT, BPTValues, GaPTValues
+from lspt_mm.recipes.vits import ALIASES
 from lspt_mm.utils.checks import check_choice, check_int, check_number
 
 #: Data sets of each benchmark; of a folder of one's own any.

@@ -7,23 +7,16 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 from mmengine.logging import print_log
 
 from lspt_mm.errors import InputError
-from lspt_mm.recipes import methods
 from lspt_mm.recipes.arguments import taken_arguments
 from lspt_mm.recipes.balance import BALANCE, class_weights
 from lspt_mm.recipes.folders import masks_of, usual_size
-from lspt_mm.recipes.methods import Method
 from lspt_mm.recipes.pipelines import LOAD_TEST, scales_and_flips
-from lspt_mm.recipes.pretrainings import ALIASES
-from lspt_mm.recipes.vits import ViT, vit_of
+from lspt_mm.recipes.segmentation import METHODS, ramp_and_decay, tuned_vit, whole_patches
+from lspt_mm.recipes.vits import vit_of
 from lspt_mm.utils.checks import check_choice, check_int, check_number
 
 #: Upper limit of the longer side; practically none.
 _ANY = 1 << 20
-#: What ``method`` may be. A linear head is none here: `frozen` is UPerNet alone.
-METHODS: Dict[str, Method] = {
-    'frozen': Method('No prompts', tune='nothing'),
-    **{name: method for name, method in methods.METHODS.items() if name != 'linear'},
-}
 #: What ``head`` may be.
 HEADS = ('linear', 'light', 'upernet', 'paper')
 #: ``balance=sampling`` repeats images of classes that a smaller share of the images has (ours).
@@ -110,7 +103,6 @@ class MaskRun:
         if self.balance is None:
             counted = self.head != 'paper' and 'pixels' in self.about
             self.balance = 'weights' if counted else 'none'
-        self.pretrained = ALIASES.get(self.pretrained, self.pretrained)
         self.vit = vit_of(self.pretrained, self.arch, self.patch_size, self.model)
         self.crop = whole_patches(self.crop, self.vit.patch_size)
         height, width = self._image_size = usual_size(self.data)
@@ -164,9 +156,7 @@ class MaskRun:
             raise InputError(f'{self.pretrained}: {depth} blocks, expected 4, or at least 6')
         return dict(
             out_indices=out_indices,
-            **tuned_vit(
-                self.vit, self.pretrained, self.method, self.crop, self.num_tokens, self.rank
-            ),
+            **tuned_vit(self.vit, self.method, self.crop, self.num_tokens, self.rank),
         )
 
     def config(self) -> Dict[str, Any]:
@@ -209,16 +199,9 @@ class MaskRun:
         # Five validations, or as many as take a tenth of the time.
         times = max(1, min(5, int(0.1 * self.iters / self._validation_cost())))
         interval = -(-self.iters // times)
-        # A ramp of a single step would never leave its start.
-        warmup = self.iters // 10 if self.iters >= 20 else 0
-        ramp = dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup)
         lines = dict(interval=min(50, max(1, self.iters // 20)))
         return dict(
-            param_scheduler=[
-                *([ramp] if warmup else []),
-                dict(type='PolyLR', eta_min=0.0, power=1.0, begin=warmup, end=self.iters,
-                     by_epoch=False),
-            ],
+            param_scheduler=ramp_and_decay(self.iters, self.iters // 10),
             train_cfg=dict(max_iters=self.iters, val_interval=interval),
             default_hooks=dict(
                 linear_baseline=baseline, logger=lines, run_log=lines,
@@ -338,53 +321,6 @@ class MaskRun:
             for r in ratios
         ]  # fmt: skip
         return train, test, scales_and_flips(scaled, labels, self.flip != 'none')
-
-
-def whole_patches(crop: Optional[int], patch: int) -> int:
-    """``crop``, or by default the largest multiple of ``patch`` up to 512.
-
-    Raises:
-        InputError: If it is no multiple: patches of 14 do not divide 512.
-    """
-    if crop is None:
-        return 512 // patch * patch
-    if crop % patch:
-        low = max(patch, crop // patch * patch)
-        raise InputError(
-            f'crop={crop}: expected a multiple of the patch size {patch}, such as {low}'
-        )
-    return crop
-
-
-def tuned_vit(
-    vit: ViT,
-    pretrained: str,
-    method: str,
-    crop: int,
-    num_tokens: Optional[int],
-    rank: Optional[int],
-) -> Dict[str, Any]:
-    """Arguments of a backbone for images of ``crop`` pixels, with what ``method`` puts into it.
-
-    Raises:
-        InputError: If ``num_tokens`` or ``rank`` is given for a method that has none.
-    """
-    chosen = METHODS[method]
-    if rank is not None and 'rank' not in chosen.extra_args:
-        raise InputError(f'rank={rank}: method={method} has none')
-    prompter = chosen.prompter
-    if prompter:
-        patches = (crop // vit.patch_size) ** 2
-        tokens = num_tokens or max(1, min(prompter['num_tokens'], patches // 10))
-        prompter = dict(prompter, num_tokens=tokens)
-        if chosen.recipe == 'bpt':
-            prompter['rank'] = rank or chosen.default_rank(tokens, vit.measures['embed_dims'])
-    elif num_tokens is not None:
-        raise InputError(f'num_tokens={num_tokens}: method={method} has no prompts')
-    return dict(
-        **vit.backbone, img_size=crop, pretrained=pretrained, tune=chosen.tune_of_rank(rank),
-        prompter=prompter,
-    )  # fmt: skip
 
 
 def resolve_mask_run(**defaults) -> MaskRun:

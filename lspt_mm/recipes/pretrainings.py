@@ -5,7 +5,7 @@ from types import MappingProxyType
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple, Union
 
 from lspt_mm.checkpoints.load_backbone import TIMM
-from lspt_mm.recipes.vits import vit_of
+from lspt_mm.recipes.vits import ALIASES, vit_of
 from lspt_mm.utils.checks import check_choice
 from lspt_mm.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
@@ -58,15 +58,6 @@ PRETRAININGS: Dict[str, Pretraining] = {
 }  # fmt: skip
 
 
-#: Short names of weights that timm has.
-ALIASES: Dict[str, str] = {
-    'dinov2': f'{TIMM}vit_base_patch14_reg4_dinov2.lvd142m',
-    'dinov3': f'{TIMM}vit_base_patch16_dinov3.lvd1689m',
-    'siglip2': f'{TIMM}vit_base_patch16_siglip_224.v2_webli',
-    'pe': f'{TIMM}vit_pe_core_base_patch16_224.fb',
-}
-
-
 def get_pretraining(
     name: str,
     arch: Union[str, dict, None] = None,
@@ -76,15 +67,15 @@ def get_pretraining(
     """The pre-training of that name, or of weights: ``timm:NAME`` or a file.
 
     Args:
-        name: One of :data:`PRETRAININGS` or :data:`ALIASES`, ``timm:NAME`` or a path.
+        name: One of :data:`PRETRAININGS`, of :data:`~lspt_mm.recipes.vits.ALIASES`, ``timm:NAME``
+            or a path.
         arch, patch_size, model: Of a file, as of :func:`~lspt_mm.recipes.vits.vit_of`.
 
     Raises:
         ValueError: If it is none of these.
         InputError: If the weights are those of no ViT.
     """
-    name = ALIASES.get(name, name)
-    if not name.startswith(TIMM) and not Path(name).is_file():
+    if not (name in ALIASES or name.startswith(TIMM) or Path(name).is_file()):
         check_choice('pretraining', name, (*PRETRAININGS, *ALIASES, f'{TIMM}NAME', 'a file'))
         if model is not None:
             raise ValueError(f'model={model!r}: for a file; pretraining={name} says it already')
@@ -92,5 +83,6 @@ def get_pretraining(
     vit = vit_of(name, arch, patch_size, model)
     measures = dict(arch=vit.arch, patch_size=vit.patch_size)
     return Pretraining(
-        name, vit.out_type, 'given', vit.mean, vit.std, backbone=vit.backbone, measures=measures
+        vit.source, vit.out_type, 'given', vit.mean, vit.std, backbone=vit.backbone,
+        measures=measures,
     )

@@ -20,6 +20,13 @@ from lspt_mm.utils.checks import check_int
 from lspt_mm.utils.images import IMAGENET_MEAN, IMAGENET_STD
 from lspt_mm.utils.text import shorten
 
+#: Short names of weights that timm has.
+ALIASES: Dict[str, str] = {
+    'dinov2': f'{TIMM}vit_base_patch14_reg4_dinov2.lvd142m',
+    'dinov3': f'{TIMM}vit_base_patch16_dinov3.lvd1689m',
+    'siglip2': f'{TIMM}vit_base_patch16_siglip_224.v2_webli',
+    'pe': f'{TIMM}vit_pe_core_base_patch16_224.fb',
+}
 #: Of a file that is not there, or that holds what loading will refuse.
 _DEFAULT = dict(type='lspt_mm.PromptedViT', arch='base', patch_size=16)
 #: A block of the plain ViT, by mmpretrain's names.
@@ -44,6 +51,7 @@ class ViT(NamedTuple):
         arch: Name or measures, of :class:`~lspt_mm.models.PromptedViT`'s form for any ViT.
         patch_size: In pixels.
         out_type: What a classifier reads.
+        source: The weights, ``timm:NAME``, a file or a URL.
     """
 
     backbone: Dict[str, Any]
@@ -52,6 +60,7 @@ class ViT(NamedTuple):
     arch: Union[str, Dict[str, int]]
     patch_size: int
     out_type: str
+    source: str
 
     @property
     def measures(self) -> Dict[str, int]:
@@ -67,7 +76,8 @@ def vit_of(
     patch_size: Optional[int] = None,
     model: Optional[str] = None,
 ) -> ViT:
-    """The ViT of weights: ``timm:NAME``, a file, or a URL or an absent file (ViT-B/16).
+    """The ViT of weights: one of :data:`ALIASES`, ``timm:NAME``, a file, or a URL or an absent file
+    (ViT-B/16).
 
     ``model`` is timm's name of the ViT in a file whose tensors do not say it; ``arch`` and
     ``patch_size`` are for sizes that neither timm nor mmpretrain has a name for. Files are
@@ -78,6 +88,7 @@ def vit_of(
         InputError: If timm has no such ViT, the file cannot be read, or leaves its ViT open.
     """
     given = {k: v for k, v in dict(arch=arch, patch_size=patch_size).items() if v is not None}
+    source = ALIASES.get(source, source)
     try:
         _check(source, arch, patch_size, model)
     except ValueError as error:
@@ -94,7 +105,7 @@ def vit_of(
     if named:
         for name, value in given.items():
             raise InputError(f'{name}={value!r}: {said_by} says it already')
-        return timm_vit(named)
+        return timm_vit(named)._replace(source=source)
     vit = {**vit, **given}
     if isinstance(vit['arch'], dict) and 'num_heads' not in vit['arch']:  # of a file
         measures = ','.join(f"'{name}':{value}" for name, value in vit['arch'].items())
@@ -105,7 +116,7 @@ def vit_of(
     half = (127.5,) * 3
     norm = (half, half) if source.endswith('.npz') else (IMAGENET_MEAN, IMAGENET_STD)
     out_type = 'cls_token' if vit.get('with_cls_token', True) else 'avg_patches'
-    return ViT(vit, *norm, vit['arch'], vit['patch_size'], out_type)
+    return ViT(vit, *norm, vit['arch'], vit['patch_size'], out_type, source)
 
 
 def _check(source, arch, patch_size, model) -> None:
@@ -113,8 +124,7 @@ def _check(source, arch, patch_size, model) -> None:
     place = Path(source)
     if not (source.startswith(TIMM) or is_url(source) or place.suffix or place.is_file()):
         raise ValueError(
-            f'{source!r}: expected timm:NAME, a file or a URL, or a short name that the docs list '
-            '(docs/backbones.md)'
+            f'{source!r}: expected timm:NAME, a file, a URL, or one of {", ".join(ALIASES)}'
         )
     if arch is not None:
         check_arch(arch, VisionTransformer.arch_zoo)
@@ -170,7 +180,7 @@ def timm_vit(source: str) -> ViT:
         backbone = dict(type='lspt_mm.TimmPromptedViT', model=name)
         own = vit.attn_pool is not None or not cls
         out_type = 'pooled' if own else 'cls_token'
-    return ViT(backbone, _of_255(cfg['mean']), _of_255(cfg['std']), arch, patch, out_type)
+    return ViT(backbone, _of_255(cfg['mean']), _of_255(cfg['std']), arch, patch, out_type, source)
 
 
 def file_vit(source: str) -> Dict[str, Any]:

@@ -90,7 +90,7 @@ def test_predictions_of_whatever_is_given(folder, trained):
                           ([path, array], 2)):  # fmt: skip
         found = trained.predict(images)
         assert len(found) == count and any(np.array_equal(one.labels, want) for one in found)
-    shares = trained.predict(path).shares()
+    shares = trained.predict(path).shares
     assert sum(shares.values()) == pytest.approx(1) and list(shares) == sorted(
         shares, key=shares.get, reverse=True
     )
@@ -120,7 +120,7 @@ def test_from_disk_and_by_the_command(folder, trained, tmp_path):
 
 
 @pytest.mark.parametrize(('images', 'message'), [
-    ('absent.jpg', 'absent.jpg'), ('*.nothing', 'no file of this pattern'), ([], 'no images'),
+    ('absent.jpg', 'absent.jpg'), ('*.nothing', 'or no file of this pattern'), ([], 'no images'),
     (np.zeros((4, 4)), r'float64 \(4, 4\): expected uint8'), (3, 'int, expected paths'),
 ])  # fmt: skip
 def test_what_is_no_image(trained, images, message):
@@ -132,6 +132,7 @@ def test_what_is_no_image(trained, images, message):
     (dict(method='vptt'), "method='vptt'"), (dict(backbone='absent.pth'), 'absent.pth'),
     (dict(options={'iterations': 3}), "no argument 'iterations'; did you mean iters"),
     (dict(options={'data': 'x'}), 'data is an argument of its own'),
+    (dict(options={'head': 'light'}), 'head is an argument of its own'),
     (dict(masks='nowhere'), 'nowhere'),
 ])  # fmt: skip
 def test_what_cannot_be_trained(folder, tmp_path, more, message):

@@ -1,5 +1,7 @@
 """LoRA beside the projection against weights to which its product was added."""
 
+import copy
+
 import pytest
 import torch
 from method_table import METHODS
@@ -165,3 +167,26 @@ def test_exports_are_merged():
     packed = model.data_preprocessor(dict(inputs=list(img.flip(1))))['inputs']
     want = model(packed, mode='tensor')
     torch.testing.assert_close(exported(img), want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['vit_small_patch14_dinov2', 'vit_small_patch16_224'])
+def test_pefts_lora_is_the_same_function(name):
+    """Where peft is installed: it is no dependency."""
+    peft = pytest.importorskip('peft')
+    vit = TimmPromptedViT(name, img_size=112, model_args=dict(depth=3), tune='lora-8',
+                          out_type='raw').double().eval()  # fmt: skip
+    for parameter in vit.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    theirs = copy.deepcopy(vit.vit).eval()
+    config = peft.LoraConfig(r=8, lora_alpha=8, target_modules=['qkv'], lora_dropout=0.0)
+    theirs = peft.inject_adapter_in_model(config, theirs).double()
+    for lora, block in zip(vit.lora, theirs.blocks, strict=True):
+        block.attn.qkv.lora_A['default'].weight.data.copy_(lora.down)
+        block.attn.qkv.lora_B['default'].weight.data.copy_(lora.up)
+    img = torch.randn(2, 3, 112, 112, dtype=torch.float64)
+    want = theirs.forward_features(img)
+    torch.testing.assert_close(vit(img)[0], want, rtol=1e-10, atol=1e-10)
+    assert not torch.allclose(vit(img, False)[0], want, rtol=1e-3, atol=1e-3)
+    counts = [sum(p.numel() for n, p in m.named_parameters() if 'lora' in n) for m in (vit, theirs)]
+    assert counts[0] == counts[1] == 3 * 8 * (384 + 3 * 384)

@@ -15,7 +15,8 @@ from lspt_mm.config.load import read_config
 from lspt_mm.engine.runner import prepare_for_cpu
 from lspt_mm.errors import InputError
 from lspt_mm.recipes import mask_folder
-from lspt_mm.recipes.mask_folder import HEADS, METHODS
+from lspt_mm.recipes.mask_folder import HEADS
+from lspt_mm.recipes.segmentation import METHODS
 from lspt_mm.recipes.vits import file_vit, timm_vit, vit_of
 
 ABOUT = {

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.converters.masks import LABELS, PREVIEW, Outcome, prepare_masks
+from lspt_mm.converters.masks import PREVIEW, Outcome, add_mask_arguments, prepare_masks
 from lspt_mm.utils.cli import input_errors_as_messages
 
 
@@ -25,22 +25,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--images', type=Path, required=True, help='folder of the images')
-    parser.add_argument('--masks', type=Path, required=True, help='folder of the masks')
+    add_mask_arguments(parser)
     parser.add_argument('--to', type=Path, required=True, metavar='DEST', help='folder to write')
-    parser.add_argument(
-        '--classes', type=Path, metavar='FILE', help='names of the classes, a line each: name, '
-        'index name, or name r g b; LabelMe, CVAT and Roboflow files; by default what masks hold',
-    )  # fmt: skip
-    parser.add_argument(
-        '--labels', choices=LABELS, help='what the values of masks are: indices of classes, '
-        'colors, or binary (background 0, foreground one other value)',
-    )  # fmt: skip
-    parser.add_argument(
-        '--ignore', action='append', default=[], metavar='VALUE', help='number, colour (r,g,b or '
-        '#rrggbb) or class that counts for nothing; may be repeated; a negative '
-        'number as --ignore=-1',
-    )  # fmt: skip
     parser.add_argument(
         '--mask-suffix', default='', metavar='TEXT',
         help="after the image's name in a mask's, such as _mask (for a leading hyphen: "
@@ -50,11 +36,6 @@ def parse_args() -> argparse.Namespace:
         '--image-suffix', default='', metavar='TEXT',
         help="after the common name in an image's, such as _leftImg8bit",
     )  # fmt: skip
-    parser.add_argument(
-        '--val-share', type=float, default=0.2, help='share of the images for validation (0.2)'
-    )
-    parser.add_argument('--test-share', type=float, default=0.0, help='share for a test (0)')
-    parser.add_argument('--seed', type=int, default=0, help='of the split')
     parser.add_argument(
         '--exif', choices=('shown', 'stored'),
         help='whether masks were drawn on photos as shown or as stored, where EXIF data turn them',

@@ -3,17 +3,17 @@
 from typing import Dict
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from lspt_mm.checkpoints.backbone import DescribedBackbone, prompted_backbones
+from lspt_mm.engine.unwrapping import model_of
 from lspt_mm.errors import InputError
 from lspt_mm.registry import HOOKS
 
 
 def prompted_vits(runner: Runner) -> Dict[str, DescribedBackbone]:
     """All prompted ViTs of a run's model, by name."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = model_of(runner)
     return prompted_backbones(model)
 
 

@@ -7,9 +7,9 @@ from typing import Optional
 import numpy as np
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from lspt_mm.engine.unwrapping import model_of
 from lspt_mm.registry import HOOKS
 from lspt_mm.tasks import task_of
 from lspt_mm.utils.atomic_io import write_json
@@ -37,7 +37,7 @@ class ClassScoresHook(Hook):
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # noqa: D102
         task = task_of(runner.cfg)
-        classes = task.head(_model(runner)).num_classes
+        classes = task.head(model_of(runner)).num_classes
         for sample in outputs:
             truth, predicted = task.truth(sample), task.prediction(sample).labels
             found = task.counts(truth, predicted, classes)
@@ -68,10 +68,7 @@ class ClassScoresHook(Hook):
             )
 
 
-def _model(runner: Runner):
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
-
 
 def _names(runner: Runner) -> list:
     meta = runner.val_dataloader.dataset.metainfo
-    return task_of(runner.cfg).class_names(_model(runner), meta.get('classes'))
+    return task_of(runner.cfg).class_names(model_of(runner), meta.get('classes'))

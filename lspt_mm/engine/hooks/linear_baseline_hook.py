@@ -10,13 +10,13 @@ import sklearn
 import torch
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from lspt_mm.checkpoints.records import fingerprint
 from lspt_mm.config.preflight import datasets_of
 from lspt_mm.engine.hooks.jsonl_logger_hook import read_log
+from lspt_mm.engine.unwrapping import model_of
 from lspt_mm.errors import InputError
 from lspt_mm.models.prompted_backbone import PromptedBackbone
 from lspt_mm.probing import PATCH_PATH, PATH, LinearFit, fit_linear, frozen_features
@@ -57,7 +57,7 @@ class LinearBaselineHook(Hook):
         self.start = start
 
     def before_train(self, runner: Runner) -> None:  # noqa: D102
-        model, task = _model(runner), task_of(runner.cfg)
+        model, task = model_of(runner), task_of(runner.cfg)
         if self.start and not task.starts_from_fit(model):
             raise InputError(
                 'LinearBaselineHook: the head cannot start from a fit; expected '
@@ -140,9 +140,6 @@ class LinearBaselineHook(Hook):
             for line in remarks(runner.work_dir):
                 runner.logger.warning(line)
 
-
-def _model(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
 
 
 def _held_out(runner: Runner) -> Optional[dict]:

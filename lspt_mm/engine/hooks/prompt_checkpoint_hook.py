@@ -2,7 +2,6 @@
 
 from typing import Dict, Optional
 
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from lspt_mm.checkpoints.backbone import UNKNOWN, DescribedBackbone
@@ -18,6 +17,7 @@ from lspt_mm.checkpoints.records import (
 )
 from lspt_mm.engine.hooks.atomic_checkpoint_hook import AtomicCheckpointHook
 from lspt_mm.engine.hooks.backbone_weights_hook import prompted_vits
+from lspt_mm.engine.unwrapping import model_of
 from lspt_mm.errors import InputError
 from lspt_mm.registry import HOOKS
 
@@ -99,7 +99,7 @@ class PromptCheckpointHook(AtomicCheckpointHook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:  # noqa: D102
         # Without resuming, a run may start from parts of another one.
         if runner._resume or runner._train_loop is None:
-            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            model = model_of(runner)
             check_fit(model, checkpoint, resume=runner._resume)
 
 

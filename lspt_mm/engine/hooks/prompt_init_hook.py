@@ -5,11 +5,11 @@ from typing import Iterator, List, Optional, Tuple
 import torch
 from mmengine.dist import broadcast, is_main_process
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor
 
 from lspt_mm.engine.hooks.backbone_weights_hook import prompted_vits
+from lspt_mm.engine.unwrapping import model_of
 from lspt_mm.errors import InputError
 from lspt_mm.models.prompted_backbone import PromptedBackbone
 from lspt_mm.registry import HOOKS
@@ -72,7 +72,7 @@ class PromptInitHook(Hook):
     def _batches(self, runner: Runner) -> Iterator[Tensor]:
         """Images (b, 3, H, W) of the training set, read in this process."""
         loader = runner.train_dataloader
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = model_of(runner)
         chosen: List[int] = torch.randperm(len(loader.dataset))[: self.num_images].tolist()
         for start in range(0, len(chosen), self.batch_size):
             samples = [loader.dataset[i] for i in chosen[start : start + self.batch_size]]

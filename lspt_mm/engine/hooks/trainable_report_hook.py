@@ -5,11 +5,11 @@ import time
 from typing import Dict, List
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from lspt_mm.checkpoints.backbone import ADDED
+from lspt_mm.engine.unwrapping import model_of
 from lspt_mm.registry import HOOKS
 
 #: The time is said after so many iterations; the first ones are slower and do not count.
@@ -22,7 +22,7 @@ class TrainableReportHook(Hook):
 
     def before_train(self, runner: Runner) -> None:  # noqa: D102
         self._done = 0
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = model_of(runner)
         runner.logger.info('Trainable parameters:\n' + trainable_table(model))
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # noqa: D102

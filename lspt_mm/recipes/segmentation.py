@@ -1,0 +1,71 @@
+"""What runs of segmentation have in common, whatever the data: methods, sizes, a schedule."""
+
+from typing import Any, Dict, List, Optional
+
+from lspt_mm.errors import InputError
+from lspt_mm.recipes import methods
+from lspt_mm.recipes.methods import Method
+from lspt_mm.recipes.vits import ViT
+
+#: What ``method`` may be. A linear head is none here: `frozen` is UPerNet alone.
+METHODS: Dict[str, Method] = {
+    'frozen': Method('No prompts', tune='nothing'),
+    **{name: method for name, method in methods.METHODS.items() if name != 'linear'},
+}
+
+
+def whole_patches(crop: Optional[int], patch: int) -> int:
+    """``crop``, or by default the largest multiple of ``patch`` up to 512.
+
+    Raises:
+        InputError: If it is no multiple: patches of 14 do not divide 512.
+    """
+    if crop is None:
+        return 512 // patch * patch
+    if crop % patch:
+        low = max(patch, crop // patch * patch)
+        raise InputError(
+            f'crop={crop}: expected a multiple of the patch size {patch}, such as {low}'
+        )
+    return crop
+
+
+def tuned_vit(
+    vit: ViT,
+    method: str,
+    crop: int,
+    num_tokens: Optional[int],
+    rank: Optional[int],
+) -> Dict[str, Any]:
+    """Arguments of a backbone for images of ``crop`` pixels, with what ``method`` puts into it.
+
+    Raises:
+        InputError: If ``num_tokens`` or ``rank`` is given for a method that has none.
+    """
+    chosen = METHODS[method]
+    if rank is not None and 'rank' not in chosen.extra_args:
+        raise InputError(f'rank={rank}: method={method} has none')
+    prompter = chosen.prompter
+    if prompter:
+        patches = (crop // vit.patch_size) ** 2
+        tokens = num_tokens or max(1, min(prompter['num_tokens'], patches // 10))
+        prompter = dict(prompter, num_tokens=tokens)
+        if chosen.recipe == 'bpt':
+            prompter['rank'] = rank or chosen.default_rank(tokens, vit.measures['embed_dims'])
+    elif num_tokens is not None:
+        raise InputError(f'num_tokens={num_tokens}: method={method} has no prompts')
+    return dict(
+        **vit.backbone, img_size=crop, pretrained=vit.source, tune=chosen.tune_of_rank(rank),
+        prompter=prompter,
+    )  # fmt: skip
+
+
+def ramp_and_decay(iters: int, warmup: int) -> List[dict]:
+    """A linear ramp, and a linear decay to 0; of fewer than 20 iterations the decay alone."""
+    if iters < 20:  # a ramp of a single step would never leave its start
+        warmup = 0
+    ramp = dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup)
+    return [
+        *([ramp] if warmup else []),
+        dict(type='PolyLR', eta_min=0.0, power=1.0, begin=warmup, end=iters, by_epoch=False),
+    ]
