@@ -37,6 +37,22 @@ def work(folder: str, gpu: Optional[str] = None) -> int:
     return 0
 
 
+def end_with_parent(work: Callable[..., int], *args) -> int:
+    """Call ``work``; this process ends at once when submitit's, which started it, is gone.
+
+    An interrupt can reach submitit's process while it starts this one, which it then forgets.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent != 1:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return work(*args)
+
+
 class Launcher:
     """Carries out runs, several at once.
 
@@ -115,8 +131,9 @@ class Launcher:
             with self.executor.batch():
                 jobs = [
                     self.executor.submit(
-                        work, str(folder), self.gpus[place % len(self.gpus)] if self.gpus else None
-                    )
+                        end_with_parent, work, str(folder),
+                        self.gpus[place % len(self.gpus)] if self.gpus else None,
+                    )  # fmt: skip
                     for folder, place in places.items()
                 ]
         finally:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import cloudpickle
@@ -120,13 +121,35 @@ def test_an_interrupt_leaves_nothing_running(background, start, tmp_path):
     finally:
         assert signal.signal(signal.SIGINT, before) == handler
     assert time.monotonic() - began < 60  # the runs take 100 s
-    begun = [int(path.read_text()) for path in tmp_path.glob('*/pid')]
-    assert len(begun) <= 3
-    for _ in range(50):
+    assert len(list(tmp_path.glob('*/pid'))) <= 3
+    assert_none_is_left(tmp_path)
+
+
+def test_a_run_ends_with_the_process_that_started_it(start, tmp_path, monkeypatch):
+    codes = {}
+
+    def kill(folder, code):
+        codes[folder.name] = code
+        while folder.name == 'a0' and not (tmp_path / 'b1' / 'pid').is_file():
+            time.sleep(0.1)
+        own = ['ps', '-o', 'pid=', '--ppid', str(os.getpid())]
+        for pid in map(int, subprocess.run(own, capture_output=True, text=True).stdout.split()):
+            with suppress(ProcessLookupError):  # of ps itself
+                os.kill(pid, signal.SIGKILL)
+
+    monkeypatch.setattr(launchers.submitit.Job, '_results_timeout_s', 1)
+    start(sleep, ['a0', 'b1'], kill, jobs=2)
+    assert codes == {'a0': 0, 'b1': LOST}
+    assert_none_is_left(tmp_path)
+
+
+def assert_none_is_left(folder):
+    begun = [int(path.read_text()) for path in folder.glob('*/pid')]
+    for _ in range(100):
         if not any(is_running(pid) for pid in begun):
             break
         time.sleep(0.1)
-    assert not any(is_running(pid) for pid in begun)
+    assert begun and not any(is_running(pid) for pid in begun)
 
 
 def is_running(pid):
