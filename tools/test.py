@@ -8,9 +8,9 @@ import argparse
 from mmengine.runner import Runner
 
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.apis.model import load_into_runner, read_model_checkpoint
+from lspt_mm.apis.testing import build_test_runner
 from lspt_mm.config.load import add_common_arguments, load_config
-from lspt_mm.engine.runner import build_runner, run
+from lspt_mm.engine.runner import run
 from lspt_mm.tasks import task_of
 from lspt_mm.utils.cli import input_errors_as_messages
 
@@ -38,18 +38,16 @@ def build(args: argparse.Namespace) -> Runner:
     """The run, with the checkpoint to load in it."""
     cfg = load_config(args)
     task = task_of(cfg)
-    content = read_model_checkpoint(cfg, args.checkpoint, args.pretrained)
-    cfg.load_from = args.checkpoint
-    cfg.resume = False
-    if args.show_dir:
-        task.show(cfg, args.show_dir)
-    if args.tta:
-        task.use_tta(cfg)
-    if args.out:
-        task.dump(cfg, args.out)
-    runner = build_runner(cfg, ('test_dataloader',), checkpoint_read=True)
-    load_into_runner(runner, content)
-    return runner
+
+    def apply_options(cfg) -> None:
+        if args.show_dir:
+            task.show(cfg, args.show_dir)
+        if args.tta:
+            task.use_tta(cfg)
+        if args.out:
+            task.dump(cfg, args.out)
+
+    return build_test_runner(cfg, args.checkpoint, args.pretrained, apply_options)
 
 
 def main() -> None:

@@ -11,7 +11,10 @@ from torch import nn
 
 from lspt_mm.apis.model import init_model
 from lspt_mm.apis.predict import image_pipeline, names_for, predict_image
-from lspt_mm.engine.hooks.class_scores_hook import VALIDATION
+from lspt_mm.apis.testing import build_test_runner
+from lspt_mm.config.load import read_config_file
+from lspt_mm.engine.hooks.class_scores_hook import TEST, VALIDATION
+from lspt_mm.engine.runner import run
 from lspt_mm.engine.work_dir import find_config_and_checkpoint
 from lspt_mm.errors import InputError
 from lspt_mm.tasks import task_of
@@ -22,6 +25,7 @@ from lspt_mm.utils.overlay import label_image, overlay
 #: A path, a folder, a pattern such as ``'photos/*.jpg'``, a PIL image, an array (H, W, 3) uint8
 #: RGB, or a list of them.
 Images = Union[str, Path, PILImage.Image, np.ndarray, Sequence[Any]]
+_PARTS = ('test', 'val')
 
 
 class ImageResult(NamedTuple):
@@ -128,6 +132,21 @@ class Run:
         if not path.is_file():
             raise InputError(f'{path} is not there: the run has not validated yet')
         return read_json(path)
+
+    def test(self) -> Dict[str, Any]:
+        """Test on the test images, once the run is chosen; the form is that of :attr:`metrics`.
+
+        Raises:
+            InputError: If the data have no test images.
+        """
+        cfg = read_config_file(self.config)
+        cfg.work_dir, cfg.launcher = str(self.folder), 'none'
+        test, val = (dict(cfg.get(f'{part}_dataloader') or {}).get('dataset') for part in _PARTS)
+        if test is None or test == val:
+            raise InputError(f'{self.folder}: its data have no test images; see Run.metrics')
+        runner = build_test_runner(cfg, self.checkpoint, self._pretrained)
+        run(runner, runner.test)
+        return read_json(self.folder / TEST)
 
     def predict(self, images: Images) -> Union[ImageResult, Results]:
         """What the model says of images: one result for one image, else a list of them.

@@ -1,5 +1,6 @@
 """From a folder of images and masks to a trained run, in one call."""
 
+import warnings
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Sequence, Union
 
@@ -10,9 +11,11 @@ from lspt_mm.config.cfg_options import merge_options
 from lspt_mm.config.load import read_config, turn_on_amp
 from lspt_mm.converters.masks import prepare_masks
 from lspt_mm.datasets.verify import check_data
+from lspt_mm.engine.hooks import ProgressHook
 from lspt_mm.engine.runner import build_runner, run
 from lspt_mm.engine.work_dir import latest_checkpoint
 from lspt_mm.errors import InputError
+from lspt_mm.utils.cli import ignore_known_warnings
 from lspt_mm.utils.malloc import keep_freed_memory
 
 #: Folder of the prepared data, below a run's.
@@ -36,6 +39,7 @@ def train_segmentation(
     amp: bool = False,
     resume: bool = False,
     options: Optional[Mapping[str, Any]] = None,
+    verbose: bool = False,
 ) -> Run:
     """Tune a ViT on images and masks; the same run as ``configs/maskfolder/transfer.py``.
 
@@ -58,6 +62,7 @@ def train_segmentation(
         options: Further arguments of :class:`~lspt_mm.recipes.mask_folder.MaskRun` (iters,
             batch_size, crop, lr, ...), and with dots any key of the config
             (``{'train_cfg.val_interval': 100}``).
+        verbose: Print MMEngine's log instead of one line of progress.
 
     Returns:
         Run: The trained run, as ``lspt_mm.load`` gives it.
@@ -92,16 +97,17 @@ def train_segmentation(
     checkpoint = latest_checkpoint(str(out)) if resume else None
     if checkpoint is not None:
         cfg.resume, cfg.load_from = True, checkpoint
-    train(cfg)
+    train(cfg, progress=not verbose)
     return Run(out)
 
 
-def train(cfg: Config, check: bool = True) -> None:
+def train(cfg: Config, check: bool = True, progress: bool = False) -> None:
     """Train a config, as ``tools/train.py`` does.
 
     Args:
         cfg: From :func:`lspt_mm.config.load.read_config`, with a ``work_dir`` and a ``launcher``.
         check: Read every file of the data first.
+        progress: Show one live line instead of MMEngine's log (:class:`ProgressHook`).
 
     Raises:
         InputError: For inputs that are missing or damaged, and values that a class rejects.
@@ -113,4 +119,14 @@ def train(cfg: Config, check: bool = True) -> None:
     if check and runner.rank == 0:
         check_data(cfg, loaders)
     keep_freed_memory()
-    run(runner, runner.train)
+    if not progress:
+        run(runner, runner.train)
+        return
+    hook = ProgressHook()
+    runner.register_hook(hook)
+    try:
+        with warnings.catch_warnings():
+            ignore_known_warnings()
+            run(runner, runner.train)
+    finally:
+        hook.close()

@@ -46,16 +46,21 @@ def map_with_progress(function: Callable, items: Sequence, title: str) -> list:
         return list(bar)
 
 
+def ignore_known_warnings() -> None:
+    """Ignore warnings about defaults of the stack, unless Python has an option ``-W``."""
+    if not sys.warnoptions:
+        for message, module in _KNOWN_WARNINGS:
+            warnings.filterwarnings('ignore', message, UserWarning, module)
+
+
 @contextmanager
 def input_errors_as_messages(debug: bool = False) -> Iterator[None]:
     """On an InputError, print its message alone and exit with code 2.
 
-    Of several processes only the first to fail prints. Without an option ``-W``, warnings about
-    defaults of the stack are not shown.
+    Of several processes only the first to fail prints. Warnings are those of
+    :func:`ignore_known_warnings`.
     """
-    if not sys.warnoptions:
-        for message, module in _KNOWN_WARNINGS:
-            warnings.filterwarnings('ignore', message, UserWarning, module)
+    ignore_known_warnings()
     Image.MAX_IMAGE_PIXELS = None  # files that a command names are the user's own
     try:
         yield

@@ -165,3 +165,21 @@ def test_export(trained, tmp_path):
     pytest.importorskip('onnx')
     assert trained.export(tmp_path / 'moon.onnx', size=(32, 40)) < 1e-4
     assert (tmp_path / 'moon.onnx').stat().st_size > 0
+
+
+def test_the_test_is_that_of_the_tool(folder, tmp_path):
+    run = lspt_mm.train_segmentation(
+        folder / 'photos', folder / 'masks', tmp_path / 'run', classes=folder / 'classes.txt',
+        backbone=str(folder / 'vit.pth'), method='vpt', test_share=0.25, options=OPTIONS,
+    )  # fmt: skip
+    found = run.test()
+    tool = run_tool('test.py', run.config, run.checkpoint, '--work-dir', tmp_path / 'test')
+    assert tool.code == 0, tool.err
+    (metrics,) = (tmp_path / 'test').glob('*/*.json')
+    assert found['value'] == pytest.approx(json.loads(metrics.read_text())['mIoU'], abs=0.01)
+    assert found['classes'].keys() == {'sea', 'moon'}
+
+
+def test_a_run_without_test_images_says_so(trained):
+    with pytest.raises(InputError, match='its data have no test images; see Run.metrics'):
+        trained.test()

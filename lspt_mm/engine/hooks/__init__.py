@@ -8,6 +8,7 @@ from lspt_mm.engine.hooks.class_scores_hook import ClassScoresHook
 from lspt_mm.engine.hooks.jsonl_logger_hook import FaultTolerantLocalVisBackend, JsonlLoggerHook
 from lspt_mm.engine.hooks.linear_baseline_hook import LinearBaselineHook
 from lspt_mm.engine.hooks.preemption_hook import PreemptionHook
+from lspt_mm.engine.hooks.progress_hook import ProgressHook
 from lspt_mm.engine.hooks.prompt_checkpoint_hook import PromptCheckpointHook
 from lspt_mm.engine.hooks.prompt_init_hook import PromptInitHook
 from lspt_mm.engine.hooks.trainable_report_hook import TrainableReportHook
@@ -22,6 +23,7 @@ __all__ = [
     'JsonlLoggerHook',
     'LinearBaselineHook',
     'PreemptionHook',
+    'ProgressHook',
     'PromptCheckpointHook',
     'PromptInitHook',
     'TrainableReportHook',

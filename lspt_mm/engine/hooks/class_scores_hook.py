@@ -1,4 +1,4 @@
-"""The score of each class on the validation images."""
+"""The score of each class on the validation and test images."""
 
 import math
 from pathlib import Path
@@ -15,16 +15,17 @@ from lspt_mm.tasks import task_of
 from lspt_mm.utils.atomic_io import write_json
 from lspt_mm.utils.text import shorten
 
-#: Name of the file in the work dir: metric, value in per cent, iteration, score of each class.
-VALIDATION = 'validation.json'
+#: Files in the work dir: metric, value in per cent, iteration, score of each class.
+VALIDATION, TEST = 'validation.json', 'test.json'
 
 
 @HOOKS.register_module()
 class ClassScoresHook(Hook):
     """After each validation, write ``validation.json``: the metric, and the score of each class.
 
-    Scores are IoU or accuracy in per cent, null for a class without an image. At the end a warning
-    names the classes that the last validation has and the model never predicts.
+    After a test it is ``test.json``. Scores are IoU or accuracy in per cent, null for a class
+    without an image. At the end a warning names the classes that the last validation has and the
+    model never predicts.
     """
 
     priority = 'HIGH'
@@ -44,22 +45,31 @@ class ClassScoresHook(Hook):
             self.counts = found if self.counts is None else self.counts + found
 
     def after_val_epoch(self, runner, metrics=None) -> None:  # noqa: D102
+        self._write(runner, VALIDATION, runner.val_dataloader)
+
+    before_test_epoch, after_test_iter = before_val_epoch, after_val_iter
+
+    def after_test_epoch(self, runner, metrics=None) -> None:  # noqa: D102
+        self._write(runner, TEST, runner.test_dataloader)
+
+    def _write(self, runner: Runner, name: str, loader) -> None:
         parts = [one for one in all_gather_object(self.counts) if one is not None]
         self.counts = sum(parts) if parts else None
         if not parts or not is_main_process():
             return
         task = task_of(runner.cfg)
         scores = [None if math.isnan(score) else score for score in task.class_scores(self.counts)]
-        write_json(Path(runner.work_dir) / VALIDATION, dict(
+        names = _names(runner, loader)
+        write_json(Path(runner.work_dir) / name, dict(
             metric=task.metric, value=task.score(self.counts), iter=runner.iter,
-            class_metric=task.class_metric, classes=dict(zip(_names(runner), scores, strict=True)),
+            class_metric=task.class_metric, classes=dict(zip(names, scores, strict=True)),
         ))  # fmt: skip
 
     def after_train(self, runner: Runner) -> None:  # noqa: D102
         if self.counts is None or not is_main_process():
             return
         truth, predicted = self.counts.sum(1) > 0, self.counts.sum(0) > 0
-        names = _names(runner)
+        names = _names(runner, runner.val_dataloader)
         never = [names[number] for number in np.flatnonzero(truth & ~predicted)]
         if never:
             runner.logger.warning(
@@ -69,6 +79,6 @@ class ClassScoresHook(Hook):
 
 
 
-def _names(runner: Runner) -> list:
-    meta = runner.val_dataloader.dataset.metainfo
+def _names(runner: Runner, loader) -> list:
+    meta = loader.dataset.metainfo
     return task_of(runner.cfg).class_names(model_of(runner), meta.get('classes'))
