@@ -20,7 +20,7 @@ from lspt_mm.datasets.scene_dataset import CLASSES
 from lspt_mm.utils.checks import check_int
 
 # Part of the stamp on disk: raise it whenever the same seed would give other pixels.
-RENDERER_VERSION = 1
+RENDERER_VERSION = 2
 
 _SUPERSAMPLING = 2
 # Not a class: odd objects that stay label 0, as the unlabelled pixels of ADE20K do.
@@ -622,13 +622,13 @@ def _draw_sign(rng, tint, ppm):
 
 
 def _draw_lamp_post(rng, tint, ppm):
-    height, pole = rng.uniform(3.2, 5.5), max(rng.uniform(0.14, 0.22), 4 / ppm)
+    height, pole = rng.uniform(3.2, 5.5), max(rng.uniform(0.2, 0.32), 4 / ppm)
     sprite = _Sprite(2.4, height, ppm)
     glow = _mix((1, 0.95, 0.75), tint, rng.uniform(0, 0.5))
     sprite.box(1.2 - pole, 0, 1.2 + pole, 0.35, np.asarray(tint) * 0.8)
     sprite.limb((1.2, 0), (1.2, height - 0.25), pole, tint)
     if rng.random() < 0.5:
-        sprite.disc(1.2, height - 0.35, 0.34, glow)
+        sprite.disc(1.2, height - 0.42, 0.42, glow)
         sprite.box(1.2 - 0.3, height - 0.08, 1.2 + 0.3, height, tint)
         return sprite
     for side in _pick(rng, ((-1,), (1,), (-1, 1))):
@@ -687,17 +687,17 @@ class _Thing:
 
 
 _THINGS = {
-    'building': _Thing(_draw_building, 13, 50),
-    'brick wall': _Thing(_draw_brick_wall, 7, 22),
-    'fence': _Thing(_draw_fence, 4.5, 20),
-    'tree': _Thing(_draw_tree, 6, 40, ('water', 'road')),
-    'bush': _Thing(_draw_bush, 3, 20, ('water', 'road')),
-    'car': _Thing(_draw_car, 5, 32),
-    'person': _Thing(_draw_person, 3, 26, ()),
-    'ball': _Thing(_draw_ball, 2.2, 13, ()),
-    'sign': _Thing(_draw_sign, 3.5, 18),
-    'lamp post': _Thing(_draw_lamp_post, 5, 22),
-    _CLUTTER: _Thing(_draw_clutter, 3, 16, ()),
+    'building': _Thing(_draw_building, 9, 32),
+    'brick wall': _Thing(_draw_brick_wall, 6, 14),
+    'fence': _Thing(_draw_fence, 3.5, 10),
+    'tree': _Thing(_draw_tree, 5, 20, ('water', 'road')),
+    'bush': _Thing(_draw_bush, 2.5, 10, ('water', 'road')),
+    'car': _Thing(_draw_car, 4, 15),
+    'person': _Thing(_draw_person, 2.5, 11, ()),
+    'ball': _Thing(_draw_ball, 1.6, 5.5, ()),
+    'sign': _Thing(_draw_sign, 2.6, 8),
+    'lamp post': _Thing(_draw_lamp_post, 3.8, 11),
+    _CLUTTER: _Thing(_draw_clutter, 2.5, 10, ()),
 }
 
 
