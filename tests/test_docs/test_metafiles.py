@@ -29,8 +29,7 @@ RESULTS = (ROOT / 'docs' / 'results.md').read_text()
 #: Methods by their labels in the tables of docs/results.md, where these are not their titles.
 LABELS = {
     **{method.title: name for name, method in METHODS.items()},
-    'no prompts': 'frozen', 'linear probe': 'linear', 'all of the ViT': 'full',
-    'Gated Prompt Tuning': 'gated',
+    'no prompts': 'frozen', 'all of the ViT': 'full',
 }  # fmt: skip
 #: The paper that the file of a method names.
 PAPER = re.compile(r'arXiv (\d{4}\.\d{5})\)\.$', re.MULTILINE)
@@ -43,16 +42,15 @@ def collection_of(prompter):
     return name
 
 
-def table(after, first):
-    """Rows of the first table behind ``after`` whose first heading is ``first``, by method."""
-    start = RESULTS.index(f'| {first} |', RESULTS.index(after))
-    rows = {}
-    for line in RESULTS[start:].split('\n\n')[0].splitlines()[2:]:
-        label, *cells = (cell.strip().strip('*') for cell in line.strip('|').split('|'))
-        label = re.split(r' \(|, (?:started|whitened)', label)[0]
-        if 'random ViT' not in label:
-            rows[LABELS.get(label, label)] = cells
-    return rows
+def column(name):
+    """Cells by method of a column of the page's table of methods, without the empty ones."""
+    found = re.search(r'^\| method \|.*(?:\n\|.*)+', RESULTS, re.MULTILINE)[0]
+    header, _, *rows = [[c.strip() for c in row.split('|')[1:-1]] for row in found.splitlines()]
+    cells = {}
+    for label, *row in rows:
+        title = label.split(' (')[0]
+        cells[LABELS.get(title, title)] = row[header.index(name) - 1]
+    return {method: cell for method, cell in cells.items() if cell}
 
 
 def measured(path):
@@ -134,31 +132,33 @@ def test_config_builds_and_has_the_parameters_that_are_named(model, folders):
         assert model['Name'].split('_')[0] in METHODS
 
 
-def test_camvid_is_the_pages_table():
-    page = table('### Every method on CamVid', 'method')
-    expected = {(m, False, 'validation'): {'mIoU': row[0]} for m, row in page.items()}
+def test_camvid_is_the_pages_column():
+    expected = {(m, False, 'validation'): {'mIoU': v} for m, v in column('CamVid').items()}
     assert measured('configs/camvid/metafile.yml') == expected and len(expected) == 9
 
 
-@pytest.mark.parametrize(
-    ('folder', 'heading', 'number'),
-    [('vtab1k', '**EuroSAT** by', 11), ('imagefolder', '**Flowers36**:', 11)],
-)
-def test_classification_is_the_pages_tables(folder, heading, number):
-    page = table(heading, 'method')
+def classification(name):
+    """A column's cells by method; without prompts the head is a linear probe."""
+    return {'linear' if m == 'frozen' else m: cell for m, cell in column(name).items()}
+
+
+@pytest.mark.parametrize(('folder', 'name'), [('vtab1k', 'EuroSAT'), ('imagefolder', 'Flowers36')])
+def test_classification_is_the_pages_columns(folder, name):
+    page = classification(name)
     found = measured(f'configs/{folder}/metafile.yml')
     assert {m: list(v.values()) for (m, _, _), v in found.items()} == {
-        method: row[-1].split(' ± ') for method, row in page.items()
+        method: cell.split(' ± ') for method, cell in page.items()
     }
-    assert len(found) == number
+    assert len(found) == 11
 
 
 def test_trained_beside_the_head_is_the_pages_column():
-    page = table('**EuroSAT** by', 'method')
+    page = classification('trained beside the head (EuroSAT)')
     models = {m['Name'].split('_')[0]: m for m in MODELS_OF['configs/vtab1k/metafile.yml']}
-    for method, row in page.items():
+    assert page.keys() == models.keys()
+    for method, cell in page.items():
         of_backbone = models[method]['Metadata']['Trainable Parameters of the Backbone']
-        assert row[0] == f'{of_backbone:,}'
+        assert cell == f'{of_backbone:,}'
 
 
 def test_mmengine_finds_a_config_in_the_index(tmp_path):
