@@ -3,7 +3,7 @@
 import glob
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from PIL import Image as PILImage
@@ -162,14 +162,15 @@ class Run:
         return found[0] if single else Results(found)
 
     def _result(self, name: str, image: np.ndarray) -> ImageResult:
-        found = predict_image(self.model, self._pipeline(image))
+        found = predict_image(self.model, self.pipeline(image))
         classes, palette = (self.model.dataset_meta[key] for key in ('classes', 'palette'))
         told = task_of(self.model.cfg).describe(found, classes, palette, top=len(classes))
         shares = {one.name: one.share for one in told.classes}
         return ImageResult(name, image, found.labels, found.scores, classes, palette, shares)
 
     @cached_property
-    def _pipeline(self):
+    def pipeline(self) -> Callable:
+        """The test pipeline, for one image: a path, or an array (H, W, 3) uint8 RGB."""
         return image_pipeline(self.model.cfg)
 
     def export(

@@ -93,7 +93,7 @@ def train_segmentation(
     merge_options(cfg, keys)
     if amp:
         turn_on_amp(cfg)
-    cfg.default_hooks.checkpoint.content = 'prompts'
+    cfg.default_hooks.checkpoint.content = 'full' if method == 'full' else 'prompts'
     checkpoint = latest_checkpoint(str(out)) if resume else None
     if checkpoint is not None:
         cfg.resume, cfg.load_from = True, checkpoint

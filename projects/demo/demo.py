@@ -1,210 +1,164 @@
-"""From nothing to two mIoUs: render scenes, pre-train a small ViT on them, tune it with prompts.
+"""Tune a small pre-trained ViT on rendered scenes, with prompts and without, and draw both.
 
-Every step is one of the library's own commands, shown as it is run:
+    python -m lspt_mm demo                          (make demo)
+    python -m lspt_mm demo --method vpt-deep        (make demo METHOD=vpt-deep)
+    python -m lspt_mm demo --backbone timm:vit_small_patch14_dinov2.lvd142m
+    python -m lspt_mm demo --pretrain               pre-trains the ViT first, for hours
 
-1. render scenes (16 classes, ADE20K's layout): unlabelled, training, validation and test;
-2. pre-train a ViT of 8 blocks on the unlabelled ones with MMPretrain's MAE;
-3. freeze it, and train an UPerNet head on it, with prompts and without;
-4. test both on scenes that nothing was tuned or selected on;
-5. compare them on one page: curves, predictions, attention in every block, what the prompts do;
-6. publish the prompts and the head without the ViT, and test the published file.
+1. Render 620 synthetic scenes with masks of 16 classes.
+2. Tune the frozen ViT on 320 of them: a linear head alone, then with prompts.
+3. Test both once on 200 scenes, and draw some of them: OUT/demo.png.
 
-    python -m lspt_mm demo                     (make demo)
-    python -m lspt_mm demo --seed 1 --out work_dirs/demo_1
-
-Scenes, ViT and the run without prompts are kept and used again by the next run with the same --out
-and --seed.
+It is `lspt_mm.train_segmentation` twice. Scenes and finished runs are kept for the next call.
 """
 
 import argparse
-import json
-import subprocess
-import sys
+import io
 import time
+from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Dict, List
 
-from mmengine.config import Config
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from mmengine.dataset import pseudo_collate
 
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.config.paths import config_dir, tools_dir
-from projects.demo.scene_files import write_ade20k_layout
+import lspt_mm
+from lspt_mm.analysis.attention import attention_maps
+from lspt_mm.apis.run import Run
+from lspt_mm.engine.hooks.class_scores_hook import TEST
+from lspt_mm.recipes.segmentation import METHODS
+from lspt_mm.utils.atomic_io import read_json
+from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.images import read_image
+from lspt_mm.utils.overlay import colour
+from projects.demo.practice_data import OTHER, write_photos_and_masks
+from projects.demo.pretrain import ARCH, WEIGHTS, pretrain
+from projects.demo.scenes import PALETTE
 
-CONFIGS = config_dir() / 'demo'
-SCENES = {'unlabelled': 2400, 'training': 320, 'validation': 100, 'test': 200}
-SUFFIX = '_upernet_scenes.py'
+SPLITS = {'train': 320, 'val': 100, 'test': 200}
+SIZE = 192
 BASELINE = 'frozen'
+#: Chosen on the validation scenes, seed 0 (docs/results.md).
+OPTIONS = {'crop': SIZE, 'short_side': SIZE, 'mode': 'whole', 'batch_size': 8, 'iters': 200}
+#: Test scenes in the picture.
+SHOWN = 4
 
 
 def parse_args() -> argparse.Namespace:
     """Options of the demo."""
-    methods = sorted(p.name[: -len(SUFFIX)] for p in CONFIGS.glob('*' + SUFFIX))
-    methods.remove(BASELINE)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'), help='folder for all')
-    parser.add_argument('--method', choices=methods, default='lspt', help='prompt method')
-    parser.add_argument('--seed', type=int, default=0, help='of scenes, weights and training')
+    methods = [name for name in METHODS if name != BASELINE]
+    parser.add_argument('--method', choices=methods, default='lspt', metavar='NAME',
+                        help=f'{", ".join(methods)} (lspt)')  # fmt: skip
+    parser.add_argument('--backbone', default=str(WEIGHTS), help='timm:NAME or a file')
+    parser.add_argument('--seed', type=int, default=0, help='of scenes, prompts and training')
     parser.add_argument(
-        '--pictures', type=int, default=6, help='how many test scenes the page shows'
+        '--pretrain', action='store_true', help='pre-train the ViT on scenes first (hours)'
     )
     parser.add_argument(
         '--quick', action='store_true', help='a few iterations of everything, to see that it runs'
     )
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     return parser.parse_args()
 
 
-def heading(text: str, start: float) -> None:
-    """Say what comes next and how long it has been."""
-    print(f'\n=== [{time.time() - start:4.0f} s] {text}', flush=True)
+def tune(args: argparse.Namespace, scenes: Path, backbone: str, method: str) -> Run:
+    """The run of a method, trained now or before, with its test in ``test.json``."""
+    name = f'{method}_{Path(backbone.split(":")[-1]).stem}_seed{args.seed}'
+    out = args.out / (f'quick_{name}' if args.quick else name)
+    if (out / TEST).is_file():
+        print(f'{out}: finished before, it is used again', flush=True)
+        return lspt_mm.load(out)
+    options = {**OPTIONS, 'iters': 2} if args.quick else dict(OPTIONS)
+    if Path(backbone).name == WEIGHTS.name:
+        options['arch'] = ARCH
+    with redirect_stdout(io.StringIO()):  # the table of the masks
+        run = lspt_mm.train_segmentation(
+            scenes / 'images', scenes / 'masks', out, classes=scenes / 'classes.txt',
+            ignore=[OTHER], backbone=backbone, method=method, head='linear', seed=args.seed,
+            options=options, resume=True,
+        )  # fmt: skip
+        run.test()
+    return run
 
 
-def run(script: str, *arguments) -> None:
-    """Run one of the tools, its output shown."""
-    command = [sys.executable, str(tools_dir() / script), *map(str, arguments)]
-    print('$ python tools/' + ' '.join([script, *map(str, arguments)]), flush=True)
-    code = subprocess.run(command).returncode
-    if code:
-        sys.exit(code)
+def draw(path: Path, scenes: Path, runs: Dict[str, Run]) -> None:
+    """Write test scenes beside their masks, what each run predicts, and where its ViT looks."""
+    photos = sorted((scenes / 'images' / 'test').iterdir())[:SHOWN]
+    titles = ['input', 'truth', *runs, 'attention']
+    figure = Figure(figsize=(1.9 * len(titles), 1.9 * len(photos) + 0.3), layout='constrained')
+    axes = figure.subplots(len(photos), len(titles), squeeze=False)
+    for row, photo in zip(axes, photos, strict=True):
+        image = read_image(photo)
+        truth = read_image(scenes / 'masks' / 'test' / f'{photo.stem}.png')
+        predicted = [colour(run.predict(photo).labels, PALETTE) for run in runs.values()]
+        for axis, picture in zip(row, [image, truth, *predicted, image], strict=True):
+            axis.imshow(picture)
+            axis.axis('off')
+        row[-1].imshow(
+            attention(list(runs.values())[-1], image), cmap='inferno', alpha=0.7, vmin=0,
+            interpolation='bilinear', extent=(0, image.shape[1], image.shape[0], 0),
+        )  # fmt: skip
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=10)
+    figure.savefig(path, dpi=110)
 
 
-def render(out: Path, seed: int, quick: bool) -> Path:
-    """Render all splits below ``out`` unless they are there; return their folder."""
-    splits = {name: 8 if quick else count for name, count in SCENES.items()}
-    write_ade20k_layout(out / 'scenes', splits, seed=seed, size=128)
-    return out / 'scenes'
+def attention(run: Run, image: np.ndarray) -> np.ndarray:
+    """Where the prompts of the last block look, or its class token: weights (h, w)."""
+    model = run.model
+    data = model.data_preprocessor(pseudo_collate([run.pipeline(image)]), False)
+    with torch.no_grad():
+        last = attention_maps(model.backbone, data['inputs'])[-1]
+    maps = last.cls if last.prompts is None else last.prompts.mean(1)
+    return maps[0].mean(0).cpu().numpy()
 
 
-def train(config: Path, work_dir: Path, quick: bool, *arguments) -> None:
-    """Run train.py, for two iterations if ``quick``."""
-    keys = ('train_cfg.max_iters', 'train_cfg.val_interval', 'default_hooks.checkpoint.interval')
-    options = ['--cfg-options', *(f'{key}=2' for key in keys)] if quick else []
-    run('train.py', config, '--work-dir', work_dir, *arguments, *options)
-
-
-def pretrain(out: Path, scenes: Path, seed: int, quick: bool) -> Path:
-    """MAE on the unlabelled scenes; returns the checkpoint, made before or now."""
-    config = CONFIGS / 'mae_scenes.py'
-    kept(
-        out / 'mae', {'seed': seed, 'quick': quick, 'config': _text(config)},
-        lambda: train(config, out / 'mae', quick, '--data-root', scenes, '--seed', seed),
-    )  # fmt: skip
-    return checkpoint(out / 'mae')
-
-
-def kept(work_dir: Path, stamp: dict, make: Callable[[], Any]) -> Any:
-    """What ``make`` gives, or gave when it was last run here for the same ``stamp``."""
-    done = work_dir / 'done.json'
-    if done.is_file():
-        found = json.loads(done.read_text())
-        there = (work_dir / 'last_checkpoint').is_file() and checkpoint(work_dir).is_file()
-        if there and found.get('stamp') == stamp:
-            print(f'{work_dir} holds this run of this seed already; it is used again')
-            return found['result']
-        done.unlink()  # before what it says is no longer so
-    result = make()
-    done.write_text(json.dumps({'stamp': stamp, 'result': result}))
-    return result
-
-
-def _text(config: Path) -> str:
-    """The config with all that it inherits."""
-    return Config.fromfile(config).pretty_text
-
-
-def test(config: Path, weights: Path, work_dir: Path, scenes: Path, *arguments) -> dict:
-    """Run test.py; returns its metrics."""
-    before = set(work_dir.glob('*/*.json'))
-    run('test.py', config, weights, '--work-dir', work_dir, '--data-root', scenes, *arguments)
-    (metrics,) = set(work_dir.glob('*/*.json')) - before
-    return json.loads(metrics.read_text())
-
-
-def publish(name: str, out: Path, scenes: Path, vit: Path, miou: float) -> Path:
-    """A prompt-only file of run ``name``, which is tested in a process of its own."""
-    config, folder = CONFIGS / (name + SUFFIX), out / 'published'
-    for old in folder.glob(f'{name}-*'):
-        old.unlink()
-    run(
-        'model_converters/publish_model.py', config, checkpoint(out / name), folder / name,
-        '--pretrained', vit, '--dataset', 'rendered scenes, 16 classes',
-        '--metric', f'mIoU {miou:.2f} on the test scenes',
-        '--base-licence', 'your own: pre-trained here',
-    )  # fmt: skip
-    (path,) = folder.glob(f'{name}-*.pth')
-    again = test(config, path, out / name / 'test_published', scenes, '--pretrained', vit)['mIoU']
-    if again != miou:
-        sys.exit(f'error: {path} has mIoU {again}, the run it was published from {miou}')
-    return path
-
-
-def baseline(out: Path, scenes: Path, vit: Path, seed: int, quick: bool) -> Dict[str, float]:
-    """:func:`tune` without prompts, which is the same beside every method; made before or now."""
-    made_of = json.loads((out / 'mae' / 'done.json').read_text())['stamp']
-    stamp = {'vit': made_of, 'config': _text(CONFIGS / (BASELINE + SUFFIX))}
-    return kept(out / BASELINE, stamp, lambda: tune(BASELINE, out, scenes, vit, seed, quick))
-
-
-def tune(name: str, out: Path, scenes: Path, vit: Path, seed: int, quick: bool) -> Dict[str, float]:
-    """Train ``name`` on the training scenes and test it; returns the test's metrics."""
-    config, work_dir = CONFIGS / (name + SUFFIX), out / name
-    train(config, work_dir, quick, '--data-root', scenes, '--seed', seed, '--pretrained', vit)
-    return test(config, checkpoint(work_dir), work_dir / 'test', scenes)
-
-
-def checkpoint(work_dir: Path) -> Path:
-    """The checkpoint a run wrote last."""
-    return Path((work_dir / 'last_checkpoint').read_text().strip())
-
-
-def report(out: Path, method: str, scenes: Path, seed: int, pictures: int) -> Path:
-    """A page that compares ``method``, the run without prompts, and what was run here before."""
-    known = sorted(path.name[: -len(SUFFIX)] for path in CONFIGS.glob('*' + SUFFIX))
-    others = [name for name in known if name not in (method, BASELINE)]
-    names = [method, *(name for name in others if of_seed(out / name, seed)), BASELINE]
-    runs = [f'none={out / name}' if name == BASELINE else out / name for name in names]
-    page = out / 'report.html'
-    run('report.py', *runs, '--split', 'test', '--pictures', pictures, '--data-root', scenes,
-        '--out', page)  # fmt: skip
-    return page
-
-
-def of_seed(work_dir: Path, seed: int) -> bool:
-    """Whether a finished run lies there that is of the same seed, and so of the same ViT."""
-    config = work_dir / (work_dir.name + SUFFIX)
-    if not ((work_dir / 'last_checkpoint').is_file() and config.is_file()):
-        return False
-    return Config.fromfile(config).randomness.get('seed') == seed
+def table(results: Dict[str, dict]) -> List[str]:
+    """A line for each class, and the mean."""
+    lines = [f'{"IoU on the test scenes":24}' + ''.join(f'{name:>12}' for name in results)]
+    for name in next(iter(results.values()))['classes']:
+        scores = [result['classes'][name] for result in results.values()]
+        cells = ['-' if score is None else f'{score:.1f}' for score in scores]
+        lines.append(f'{name:24}' + ''.join(f'{cell:>12}' for cell in cells))
+    means = ''.join(f'{result["value"]:12.2f}' for result in results.values())
+    return [*lines, f'{"mean":24}{means}']
 
 
 def main() -> None:
-    """Run all steps and print both results."""
+    """Run all steps."""
     args = parse_args()
     start = time.time()
-    heading('Rendering scenes', start)
-    scenes = render(args.out, args.seed, args.quick)
-    heading('Pre-training the ViT by MAE on unlabelled scenes', start)
-    vit = pretrain(args.out, scenes, args.seed, args.quick)
-    made = (args.out, scenes, vit, args.seed, args.quick)
-    heading(f'Training UPerNet on the frozen ViT with {args.method} prompts', start)
-    results = {args.method: tune(args.method, *made)}
-    heading('Training UPerNet on the frozen ViT without prompts', start)
-    results[BASELINE] = baseline(*made)
-    heading('Comparing them on a page', start)
-    page = report(args.out, args.method, scenes, args.seed, args.pictures)
-    heading('Publishing the prompts and the head, and testing the published file', start)
-    miou = results[args.method]['mIoU']
-    published = publish(args.method, args.out, scenes, vit, miou)
-    size = published.stat().st_size / 1e6
-    print(f'the same mIoU from {published}: {size:.2f} MB, without the ViT')
-    (args.out / f'result_{args.method}.json').write_text(json.dumps(results, indent=2) + '\n')
-    count = 8 if args.quick else SCENES['test']
-    heading(f'mIoU on {count} test scenes, neither tuned on nor selected on', start)
-    for name, metrics in results.items():
-        title = 'the same head, no prompts' if name == BASELINE else f'UPerNet with {name} prompts'
-        print(f'{title:<30} {metrics["mIoU"]:6.2f}')
-    print(f'\nOpen {page} in a browser to see what the prompts do.')
+
+    def say(text: str) -> None:
+        print(f'[{time.time() - start:4.0f} s] {text}', flush=True)
+
+    with input_errors_as_messages(args.debug):
+        scenes = args.out / ('quick_scenes' if args.quick else f'scenes_seed{args.seed}')
+        splits = {name: 8 if args.quick else count for name, count in SPLITS.items()}
+        if not (scenes / 'classes.txt').is_file():  # which is written last
+            say(f'rendering {sum(splits.values())} synthetic scenes')
+            write_photos_and_masks(scenes, splits, SIZE, args.seed)
+        backbone = args.backbone
+        if args.pretrain:
+            say('pre-training a ViT on rendered scenes')
+            backbone = str(pretrain(args.out / 'pretrain', args.quick))
+        runs = {}
+        for method in (BASELINE, args.method):
+            say(f'tuning a linear head on the frozen ViT, method={method}')
+            runs[method] = tune(args, scenes, backbone, method)
+        say('drawing')
+        draw(args.out / 'demo.png', scenes, runs)
+    print('\n'.join(table({name: read_json(run.folder / TEST) for name, run in runs.items()})))
+    say(f'{args.out / "demo.png"}: open it. Next:')
+    tuned = runs[args.method].folder
+    print(f'  python -m lspt_mm predict {tuned} IMAGES --out found')
+    print(f'  python -m lspt_mm report {tuned} {runs[BASELINE].folder}')
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 """Synthetic data in the layouts of users' own: photos with masks, folders of classes."""
 
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Union
 
 import cv2
 import numpy as np
@@ -9,7 +9,6 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from lspt_mm.datasets.scene_dataset import CLASSES, PALETTE
 from lspt_mm.errors import InputError
 from projects.demo import scenes
 
@@ -23,31 +22,38 @@ _LEAST = 24
 _CROP = 96
 
 
-def write_photos_and_masks(root: Path, count: int = 20, size: int = 256, seed: int = 0) -> None:
+def write_photos_and_masks(
+    root: Path, count: Union[int, Dict[str, int]] = 20, size: int = 256, seed: int = 0
+) -> None:
     """Write ``images/*.jpg``, ``masks/*.png`` in colours, and ``classes.txt``.
 
     Args:
         root: Folder, made if absent.
-        count: How many.
-        size: Side in pixels, a multiple of 8, at least 32. Every third picture is a quarter wider
-            than high or the other way round, as people's are.
+        count: How many; or name of a split to how many, with a folder for each split.
+        size: Side in pixels, a multiple of 8, at least 32. Without splits every third picture is a
+            quarter wider than high or the other way round, as people's are.
         seed: Of the scenes.
 
     Raises:
         InputError: If ``root`` holds anything, or a number is out of its range.
     """
-    _check(root, count, size)
-    for folder in ('images', 'masks'):
-        (root / folder).mkdir(parents=True)
-    colours = np.array([BLACK, *PALETTE], np.uint8)
-    for index in track(range(1, count + 1), 'rendering', console=Console(stderr=True)):
-        image, label = scenes.render_scene(scenes.scene_rng(seed, 'practice', index), size)
-        cut = size - size // 5 // (1 + index % 3 % 2) if index % 3 else size
+    splits = count if isinstance(count, dict) else {'': count}
+    for number in splits.values():
+        _check(root, number, size)
+    colours = np.array([BLACK, *scenes.PALETTE], np.uint8)
+    work = [(split, i) for split, number in splits.items() for i in range(1, number + 1)]
+    for split, index in track(work, 'rendering', console=Console(stderr=True), transient=True):
+        rng = scenes.scene_rng(seed, split or 'practice', index)
+        image, label = scenes.render_scene(rng, size)
+        cut = size - size // 5 // (1 + index % 3 % 2) if index % 3 and not split else size
         rows, columns = (size, cut) if index % 3 == 1 else (cut, size)
-        _write_jpeg(root / 'images' / f'photo_{index:02d}.jpg', image[:rows, :columns])
+        for folder in ('images', 'masks'):
+            (root / folder / split).mkdir(parents=True, exist_ok=True)
+        name = f'photo_{index:0{max(2, len(str(splits[split])))}d}'
+        _write_jpeg(root / 'images' / split / f'{name}.jpg', image[:rows, :columns])
         mask = Image.fromarray(colours[label[:rows, :columns]])
-        mask.save(root / 'masks' / f'photo_{index:02d}.png')
-    lines = [(OTHER, BLACK), *zip(CLASSES, PALETTE, strict=True)]
+        mask.save(root / 'masks' / split / f'{name}.png')
+    lines = [(OTHER, BLACK), *zip(scenes.CLASSES, scenes.PALETTE, strict=True)]
     text = ''.join(f'{name} {" ".join(map(str, colour))}\n' for name, colour in lines)
     (root / 'classes.txt').write_text(text, encoding='utf-8')
 
@@ -93,7 +99,7 @@ def _things_of(seed: int, part: str, index: int, size: int):
     rng = scenes.scene_rng(seed, f'practice-{part}', index)
     image, label = scenes.render_scene(rng, size)
     for name in THINGS:
-        mask = (label == CLASSES.index(name) + 1).astype(np.uint8)
+        mask = (label == scenes.CLASSES.index(name) + 1).astype(np.uint8)
         _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
         for left, top, width, height, area in stats[1:]:
             box = max(width, height)

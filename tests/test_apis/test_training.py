@@ -183,3 +183,12 @@ def test_the_test_is_that_of_the_tool(folder, tmp_path):
 def test_a_run_without_test_images_says_so(trained):
     with pytest.raises(InputError, match='its data have no test images; see Run.metrics'):
         trained.test()
+
+
+def test_all_of_the_vit(folder, tmp_path):
+    run = lspt_mm.train_segmentation(
+        folder / 'photos', folder / 'masks', tmp_path / 'run', classes=folder / 'classes.txt',
+        backbone=str(folder / 'vit.pth'), method='full', head='linear', options=OPTIONS,
+    )  # fmt: skip
+    before = torch.load(folder / 'vit.pth', weights_only=False)['model']['blocks.0.attn.qkv.weight']
+    assert not torch.equal(run.model.backbone.state_dict()['layers.0.attn.qkv.weight'], before)
