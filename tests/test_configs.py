@@ -171,7 +171,6 @@ FAMILIES = {
     'ade20k/{}_setr-pup_ade20k': 'ade20k/lspt_setr-pup_ade20k',
     'ade20k/{}_segformer_ade20k': 'ade20k/lspt_segformer_ade20k',
     'camvid/{}_upernet_camvid': 'camvid/lspt_upernet_camvid',
-    'demo/{}_upernet_scenes': 'demo/lspt_upernet_scenes',
 }
 
 
@@ -288,8 +287,7 @@ def test_data_lie_below_the_working_directory(name):
 
 @pytest.mark.parametrize('name', [n for n in NAMES if n.split('/')[-1].startswith('frozen_')])
 def test_the_baseline_differs_in_the_prompter_only(name):
-    families = {**FAMILIES, 'demo/{}_linear_scenes': 'demo/lspt_linear_scenes'}
-    (lspt,) = [load(f) for k, f in families.items() if k.format('frozen') == name]
+    (lspt,) = [load(f) for k, f in FAMILIES.items() if k.format('frozen') == name]
     lspt, frozen = lspt.to_dict(), load(name).to_dict()
     assert frozen['model']['backbone'].pop('prompter') is None
     # Without a prompter there is nothing to tune, whichever of the two words says so.

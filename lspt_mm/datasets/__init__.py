@@ -11,10 +11,9 @@ from lspt_mm.datasets.vtab1k import VTAB1K
 if find_spec('mmseg') is not None:  # classification needs none of it
     from lspt_mm.datasets.camvid import CamVidDataset
     from lspt_mm.datasets.mask_folder import MaskFolder
-    from lspt_mm.datasets.scene_dataset import SceneDataset
     from lspt_mm.datasets.seg_transforms import LoadSegLabels
 
 __all__ = [
     'CamVidDataset', 'FGVC', 'ImageFolder', 'ListedImages', 'LoadImage', 'LoadSegLabels',
-    'MaskFolder', 'SceneDataset', 'VTAB1K',
+    'MaskFolder', 'VTAB1K',
 ]  # fmt: skip

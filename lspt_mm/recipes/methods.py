@@ -24,7 +24,6 @@ class Method(NamedTuple):
         benchmarks: Arguments of the prompter that differ there. Where ``num_tokens`` is none of
             them, GaPT's table gives P.
         camvid: Arguments of the prompter that differ in ``configs/camvid``.
-        demo: Those that differ in ``configs/demo``.
     """
 
     title: str
@@ -34,7 +33,6 @@ class Method(NamedTuple):
     lr: float = 5e-3
     benchmarks: Mapping[str, Any] = {}
     camvid: Mapping[str, Any] = {}
-    demo: Mapping[str, Any] = {}
 
     @property
     def benchmark_prompter(self) -> Optional[dict]:

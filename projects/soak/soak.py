@@ -1,7 +1,6 @@
 """Kill a training run many times and compare its end with that of a run left alone.
 
-python -m lspt_mm soak configs/demo/lspt_upernet_scenes.py --kills 50 --out work_dirs/soak \\
-    -- --data-root work_dirs/demo/scenes --random-backbone
+python -m lspt_mm soak runs/road/transfer.py --kills 50 --out work_dirs/soak -- --random-backbone
 
 Arguments after ``--`` go to tools/train.py. The end of the run (weights, optimizer, schedules,
 log) has to be the same to the bit; exit code 1 if it is not.

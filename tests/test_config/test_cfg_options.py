@@ -15,7 +15,9 @@ from lspt_mm.errors import InputError
 
 @pytest.fixture(scope='module')
 def configs():
-    names = ('lspt_upernet_ade20k', 'classification/lspt_imagefolder', 'demo/frozen_upernet_scenes')
+    names = (
+        'lspt_upernet_ade20k', 'classification/lspt_imagefolder', 'camvid/frozen_upernet_camvid',
+    )  # fmt: skip
     return {name.split('/')[-1]: Config.fromfile(CONFIGS / f'{name}.py') for name in names}
 
 
@@ -232,9 +234,9 @@ def test_variables_of_the_file_are_refused_with_the_reason(name, configs):
         merged(configs, f'{name}=1')
 
 
-def test_max_iters_of_the_demo_is_a_variable(configs):
+def test_max_iters_of_camvid_is_a_variable(configs):
     with pytest.raises(InputError, match='max_iters is a variable'):
-        merged(configs, 'max_iters=1', name='frozen_upernet_scenes')
+        merged(configs, 'max_iters=1', name='frozen_upernet_camvid')
 
 
 def test_a_refused_option_changes_nothing(configs):
@@ -270,7 +272,7 @@ def test_type_and_its_argument_in_one_command(configs):
 def test_prompter_of_a_config_without_one(configs):
     cfg = merged(
         configs, 'model.backbone.prompter.type=LSPT', 'model.backbone.prompter.num_tokens=2',
-        name='frozen_upernet_scenes',
+        name='frozen_upernet_camvid',
     )  # fmt: skip
     assert cfg.model.backbone.prompter == {'type': 'LSPT', 'num_tokens': 2}
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from miniatures import write_camvid
 
-from lspt_mm.datasets import CamVidDataset, SceneDataset
+from lspt_mm.datasets import CamVidDataset
 
 DRIVES = {'0001TP': 20, '0006R0': 26, '0016E5': 4, 'Seq05VD': 1}
 
@@ -73,7 +73,3 @@ def test_other_folders_can_be_given(root):
     prefix = {'img_path': 'images/test', 'seg_map_path': 'annotations/test'}
     assert names(root, 'training', data_prefix=prefix) == frames('Seq05VD', range(2))
 
-
-def test_scenes_ignore_label_zero(root):
-    dataset = SceneDataset(split='validation', data_root=str(root), img_suffix='.jpg')
-    assert len(dataset) == 3 and dataset.get_data_info(0)['reduce_zero_label'] is True

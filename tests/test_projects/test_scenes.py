@@ -1,13 +1,11 @@
-import json
-
 import cv2
 import numpy as np
 import pytest
 
-from lspt_mm.datasets.scene_dataset import PALETTE
+from lspt_mm.errors import InputError
 from projects.demo import scenes
-from projects.demo.scene_files import write_ade20k_layout
-from projects.demo.scenes import CLASSES, render_scene, scene_rng
+from projects.demo.practice_data import write_photos_and_masks
+from projects.demo.scenes import CLASSES, PALETTE, render_scene, scene_rng
 
 COUNT = 200
 SIZE = 64
@@ -188,144 +186,38 @@ def test_the_commonest_class_of_each_colour_is_a_poor_guess(many):
 
 # --- on disk
 
-SPLITS = {'unlabelled': 3, 'training': 2, 'validation': 1, 'test': 1}
+
+def test_folders_hold_the_rendered_scenes(tmp_path):
+    write_photos_and_masks(tmp_path / 'data', {'train': 2, 'test': 1}, size=64, seed=5)
+    names = {f'{split}/photo_{i:02d}' for split, i in (('train', 1), ('train', 2), ('test', 1))}
+    assert files_in(tmp_path / 'data').keys() == {
+        'classes.txt', *(f'images/{n}.jpg' for n in names), *(f'masks/{n}.png' for n in names)
+    }  # fmt: skip
+    colours = np.array([(0, 0, 0), *PALETTE])
+    for name in names:
+        split, index = name.split('/')[0], int(name[-2:])
+        image, label = render_scene(scene_rng(5, split, index), 64)
+        mask = cv2.imread(str(tmp_path / f'data/masks/{name}.png'))[..., ::-1]
+        np.testing.assert_array_equal(mask, colours[label])
+        read = cv2.imread(str(tmp_path / f'data/images/{name}.jpg'))[..., ::-1]
+        assert np.abs(read.astype(int) - image).mean() < 6  # of JPEG
 
 
-def test_layout_on_disk(tmp_path):
-    write_ade20k_layout(tmp_path / 'deep' / 'data', SPLITS, size=32)
-    root = tmp_path / 'deep' / 'data'
-    expected = {'objectInfo.txt', 'scenes.json'}
-    expected |= {f'images/unlabelled/scene_unlabelled_{i:08d}.jpg' for i in (1, 2, 3)}
-    for split, short, count in (
-        ('training', 'train', 2),
-        ('validation', 'val', 1),
-        ('test', 'test', 1),
-    ):
-        for i in range(1, count + 1):
-            expected.add(f'images/{split}/scene_{short}_{i:08d}.jpg')
-            expected.add(f'annotations/{split}/scene_{short}_{i:08d}.png')
-    assert set(files_in(root)) == expected
-    lines = (root / 'objectInfo.txt').read_text().splitlines()[1:]
-    assert [line.split('\t') for line in lines] == [
-        [str(i), name] for i, name in enumerate(CLASSES, start=1)
-    ]
-
-
-def test_files_hold_the_rendered_scene(tmp_path):
-    write_ade20k_layout(tmp_path, {'training': 2}, seed=5, size=64)
-    image, label = render_scene(scene_rng(5, 'training', 2), 64)
-    stored = cv2.imread(str(tmp_path / 'images/training/scene_train_00000002.jpg'))[..., ::-1]
-    assert stored.shape == image.shape
-    assert np.abs(stored.astype(float) - image).mean() < 4  # JPEG
-    path = tmp_path / 'annotations/training/scene_train_00000002.png'
-    np.testing.assert_array_equal(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), label)
-
-
-def test_a_scene_does_not_depend_on_other_splits_or_counts(tmp_path):
-    write_ade20k_layout(tmp_path / 'a', {'test': 1, 'training': 1}, size=32)
-    write_ade20k_layout(tmp_path / 'b', {'training': 3, 'unlabelled': 2, 'test': 2}, size=32)
-    small, large = files_in(tmp_path / 'a'), files_in(tmp_path / 'b')
-    shared = set(small) - {'scenes.json'}
-    assert len(shared) == 5
-    assert all(small[name] == large[name] for name in shared)
-
-
-def test_second_call_renders_nothing(tmp_path, monkeypatch):
-    write_ade20k_layout(tmp_path, SPLITS, size=32)
-    before = files_in(tmp_path)
-    monkeypatch.setattr(scenes, 'render_scene', lambda *_: pytest.fail('rendered again'))
-    write_ade20k_layout(tmp_path, SPLITS, size=32)
-    assert files_in(tmp_path) == before
-
-
-@pytest.mark.parametrize(
-    'change', [{'seed': 1}, {'size': 40}, {'splits': {'training': 1}}, {'version': -1}]
-)
-def test_another_stamp_renders_into_a_clean_folder(tmp_path, monkeypatch, change):
-    write_ade20k_layout(tmp_path / 'data', SPLITS, size=32)
-    if 'version' in change:
-        monkeypatch.setattr(scenes, 'RENDERER_VERSION', change['version'])
-        change = {}
-    arguments = {'splits': SPLITS, 'seed': 0, 'size': 32} | change
-    write_ade20k_layout(tmp_path / 'data', **arguments)
-    write_ade20k_layout(tmp_path / 'fresh', **arguments)
-    assert files_in(tmp_path / 'data') == files_in(tmp_path / 'fresh')
-
-
-def test_interrupted_rendering_is_done_again(tmp_path, monkeypatch):
-    render, done = scenes.render_scene, []
-
-    def interrupt(*args):
-        if done:
-            raise KeyboardInterrupt
-        done.append(args)
-        return render(*args)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(scenes, 'render_scene', interrupt)
-        write_ade20k_layout(tmp_path / 'data', SPLITS, size=32)
-    write_ade20k_layout(tmp_path / 'data', SPLITS, size=32)
-    write_ade20k_layout(tmp_path / 'fresh', SPLITS, size=32)
-    assert files_in(tmp_path / 'data') == files_in(tmp_path / 'fresh')
-
-
-# --- refusals
-
-
-def test_folder_of_someone_else_is_refused_and_kept(tmp_path):
-    (tmp_path / 'images').mkdir()
-    (tmp_path / 'images' / 'holiday.jpg').write_bytes(b'mine')
-    with pytest.raises(ValueError, match='not empty') as caught:
-        write_ade20k_layout(tmp_path, SPLITS, size=32)
-    assert str(tmp_path) in str(caught.value)
-    assert files_in(tmp_path) == {'images/holiday.jpg': b'mine'}
-
-
-@pytest.mark.parametrize('stamp', ['not json', '[]', json.dumps({'seed': 0, 'splits': {}})])
-def test_stamp_of_someone_else_does_not_count(tmp_path, stamp):
-    (tmp_path / 'scenes.json').write_text(stamp)
-    with pytest.raises(ValueError, match='not empty'):
-        write_ade20k_layout(tmp_path, SPLITS, size=32)
-    assert (tmp_path / 'scenes.json').read_text() == stamp
-
-
-def test_foreign_file_among_rendered_ones_is_refused_and_kept(tmp_path):
-    write_ade20k_layout(tmp_path, SPLITS, size=32)
-    (tmp_path / 'annotations' / 'training' / 'by_hand.png').write_bytes(b'mine')
-    before = files_in(tmp_path)
-    with pytest.raises(ValueError, match=r'by_hand\.png'):
-        write_ade20k_layout(tmp_path, SPLITS, seed=1, size=32)
-    assert files_in(tmp_path) == before
-
-
-def test_root_that_is_a_file_is_refused(tmp_path):
-    (tmp_path / 'data').write_text('')
-    with pytest.raises(ValueError, match='is a file'):
-        write_ade20k_layout(tmp_path / 'data', SPLITS, size=32)
-
-
-@pytest.mark.parametrize(
-    ('change', 'message'),
-    [
-        ({'size': 24}, 'size=24'),
-        ({'size': 60}, 'size=60'),
-        ({'size': 64.0}, 'size=64.0'),
-        ({'seed': -1}, 'seed=-1'),
-        ({'seed': None}, 'seed=None'),
-        ({'splits': {}}, 'splits is {}'),
-        ({'splits': ['training']}, r"splits is \['training'\]"),
-        ({'splits': {'../up': 1}}, "'../up'"),
-        ({'splits': {7: 1}}, 'split name 7'),
-        ({'splits': {'training': 0}}, r"splits\['training'\]=0"),
-        ({'splits': {'training': True}}, r"splits\['training'\]=True"),
-        ({'splits': {'training': 2.5}}, r"splits\['training'\]=2.5"),
-    ],
-)
+@pytest.mark.parametrize(('change', 'message'), [
+    ({'count': 0}, '--count 0'), ({'count': {'train': 0}}, '--count 0'),
+    ({'size': 33}, '--size 33'),
+])  # fmt: skip
 def test_bad_arguments_are_named_and_nothing_is_written(tmp_path, change, message):
-    arguments = {'splits': SPLITS, 'seed': 0, 'size': 32} | change
-    with pytest.raises(ValueError, match=message):
-        write_ade20k_layout(tmp_path / 'data', **arguments)
+    with pytest.raises(InputError, match=message):
+        write_photos_and_masks(tmp_path / 'data', **{'count': 2, 'size': 64, **change})
     assert not (tmp_path / 'data').exists()
+
+
+def test_a_folder_that_holds_something_is_kept(tmp_path):
+    (tmp_path / 'mine.txt').write_text('mine')
+    with pytest.raises(InputError, match='there is something already'):
+        write_photos_and_masks(tmp_path, 2)
+    assert files_in(tmp_path).keys() == {'mine.txt'}
 
 
 @pytest.mark.parametrize('size', [0, 31, 100, '64', True])

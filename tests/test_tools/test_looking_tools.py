@@ -51,8 +51,9 @@ def test_browse_draws_masks_behind_the_training_pipeline(seg, tmp_path):
 def test_browse_mixes_the_image_with_its_classes_colours(tmp_path):
     # Images of one colour and one class: a picture's colour is a blend of the image's and the
     # class's. Class 1 of the files is the first one.
-    from lspt_mm.datasets.scene_dataset import PALETTE
+    from mmseg.utils import ade_palette
 
+    palette = ade_palette()
     for number in (1, 9):
         image = tmp_path / f'scenes/images/training/s{number}.jpg'
         label = tmp_path / f'scenes/annotations/training/s{number}.png'
@@ -61,13 +62,17 @@ def test_browse_mixes_the_image_with_its_classes_colours(tmp_path):
         Image.new('RGB', (128, 128), (200, 60, 20)).save(image, quality=100, subsampling=0)
         Image.new('L', (128, 128), number).save(label)
     run = run_tool(
-        'visualization/browse_dataset.py', CONFIGS / 'demo/lspt_linear_scenes.py', '--not-show',
+        'visualization/browse_dataset.py', CONFIGS / 'lspt_upernet_ade20k.py', '--not-show',
         '--out', 'out', '--data-root', 'scenes', '--cfg-options',
-        "train_dataloader.dataset.pipeline.2.ratio_range='(1.0,1.0)'", cwd=tmp_path,
+        "train_dataloader.dataset.pipeline.2.ratio_range='(1.0,1.0)'",
+        *(f'train_dataloader.dataset.pipeline.5.{key}' for key in (
+            'brightness_delta=0', 'contrast_range=(1.0,1.0)', 'saturation_range=(1.0,1.0)',
+            'hue_delta=0',
+        )), cwd=tmp_path,
     )  # fmt: skip
     assert run.code == 0, run.err
     for name, picture in pictures(tmp_path / 'out').items():
-        colour = np.array(PALETTE[int(name.split('_s')[1][:-4]) - 1], float)
+        colour = np.array(palette[int(name.split('_s')[1][:-4]) - 1], float)
         found = picture[2, 2].astype(float)  # away from the name of the class in the middle
         # Between image (red above blue: not swapped) and colour of the class, at one ratio.
         weights = (found - colour) / (np.array([200, 60, 20]) - colour)
@@ -298,7 +303,7 @@ def test_flops_of_a_segmentor_leave_out_what_only_trains(seg, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'told'),
     [
-        ([CONFIGS / 'demo/mae_scenes.py'], 'a model of type MAE'),
+        ([CONFIGS / 'pretrain/mae_vit_tiny_64px.py'], 'a model of type MAE'),
         (['{seg}', '--shape', '1', '2', '3'], '--shape [1, 2, 3]'),
         (['{seg}', '--shape', '0'], '--shape [0]'),
         (['{seg}', '--shape', '4'], 'does not take an image of (4, 4)'),

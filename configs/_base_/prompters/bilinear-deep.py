@@ -3,5 +3,4 @@ method = dict(
     title='BPT-deep',
     recipe='bpt',
     prompter=dict(type='BilinearPrompt', num_tokens=50, rank=50, deep=True, start='whiten'),
-    camvid=dict(num_tokens=20, rank=20),
-    demo=dict(num_tokens=10, rank=10))
+    camvid=dict(num_tokens=20, rank=20))

@@ -3,5 +3,4 @@ method = dict(
     title='BPT-shallow',
     recipe='bpt',
     prompter=dict(type='BilinearPrompt', num_tokens=100, rank=75, start='whiten'),
-    camvid=dict(num_tokens=20, rank=15),
-    demo=dict(num_tokens=10, rank=8))
+    camvid=dict(num_tokens=20, rank=15))

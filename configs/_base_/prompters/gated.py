@@ -2,5 +2,4 @@
 method = dict(
     title='GaPT',
     prompter=dict(type='GatedPrompt', num_tokens=100, gate_init=10., dropout=0.1),
-    camvid=dict(num_tokens=20, gate_init=5.),
-    demo=dict(num_tokens=10, gate_init=5.))
+    camvid=dict(num_tokens=20, gate_init=5.))

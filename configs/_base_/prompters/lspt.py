@@ -3,5 +3,4 @@ method = dict(
     title='LSPT',
     lr=1e-3,
     prompter=dict(type='LSPT', num_tokens=100, dropout=0.1),
-    camvid=dict(num_tokens=20, hidden_norm=True),
-    demo=dict(num_tokens=10, hidden_norm=True))
+    camvid=dict(num_tokens=20, hidden_norm=True))

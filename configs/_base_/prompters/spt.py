@@ -3,5 +3,4 @@ method = dict(
     title='SPT',
     prompter=dict(type='SelfPrompt', num_tokens=10, deep=True, start='sample', dropout=0.1),
     camvid=dict(num_tokens=20),
-    demo=dict(num_tokens=10),
     benchmarks=dict(deep=False, dropout=0.))

@@ -4,5 +4,4 @@ method = dict(
     title='VFPT',
     prompter=dict(type='FourierPrompt', num_tokens=10, deep=True, share=0.5, dropout=0.1),
     camvid=dict(num_tokens=20),
-    demo=dict(num_tokens=10),
     benchmarks=dict(num_tokens=10, deep=False))

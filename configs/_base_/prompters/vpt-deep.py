@@ -3,5 +3,4 @@ method = dict(
     title='VPT-deep',
     prompter=dict(type='VPT', num_tokens=10, deep=True, dropout=0.1),
     camvid=dict(num_tokens=20),
-    demo=dict(num_tokens=10),
     benchmarks=dict(num_tokens=10))

@@ -2,5 +2,4 @@
 method = dict(
     title='VPT-shallow',
     prompter=dict(type='VPT', num_tokens=100),
-    camvid=dict(num_tokens=20),
-    demo=dict(num_tokens=10))
+    camvid=dict(num_tokens=20))

@@ -1,3 +1,0 @@
-"""``lspt_upernet_scenes.py`` with Bilinear Prompt Tuning, deep (BPT)."""
-_base_ = ['./lspt_upernet_scenes.py', '../_base_/prompters/bilinear-deep.py']
-model = dict(backbone=dict(prompter=dict(_base_.method.prompter, **_base_.pop('method').demo, _delete_=True)))

@@ -1,3 +1,0 @@
-"""``lspt_upernet_scenes.py`` without prompts: the same head on the same frozen ViT."""
-_base_ = './lspt_upernet_scenes.py'
-model = dict(backbone=dict(prompter=None))

@@ -1,3 +1,0 @@
-"""``lspt_upernet_scenes.py`` with Visual Fourier Prompt Tuning, deep (VFPT)."""
-_base_ = ['./lspt_upernet_scenes.py', '../_base_/prompters/vfpt.py']
-model = dict(backbone=dict(prompter=dict(_base_.method.prompter, **_base_.pop('method').demo, _delete_=True)))
