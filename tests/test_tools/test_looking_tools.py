@@ -67,7 +67,7 @@ def test_browse_mixes_the_image_with_its_classes_colours(tmp_path):
         "train_dataloader.dataset.pipeline.2.ratio_range='(1.0,1.0)'",
         *(f'train_dataloader.dataset.pipeline.5.{key}' for key in (
             'brightness_delta=0', 'contrast_range=(1.0,1.0)', 'saturation_range=(1.0,1.0)',
-            'hue_delta=0',
+            'hue_delta=1',  # 2 degrees
         )), cwd=tmp_path,
     )  # fmt: skip
     assert run.code == 0, run.err
