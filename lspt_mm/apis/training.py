@@ -1,4 +1,4 @@
-"""From a folder of images and masks to a trained run, in one call."""
+"""From a folder of images, with masks or labels, to a trained run, in one call."""
 
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Sequence, Union
@@ -8,6 +8,7 @@ from mmengine.config import Config
 from lspt_mm.apis.run import Run
 from lspt_mm.config.cfg_options import merge_options
 from lspt_mm.config.load import read_config, turn_on_amp
+from lspt_mm.converters.image_folder import prepare_image_folder
 from lspt_mm.converters.masks import prepare_masks
 from lspt_mm.datasets.verify import check_data
 from lspt_mm.engine.runner import build_runner, run
@@ -76,15 +77,72 @@ def train_segmentation(
     arguments = dict(
         data=str(out / DATA), pretrained=str(backbone), method=method, head=head, seed=seed
     )
+    return _trained('maskfolder/transfer.py', out, arguments, options, seed, amp, resume)
+
+
+def train_classification(
+    images: _Path,
+    out: _Path,
+    labels: Optional[_Path] = None,
+    backbone: str = 'timm:vit_small_patch14_dinov2.lvd142m',
+    method: str = 'lspt',
+    val_share: float = 0.2,
+    test_share: float = 0.0,
+    seed: int = 0,
+    amp: bool = False,
+    resume: bool = False,
+    options: Optional[Mapping[str, Any]] = None,
+) -> Run:
+    """Tune a ViT on images with labels; the same run as ``configs/imagefolder/transfer.py``.
+
+    Args:
+        images: Folder with a folder for each class; or with folders train, and val and test or not,
+            that have these; or, with ``labels``, any folder of images.
+        out: As of :func:`train_segmentation`.
+        labels: Table (CSV) of labels: columns image and label (several between ``|`` or ``;``), or
+            image and a column of 0 and 1 for each class
+            (:func:`~lspt_mm.converters.label_file.read_label_file`). If an image has none or
+            several, the run is multi-label: a sigmoid for each class, macro F1 as its metric.
+        backbone: The ViT's weights, ``timm:NAME`` or a file.
+        method: A method of ``configs/_base_/prompters``, or linear, lora, bias, partial-1, full.
+        val_share, test_share: Share of each class for validation and test, where nothing says which
+            images they have.
+        seed: Of the split and the run.
+        amp: Mixed precision.
+        resume: Go on from the last checkpoint in ``out``, if there is one.
+        options: Further arguments of :class:`~lspt_mm.recipes.Experiment` (epochs, batch_size,
+            img_size, lr, balance, ...), and with dots any key of the config.
+
+    Returns:
+        Run: The trained run, as ``lspt_mm.load`` gives it.
+
+    Raises:
+        InputError: For data, a ViT or a value that cannot be used; before anything is trained.
+    """
+    out = Path(out)
+    print(prepare_image_folder(
+        Path(images), out / DATA, labels=None if labels is None else Path(labels), seed=seed,
+        test_share=test_share, usual_share=val_share,
+    ))  # fmt: skip
+    arguments = dict(task=str(out / DATA), pretraining=str(backbone), method=method)
+    return _trained('imagefolder/transfer.py', out, arguments, options, seed, amp, resume)
+
+
+def _trained(
+    config: str, out: Path, arguments: Dict[str, Any], options: Optional[Mapping[str, Any]],
+    seed: int, amp: bool, resume: bool,
+) -> Run:  # fmt: skip
+    """Train a config with arguments, and ``options`` that are arguments or keys of it."""
     given = dict(options or {})
     keys: Dict[str, Any] = {}
     for name in list(given):
-        if name in arguments:
+        if name in (*arguments, 'seed'):
             raise InputError(f'options: {name} is an argument of its own')
         if '.' in name:
             keys[name] = given.pop(name)
-    cfg = read_config('maskfolder/transfer.py', {**arguments, **given})
+    cfg = read_config(config, {**arguments, **given})
     cfg.work_dir, cfg.launcher = str(out), 'none'
+    cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
     merge_options(cfg, keys)
     if amp:
         turn_on_amp(cfg)
