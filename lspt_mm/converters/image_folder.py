@@ -205,10 +205,8 @@ def _of_splits(source: Path, named: Dict[str, Optional[str]], val_share) -> _Fou
     there = _split_folders(source)
     folders = {part: named[part] or there.get(part) for part in PARTS}
     folders['train'] = folders['train'] or 'train'
-    for part, others in (('test', ('train', 'val')), ('val', ('train', 'test'))):
-        if named[part] is None and folders[part] in [named[other] for other in others]:
-            folders[part] = None
-    if val_share is not None:
+    taken = named['train'], named['test']
+    if named['val'] is None and (val_share is not None or folders['val'] in taken):
         folders['val'] = None
     folders = {part: folder for part, folder in folders.items() if folder is not None}
     _check_folders(source, folders)

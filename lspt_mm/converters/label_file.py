@@ -51,8 +51,8 @@ class _Row(NamedTuple):
 def read_label_file(path: Path, images: Path) -> LabelFile:
     """Labels of the images in a folder, from a table with a first line of titles.
 
-    The first column is the image: its path below ``images``, or its file's name, with or without
-    suffix, if it is the only one of that name. Then there is either one column with the label, or
+    The first column is the image: its path below ``images``, or its file's name if it is the only
+    one of that name; with or without suffix. Then there is either one column with the label, or
     several labels between ``|``, ``;`` or commas; or a column for each class with 0 and 1. A column
     ``split`` may say train, val or test; without it, folders of these names do, if every image lies
     in one. Spaces around cells are dropped.
@@ -220,7 +220,7 @@ class _Names:
         self._paths = {path.as_posix() for path in self.images}
         self._names: Dict[str, List[str]] = defaultdict(list)
         for path in self.images:
-            for name in {path.name, path.stem}:
+            for name in {path.name, path.stem, path.with_suffix('').as_posix()}:
                 self._names[name].append(path.as_posix())
 
     def find(self, text: str) -> List[str]:

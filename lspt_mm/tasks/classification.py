@@ -22,7 +22,7 @@ class Classification(Task):
     columns = ('rank', 'class', 'probability')
 
     def of(self, cfg):
-        """By the config's head: mmpretrain's multi-label ones are :class:`MultiLabelClassification`'s."""
+        """By the head: of mmpretrain's multi-label ones :class:`MultiLabelClassification`."""
         head = (cfg.get('model') or {}).get('head') or {}
         several = str(head.get('type')).split('.')[-1].startswith('MultiLabel')
         return _MULTI_LABEL if several else self
