@@ -55,4 +55,4 @@ def run_with_scores(train: Callable, args: Dict[str, Any]) -> None:
         print(f'  {name:{width}}  ' + ('-' if score is None else f'{score:.2f}'))
     print(f'{found["metric"]} {found["value"]:.2f} on the validation images; next:')
     print(f'  python -m lspt_mm predict {run.folder} IMAGES --out found')
-    print(f'  python -m lspt_mm report {run.folder} --out report')
+    print(f'  python -m lspt_mm report {run.folder} --out report.html')
