@@ -4,6 +4,7 @@ from typing import List, Optional
 
 import numpy as np
 
+from lspt_mm.errors import InputError
 from lspt_mm.tasks.base import ClassShare, Description, Prediction, Task, register_task
 
 #: Shorter side of a picture in pixels: smaller images are enlarged, so that a label is legible.
@@ -111,6 +112,13 @@ class MultiLabelClassification(Classification):
 
     def of(self, cfg):  # noqa: D102
         return self
+
+    def inferencer(self, model):
+        """Raises InputError: mmpretrain's says one class of each image, the likeliest."""
+        raise InputError(
+            f"{self.name}: mmpretrain's inferencer names one class an image; expected "
+            'predict_images or Run.predict, which name all'
+        )
 
     def measured_by(self, evaluator):  # noqa: D102
         return (

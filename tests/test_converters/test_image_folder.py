@@ -111,7 +111,8 @@ def test_folders_of_classes_alone(classes):
     names = ['a b', 'c', 'test']
     for part, counts in (('train', [6, 3, 1]), ('val', [2, 1, 0]), ('test', [2, 1, 0])):
         assert [list(lists[part].values()).count(label) for label in range(3)] == counts
-        assert all(path.startswith(f'images/{names[label]}/') for path, label in lists[part].items())
+        assert all(path.split('/')[:2] == ['images', names[label]]
+                   for path, label in lists[part].items())  # fmt: skip
     assert len({path for found in lists.values() for path in found}) == 16
     assert about(classes)['images'] == {'train': 10, 'val': 3, 'test': 3}
     assert 'val is ours (seed 3); test is ours (seed 3)' in said and 'val: no image of test' in said
