@@ -6,15 +6,15 @@ from lspt_mm.version import __version__
 # Before anything imports torchvision (timm, mmpretrain and mmseg all do).
 _compat.apply()
 
-__all__ = ['__version__', 'features', 'load', 'train_segmentation']
+__all__ = ['__version__', 'features', 'load', 'train_classification', 'train_segmentation']
 
 
 def __getattr__(name: str):
     # They import the stack, which a tool's --help does without.
-    if name == 'train_segmentation':  # and mmseg, which classification does without
-        from lspt_mm.apis.training import train_segmentation
+    if name.startswith('train_') and name in __all__:  # and mmseg, which the others do without
+        from lspt_mm.apis import training
 
-        return train_segmentation
+        return getattr(training, name)
     if name in __all__:
         from lspt_mm import apis
 

@@ -29,7 +29,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('run', help="the run's folder, or its config followed by a checkpoint")
     parser.add_argument('images', nargs='+', type=Path, help='images, or folders of them')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder to write')
-    parser.add_argument('--top', type=int, default=1, help='classification: classes per image (1)')
+    parser.add_argument(
+        '--top', type=int, help='classification: classes per image, the likeliest first (1; of '
+        'multi-label runs those of at least a half)',
+    )  # fmt: skip
     parser.add_argument('--device', help='such as cpu or cuda:0; by default a GPU if there is one')
     parser.add_argument(
         '--pretrained', help="prompt-only checkpoints: file of the ViT, instead of the config's"
@@ -41,7 +44,7 @@ def parse_args() -> argparse.Namespace:
         args.checkpoint = str(args.images.pop(0))
         if not args.images:
             parser.error(f'{args.run} {args.checkpoint}: expected images after the checkpoint')
-    if args.top < 1:
+    if args.top is not None and args.top < 1:
         parser.error(f'--top {args.top}: expected at least 1')
     return args
 

@@ -10,15 +10,14 @@ config, prompt-only checkpoints and the data in --out. In Python: `lspt_mm.train
 """
 
 import argparse
-from pathlib import Path
-from typing import Any, Tuple
 
 import lspt_mm
-from lspt_mm.config.arguments import parse
+from lspt_mm.apis.training import AUTO
+from lspt_mm.config.one_call import add_run_arguments
 from lspt_mm.converters.masks import add_mask_arguments
 from lspt_mm.recipes.mask_folder import HEADS
 from lspt_mm.recipes.segmentation import METHODS
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.report.summary import train_and_summarize
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,43 +26,14 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_mask_arguments(parser)
-    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder of the run')
-    parser.add_argument(
-        '--backbone', default='timm:vit_small_patch14_dinov2.lvd142m', help='timm:NAME or a file'
-    )
-    parser.add_argument('--method', choices=METHODS, default='lspt', metavar='NAME',
-                        help=', '.join(METHODS))  # fmt: skip
     parser.add_argument('--head', choices=HEADS, default='upernet')
-    parser.add_argument('--amp', action='store_true', help='mixed precision')
-    parser.add_argument('--resume', action='store_true', help='go on from the last checkpoint')
-    parser.add_argument(
-        '--options', nargs='+', type=_option, default=[], metavar='KEY=VALUE',
-        help='further arguments (iters, batch_size, crop, lr ...), or keys of the config with dots',
-    )  # fmt: skip
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
+    add_run_arguments(parser, [*METHODS, AUTO], 'iters, batch_size, crop, lr')
     return parser.parse_args()
-
-
-def _option(text: str) -> Tuple[str, Any]:
-    name, equals, value = text.partition('=')
-    if not equals:
-        raise argparse.ArgumentTypeError(f'{text!r} is not of the form KEY=VALUE')
-    return name, parse(value)
 
 
 def main() -> None:
     """Prepare, train, and print the scores of the last validation."""
-    args = vars(parse_args())
-    with input_errors_as_messages(args.pop('debug')):
-        args['options'] = dict(args['options'])
-        run = lspt_mm.train_segmentation(**args)
-        found = run.metrics
-    width = max(map(len, found['classes']))
-    for name, score in found['classes'].items():
-        print(f'  {name:{width}}  ' + ('-' if score is None else f'{score:.2f}'))
-    print(f'{found["metric"]} {found["value"]:.2f} on the validation images; next:')
-    print(f'  python -m lspt_mm predict {run.folder} IMAGES --out found')
-    print(f'  python -m lspt_mm report {run.folder} --out report')
+    train_and_summarize(lspt_mm.train_segmentation, vars(parse_args()))
 
 
 if __name__ == '__main__':

@@ -1,9 +1,11 @@
 """Test a checkpoint with a config, as in other OpenMMLab projects.
 
+python tools/test.py RUN_FOLDER
 python tools/test.py configs/lspt_upernet_ade20k.py work_dirs/ade/iter_160000.pth --tta
 """
 
 import argparse
+from pathlib import Path
 
 from mmengine.runner import Runner
 
@@ -11,6 +13,7 @@ import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvi
 from lspt_mm.apis.testing import build_test_runner
 from lspt_mm.config.load import add_common_arguments, load_config
 from lspt_mm.engine.runner import run
+from lspt_mm.engine.work_dir import find_config_and_checkpoint
 from lspt_mm.tasks import task_of
 from lspt_mm.utils.cli import input_errors_as_messages
 
@@ -19,7 +22,7 @@ def parse_args() -> argparse.Namespace:
     """Options of testing."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     add_common_arguments(parser)
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', nargs='?', help="checkpoint file; not after a run's folder")
     parser.add_argument(
         '--out', help='segmentation: folder for the predictions as label images; '
         'classification: file (.pkl) for all predictions',
@@ -36,6 +39,9 @@ def parse_args() -> argparse.Namespace:
 
 def build(args: argparse.Namespace) -> Runner:
     """The run, with the checkpoint to load in it."""
+    if args.checkpoint is None:
+        args.work_dir = args.work_dir or str(Path(args.config) / 'test')
+        args.config, args.checkpoint = find_config_and_checkpoint(args.config)
     cfg = load_config(args)
     task = task_of(cfg)
 

@@ -6,5 +6,5 @@ default_hooks = dict(
     class_scores=dict(type='lspt_mm.ClassScoresHook'),
     visualization=dict(type='SegVisualizationHook'))
 visualizer = dict(
-    type='SegLocalVisualizer', vis_backends=[dict(type='lspt_mm.FaultTolerantLocalVisBackend')], name='visualizer')
+    type='SegLocalVisualizer', vis_backends=[dict(type='lspt_mm.FaultTolerantLocalVisBackend')])
 tta_model = dict(type='SegTTAModel')

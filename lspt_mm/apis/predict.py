@@ -3,7 +3,7 @@
 import csv
 from collections import Counter
 from pathlib import Path
-from typing import Callable, List, Sequence, Union
+from typing import Callable, List, Optional, Sequence, Union
 
 import numpy as np
 import torch
@@ -124,8 +124,9 @@ def names_for(images: Sequence[Path]) -> List[str]:
 
 
 def predict_images(
-    model: nn.Module, images: Sequence[Path], out: Path, top: int = 1, progress: bool = False
-) -> List[str]:
+    model: nn.Module, images: Sequence[Path], out: Path, top: Optional[int] = None,
+    progress: bool = False,
+) -> List[str]:  # fmt: skip
     """Predict images one by one and write what is found below ``out``.
 
     Segmentation: ``masks/NAME.png``, numbers of classes from 0 with the classes' colours as the
@@ -137,7 +138,8 @@ def predict_images(
         model: From :func:`lspt_mm.apis.init_model`.
         images: Paths of readable images.
         out: Folder, made if absent.
-        top: Classification: how many classes are listed for an image.
+        top: Classification: how many classes are listed for an image. None is the likeliest one;
+            of multi-label models all with a probability of at least a half, or an empty class.
         progress: Show a bar on standard error.
 
     Returns:

@@ -140,13 +140,14 @@ class Run:
             InputError: If the data have no test images.
         """
         cfg = read_config_file(self.config)
-        cfg.work_dir, cfg.launcher = str(self.folder), 'none'
+        folder = self.folder / 'test'  # the run's own config stays as it is
+        cfg.work_dir, cfg.launcher = str(folder), 'none'
         test, val = (dict(cfg.get(f'{part}_dataloader') or {}).get('dataset') for part in _PARTS)
         if test is None or test == val:
             raise InputError(f'{self.folder}: its data have no test images; see Run.metrics')
         runner = build_test_runner(cfg, self.checkpoint, self._pretrained)
         run(runner, runner.test)
-        return read_json(self.folder / TEST)
+        return read_json(folder / TEST)
 
     def predict(self, images: Images) -> Union[ImageResult, Results]:
         """What the model says of images: one result for one image, else a list of them.

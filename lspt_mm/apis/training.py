@@ -1,4 +1,4 @@
-"""From a folder of images and masks to a trained run, in one call."""
+"""From a folder of images, with masks or labels, to a trained run, in one call."""
 
 import warnings
 from pathlib import Path
@@ -9,17 +9,23 @@ from mmengine.config import Config
 from lspt_mm.apis.run import Run
 from lspt_mm.config.cfg_options import merge_options
 from lspt_mm.config.load import read_config, turn_on_amp
+from lspt_mm.converters.image_folder import prepare_image_folder
 from lspt_mm.converters.masks import prepare_masks
 from lspt_mm.datasets.verify import check_data
 from lspt_mm.engine.hooks import ProgressHook
 from lspt_mm.engine.runner import build_runner, run
 from lspt_mm.engine.work_dir import latest_checkpoint
 from lspt_mm.errors import InputError
+from lspt_mm.utils.atomic_io import read_json, write_json
 from lspt_mm.utils.cli import ignore_known_warnings
 from lspt_mm.utils.malloc import keep_freed_memory
 
 #: Folder of the prepared data, below a run's.
 DATA = 'data'
+#: Methods that ``method='auto'`` tries: of each kind the best on a real ViT (docs/results.md).
+AUTO, CANDIDATES = 'auto', ('vpt-deep', 'lspt', 'lora', 'bias')
+#: Training images from which ``method='auto'`` tries them on half of these.
+_LEAST = 40
 _Path = Union[str, Path]
 
 
@@ -50,7 +56,9 @@ def train_segmentation(
             ViT). The config trains on with ``tools/train.py`` and can be inherited.
         classes: File of the classes, a line each; None: what the masks hold.
         backbone: The ViT's weights, ``timm:NAME`` or a file.
-        method: A method of ``configs/_base_/prompters``, or frozen, lora, bias, partial-1, full.
+        method: A method of ``configs/_base_/prompters``, or frozen, lora, bias, partial-1, full;
+            or 'auto': vpt-deep, lspt, lora and bias train a quarter as long on half of the
+            training images, and the best on validation trains in full.
         head: 'linear', 'light', 'upernet', or 'paper'.
         labels: What the values of masks are: 'indices', 'colors' or 'binary'; None: the only
             reading that they allow.
@@ -81,24 +89,128 @@ def train_segmentation(
     arguments = dict(
         data=str(out / DATA), pretrained=str(backbone), method=method, head=head, seed=seed
     )
-    given = dict(options or {})
-    keys: Dict[str, Any] = {}
-    for name in list(given):
-        if name in arguments:
+    how = dict(seed=seed, amp=amp, resume=resume, verbose=verbose)
+    return _trained('maskfolder/transfer.py', out, arguments, options, **how)
+
+
+def train_classification(
+    images: _Path,
+    out: _Path,
+    labels: Optional[_Path] = None,
+    backbone: str = 'timm:vit_small_patch14_dinov2.lvd142m',
+    method: str = 'lspt',
+    val_share: float = 0.2,
+    test_share: float = 0.0,
+    seed: int = 0,
+    amp: bool = False,
+    resume: bool = False,
+    options: Optional[Mapping[str, Any]] = None,
+    verbose: bool = False,
+) -> Run:
+    """Tune a ViT on images with labels; the same run as ``configs/imagefolder/transfer.py``.
+
+    Args:
+        images: Folder with a folder for each class; or with folders train, and val and test or not,
+            that have these; or, with ``labels``, any folder of images.
+        out: As of :func:`train_segmentation`.
+        labels: Table (CSV) of labels: columns image and label (several between ``|`` or ``;``), or
+            image and a column of 0 and 1 for each class
+            (:func:`~lspt_mm.converters.label_file.read_label_file`). If an image has none or
+            several, the run is multi-label: a sigmoid for each class, macro F1 as its metric.
+        backbone: The ViT's weights, ``timm:NAME`` or a file.
+        method: A method of ``configs/_base_/prompters``, or linear, lora, bias, partial-1, full;
+            or 'auto', as of :func:`train_segmentation`.
+        val_share, test_share: Share of each class for validation and test, where nothing says which
+            images they have.
+        seed: Of the split and the run.
+        amp: Mixed precision.
+        resume: Go on from the last checkpoint in ``out``, if there is one.
+        options: Further arguments of :class:`~lspt_mm.recipes.Experiment` (epochs, batch_size,
+            img_size, lr, balance, ...), and with dots any key of the config.
+        verbose: Print MMEngine's log instead of one line of progress.
+
+    Returns:
+        Run: The trained run, as ``lspt_mm.load`` gives it.
+
+    Raises:
+        InputError: For data, a ViT or a value that cannot be used; before anything is trained.
+    """
+    out = Path(out)
+    print(prepare_image_folder(
+        Path(images), out / DATA, labels=None if labels is None else Path(labels), seed=seed,
+        test_share=test_share, usual_share=val_share,
+    ))  # fmt: skip
+    arguments = dict(task=str(out / DATA), pretraining=str(backbone), method=method)
+    how = dict(seed=seed, amp=amp, resume=resume, verbose=verbose)
+    return _trained('imagefolder/transfer.py', out, arguments, options, **how)
+
+
+def _trained(
+    config: str, out: Path, arguments: Dict[str, Any], options: Optional[Mapping[str, Any]],
+    resume: bool, verbose: bool, **how,
+) -> Run:  # fmt: skip
+    """Train a config with arguments, and ``options`` that are arguments or keys of it."""
+    options = dict(options or {})
+    for name in options:
+        if name in (*arguments, 'seed'):
             raise InputError(f'options: {name} is an argument of its own')
-        if '.' in name:
-            keys[name] = given.pop(name)
-    cfg = read_config('maskfolder/transfer.py', {**arguments, **given})
-    cfg.work_dir, cfg.launcher = str(out), 'none'
-    merge_options(cfg, keys)
-    if amp:
-        turn_on_amp(cfg)
-    cfg.default_hooks.checkpoint.content = 'full' if method == 'full' else 'prompts'
+    if arguments['method'] == AUTO:
+        best = _best_method(config, out, arguments, options, resume, verbose, **how)
+        arguments = {**arguments, 'method': best}
+    cfg = _config(config, out, arguments, options, **how)
     checkpoint = latest_checkpoint(str(out)) if resume else None
     if checkpoint is not None:
         cfg.resume, cfg.load_from = True, checkpoint
     train(cfg, progress=not verbose)
     return Run(out)
+
+
+def _config(
+    name: str, out: Path, arguments: Dict[str, Any], options: Dict[str, Any], seed: int, amp: bool
+) -> Config:
+    keys = {key: value for key, value in options.items() if '.' in key}
+    given = {key: value for key, value in options.items() if '.' not in key}
+    cfg = read_config(name, {**arguments, **given})
+    cfg.work_dir, cfg.launcher = str(out), 'none'
+    cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
+    merge_options(cfg, keys)
+    if amp:
+        turn_on_amp(cfg)
+    content = 'full' if arguments['method'] == 'full' else 'prompts'
+    cfg.default_hooks.checkpoint.content = content
+    return cfg
+
+
+def _best_method(
+    config: str, out: Path, arguments: Dict[str, Any], options: Dict[str, Any], resume: bool,
+    verbose: bool, **how,
+) -> str:  # fmt: skip
+    """The method of :data:`CANDIDATES` that a short run on half the images finds best."""
+    kept = out / 'auto' / 'methods.json'
+    if resume and kept.is_file():
+        return read_json(kept)['method']
+    plain = _config(config, out, {**arguments, 'method': CANDIDATES[0]}, options, **how)
+    dataset, key = plain.train_dataloader.dataset, 'train_dataloader.dataset'
+    while 'dataset' in dataset:
+        dataset, key = dataset.dataset, f'{key}.dataset'
+    count = len(read_json(Path(dataset.data_root) / dataset.ann_file))
+    # Lists are sorted by class or by name: each second image is a fair half.
+    part = {f'{key}.indices': list(range(0, count, 2))} if count >= _LEAST else {}
+    epochs = plain.train_cfg.get('max_epochs')
+    length = max(1, (epochs or plain.train_cfg.max_iters) // 4)
+    part['epochs' if epochs else 'iters'] = length
+    scores: Dict[str, float] = {}
+    for name in CANDIDATES:
+        print(f'method={name}, {length} {"epochs" if epochs else "iterations"}', flush=True)
+        run = _trained(config, out / 'auto' / name, {**arguments, 'method': name},
+                       {**options, **part}, resume=resume, verbose=verbose, **how)  # fmt: skip
+        scores[name] = run.metrics['value']
+    best = max(scores, key=scores.get)
+    write_json(kept, dict(method=best, metric=run.metrics['metric'], scores=scores))
+    print(f'{run.metrics["metric"]} on the validation images: '
+          + ', '.join(f'{name} {score:.2f}' for name, score in scores.items())
+          + f'. Training goes on with method={best}', flush=True)  # fmt: skip
+    return best
 
 
 def train(cfg: Config, check: bool = True, progress: bool = False) -> None:

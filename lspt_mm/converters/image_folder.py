@@ -1,17 +1,21 @@
-"""Prepares your own images, in folders named after their classes."""
+"""Prepares your own images: in folders named after their classes, or with a table of labels."""
 
-import unicodedata
+import argparse
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, NamedTuple, Optional
 
 from lspt_mm.converters.archives import place
+from lspt_mm.converters.label_file import read_label_file
 from lspt_mm.converters.mask_pairs import SPLIT_FOLDERS
 from lspt_mm.converters.splits import (
+    PARTS,
     Pairs,
+    alike,
     check_same_classes,
     digest_of,
     duplicates,
     images_in,
+    labels_in,
     problems_of,
     raise_if_any,
     random_share,
@@ -24,6 +28,36 @@ from lspt_mm.utils.text import shorten
 
 #: Of each class's training images, those that are val where there is no folder of them.
 VAL_SHARE = 0.1
+#: Name of the link to images that lie in no folders of splits.
+IMAGES = 'images'
+
+
+class _Found(NamedTuple):
+    """Images as they lie in a folder.
+
+    ``folders``: of the prepared folder, to what they are below the source. Paths in ``splits``
+    begin with them. ``problems`` and ``notes`` are sentences.
+    """
+
+    folders: Dict[str, str]
+    classes: List[str]
+    splits: Dict[str, Pairs]
+    problems: List[str]
+    notes: List[str]
+    multi_label: bool = False
+
+
+def add_label_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say where labels are and how many images are a test."""
+    parser.add_argument(
+        '--labels', type=Path, metavar='FILE', help='CSV of labels: image,label (several between '
+        '| or ;), or image and a column of 0 and 1 for each class; a column split may say train, '
+        'val or test',
+    )  # fmt: skip
+    parser.add_argument(
+        '--test-share', type=float, default=0.0, help='share of each class for a test, without one '
+        '(0)',
+    )  # fmt: skip
 
 
 def prepare_image_folder(
@@ -38,25 +72,33 @@ def prepare_image_folder(
     overwrite: bool = False,
     verify: bool = True,
     fail_on_duplicates: bool = False,
+    labels: Optional[Path] = None,
+    test_share: float = 0.0,
+    usual_share: float = VAL_SHARE,
 ) -> str:
-    """Write ``train.json``, ``val.json``, ``test.json`` and ``about.json`` to ``dest``.
+    """Write ``train.json``, ``val.json``, perhaps ``test.json``, and ``about.json`` to ``dest``.
 
-    The classes are the folders in ``source/train``, sorted.
+    The classes are the folders in ``source/train``, or in ``source`` if it has no folders of
+    splits, sorted; or those of ``labels``.
 
     Args:
-        source (Path): Folder with the folders ``train``, ``val`` and ``test``.
+        source (Path): Folder with the folders ``train``, and ``val`` and ``test`` or not; or with
+            a folder for each class; or, with ``labels``, any folder of images.
         dest (Path): Folder of the lists and of links to the images, made if absent.
         train, val, test (str, optional): Folders in ``source``. By default those of these names,
-            or of ``training``, ``valid``, ``validation``, ``testing``; val may be missing.
-        val_share (float, optional): Draw val from train, this share of each class. By default
-            a tenth where there is no folder ``val``. 0 validates on the training images, for
-            classes of one image.
+            or of ``training``, ``valid``, ``validation``, ``testing``; val and test may be missing.
+        val_share (float, optional): Draw val from train, this share of each class, also where there
+            is a val. 0 validates on the training images, for classes of one image.
         seed (int): Of the drawing.
         copy (bool): Copy the folders rather than link to them.
         overwrite (bool): Prepare a folder anew although its classes become others, which runs
             that were trained on it do not know.
         verify (bool): Decode each image.
         fail_on_duplicates (bool): Refuse equal images in two splits or classes.
+        labels (Path, optional): Table of labels
+            (:func:`~lspt_mm.converters.label_file.read_label_file`).
+        test_share (float): Share of each class that is test, where there is none; 0 is no test.
+        usual_share (float): As ``val_share``, where there is no val.
 
     Returns:
         str: What was written, in a line, and remarks below it.
@@ -64,56 +106,141 @@ def prepare_image_folder(
     Raises:
         InputError: For everything that is missing or wrong; no list is written then.
     """
+    _check_shares(val, val_share, test_share, usual_share)
+    named = {'train': train, 'val': val, 'test': test}
+    if labels is not None:
+        found = _of_table(source, labels, named)
+    elif any(named.values()) or _is_divided(source):
+        found = _of_splits(source, named, val_share)
+    else:
+        found = _of_classes(source)
+    _check_outside(source, found.folders, dest)
+    if not overwrite:
+        check_same_classes(dest, found.classes)
+    splits, kinds, problems = _divided(found, val_share, usual_share, test_share, seed)
+    for name, folder in found.folders.items():
+        place(source / folder, dest / name, copy)
+    checked = {part: pairs for part, pairs in splits.items()
+               if pairs or part != 'val' or kinds['val'] == 'official'}  # fmt: skip
+    problems = [*found.problems, *problems]
+    problems += problems_of(checked, dest, len(found.classes), verify=verify)
+    raise_if_any(str(source), problems)
+    doubles = duplicates(
+        ((digest_of(dest / name), part, name, label)
+         for part, pairs in splits.items() for name, label in pairs), 'classes'
+    )  # fmt: skip
+    if fail_on_duplicates:
+        raise_if_any(str(source), doubles)
+    notes = [*found.notes, *_absent(splits, found.classes), *doubles]
+    if not splits['val']:
+        splits['val'] = splits['train']
+    about = {
+        'name': source.absolute().name, 'classes': found.classes, 'val': kinds['val'],
+        'multi_label': found.multi_label, 'images': {part: len(splits[part]) for part in splits},
+    }  # fmt: skip
+    (dest / 'test.json').unlink(missing_ok=True)  # of an earlier split
+    counts = write_splits(dest, splits, about)
+    said = f'{about["name"]}: {counts} images of {len(found.classes)} classes in {dest}; '
+    said += '; '.join(f'{part} is {kind}' for part, kind in kinds.items())
+    if found.multi_label:
+        each = len(labels_in(splits['train'])) / len(splits['train'])
+        said += f'; multi-label, {each:.1f} labels a training image'
+    elif labels is not None:
+        said += '; single-label'
+    return '\n'.join([said, *(f'note: {remark}' for remark in notes)])
+
+
+def _check_shares(val, val_share, test_share, usual_share) -> None:
     if val is not None and val_share is not None:
         raise InputError(f'--val {val} and --val-share {val_share}: expected one of them')
-    if val_share is not None and not 0 <= val_share < 1:
-        raise InputError(f'--val-share {val_share}: expected a number from 0 to below 1')
-    found = _split_folders(source)
-    train, test = train or found.get('train', 'train'), test or found.get('test', 'test')
-    if val is None and val_share is None and found.get('val') not in (train, test):
-        val = found.get('val')
-    folders = {'train': train, 'val': val, 'test': test}
-    folders = {split: folder for split, folder in folders.items() if folder is not None}
-    _check_folders(source, folders, dest)
+    share = usual_share if val_share is None else val_share
+    for option, value in (('--val-share', share), ('--test-share', test_share)):
+        if not 0 <= value < 1:
+            raise InputError(f'{option} {value}: expected a number from 0 to below 1')
+    if share + test_share >= 1:
+        raise InputError(
+            f'--val-share {share} and --test-share {test_share}: expected less than 1 together, as '
+            'the rest is for training'
+        )
 
-    classes = folders_in(source / train)
-    _check_classes(source / train, classes)
-    if not overwrite:
-        check_same_classes(dest, classes)
-    found, problems = _labelled_images(source, folders, classes)
-    kind = 'official'
-    if val is None:
-        share = VAL_SHARE if val_share is None else val_share
-        drawn: Pairs = []
+
+def _divided(found: _Found, val_share, usual_share, test_share, seed):
+    """Train, val and perhaps test; where val, and a test that was drawn, are from; problems."""
+    splits, problems = dict(found.splits), []
+    kinds = {'val': 'official'}
+    if 'val' not in splits or val_share is not None:
+        share = usual_share if val_share is None else val_share
+        splits['val'], kinds['val'] = [], 'the training images'
         if share:
-            found['train'], drawn = random_share(found['train'], share, seed)
-            kind = f'ours (seed {seed})'
-            if not drawn:
+            splits['train'], splits['val'] = random_share(splits['train'], share, seed)
+            kinds['val'] = f'ours (seed {seed})'
+            if not splits['val']:
                 problems.append(
                     'every class has one training image, so that none is left for val: '
                     '--val-share 0 validates on the training images'
                 )
-        found = {'train': found['train'], 'val': drawn, 'test': found['test']}
-    for folder in folders.values():
-        place(source / folder, dest / folder, copy)
-    checked = {part: pairs for part, pairs in found.items() if pairs or part != 'val'}
-    problems += problems_of(checked, dest, len(classes), verify=verify)
-    raise_if_any(str(source), problems)
-    doubles = duplicates(
-        ((digest_of(dest / name), part, name, label)
-         for part, pairs in found.items() for name, label in pairs), 'classes'
+        drawn = share
+    else:
+        drawn = 0.0
+    if 'test' not in splits and test_share:
+        share = test_share / (1 - drawn)
+        splits['train'], splits['test'] = random_share(splits['train'], share, seed)
+        kinds['test'] = f'ours (seed {seed})'
+    return {part: splits[part] for part in PARTS if part in splits}, kinds, problems
+
+
+# ---- the three layouts -------------------------------------------------------------------------
+
+
+def _is_divided(source: Path) -> bool:
+    """Whether folders are those of splits: such a name alone may also be that of a class."""
+    there = folders_in(source) if source.is_dir() else []
+    splits = _split_folders(source).values()
+    return not there or len(splits) == len(there) or any(
+        folders_in(source / folder) for folder in splits
+    )
+
+
+def _of_splits(source: Path, named: Dict[str, Optional[str]], val_share) -> _Found:
+    there = _split_folders(source)
+    folders = {part: named[part] or there.get(part) for part in PARTS}
+    folders['train'] = folders['train'] or 'train'
+    taken = named['train'], named['test']
+    if named['val'] is None and (val_share is not None or folders['val'] in taken):
+        folders['val'] = None
+    folders = {part: folder for part, folder in folders.items() if folder is not None}
+    _check_folders(source, folders)
+    classes = folders_in(source / folders['train'])
+    _check_classes(source / folders['train'], classes)
+    splits, problems = _labelled_images(source, folders, classes)
+    places = {folder: folder for folder in folders.values()}
+    return _Found(places, classes, splits, problems, _left_out(source, folders))
+
+
+def _of_classes(source: Path) -> _Found:
+    classes = folders_in(source)
+    _check_classes(source, classes)
+    splits, problems = _labelled_images(source, {'train': '.'}, classes)
+    return _Found(
+        {IMAGES: '.'}, classes, _below_images(splits), problems, _left_out(source, {'train': '.'})
     )  # fmt: skip
-    if fail_on_duplicates:
-        raise_if_any(str(source), doubles)
-    left_out = [f'{folder}: {skipped}' for folder in folders.values()
-                if (skipped := list_images(source / folder).left_out())]  # fmt: skip
-    notes = [*left_out, *_beside(source, folders), *_absent(found, classes), *doubles]
-    if val is None and not share:
-        found['val'], kind = found['train'], 'the training images'
-    about = {'name': source.absolute().name, 'classes': classes, 'val': kind}
-    counts = write_splits(dest, found, about)
-    said = f'{about["name"]}: {counts} images of {len(classes)} classes in {dest}; val is {kind}'
-    return '\n'.join([said, *(f'note: {remark}' for remark in notes)])
+
+
+def _of_table(source: Path, labels: Path, named: Dict[str, Optional[str]]) -> _Found:
+    for option, folder in named.items():
+        if folder is not None:
+            raise InputError(
+                f'--labels {labels} and --{option} {folder}: expected one of them; a column split '
+                'in the table says train, val or test'
+            )
+    told = read_label_file(labels, source)
+    return _Found({IMAGES: '.'}, told.classes, _below_images(told.splits), [], told.notes,
+                  told.multi_label)  # fmt: skip
+
+
+def _below_images(splits: Dict[str, Pairs]) -> Dict[str, Pairs]:
+    return {part: [(f'{IMAGES}/{name}', label) for name, label in pairs]
+            for part, pairs in splits.items()}  # fmt: skip
 
 
 def _split_folders(source: Path) -> Dict[str, str]:
@@ -128,24 +255,23 @@ def _check_classes(folder: Path, classes: List[str]) -> None:
         raise InputError(
             f'{folder}: has one folder ({classes[0]}); expected one for each of several classes'
         )
-    alike: Dict[str, List[str]] = {}
-    for name in classes:
-        alike.setdefault(unicodedata.normalize('NFC', name).strip(), []).append(name)
-    twice = [repr(name) for names in alike.values() if len(names) > 1 for name in names]
+    twice = alike(classes)
     if twice:
         raise InputError(
             f'{folder}: folders whose names look alike: {shorten(twice)}; is that one class?'
         )
 
 
-def _beside(source: Path, folders: Dict[str, str]) -> List[str]:
-    """A line for each folder that has images outside the folders of classes."""
-    lines = []
+def _left_out(source: Path, folders: Dict[str, str]) -> List[str]:
+    """Lines on files that are no images, and on images outside the folders of classes."""
+    lines = [f'{_shown(source, folder)}: {skipped}' for folder in folders.values()
+             if (skipped := list_images(source / folder).left_out())]  # fmt: skip
     for folder in folders.values():
         found = [path for path in list_images(source / folder).images
                  if path.parent == source / folder]  # fmt: skip
         if found:
-            lines.append(f'{folder}: {len(found)} images in no folder of a class are left out')
+            where = _shown(source, folder)
+            lines.append(f'{where}: {len(found)} images in no folder of a class are left out')
     return lines
 
 
@@ -153,18 +279,19 @@ def _absent(found: Dict[str, Pairs], classes: List[str]) -> List[str]:
     """A line for each split that lacks classes; those are never judged in it."""
     lines = []
     for part, pairs in found.items():
-        lacking = sorted(set(range(len(classes))) - {label for _, label in pairs})
+        lacking = sorted(set(range(len(classes))) - set(labels_in(pairs)))
         if pairs and lacking:
             lines.append(f'{part}: no image of {shorten(classes[label] for label in lacking)}')
     return lines
 
 
-def _check_folders(source: Path, folders: Dict[str, str], dest: Path) -> None:
+def _check_outside(source: Path, folders: Dict[str, str], dest: Path) -> None:
     inside = dest.resolve()
-    if source.is_dir() and any(
-        (source / folder).resolve() in (inside, *inside.parents) for folder in folders.values()
-    ):
+    if any((source / folder).resolve() in (inside, *inside.parents) for folder in folders.values()):
         raise InputError(f'--to {dest} lies in a folder of images: name a folder outside it')
+
+
+def _check_folders(source: Path, folders: Dict[str, str]) -> None:
     for split, folder in folders.items():
         if not is_inside(folder) or folder in ('', '.'):
             raise InputError(f'--{split} {folder!r}: expected the name of a folder in {source}')
@@ -176,9 +303,8 @@ def _check_folders(source: Path, folders: Dict[str, str], dest: Path) -> None:
         there = ', '.join(folders_in(source)[:10]) if source.is_dir() else 'nothing'
         raise InputError(
             f'{source} lacks {", ".join(missing)}; it has {there or "no folder"}. Expected a '
-            'folder for each split, with a folder for each class in it'
-            + ('. Without a test of its own: --test val, and val is drawn from train'
-               if (source / 'val').is_dir() and folders['test'] != 'val' else '')
+            'folder for each split, with a folder for each class in it; or a folder for each class '
+            'alone; or images and a table of their labels (--labels)'
         )
 
 
@@ -193,10 +319,15 @@ def _labelled_images(source: Path, folders: Dict[str, str], classes: List[str]):
             problems.append(f'{folder}: classes {shorten(foreign)}, which {folders["train"]} lacks')
         images = [(name, name.split('/')[0]) for name in images_in(source / folder)]
         found[split] = [
-            (f'{folder}/{name}', label_of[c]) for name, c in images if c in label_of
+            (name if folder == '.' else f'{folder}/{name}', label_of[c])
+            for name, c in images if c in label_of
         ]  # fmt: skip
-    empty = sorted(set(range(len(classes))) - {label for _, label in found['train']})
+    empty = sorted(set(range(len(classes))) - set(labels_in(found['train'])))
     if empty:
         names = shorten(classes[label] for label in empty)
-        problems.append(f'{folders["train"]}: no image in {names}')
+        problems.append(f'{_shown(source, folders["train"])}: no image in {names}')
     return found, problems
+
+
+def _shown(source: Path, folder: str) -> str:
+    return source.name if folder == '.' else folder

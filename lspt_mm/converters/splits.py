@@ -3,9 +3,10 @@
 import hashlib
 import json
 import os
+import unicodedata
 from collections import Counter
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 from lspt_mm.datasets.image_list import is_inside
 from lspt_mm.errors import InputError
@@ -13,14 +14,34 @@ from lspt_mm.utils.cli import map_with_progress
 from lspt_mm.utils.images import check_image, list_images
 from lspt_mm.utils.text import shorten
 
-#: Images of a split in order: path relative to the data set's folder, label from 0.
-Pairs = List[Tuple[str, int]]
+#: Images of a split in order: path relative to the data set's folder, label from 0; or labels,
+#: where an image may have several or none.
+Pairs = List[Tuple[str, Union[int, List[int]]]]
+#: The splits, in the order in which lists name them.
+PARTS = ('train', 'val', 'test')
 
 
 def images_in(folder: Path) -> List[str]:
     """Paths of all images of all classes, relative to ``folder``, sorted."""
     found = (path.relative_to(folder) for path in list_images(folder).images)
     return sorted(path.as_posix() for path in found if len(path.parts) > 1)
+
+
+def labels_in(pairs: Pairs) -> List[int]:
+    """The labels of all images, one after the other."""
+    return [one for _, label in pairs for one in _as_list(label)]
+
+
+def _as_list(label: Union[int, List[int]]) -> List[int]:
+    return label if isinstance(label, list) else [label]
+
+
+def alike(names: Sequence[str]) -> List[str]:
+    """Those of ``names``, quoted, that look like another one."""
+    found: Dict[str, List[str]] = {}
+    for name in names:
+        found.setdefault(unicodedata.normalize('NFC', name).strip(), []).append(name)
+    return [repr(name) for same in found.values() if len(same) > 1 for name in same]
 
 
 # ---- drawing validation images ---------------------------------------------------------------
@@ -53,15 +74,25 @@ def random_tenth(train: Pairs, seed: int) -> Tuple[Pairs, Pairs]:
 def random_share(train: Pairs, share: float, seed: int) -> Tuple[Pairs, Pairs]:
     """Divide each class of ``train`` into train and a share (rounded, at least 1) that is val.
 
-    The order of drawing is :func:`random_tenth`'s. A class of one image keeps it.
+    The order of drawing is :func:`random_tenth`'s. A class keeps a training image. Of images with
+    several labels, rare classes get their share first; those without one are a class of their own.
     """
-    classes: Dict[int, List[str]] = {}
-    for name, label in sorted(train, key=drawing_order(seed)):
-        classes.setdefault(label, []).append(name)
+    classes: Dict[Optional[int], List[str]] = {}
+    labels_of = {name: _as_list(label) or [None] for name, label in train}
+    for name, _ in sorted(train, key=drawing_order(seed)):
+        for label in labels_of[name]:
+            classes.setdefault(label, []).append(name)
+    left = {label: len(names) for label, names in classes.items()}
     val = set()
-    for names in classes.values():
-        count = min(max(int(share * len(names) + 0.5), 1), len(names) - 1)
-        val.update(names[:count])
+    for label, names in sorted(classes.items(), key=lambda item: len(item[1])):
+        count = max(int(share * len(names) + 0.5), 1)
+        for name in names:
+            if len(names) - left[label] >= count:
+                break
+            if name not in val and all(left[one] > 1 for one in labels_of[name]):
+                val.add(name)
+                for one in labels_of[name]:
+                    left[one] -= 1
     return _divided(train, val)
 
 
@@ -168,7 +199,8 @@ def _of_one(split: str, pairs: Pairs, root: Path, num_classes: int) -> List[str]
     twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
     if twice:
         problems.append(f'{split}: {shorten(twice)} listed more than once')
-    beyond = [f'{name} ({label})' for name, label in pairs if not 0 <= label < num_classes]
+    beyond = [f'{name} ({label})' for name, label in pairs
+              if not all(0 <= one < num_classes for one in _as_list(label))]  # fmt: skip
     if beyond:
         problems.append(
             f'{split}: {shorten(beyond)} with a label outside 0 to {num_classes - 1}'
@@ -204,7 +236,12 @@ def _unreadable(root: Path, names: List[str]) -> List[str]:
 
 def as_json(pairs: Pairs) -> str:
     """``{path: label}``, a line for each image."""
-    return json.dumps(dict(pairs), indent=0, ensure_ascii=False) + '\n'
+    lines = (f'{_json(name)}: {_json(label)}' for name, label in dict(pairs).items())
+    return '{\n' + ',\n'.join(lines) + '\n}\n'
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def about_json(facts: dict) -> str:

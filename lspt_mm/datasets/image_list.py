@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from pathlib import Path, PurePosixPath
-from typing import List, Optional, Tuple
+from typing import List, Optional, Tuple, Union
 
 from mmpretrain.datasets import BaseDataset
 
@@ -11,13 +11,17 @@ from lspt_mm.errors import InputError
 from lspt_mm.registry import DATASETS
 from lspt_mm.utils.atomic_io import read_json
 
+#: A label, or the labels of an image in data that may have several or none.
+Label = Union[int, List[int]]
+
 
 @DATASETS.register_module()
 class ListedImages(BaseDataset):
     """Image classification from a split file of one of the two usual forms.
 
     - ``.txt``: a line for each image, ``relative/path label``, as in the community's VTAB-1K;
-    - ``.json``: ``{"relative/path": label, ...}``, as in the published FGVC splits.
+    - ``.json``: ``{"relative/path": label, ...}``, as in the published FGVC splits; with
+      ``multi_label`` ``{"relative/path": [label, ...], ...}``, and ``[]`` for none.
 
     Labels are integers from 0. Paths are relative to ``data_prefix`` below ``data_root``.
 
@@ -25,6 +29,7 @@ class ListedImages(BaseDataset):
         ann_file (str): The split file, relative to ``data_root``.
         num_classes (int): Labels are 0 to ``num_classes - 1``.
         num_images (int, optional): How many images the split has; None for any number.
+        multi_label (bool): Whether images have lists of labels; ``.json`` only.
         **kwargs: As mmpretrain's ``BaseDataset`` (data_root, data_prefix, pipeline, ...).
 
     Raises:
@@ -36,9 +41,11 @@ class ListedImages(BaseDataset):
     ANY_NUMBER = 'num_images=None'
 
     def __init__(
-        self, ann_file: str, num_classes: int, num_images: Optional[int] = None, **kwargs
-    ):
+        self, ann_file: str, num_classes: int, num_images: Optional[int] = None,
+        multi_label: bool = False, **kwargs,
+    ):  # fmt: skip
         self.num_classes = num_classes
+        self.multi_label = multi_label
         self.num_images = num_images
         kwargs.setdefault('metainfo', {'classes': [str(i) for i in range(num_classes)]})
         super().__init__(ann_file=ann_file, **kwargs)
@@ -48,7 +55,12 @@ class ListedImages(BaseDataset):
         path = Path(self.ann_file)
         if not path.is_file():
             raise InputError(f'split file {path} does not exist')
-        pairs = read_json_list(path) if path.suffix == '.json' else read_text_list(path)
+        if path.suffix == '.json':
+            pairs = read_json_list(path, self.multi_label)
+        elif self.multi_label:
+            raise InputError(f'{path}: multi_label=True, expected a list that ends in .json')
+        else:
+            pairs = read_text_list(path)
         self._check(path, pairs)
         found = [
             {'img_path': os.path.join(self.img_prefix or '', name), 'gt_label': label}
@@ -62,7 +74,7 @@ class ListedImages(BaseDataset):
             )
         return found
 
-    def _check(self, path: Path, pairs: List[Tuple[str, int]]) -> None:
+    def _check(self, path: Path, pairs: List[Tuple[str, Label]]) -> None:
         if not pairs:
             raise InputError(f'{path}: names no image')
         name, count = Counter(name for name, _ in pairs).most_common(1)[0]
@@ -74,10 +86,12 @@ class ListedImages(BaseDataset):
                     f'{path}: image {name} lies outside the data; expected a path below '
                     f'{self.img_prefix or "."}'
                 )
-            if not 0 <= label < self.num_classes:
-                raise InputError(
-                    f'{path}: image {name} has label {label}, expected 0 to {self.num_classes - 1}'
-                )
+            for one in label if isinstance(label, list) else [label]:
+                if not 0 <= one < self.num_classes:
+                    raise InputError(
+                        f'{path}: image {name} has label {one}, expected 0 to '
+                        f'{self.num_classes - 1}'
+                    )
         if self.num_images is not None and len(pairs) != self.num_images:
             raise InputError(
                 f'{path}: has {len(pairs)} images, expected {self.num_images}. If this is a part '
@@ -110,15 +124,26 @@ def read_text_list(path: Path) -> List[Tuple[str, int]]:
     return pairs
 
 
-def read_json_list(path: Path) -> List[Tuple[str, int]]:
-    """Pairs of image and label of a ``.json`` split file; InputError for another form."""
+def read_json_list(path: Path, multi_label: bool = False) -> List[Tuple[str, Label]]:
+    """Pairs of image and label(s) of a ``.json`` split file; InputError for another form."""
     # As pairs, which keep an image that stands in it twice.
     pairs = read_json(path, object_pairs_hook=lambda items: [tuple(item) for item in items])
     if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
         raise InputError(f'{path}: expected {{"relative/path": label, ...}}')
-    for name, label in pairs:
-        if isinstance(label, str) and label.isdecimal():
-            continue
-        if not isinstance(label, int) or isinstance(label, bool):
-            raise InputError(f'{path}: image {name} has label {label!r}, expected an integer')
-    return [(name, int(label)) for name, label in pairs]
+    if not multi_label:
+        return [(name, _number(path, name, label)) for name, label in pairs]
+    for name, labels in pairs:
+        if not isinstance(labels, list) or len(set(map(str, labels))) < len(labels):
+            raise InputError(
+                f'{path}: image {name} has {labels!r}, expected a list of different labels'
+            )
+    return [(name, [_number(path, name, one) for one in labels]) for name, labels in pairs]
+
+
+def _number(path: Path, name: str, label) -> int:
+    if isinstance(label, str) and label.isdecimal():
+        return int(label)
+    if not isinstance(label, int) or isinstance(label, bool):
+        hint = '; lists are for multi_label=True' if isinstance(label, list) else ''
+        raise InputError(f'{path}: image {name} has label {label!r}, expected an integer{hint}')
+    return label

@@ -74,6 +74,8 @@ def _check(cfg: dict, classes: Optional[int]) -> Findings:
         found = check_data_set(samples, load, classes)
         if not found.errors:
             _write_cache(cache, found)
+    if cfg.get('indices') is not None:  # a part of the images; the labels of the others are there
+        return found
     # Cheap, and the cache does not cover them.
     return found._replace(errors=found.errors + labels_without_image(samples))
 
@@ -86,7 +88,7 @@ def check_data_set(
 
     Args:
         samples: For each sample ``img_path``, and ``seg_map_path`` (a label image) or ``gt_label``
-            (a number).
+            (a number, or a list of them).
         load_label: The pipeline's transform for label images, which raises InputError for a wrong
             one.
         classes: Number of classes, where labels are numbers.
@@ -102,7 +104,7 @@ def check_data_set(
     errors = [line for bad, _ in found for line in bad]
     remarks = [line for _, odd in found for line in odd]
     if classes:
-        counts = Counter(s['gt_label'] for s in samples if isinstance(s.get('gt_label'), int))
+        counts = Counter(number for sample in samples for number in _numbers(sample))
         empty = [c for c in range(classes) if not counts[c]]
         if empty:
             remarks.append(f'{len(empty)} of {classes} classes have no image: {shorten(empty, 20)}')
@@ -111,9 +113,9 @@ def check_data_set(
 
 def _problems_of(sample: dict, load_label, classes) -> Findings:
     image, label = sample['img_path'], sample.get('seg_map_path')
-    number = sample.get('gt_label')
-    if classes and isinstance(number, int) and not 0 <= number < classes:
-        return Findings([f'{image}: label {number}, expected 0 to {classes - 1}'], [])
+    for number in _numbers(sample) if classes else ():
+        if not 0 <= number < classes:
+            return Findings([f'{image}: label {number}, expected 0 to {classes - 1}'], [])
     try:
         width, height = check_image(image)
         if label is not None and not os.path.isfile(label):
@@ -125,6 +127,12 @@ def _problems_of(sample: dict, load_label, classes) -> Findings:
     except InputError as error:
         return Findings([str(error)], [])
     return Findings([], [])
+
+
+def _numbers(sample: dict) -> List[int]:
+    found = sample.get('gt_label')
+    found = found if isinstance(found, list) else [found]
+    return [number for number in found if isinstance(number, int)]
 
 
 def labels_without_image(samples: List[dict]) -> List[str]:

@@ -25,7 +25,8 @@ from lspt_mm.utils.cache import cache_folder, digest_samples
 class Features(NamedTuple):
     """``x`` (N, D) float32 of N images or patches, memory-mapped, and ``shares`` (N, K) of classes.
 
-    An image is of one class wholly, a patch of one or several in part.
+    An image is of one class wholly, or of several or none where classes do not exclude each other;
+    a patch is of one or several in part.
     """
 
     x: np.ndarray
@@ -69,7 +70,7 @@ def frozen_features(
 
     settings = [
         fingerprint(vit.describe().tensors), vit.describe().output, vit.out_indices, vit.img_size,
-        fingerprint(dict(preprocessor.named_buffers())), repr(dataset), task.scope, classes, each,
+        fingerprint(dict(preprocessor.named_buffers())), repr(dataset), task.name, classes, each,
         [getattr(preprocessor, name, None) for name in ('size', 'pad_size_divisor')],
     ]  # fmt: skip
     with _frozen(model):
@@ -82,15 +83,15 @@ def _image_rows(loaded, model, task, classes, batch_size) -> Iterator[Tuple[np.n
     while batch := list(itertools.islice(loaded, batch_size)):
         packed = model.data_preprocessor(pseudo_collate(batch), False)
         x = model.backbone(packed['inputs'], prompter=False)[-1].float().cpu().numpy()
-        labels = [_label(task, sample) for sample in packed['data_samples']]
-        yield x, np.eye(classes, dtype=np.float32)[labels]
+        labels = [_labels(task, sample) for sample in packed['data_samples']]
+        yield x, np.array([np.isin(np.arange(classes), one) for one in labels], np.float32)
 
 
-def _label(task: Task, sample) -> int:
+def _labels(task: Task, sample) -> np.ndarray:
     truth = task.truth(sample)
-    if truth is None or truth.size != 1:
+    if truth is None or (task.exclusive and truth.size != 1):
         raise InputError(f'{sample.img_path}: has no label of one class')
-    return int(truth.reshape(-1)[0])
+    return truth
 
 
 def items(data, chosen: Sequence[int], workers: int = 0, skip_bad: int = 0) -> Iterator[dict]:

@@ -1,13 +1,15 @@
 """Logistic regression on features, for every regularisation of a path."""
 
 import copy
+import itertools
 import warnings
 from typing import Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
+from sklearn.metrics import multilabel_confusion_matrix
+from sklearn.model_selection import KFold, StratifiedKFold
 
 from lspt_mm.errors import InputError
 
@@ -18,6 +20,10 @@ PATCH_PATH = tuple(10.0**power for power in range(-5, 1))
 #: Samples times features times classes from which a fit stays in single precision and takes at
 #: most a hundred steps, and the path ends after two values of C below the best one.
 _LARGE = 2e8
+#: Where a fit of double precision ends.
+_LAST = dict(tol=1e-6, max_iter=500)
+#: Logit, or its opposite, of a class that all training images have or none of them.
+_SURE = 10.0
 #: Standard deviations below this share of the largest are of constants.
 _CONSTANT = 1e-6
 
@@ -73,20 +79,17 @@ def fit_linear(
     Raises:
         InputError: If all is of one class, or a feature is not finite.
     """
-    if not np.isfinite(x).all():
-        raise InputError('the features of the training images are not finite numbers')
+    mean, std = _moments(x)
     present = np.flatnonzero(shares.sum(0))
     if len(present) < 2:
         raise InputError(f'all training images are of class {present}; expected two classes')
-    mean, std = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
-    std[std <= _CONSTANT * std.max()] = 1.0
     # A patch is a sample for each of its classes, as heavy as its share.
     rows, labels = np.nonzero(shares)
     weights = shares[rows, labels] * (1 if class_weight is None else np.take(class_weight, labels))
     large = len(rows) * x.shape[1] * len(present) > _LARGE
     z = ((x - mean) / std)[rows]
     path_z, score = z.astype(np.float32), score or _accuracy
-    end = dict(tol=1e-4, max_iter=100) if large else dict(tol=1e-5, max_iter=500)
+    end = _end(large)
     models = {}
     if validation is not None:
         other = ((validation[0] - mean) / std).astype(np.float32)
@@ -104,7 +107,7 @@ def fit_linear(
     best = max(scores, key=lambda c: (scores[c], -c))  # of equals the strongest penalty
     model = models.get(best)
     if model is None or not large:
-        end = end if large else dict(tol=1e-6, max_iter=500)
+        end = end if large else _LAST
         z = path_z if large else z.astype(np.float64)
         ((_, model),) = _path(z, labels, weights, [best], end, model)
     weight, bias = model.coef_, model.intercept_
@@ -114,6 +117,112 @@ def fit_linear(
     full = np.zeros((classes, x.shape[1])), np.full(classes, bias.min() - 10.0)
     full[0][present], full[1][present] = weight, bias
     return LinearFit(*full, mean, std, best, scores)
+
+
+def fit_one_vs_rest(
+    x: np.ndarray,
+    labels: np.ndarray,
+    validation: Optional[Tuple[np.ndarray, np.ndarray]] = None,
+    path: Sequence[float] = PATH,
+    score: Optional[Callable[[np.ndarray], float]] = None,
+) -> LinearFit:
+    """The best regression of a path for images of any number of classes: one for each class.
+
+    As :func:`fit_linear`, on the same standardised features; a class's probability is the sigmoid
+    of its logit. All classes share C.
+
+    Args:
+        x: (N, D) of images.
+        labels: (N, K), 1 for a class that an image has, else 0. A class that no image has is never
+            predicted, and one that all have always.
+        validation: Features and labels that choose C; without them, cross-validation of at most
+            five folds, or the middle of ``path`` for a single image.
+        path: Values of C, from strong penalties to weak ones.
+        score: Of counts (K, 2, 2), for each class absent or present by the truth (rows) and by the
+            prediction; by default the mean F1 in per cent.
+
+    Raises:
+        InputError: If no class has images with and without it, or a feature is not finite.
+    """
+    mean, std = _moments(x)
+    labels = np.asarray(labels) > 0
+    if not (labels.any(0) & ~labels.all(0)).any():
+        raise InputError(
+            'no class is in some training images and not in others; expected one at least'
+        )
+    z, score = (x - mean) / std, score or _macro_f1
+    large, path_z = z.size * labels.shape[1] > _LARGE, z.astype(np.float32)
+    scores, models = {}, {}
+    if validation is not None:
+        other = ((validation[0] - mean) / std).astype(np.float32)
+        for c, models[c] in _path_of_each(path_z, labels, path, _end(large)):
+            scores[c] = score(_counts_of_each(models[c], other, validation[1]))
+            if large and max(scores.values()) > max(list(scores.values())[-2:]):
+                break
+    elif len(x) > 1:
+        folds = KFold(min(5, len(x)), shuffle=True, random_state=0)
+        counts = dict.fromkeys(path, 0)
+        for a, b in folds.split(z):
+            for c, found in _path_of_each(path_z[a], labels[a], path, _end(large)):
+                counts[c] = counts[c] + _counts_of_each(found, path_z[b], labels[b])
+        scores = {c: score(found) for c, found in counts.items()}
+    scores = scores or {path[len(path) // 2]: float('nan')}
+    best = max(scores, key=lambda c: (scores[c], -c))
+    found = models.get(best)
+    if found is None or not large:
+        z, end = (path_z, _end(large)) if large else (z.astype(np.float64), _LAST)
+        ((_, found),) = _path_of_each(z, labels, [best], end, found)
+    return LinearFit(*_layer(found, x.shape[1]), mean, std, best, scores)
+
+
+def _path_of_each(
+    z: np.ndarray, labels: np.ndarray, path: Sequence[float], end: dict,
+    start: Optional[list] = None,
+) -> Iterator[Tuple[float, list]]:  # fmt: skip
+    """Each C, and for each class its model, or its logit where it is constant."""
+    ones = np.ones(len(z), z.dtype)
+    walks = [
+        itertools.repeat((None, _SURE if own.any() else -_SURE)) if own.all() or not own.any()
+        else _path(z, own, ones, path, end, first)
+        for own, first in itertools.zip_longest(labels.T, start or ())
+    ]  # fmt: skip
+    for c, *found in zip(path, *walks, strict=False):
+        yield c, [model for _, model in found]
+
+
+def _layer(models: list, width: int) -> Tuple[np.ndarray, np.ndarray]:
+    """(K, D) and (K,)."""
+    weight, bias = np.zeros((len(models), width)), np.zeros(len(models))
+    for i, model in enumerate(models):
+        if isinstance(model, float):
+            bias[i] = model
+        else:
+            weight[i], bias[i] = model.coef_[0], model.intercept_[0]
+    return weight, bias
+
+
+def _counts_of_each(models: list, z: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    weight, bias = _layer(models, z.shape[1])
+    return multilabel_confusion_matrix(np.asarray(labels) > 0, z @ weight.T + bias >= 0)
+
+
+def _macro_f1(counts: np.ndarray) -> float:
+    wrong = counts[:, 0, 1] + counts[:, 1, 0]
+    return float(100 * np.mean(2 * counts[:, 1, 1] / np.maximum(2 * counts[:, 1, 1] + wrong, 1)))
+
+
+def _moments(x: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation (D,) of features; deviation 1 of those that are constant."""
+    if not np.isfinite(x).all():
+        raise InputError('the features of the training images are not finite numbers')
+    mean, std = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
+    std[std <= _CONSTANT * std.max()] = 1.0
+    return mean, std
+
+
+def _end(large: bool) -> dict:
+    """Where fits of a path end."""
+    return dict(tol=1e-4, max_iter=100) if large else dict(tol=1e-5, max_iter=500)
 
 
 def _path(

@@ -49,7 +49,8 @@ class Experiment:
         method: One of :data:`~lspt_mm.recipes.methods.METHODS`.
         arch: The ViT, by mmpretrain's names; of a file of another size a dict of measures.
         model: timm's name of the ViT in a file whose tensors do not say it.
-        img_size: Side of its images in pixels.
+        img_size: Side of its images in pixels, a multiple of the patch size; by default 224, or
+            the multiple below it.
         patch_size: Side of a patch in pixels.
         num_tokens: P; None without prompts.
         batch_size: Images of a step.
@@ -68,7 +69,7 @@ class Experiment:
             protocols.
         head_lr: Learning rate of the head; None is the rest's.
         balance: For classes of few images, of ``imagefolder`` alone: 'weights' in the loss,
-            'sampling' that repeats their images, or 'none'.
+            'sampling' that repeats their images, or 'none'. Not for multi-label data.
     """
 
     benchmark: str
@@ -181,11 +182,28 @@ class Experiment:
         ))  # fmt: skip
         return parts
 
-    def config(self, num_classes: int) -> Dict[str, Any]:
-        """The run's config, except for the data."""
+    def config(self, num_classes: int, multi_label: bool = False) -> Dict[str, Any]:
+        """The run's config, except for the data.
+
+        Args:
+            num_classes: K.
+            multi_label: Whether an image may have several classes or none: a sigmoid for each
+                instead of a softmax, judged by the mean F1 of the classes and by mAP.
+        """
         facts = self._facts
         head: Dict[str, Any] = dict(in_channels=self.embed_dims, num_classes=num_classes)
-        if self.balance == 'weights':
+        judged: Dict[str, Any] = {}
+        if multi_label and self.balance != 'none':
+            raise InputError(
+                f'balance={self.balance}: {self.task} is multi-label, and this is for one class an '
+                'image; expected balance=none'
+            )
+        if multi_label:
+            sigmoid = dict(type='CrossEntropyLoss', use_sigmoid=True)
+            head.update(_delete_=True, type='MultiLabelLinearClsHead', loss=sigmoid)
+            judges = [dict(type='MultiLabelMetric', thr=0.5), dict(type='AveragePrecision')]
+            judged = dict(val_evaluator=judges, test_evaluator=judges)
+        elif self.balance == 'weights':
             head['loss'] = dict(class_weight=class_weights(images_per_class(self.task)))
         own: Dict[str, Any] = dict(
             train_cfg=dict(max_epochs=self.epochs), param_scheduler=self.param_scheduler,
@@ -206,6 +224,7 @@ class Experiment:
             data_preprocessor=dict(mean=list(facts.mean), std=list(facts.std)),
             pretrained_help=f'{facts.weights(self.arch)} is {facts.source}.',
             optim_wrapper=self.optim_wrapper,
+            **judged,
             **own,
         )
 
@@ -263,6 +282,8 @@ def resolve_experiment(benchmark: str, **defaults) -> Experiment:
         if values['head'] == 'fitted' and method.recipe != 'full':
             values = {**_FITTED, 'lr': method.lr, **values}
         _check(values, BENCHMARKS[benchmark])
+        patch = values.get('patch_size', Experiment.patch_size)
+        values.setdefault('img_size', max(1, Experiment.img_size // patch) * patch)
     except ValueError as error:
         raise InputError(str(error)) from error
     values = {**_published(benchmark, values), **values}
@@ -293,9 +314,9 @@ def _check(values: Dict[str, Any], tasks: Optional[tuple]) -> None:
         check_int(name, values[name], lowest[name])
     for name in {'lr', 'head_lr', 'weight_decay', 'head_weight_decay', 'dropout'} & values.keys():
         check_number(name, values[name], 0)
-    size = values.get('img_size', Experiment.img_size)
+    size = values.get('img_size')
     patch = values.get('patch_size', Experiment.patch_size)
-    if size % patch:
+    if size is not None and size % patch:
         raise ValueError(f'img_size={size}: expected a multiple of patch_size={patch}')
     epochs = values.get('epochs', Experiment.epochs)
     if values.get('warmup', 0) >= epochs:

@@ -14,24 +14,33 @@ from lspt_mm.utils.atomic_io import read_json
 ABOUT = 'about.json'
 
 
-def classes_of(folder: str) -> List[str]:
-    """Names of the classes, in the order of their numbers.
+def images_of(folder: str) -> Dict[str, Any]:
+    """What ``prepare.py imagefolder`` wrote about a folder.
+
+    Returns:
+        dict: ``classes``, their names in the order of their numbers; ``multi_label``, whether an
+        image may have several of them or none; ``held_out``, 'test', or 'val' without a test.
 
     Raises:
         InputError: If the folder was not prepared.
     """
     path = Path(folder) / ABOUT
     try:
-        classes = json.loads(path.read_text(encoding='utf-8'))['classes']
+        about = json.loads(path.read_text(encoding='utf-8'))
+        # Before there were folders without a test, the images were not counted in it.
+        tested = 'test' in about.get('images', {'test': None})
+        return {
+            'classes': list(about['classes']), 'multi_label': bool(about.get('multi_label')),
+            'held_out': 'test' if tested else 'val',
+        }  # fmt: skip
     except FileNotFoundError as error:
         raise InputError(
             f'{path} does not exist. Lay out a folder of images with '
             f'tools/dataset_converters/prepare.py imagefolder --from IMAGES --to {folder}, and '
             'name it: configs/imagefolder/transfer.py:task=FOLDER'
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f'{path}: not as prepare.py writes it ({error!r})') from error
-    return list(classes)
 
 
 def images_per_class(folder: str) -> List[int]:
@@ -40,7 +49,7 @@ def images_per_class(folder: str) -> List[int]:
     Raises:
         InputError: If the folder was not prepared.
     """
-    counts = [0] * len(classes_of(folder))
+    counts = [0] * len(images_of(folder)['classes'])
     for label in read_json(Path(folder) / 'train.json').values():
         counts[label] += 1
     return counts

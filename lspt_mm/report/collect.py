@@ -122,7 +122,7 @@ class Collector:
         """The last features: of an image, or for each of its classes the mean over its patches."""
         feature = self.vit(img)[-1][0].float().cpu()
         if feature.dim() == 1:
-            if truth is not None and self.classes:
+            if truth is not None and self.classes and len(truth) == 1:  # drawn in its colour
                 self.features.append(feature.numpy())
                 self.feature_classes.append(int(truth[0]))
         elif feature.dim() == 3 and patches is not None:

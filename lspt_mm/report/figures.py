@@ -217,7 +217,7 @@ def embeddings(results: List[RunResult], seed: int = 0) -> Optional[str]:
 
 def confusions(results: List[RunResult]) -> Optional[str]:
     """Confusion matrices as shares of the true class."""
-    shown = [m for m in results if m.class_scores]
+    shown = [m for m in results if m.class_scores and m.run.task.exclusive]
     if not shown:
         return None
     with _salted(f'confusion {[m.run.name for m in shown]}'):

@@ -126,7 +126,7 @@ def class_table(results: List[RunResult]) -> List[List[Any]]:
     columns = [m.class_scores for m in results]
     if not all(columns):
         return []
-    seen = results[0].confusion.sum(1)
+    seen, _ = results[0].run.task.occurrences(results[0].confusion)
     return [
         [name, int(seen[i]), *(column[i] for column in columns)]
         for i, name in enumerate(results[0].classes)

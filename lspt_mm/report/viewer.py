@@ -77,14 +77,14 @@ def _maps(heads: Optional[np.ndarray]) -> Optional[dict]:
 
 
 def _label(label: Optional[Prediction], result: RunResult) -> Optional[dict]:
-    """A prediction or truth: a picture with its classes, or the likeliest class as text."""
+    """A prediction or truth: a picture with its classes, or the classes as text."""
     if label is None:
         return None
     found = result.run.task.describe(label, result.classes, result.palette)
     if found.picture is None:
-        first = found.classes[0]
-        share = '' if first.share is None else f' ({100 * first.share:.0f} %)'
-        return {'text': f'{first.name}{share}'}
+        named = [one.name + ('' if one.share is None else f' ({100 * one.share:.0f} %)')
+                 for one in found.classes]  # fmt: skip
+        return {'text': ', '.join(named) or 'no class'}
     return {
         'picture': _png(found.picture),
         'classes': [[one.name, '#%02x%02x%02x' % one.colour] for one in sorted(found.classes)],

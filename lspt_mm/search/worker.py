@@ -90,7 +90,7 @@ def _train(folder: Path) -> Dict[str, Any]:
     if tests:
         (folder / TEST_BEGUN).touch()
         run(runner, runner.test)
-        if not task.dense:
+        if not task.dense and task.exclusive:
             write_confusion(folder, cfg.model.head.num_classes)
     result['baseline'] = (baseline_of(cfg.work_dir) or {}).get('value')
     result['accuracy'] = kept.tested if tests else kept.curve[-1][1]

@@ -47,7 +47,8 @@ class Task:
 
     In the order in which a run needs it:
 
-    - :attr:`scope`, :attr:`name`: the config's ``default_scope``, and the name in messages.
+    - :attr:`scope`, :attr:`name`, :meth:`of`: the config's ``default_scope``, the name in messages,
+      and a task of the same scope that a config may mean instead.
     - :meth:`build`, :meth:`head`, :meth:`class_names`, :meth:`inferencer`: model and inferencer.
     - :meth:`class_weight`, :meth:`linear_layer`, :meth:`linear_model`: a linear classifier on
       frozen features as the baseline and the head's start (:meth:`start_at`, :meth:`fold`).
@@ -55,9 +56,9 @@ class Task:
       ``--out``, written into the config.
     - :meth:`truth`, :meth:`prediction`: from data samples to arrays.
     - :attr:`metric`, :attr:`evaluator`, :attr:`class_metric`, :meth:`counts`, :meth:`score`,
-      :meth:`class_scores`: how predictions are judged.
-    - :attr:`dense`, :meth:`describe`, :meth:`pixel_classes`, :meth:`drawer`: pictures and tables
-      of a prediction or a truth.
+      :meth:`class_scores`, :meth:`occurrences`: how predictions are judged.
+    - :attr:`dense`, :attr:`exclusive`, :meth:`describe`, :meth:`pixel_classes`, :meth:`drawer`:
+      pictures and tables of a prediction or a truth.
     - :attr:`columns`, :meth:`write`: the files of ``tools/predict.py``.
     - :meth:`logits`, :attr:`least_patches`: the exported model.
 
@@ -73,6 +74,8 @@ class Task:
     head_name = 'head'
     #: Whether a prediction has a class for each pixel.
     dense = False
+    #: Whether an image or a pixel has one class; otherwise any number of them.
+    exclusive = True
     #: Name of :meth:`score`, and key of it in the results of validations and tests.
     metric: str
     metric_key: str
@@ -86,6 +89,10 @@ class Task:
     #: Height and width of images, in patches, that a model needs at least. Maps of one row are a
     #: case of their own to a tracer.
     least_patches = 2
+
+    def of(self, cfg: Config) -> 'Task':
+        """The task of a config of this scope: this one, or a kind of it."""
+        return self
 
     # ---- the model ----------------------------------------------------------------------------
 
@@ -216,18 +223,24 @@ class Task:
         """:attr:`class_metric` of each class; NaN where it is not defined; [] without classes."""
         return []
 
+    def occurrences(self, counts: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """How often each class is true and how often it was predicted, (K,) each."""
+        return counts.sum(1), counts.sum(0)
+
     # ---- pictures and tables ------------------------------------------------------------------
 
     def describe(
-        self, prediction: Prediction, classes: Sequence[str], palette: Sequence, top: int = 5
-    ) -> Description:
+        self, prediction: Prediction, classes: Sequence[str], palette: Sequence,
+        top: Optional[int] = None,
+    ) -> Description:  # fmt: skip
         """A prediction, or a truth in its place, as a picture or names of classes.
 
         Args:
             prediction: Of one image.
             classes: K names.
             palette: K colours, RGB.
-            top: How many classes are named where all have a probability.
+            top: How many classes are named where all have a probability, the likeliest first; None:
+                those that the prediction says, which may be none.
         """
         raise NotImplementedError
 
@@ -250,7 +263,7 @@ class Task:
 
     def write(
         self, out: Path, name: str, path: Path, prediction: Prediction, classes: Sequence[str],
-        palette: Sequence, top: int,
+        palette: Sequence, top: Optional[int],
     ) -> Tuple[str, List[tuple]]:  # fmt: skip
         """Write a prediction below ``out``.
 
@@ -261,7 +274,7 @@ class Task:
             prediction: Of it.
             classes: K names.
             palette: K colours, RGB.
-            top: How many classes are listed where all have a probability.
+            top: As of :meth:`describe`.
 
         Returns:
             A line that says what was found, and rows of ``predictions.csv`` (:attr:`columns`).
@@ -287,6 +300,8 @@ def register_task(task: type) -> type:
 def task_of(cfg: Config) -> Task:
     """The task of a config, by its ``default_scope`` (mmseg's, as MMEngine has it, without one).
 
+    Of one scope :meth:`Task.of` chooses.
+
     Raises:
         InputError: If no task of that scope is registered.
     """
@@ -294,7 +309,7 @@ def task_of(cfg: Config) -> Task:
     if scope not in _TASKS:
         known = ', '.join(map(repr, _TASKS))
         raise InputError(f"the config's default_scope is {scope!r}, expected one of {known}")
-    return _TASKS[scope]
+    return _TASKS[scope].of(cfg)
 
 
 def takes_rgb(preprocessor: nn.Module) -> bool:

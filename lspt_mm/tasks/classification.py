@@ -1,9 +1,10 @@
-"""Classification of images, mmpretrain's ``ImageClassifier``."""
+"""Classification of images, mmpretrain's ``ImageClassifier``; with one label each or several."""
 
 from typing import List, Optional
 
 import numpy as np
 
+from lspt_mm.errors import InputError
 from lspt_mm.tasks.base import ClassShare, Description, Prediction, Task, register_task
 
 #: Shorter side of a picture in pixels: smaller images are enlarged, so that a label is legible.
@@ -20,6 +21,12 @@ class Classification(Task):
     evaluator = dict(type='Accuracy', topk=(1,))
     class_metric = 'Share found'
     columns = ('rank', 'class', 'probability')
+
+    def of(self, cfg):
+        """By the head: of mmpretrain's multi-label ones :class:`MultiLabelClassification`."""
+        head = (cfg.get('model') or {}).get('head') or {}
+        several = str(head.get('type')).split('.')[-1].startswith('MultiLabel')
+        return _MULTI_LABEL if several else self
 
     def class_weight(self, model):  # noqa: D102
         return getattr(self.head(model).loss_module, 'class_weight', None)
@@ -57,13 +64,15 @@ class Classification(Task):
         with np.errstate(invalid='ignore'):
             return (100 * np.diag(counts) / counts.sum(1)).tolist()
 
-    def describe(self, prediction, classes, palette, top=5) -> Description:  # noqa: D102
-        scores = prediction.scores
+    def describe(self, prediction, classes, palette, top=None) -> Description:  # noqa: D102
+        labels, scores = prediction.labels.reshape(-1), prediction.scores
         if scores is None:  # a truth
-            number = int(prediction.labels.reshape(-1)[0])
-            return Description(None, [ClassShare(number, classes[number])])
-        best = [int(number) for number in np.argsort(-scores, kind='stable')[:top]]
-        return Description(None, [ClassShare(n, classes[n], float(scores[n])) for n in best])
+            return Description(None, [ClassShare(int(n), classes[n]) for n in labels])
+        best = np.argsort(-scores, kind='stable')
+        best = best[:top] if top else best[np.isin(best, labels)]
+        return Description(
+            None, [ClassShare(int(n), classes[n], float(scores[n])) for n in best]
+        )
 
     def drawer(self, metainfo):  # noqa: D102
         from mmengine.registry import VISUALIZERS
@@ -88,4 +97,57 @@ class Classification(Task):
     def write(self, out, name, path, prediction, classes, palette, top):  # noqa: D102
         best = self.describe(prediction, classes, palette, top).classes
         rows = [(rank, one.name, f'{one.share:.6f}') for rank, one in enumerate(best, 1)]
-        return ', '.join(f'{one.name} {one.share:.3f}' for one in best), rows
+        line = ', '.join(f'{one.name} {one.share:.3f}' for one in best)
+        return line or 'no class', rows or [('', '', '')]
+
+
+class MultiLabelClassification(Classification):
+    """Any number of classes for an image: those with a probability of at least a half."""
+
+    name = 'multi-label classification'
+    exclusive = False
+    metric, metric_key = 'macro F1', 'multi-label/f1-score'
+    evaluator = dict(type='MultiLabelMetric', thr=0.5)
+    class_metric = 'F1'
+
+    def of(self, cfg):  # noqa: D102
+        return self
+
+    def inferencer(self, model):
+        """Raises InputError: mmpretrain's says one class of each image, the likeliest."""
+        raise InputError(
+            f"{self.name}: mmpretrain's inferencer names one class an image; expected "
+            'predict_images or Run.predict, which name all'
+        )
+
+    def measured_by(self, evaluator):  # noqa: D102
+        return (
+            Task.measured_by(self, evaluator)
+            and evaluator.get('average', 'macro') == 'macro'
+            and evaluator.get('thr', None if evaluator.get('topk') else 0.5) == 0.5
+            and 'f1-score' in evaluator.get('items', ('f1-score',))
+        )
+
+    def counts(self, truth, predicted, num_classes) -> np.ndarray:
+        """(K, 2, 2), for each class whether an image has it (rows) and was said to (columns)."""
+        of_class = np.arange(num_classes)
+        counts = np.zeros((num_classes, 2, 2), int)
+        counts[of_class, np.isin(of_class, truth).astype(int),
+               np.isin(of_class, predicted).astype(int)] = 1  # fmt: skip
+        return counts
+
+    def occurrences(self, counts):  # noqa: D102
+        return counts[:, 1].sum(1), counts[:, :, 1].sum(1)
+
+    def score(self, counts) -> Optional[float]:
+        """The mean of the classes' F1 in per cent; a class that does not occur counts as 0."""
+        return float(np.nan_to_num(self.class_scores(counts)).mean()) if counts.any() else None
+
+    def class_scores(self, counts) -> List[float]:
+        """F1 of each class in per cent; NaN for one that is neither there nor predicted."""
+        true, predicted = self.occurrences(counts)
+        with np.errstate(invalid='ignore'):
+            return (100 * 2 * counts[:, 1, 1] / (true + predicted)).tolist()
+
+
+_MULTI_LABEL = MultiLabelClassification()

@@ -104,7 +104,7 @@ class Segmentation(Task):
         with np.errstate(invalid='ignore'):
             return (100 * hits / union).tolist()
 
-    def describe(self, prediction, classes, palette, top=5) -> Description:  # noqa: D102
+    def describe(self, prediction, classes, palette, top=None) -> Description:  # noqa: D102
         labels = prediction.labels
         counts = np.bincount(labels.ravel(), minlength=len(classes))[: len(classes)]
         order = [int(n) for n in (-counts).argsort(kind='stable') if counts[n]]

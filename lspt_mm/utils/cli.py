@@ -19,11 +19,12 @@ from lspt_mm.errors import InputError
 #: Exit code for an error of the user's input (argparse's own code for a bad option).
 EXIT_INPUT = 2
 
-#: Warnings about defaults of mmseg, as regular expressions of their text and module.
+#: Warnings about defaults of the stack, as regular expressions of their text and module.
 _KNOWN_WARNINGS = (
     ('Default ``avg_non_ignore`` is False', r'mmseg\.models\.losses\.'),
     ('``build_loss`` would be deprecated', r'mmseg\.models\.builder'),
     ('For binary segmentation, we suggest', r'mmseg\.models\.decode_heads\.'),
+    ('This DataLoader will create', r'torch\.utils\.data\.'),
     ('The draw is False', r'mmseg\.engine\.hooks\.visualization_hook'),
 )
 

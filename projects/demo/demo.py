@@ -71,7 +71,7 @@ def tune(args: argparse.Namespace, scenes: Path, backbone: str, method: str) -> 
     """The run of a method, trained now or before, with its test in ``test.json``."""
     name = f'{method}_{Path(backbone.split(":")[-1]).stem}_seed{args.seed}'
     out = args.out / (f'quick_{name}' if args.quick else name)
-    if (out / TEST).is_file():
+    if (out / 'test' / TEST).is_file():
         print(f'{out}: finished before, it is used again', flush=True)
         return lspt_mm.load(out)
     options = {**OPTIONS, 'iters': 2} if args.quick else dict(OPTIONS)
@@ -154,7 +154,8 @@ def main() -> None:
             runs[method] = tune(args, scenes, backbone, method)
         say('drawing')
         draw(args.out / 'demo.png', scenes, runs)
-    print('\n'.join(table({name: read_json(run.folder / TEST) for name, run in runs.items()})))
+    results = {name: read_json(run.folder / 'test' / TEST) for name, run in runs.items()}
+    print('\n'.join(table(results)))
     say(f'{args.out / "demo.png"}: open it. Next:')
     tuned = runs[args.method].folder
     print(f'  python -m lspt_mm predict {tuned} IMAGES --out found')

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from miniatures import ARCH, run_tool, write_vit
+from mmengine.config import Config
 from PIL import Image
 
 import lspt_mm
-from lspt_mm.apis import init_model, predict_image
+from lspt_mm.apis import init_model, predict_image, training
 from lspt_mm.apis.predict import image_pipeline
 from lspt_mm.errors import InputError
 
@@ -192,3 +193,35 @@ def test_all_of_the_vit(folder, tmp_path):
     )  # fmt: skip
     before = torch.load(folder / 'vit.pth', weights_only=False)['model']['blocks.0.attn.qkv.weight']
     assert not torch.equal(run.model.backbone.state_dict()['layers.0.attn.qkv.weight'], before)
+
+
+def test_auto_goes_on_with_the_best_on_validation(folder, tmp_path):
+    options = {**OPTIONS, 'iters': 8, 'batch_size': 4}
+    run = lspt_mm.train_segmentation(
+        folder / 'photos', folder / 'masks', tmp_path / 'run', method='auto', head='linear',
+        backbone=str(folder / 'vit.pth'), options=options,
+    )  # fmt: skip
+    found = json.loads((tmp_path / 'run/auto/methods.json').read_text())
+    assert list(found['scores']) == list(training.CANDIDATES)
+    assert found['scores'][found['method']] == max(found['scores'].values())
+    for name, score in found['scores'].items():
+        short = lspt_mm.load(tmp_path / 'run/auto' / name)
+        assert short.metrics['value'] == score and short.metrics['iter'] == 2
+    direct = lspt_mm.train_segmentation(
+        folder / 'photos', folder / 'masks', tmp_path / 'direct', method=found['method'],
+        head='linear', backbone=str(folder / 'vit.pth'), options=options,
+    )  # fmt: skip
+    assert run.metrics == direct.metrics
+
+
+def test_auto_tries_methods_on_half_of_the_images(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, '_LEAST', 6)
+    monkeypatch.setattr(training, 'CANDIDATES', ('frozen', 'bias'))
+    lspt_mm.train_segmentation(
+        folder / 'photos', folder / 'masks', tmp_path / 'run', method='auto', head='light',
+        backbone=str(folder / 'vit.pth'), options={**OPTIONS, 'iters': 4},
+    )  # fmt: skip
+    configs = {name: Config.fromfile(tmp_path / f'run/{name}/transfer.py')
+               for name in ('.', 'auto/frozen', 'auto/bias')}  # fmt: skip
+    chosen = {name: cfg.train_dataloader.dataset.get('indices') for name, cfg in configs.items()}
+    assert chosen == {'.': None, 'auto/frozen': [0, 2, 4], 'auto/bias': [0, 2, 4]}

@@ -96,6 +96,56 @@ def test_what_is_left_out_or_absent_is_told(source):
     assert 'test: no image of c' in said
 
 
+@pytest.fixture
+def classes(tmp_path):
+    """Folders of classes alone; one has the name of a split."""
+    for name, count in (('a b', 10), ('c', 5), ('test', 1)):
+        photos(tmp_path / f'in/{name}', count)
+    return tmp_path / 'in'
+
+
+def test_folders_of_classes_alone(classes):
+    said = prepare(classes, val_share=0.2, test_share=0.2, seed=3)
+    lists = {part: json.loads((classes.parent / f'out/{part}.json').read_text())
+             for part in ('train', 'val', 'test')}  # fmt: skip
+    names = ['a b', 'c', 'test']
+    for part, counts in (('train', [6, 3, 1]), ('val', [2, 1, 0]), ('test', [2, 1, 0])):
+        assert [list(lists[part].values()).count(label) for label in range(3)] == counts
+        assert all(path.split('/')[:2] == ['images', names[label]]
+                   for path, label in lists[part].items())  # fmt: skip
+    assert len({path for found in lists.values() for path in found}) == 16
+    assert about(classes)['images'] == {'train': 10, 'val': 3, 'test': 3}
+    assert 'val is ours (seed 3); test is ours (seed 3)' in said and 'val: no image of test' in said
+    prepare(classes, val_share=0.2, seed=3)
+    assert not (classes.parent / 'out/test.json').exists()
+    assert json.loads((classes.parent / 'out/val.json').read_text()) == lists['val']
+
+
+def test_a_folder_around_them(classes):
+    with pytest.raises(InputError, match='lies in a folder of images'):
+        prepare_image_folder(classes, classes / 'run/data')
+    photos(classes, 2)
+    (classes / 'd').mkdir()
+    with pytest.raises(InputError, match='in: no image in d'):
+        prepare(classes)
+    (classes / 'd').rmdir()
+    assert 'in: 2 images in no folder of a class are left out' in prepare(classes)
+
+
+def test_without_a_test(source):
+    shutil.rmtree(source / 'test')
+    assert 'test' not in prepare(source).replace(str(source.parent), '')
+    assert about(source)['images'] == {'train': 4, 'val': 2}
+    prepare(source, test_share=0.3)
+    assert about(source)['images'] == {'train': 2, 'val': 2, 'test': 2}
+
+
+def test_an_empty_val(source):
+    (source / 'val/a').mkdir(parents=True)
+    with pytest.raises(InputError, match='val: names no image'):
+        prepare(source)
+
+
 def test_one_class_is_none(tmp_path):
     for split in ('train', 'test'):
         photos(tmp_path / f'in/{split}/images/a')

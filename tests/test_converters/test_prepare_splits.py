@@ -803,7 +803,10 @@ def test_an_image_folder(photos):
             f'{split}/{name}/{i}.JPG': label
             for label, name in enumerate(('ant', 'bee')) for i in range(count)
         }  # fmt: skip
-    assert about == {'name': 'photos', 'classes': ['ant', 'bee'], 'val': 'official'}
+    assert about == {
+        'name': 'photos', 'classes': ['ant', 'bee'], 'val': 'official', 'multi_label': False,
+        'images': {'train': 10, 'val': 2, 'test': 4},
+    }  # fmt: skip
     dest = photos.parent / 'dest'
     assert len(ListedImages('train.json', num_classes=2, data_root=str(dest))) == 10
     assert (dest / 'train').is_symlink()

@@ -86,6 +86,37 @@ def test_a_wrong_json_file(text, message, root):
         listed(root, 'split.json')
 
 
+def test_several_labels_or_none(root):
+    pairs = {'images/a.jpg': [0, 2], 'images/sub dir/b.jpg': [], 'images/c.jpg': ['1']}
+    (root / 'split.json').write_text(json.dumps(pairs))
+    data = listed(root, 'split.json', multi_label=True)
+    assert [data[i]['gt_label'] for i in range(3)] == [[0, 2], [], [1]]
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('{"images/a.jpg": 1}', 'images/a.jpg has 1, expected a list of different labels'),
+        ('{"images/a.jpg": [1, 1]}', r'has \[1, 1\], expected a list of different labels'),
+        ('{"images/a.jpg": [1.5]}', r'label 1\.5, expected an integer'),
+        ('{"images/a.jpg": [0, 3]}', 'has label 3, expected 0 to 2'),
+        ('{"images/a.jpg": [[1]]}', r'label \[1\], expected an integer'),
+    ],
+)
+def test_wrong_lists_of_labels(text, message, root):
+    (root / 'split.json').write_text(text)
+    with pytest.raises(InputError, match=message):
+        listed(root, 'split.json', multi_label=True)
+
+
+def test_lists_of_labels_need_their_argument(root):
+    (root / 'split.json').write_text('{"images/a.jpg": [1]}')
+    with pytest.raises(InputError, match='lists are for multi_label=True'):
+        listed(root, 'split.json')
+    with pytest.raises(InputError, match='split.txt: multi_label=True, expected a list that ends'):
+        listed(root, multi_label=True)
+
+
 def test_counts(root):
     assert len(listed(root, num_images=3)) == 3
     with pytest.raises(InputError, match='has 3 images, expected 4'):

@@ -186,3 +186,15 @@ def test_classification_too(tmp_path):
     bad.write_bytes(bad.read_bytes()[:300])
     run = run_tool('train.py', mini.config, '--work-dir', tmp_path / 'work', cwd=tmp_path)
     assert run.code == 2 and str(bad) in run.err
+
+
+def test_images_of_several_labels(tmp_path):
+    samples = []
+    for i, labels in enumerate(([0, 2], [], [2])):
+        save_image(tmp_path / f'{i}.jpg')
+        samples.append({'img_path': str(tmp_path / f'{i}.jpg'), 'gt_label': labels})
+    found = check_data_set(samples, classes=4)
+    assert found.errors == [] and found.remarks == ['2 of 4 classes have no image: 1, 3']
+    samples[2]['gt_label'] = [2, 4]
+    (error,) = check_data_set(samples, classes=4).errors
+    assert error == f'{tmp_path}/2.jpg: label 4, expected 0 to 3'

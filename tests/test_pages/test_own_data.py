@@ -105,7 +105,7 @@ def test_segmentation_is_shared_without_the_vit(segmentation):
 @pytest.mark.pages
 @pytest.mark.slow
 def test_classification_trains(classification):
-    work_dir = classification / 'empty/work_dirs/things'
+    work_dir = classification / 'empty/runs/things'
     assert fell(losses(work_dir))
     (metrics,) = (work_dir / 'test').glob('*/*.json')
     assert 0 <= json.loads(metrics.read_text())['accuracy/top1'] <= 100
@@ -119,12 +119,28 @@ def test_classification_predicts(classification):
         rows = list(csv.DictReader(file))
     images = {str(p.relative_to(empty)) for p in (empty / 'things/test').rglob('*.jpg')}
     assert {row['image'] for row in rows} == images and len(rows) == 3 * len(images)
-    classes = set(json.loads((empty / 'data/things/about.json').read_text())['classes'])
+    classes = set(json.loads((empty / 'runs/things/data/about.json').read_text())['classes'])
     assert {row['class'] for row in rows} <= classes
     for path in images:
         found = [float(row['probability']) for row in rows if row['image'] == path]
         assert found == sorted(found, reverse=True) and 0 < sum(found) <= 1 + 1e-5
-    assert list((empty / 'shared').glob('things-*.pth'))
+    assert list((empty / 'shared').glob('things-*.pth')) and (empty / 'things.onnx').is_file()
+
+
+@pytest.mark.pages
+@pytest.mark.slow
+def test_classification_of_several_labels(classification):
+    empty = classification / 'empty'
+    about = json.loads((empty / 'runs/several/data/about.json').read_text())
+    assert about['multi_label'] and {'plant', 'no plant', 'car'} < set(about['classes'])
+    found = json.loads((empty / 'runs/several/validation.json').read_text())
+    assert found['metric'] == 'macro F1' and 0 <= found['value'] <= 100
+    with open(empty / 'found_several/predictions.csv', newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert {row['image'] for row in rows} == {
+        str(p.relative_to(empty)) for p in (empty / 'things/test').rglob('*.jpg')
+    }
+    assert all(float(row['probability']) >= 0.5 for row in rows if row['class'])
 
 
 @pytest.mark.pages

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.model_selection import KFold
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from lspt_mm.errors import InputError
-from lspt_mm.probing import fit_linear
+from lspt_mm.probing import fit_linear, fit_one_vs_rest
 from lspt_mm.probing.linear import PATH
 
 
@@ -90,3 +93,59 @@ def test_what_cannot_be_fitted():
     x[3, 3] = np.nan
     with pytest.raises(InputError, match='not finite'):
         fit_linear(x, one_hot(labels))
+
+
+def several(seed, count, classes=4):
+    """As ``data``, with the labels of two images in one, or with none."""
+    x, labels = data(seed, count, classes)
+    two = one_hot(labels, classes)
+    two[1::3] = np.maximum(two[1::3], one_hot((labels[1::3] + 1) % classes, classes))
+    two[::5] = 0
+    return x, two
+
+
+def one_vs_rest(x, labels, c):
+    model = LogisticRegression(C=c, max_iter=5000, tol=1e-8)
+    return make_pipeline(StandardScaler(), OneVsRestClassifier(model)).fit(x, labels)
+
+
+def sigmoid(logits):
+    return 1 / (1 + np.exp(-logits))
+
+
+@pytest.mark.parametrize('constant', [False, True])
+@pytest.mark.filterwarnings('ignore:Label .* is present in all training examples')
+@pytest.mark.filterwarnings('ignore:Label not .* is present in all training examples')
+def test_several_labels_are_scikit_learns_one_against_the_rest(constant):
+    (x, labels), (other, truth) = several(0, 60), several(5, 40)
+    if constant:
+        labels[:, 1], labels[:, 2] = 0, 1
+    fit = fit_one_vs_rest(x, labels, (other, truth))
+    models = {c: one_vs_rest(x, labels, c) for c in PATH}
+    scores = {c: 100 * f1_score(truth, model.predict(other), average='macro', zero_division=0)
+              for c, model in models.items()}  # fmt: skip
+    assert fit.scores == pytest.approx(scores)
+    assert fit.c == min(c for c in PATH if scores[c] == max(scores.values()))
+    theirs = models[fit.c].predict_proba(other)
+    assert sigmoid(fit.logits(other)) == pytest.approx(theirs, abs=1e-4)
+
+
+def test_several_labels_without_validation_images():
+    x, labels = several(0, 60)
+    fit = fit_one_vs_rest(x, labels)
+    c, found, z = PATH[5], np.zeros_like(labels), StandardScaler().fit_transform(x)
+    for a, b in KFold(5, shuffle=True, random_state=0).split(x):
+        model = OneVsRestClassifier(LogisticRegression(C=c, max_iter=5000, tol=1e-8))
+        found[b] = model.fit(z[a], labels[a]).predict(z[b])
+    assert fit.scores[c] == pytest.approx(100 * f1_score(labels, found, average='macro'))
+    assert max(fit.scores.values()) == fit.scores[fit.c]
+
+
+@pytest.mark.parametrize('labels', [np.zeros((8, 3)), np.ones((8, 3)), np.eye(3)[[1] * 8]])
+def test_several_labels_that_cannot_be_fitted(labels):
+    x, _ = data(0, 8)
+    with pytest.raises(InputError, match='no class is in some training images and not in others'):
+        fit_one_vs_rest(x, labels)
+    x[3, 3] = np.inf
+    with pytest.raises(InputError, match='not finite'):
+        fit_one_vs_rest(x, labels)

@@ -257,6 +257,31 @@ def test_a_folder_of_ones_own(tmp_path):
         read_config(f'{CONFIGS / "imagefolder/transfer.py"}:task={tmp_path},warmup=20')
 
 
+def test_a_folder_of_several_labels(tmp_path):
+    about = {'classes': ['ant', 'bee'], 'multi_label': True, 'images': {'train': 4, 'val': 2}}
+    (tmp_path / 'about.json').write_text(json.dumps(about))
+    cfg = read_config(f'{CONFIGS / "imagefolder/transfer.py"}:task={tmp_path},method=vpt')
+    head = cfg.model.head
+    assert (head.type, head.num_classes, head.in_channels) == ('MultiLabelLinearClsHead', 2, 768)
+    assert head.loss.use_sigmoid and 'init_cfg' not in head
+    for split, name in (('train', 'train'), ('val', 'val'), ('test', 'val')):
+        data = cfg[f'{split}_dataloader'].dataset
+        assert data.multi_label and data.ann_file == f'{name}.json'
+    for evaluators in (cfg.val_evaluator, cfg.test_evaluator):
+        assert [one.type for one in evaluators] == ['MultiLabelMetric', 'AveragePrecision']
+    for balance in ('weights', 'sampling'):
+        with pytest.raises(InputError, match=f'balance={balance}: .* is multi-label'):
+            read_config(
+                f'{CONFIGS / "imagefolder/transfer.py"}:task={tmp_path},balance={balance}'
+            )
+
+
+@pytest.mark.parametrize(('patch', 'size'), [(8, 224), (14, 224), (16, 224), (10, 220), (18, 216)])
+def test_the_size_is_a_multiple_of_the_patch(patch, size):
+    cfg = read_config(f'vtab1k/transfer.py:task=dtd,method=vpt,patch_size={patch}')
+    assert cfg.model.backbone.img_size == size
+
+
 @pytest.mark.parametrize(
     ('content', 'said'),
     [

@@ -4,11 +4,25 @@ import math
 
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score, recall_score
+import torch
+from mmpretrain.evaluation import MultiLabelMetric
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    f1_score,
+    jaccard_score,
+    multilabel_confusion_matrix,
+    recall_score,
+)
 
-from lspt_mm.tasks import task_of
+from lspt_mm.errors import InputError
+from lspt_mm.tasks import Prediction, task_of
 
 SEGMENTATION, CLASSIFICATION = (task_of({'default_scope': s}) for s in ('mmseg', 'mmpretrain'))
+MULTI_LABEL = task_of({
+    'default_scope': 'mmpretrain',
+    'model': {'head': {'type': 'mmpretrain.MultiLabelLinearClsHead'}},
+})  # fmt: skip
 
 
 def test_segmentation_against_scikit_learn():
@@ -38,6 +52,72 @@ def test_a_class_that_does_not_occur():
     assert recall[0] == 50 and all(map(math.isnan, recall[1:]))
 
 
+@pytest.mark.parametrize('absent', [False, True])
+def test_several_labels_against_scikit_learn_and_mmpretrain(absent):
+    random = np.random.default_rng(0)
+    truth, scores = random.random((40, 5)) < 0.4, random.random((40, 5))
+    scores[0, 0] = 0.5  # is predicted
+    if absent:
+        truth[:, 3], scores[:, 3] = False, 0.1
+    found = scores >= 0.5
+    counts = sum(MULTI_LABEL.counts(np.flatnonzero(t), np.flatnonzero(p), 5)
+                 for t, p in zip(truth, found, strict=True))  # fmt: skip
+    assert np.array_equal(counts, multilabel_confusion_matrix(truth, found))
+    each = np.array(MULTI_LABEL.class_scores(counts))
+    assert np.isnan(each[3]) == absent
+    assert np.nan_to_num(each) == pytest.approx(
+        100 * f1_score(truth, found, average=None, zero_division=0)
+    )
+    theirs = MultiLabelMetric.calculate(torch.tensor(scores), torch.tensor(truth), thr=0.5)[2]
+    assert MULTI_LABEL.score(counts) == pytest.approx(theirs.item())
+    true, predicted = MULTI_LABEL.occurrences(counts)
+    assert np.array_equal(true, truth.sum(0)) and np.array_equal(predicted, found.sum(0))
+
+
 @pytest.mark.parametrize('task', [SEGMENTATION, CLASSIFICATION], ids=['seg', 'cls'])
-def test_no_image(task):
-    assert task.score(np.zeros((3, 3), int)) is None
+def test_occurrences(task):
+    counts = np.array([[3, 1], [0, 2]])
+    assert [one.tolist() for one in task.occurrences(counts)] == [[4, 2], [3, 3]]
+
+
+@pytest.mark.parametrize(('evaluator', 'measured'), [
+    (dict(type='MultiLabelMetric', thr=0.5), True), (dict(type='MultiLabelMetric'), True),
+    (dict(type='MultiLabelMetric', thr=0.3), False), (dict(type='MultiLabelMetric', topk=1), False),
+    (dict(type='MultiLabelMetric', thr=0.5, average='micro'), False),
+    (dict(type='MultiLabelMetric', thr=0.5, items=['recall']), False),
+    (dict(type='AveragePrecision'), False), (dict(type='Accuracy', topk=(1,)), False),
+])  # fmt: skip
+def test_what_measures_macro_f1(evaluator, measured):
+    assert MULTI_LABEL.measured_by(evaluator) == measured
+
+
+def test_mmpretrains_inferencer_names_one_class():
+    with pytest.raises(InputError, match='multi-label classification: .* expected predict_images'):
+        MULTI_LABEL.inferencer(None)
+
+
+def test_descriptions():
+    names, scores = ['ant', 'bee', 'cat'], np.array([0.6, 0.2, 0.7])
+    found = Prediction(np.array([0, 2]), scores)
+    none = Prediction(np.array([], int), np.array([0.1, 0.2, 0.3]))
+
+    def names_in(task, prediction, top=None):
+        told = task.describe(prediction, names, [], top).classes
+        return [one.name for one in told]
+
+    assert names_in(MULTI_LABEL, found) == ['cat', 'ant']
+    assert names_in(MULTI_LABEL, found, 1) == ['cat']
+    assert names_in(MULTI_LABEL, none) == [] and names_in(MULTI_LABEL, none, 2) == ['cat', 'bee']
+    assert names_in(MULTI_LABEL, Prediction(found.labels)) == ['ant', 'cat']
+    assert names_in(CLASSIFICATION, Prediction(np.array([2]), scores)) == ['cat']
+    write = [MULTI_LABEL.write(None, '', None, one, names, [], None) for one in (found, none)]
+    assert write[0] == ('cat 0.700, ant 0.600', [(1, 'cat', '0.700000'), (2, 'ant', '0.600000')])
+    assert write[1] == ('no class', [('', '', '')])
+
+
+@pytest.mark.parametrize(
+    ('task', 'shape'), [(SEGMENTATION, (3, 3)), (CLASSIFICATION, (3, 3)), (MULTI_LABEL, (3, 2, 2))],
+    ids=['seg', 'cls', 'multi'],
+)  # fmt: skip
+def test_no_image(task, shape):
+    assert task.score(np.zeros(shape, int)) is None

@@ -3,6 +3,7 @@
     python tools/dataset_converters/prepare.py cub --from downloads
     python tools/dataset_converters/prepare.py vtab-1k --from vtab-1k --task dtd --task eurosat
     python tools/dataset_converters/prepare.py imagefolder --from photos --val-share 0.2
+    python tools/dataset_converters/prepare.py imagefolder --from photos --labels labels.csv
     python tools/dataset_converters/prepare.py --list
 
 Nothing is downloaded. Archives are extracted, extracted folders linked to (or copied), every list
@@ -15,6 +16,7 @@ from pathlib import Path
 from lspt_mm.converters import prepare_fgvc, prepare_image_folder, prepare_vtab
 from lspt_mm.converters.archives import SOURCES, SPLITS_SOURCE
 from lspt_mm.converters.fgvc import expected_files
+from lspt_mm.converters.image_folder import add_label_arguments
 from lspt_mm.datasets import fgvc, vtab1k
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import input_errors_as_messages
@@ -47,7 +49,8 @@ def parse_args() -> argparse.Namespace:
     one = _add(names, 'imagefolder', 'data/NAME of the folder', 'your own images')
     one.add_argument('--train', help='folder in DIR of the training images (default: train)')
     one.add_argument('--val', help='of the validation images (default: val, if there is one)')
-    one.add_argument('--test', help='of the test images (default: test)')
+    one.add_argument('--test', help='of the test images (default: test, if there is one)')
+    add_label_arguments(one)
     one.add_argument(
         '--val-share', type=float, help='draw val: this share of each class of train; 0: val is '
         'train, for classes of one image',
@@ -113,8 +116,8 @@ def prepare(args: argparse.Namespace) -> str:
         return prepare_image_folder(
             args.source, args.to or Path('data') / args.source.absolute().name,
             train=args.train, val=args.val, test=args.test, val_share=args.val_share,
-            seed=args.seed, overwrite=args.overwrite,
-            fail_on_duplicates=args.fail_on_duplicates, **how,
+            labels=args.labels, test_share=args.test_share, seed=args.seed,
+            overwrite=args.overwrite, fail_on_duplicates=args.fail_on_duplicates, **how,
         )  # fmt: skip
     how['official_counts'] = not args.not_official
     if args.name == 'vtab-1k':

@@ -1,5 +1,6 @@
 """Write a tuned model as a file that runs without this library: ONNX or torch.export.
 
+python tools/deployment/export.py RUN_FOLDER model.onnx
 python tools/deployment/export.py CONFIG CHECKPOINT model.onnx
 python tools/deployment/export.py CONFIG CHECKPOINT model.pt2 --size 512 512
 
@@ -18,6 +19,7 @@ from pathlib import Path
 import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.apis import init_model
 from lspt_mm.deployment import export_model
+from lspt_mm.engine.work_dir import find_config_and_checkpoint
 from lspt_mm.utils.cli import input_errors_as_messages
 
 
@@ -26,9 +28,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help="the run's config")
-    parser.add_argument('checkpoint', help='its checkpoint, full or prompt-only')
-    parser.add_argument('out', type=Path, help='file to write, .onnx or .pt2')
+    parser.add_argument('run', help="the run's folder, or its config followed by a checkpoint")
+    parser.add_argument('paths', nargs='+', metavar='out', help='file to write, .onnx or .pt2')
     parser.add_argument(
         '--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'),
         help="of the images it is traced with; default: the backbone's img_size",
@@ -39,14 +40,22 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--pretrained', help="file of the ViT's weights, instead of the config's")
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.checkpoint, args.out = (None, *args.paths)[-2:]
+    if len(args.paths) != (1 if Path(args.run).is_dir() else 2):
+        parser.error('expected RUN_FOLDER OUT, or CONFIG CHECKPOINT OUT')
+    args.out = Path(args.out)
+    return args
 
 
 def main() -> None:
     """Export, write, compare."""
     args = parse_args()
     with input_errors_as_messages(args.debug):
-        model = init_model(args.config, args.checkpoint, args.pretrained)
+        config, checkpoint = args.run, args.checkpoint
+        if checkpoint is None:
+            config, checkpoint = find_config_and_checkpoint(args.run)
+        model = init_model(config, checkpoint, args.pretrained)
         found = export_model(
             model, args.out, args.size, not args.fixed_size, preprocess=not args.no_preprocess
         )

@@ -23,7 +23,7 @@ VALIDATION, TEST = 'validation.json', 'test.json'
 class ClassScoresHook(Hook):
     """After each validation, write ``validation.json``: the metric, and the score of each class.
 
-    After a test it is ``test.json``. Scores are IoU or accuracy in per cent, null for a class
+    After a test it is ``test.json``. Scores are IoU, accuracy or F1 in per cent, null for a class
     without an image. At the end a warning names the classes that the last validation has and the
     model never predicts.
     """
@@ -68,7 +68,7 @@ class ClassScoresHook(Hook):
     def after_train(self, runner: Runner) -> None:  # noqa: D102
         if self.counts is None or not is_main_process():
             return
-        truth, predicted = self.counts.sum(1) > 0, self.counts.sum(0) > 0
+        truth, predicted = (n > 0 for n in task_of(runner.cfg).occurrences(self.counts))
         names = _names(runner, runner.val_dataloader)
         never = [names[number] for number in np.flatnonzero(truth & ~predicted)]
         if never:

@@ -19,7 +19,14 @@ from lspt_mm.engine.hooks.jsonl_logger_hook import read_log
 from lspt_mm.engine.unwrapping import model_of
 from lspt_mm.errors import InputError
 from lspt_mm.models.prompted_backbone import PromptedBackbone
-from lspt_mm.probing import PATCH_PATH, PATH, LinearFit, fit_linear, frozen_features
+from lspt_mm.probing import (
+    PATCH_PATH,
+    PATH,
+    LinearFit,
+    fit_linear,
+    fit_one_vs_rest,
+    frozen_features,
+)
 from lspt_mm.probing.features import cached
 from lspt_mm.registry import HOOKS
 from lspt_mm.tasks import task_of
@@ -44,7 +51,8 @@ class LinearBaselineHook(Hook):
     Args:
         start (bool): Whether the model's head starts from the fit, unless ``load_from`` names a
             checkpoint to start from. The neck is then a ``Standardize``, and the head has a
-            linear layer: mmpretrain's ``LinearClsHead``, ``LinearSegHead``, or ``UPerHead`` and
+            linear layer: mmpretrain's ``LinearClsHead`` or ``MultiLabelLinearClsHead`` (a
+            regression for each class against the rest), ``LinearSegHead``, or ``UPerHead`` and
             ``SegformerHead`` with ``linear_in_channels``.
 
     Raises:
@@ -102,12 +110,15 @@ class LinearBaselineHook(Hook):
         path, weight = PATCH_PATH if task.dense else PATH, task.class_weight(model)
 
         def compute() -> Dict[str, np.ndarray]:
-            fit = fit_linear(own.x, own.shares, other, path, task.score, weight)
+            if task.exclusive:
+                fit = fit_linear(own.x, own.shares, other, path, task.score, weight)
+            else:
+                fit = fit_one_vs_rest(own.x, own.shares, other, path, task.score)
             return {**fit._asdict(), 'scores': np.array(list(fit.scores.items()))}
 
         arrays = {str(i): torch.tensor(x) for i, x in enumerate((*own, *(other or ())))}
         weights = None if weight is None else list(map(float, weight))
-        settings = ['fit', fingerprint(arrays), path, weights, task.scope, sklearn.__version__]
+        settings = ['fit', fingerprint(arrays), path, weights, task.name, sklearn.__version__]
         fit = {name: np.array(x) for name, x in cached(settings, (), compute).items()}
         fit.update(c=float(fit['c']), scores=dict(fit['scores'].tolist()))
         return LinearFit(**fit)

@@ -1,0 +1,41 @@
+"""What the tools from a folder to a trained run print and write at the end."""
+
+from typing import Any, Callable, Dict
+
+from lspt_mm.analysis.runs import find_runs
+from lspt_mm.apis.run import Run
+from lspt_mm.engine.hooks.linear_baseline_hook import baseline_of
+from lspt_mm.report.collect import collect_results
+from lspt_mm.report.page import write_page
+from lspt_mm.utils.cli import input_errors_as_messages
+
+#: Name of the report in the run's folder, and the validation images that it is taken over.
+REPORT, _IMAGES, _PICTURES = 'report.html', 16, 6
+
+
+def train_and_summarize(train: Callable[..., Run], args: Dict[str, Any]) -> None:
+    """Train; print the scores of the last validation, write a report, and print what comes next.
+
+    Args:
+        train: Takes ``args`` without ``debug``.
+        args: Values of the options.
+    """
+    with input_errors_as_messages(args.pop('debug')):
+        run = train(**{**args, 'options': dict(args['options'])})
+        found = run.metrics
+        page = run.folder / REPORT
+        results = [collect_results(one, 'val', _IMAGES, _PICTURES)
+                   for one in find_runs([str(run.folder)])]  # fmt: skip
+        write_page(results, page, 'val', f'python -m lspt_mm report {run.folder}')
+    width = max(map(len, found['classes']))
+    print(f'{found["class_metric"]} on the validation images')
+    for name, score in found['classes'].items():
+        print(f'  {name:{width}}  ' + ('-' if score is None else f'{score:6.2f}'))
+    print(f'{found["metric"]} {found["value"]:.2f}')
+    baseline = baseline_of(run.folder)
+    if baseline is not None:
+        print(f'logistic regression on frozen features: {baseline["value"]:.2f}')
+    print(f'report: {page}')
+    print('next:')
+    print(f'  python -m lspt_mm predict {run.folder} IMAGES --out found')
+    print(f'  python -m lspt_mm export {run.folder} {run.folder / "model.onnx"}')

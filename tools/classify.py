@@ -1,0 +1,47 @@
+"""Tune a ViT on your own images with labels: one command, from a folder to a trained run.
+
+    python -m lspt_mm classify --images things --out runs/things
+    python -m lspt_mm classify --images photos --labels labels.csv --out runs/photos \\
+        --method vpt-deep --options epochs=30 batch_size=16
+    python -m lspt_mm predict runs/things photos/ --out found
+
+--images is a folder with a folder for each class, perhaps below train, val and test; or any folder,
+with a table of labels. Several labels for an image, or none, make the run multi-label. It prepares
+the data (as `prepare imagefolder`), trains (as `train imagefolder/transfer.py`), and leaves the
+config, prompt-only checkpoints and the data in --out. In Python: `lspt_mm.train_classification`.
+"""
+
+import argparse
+from pathlib import Path
+
+import lspt_mm
+from lspt_mm.apis.training import AUTO
+from lspt_mm.config.one_call import add_run_arguments
+from lspt_mm.converters.image_folder import add_label_arguments
+from lspt_mm.recipes import METHODS
+from lspt_mm.report.summary import train_and_summarize
+
+
+def parse_args() -> argparse.Namespace:
+    """Options of the training."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--images', type=Path, required=True, help='folder of the images')
+    add_label_arguments(parser)
+    parser.add_argument(
+        '--val-share', type=float, default=0.2, help='share of each class for validation, without '
+        'one (0.2); 0: the training images',
+    )  # fmt: skip
+    parser.add_argument('--seed', type=int, default=0, help='of the split, and of the run')
+    add_run_arguments(parser, [*METHODS, AUTO], 'epochs, batch_size, img_size, lr')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Prepare, train, and print the scores of the last validation."""
+    train_and_summarize(lspt_mm.train_classification, vars(parse_args()))
+
+
+if __name__ == '__main__':
+    main()
