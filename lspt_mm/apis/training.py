@@ -227,18 +227,17 @@ def train(cfg: Config, check: bool = True, progress: bool = False) -> None:
     # An empty val_cfg, as mmpretrain's, still validates.
     validates = cfg.get('val_cfg') is not None
     loaders = ('train_dataloader', 'val_dataloader') if validates else ('train_dataloader',)
-    runner = build_runner(cfg, loaders)
-    if check and runner.rank == 0:
-        check_data(cfg, loaders)
-    keep_freed_memory()
-    if not progress:
-        run(runner, runner.train)
-        return
-    hook = ProgressHook()
-    runner.register_hook(hook)
-    try:
-        with warnings.catch_warnings():
+    with warnings.catch_warnings():
+        if progress:
             ignore_known_warnings()
+        runner = build_runner(cfg, loaders)
+        if check and runner.rank == 0:
+            check_data(cfg, loaders)
+        keep_freed_memory()
+        hook = ProgressHook()
+        if progress:
+            runner.register_hook(hook)
+        try:
             run(runner, runner.train)
-    finally:
-        hook.close()
+        finally:
+            hook.close()
