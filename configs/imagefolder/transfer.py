@@ -22,11 +22,13 @@ globals().update(exp.config(len(classes), about['multi_label']))
 
 data_root = exp.task
 data_help = '''\
-Layout: FOLDER with train.json, val.json, perhaps test.json, and the images, from
+Layout: FOLDER with train.json, val.json, test.json and the images, from
 tools/dataset_converters/prepare.py imagefolder --from FOLDER_OF_IMAGES --to FOLDER'''
 dataset_cfg = dict(
     type='lspt_mm.ListedImages', data_root=data_root, data_prefix='', num_classes=len(classes),
-    multi_label=about['multi_label'], metainfo=dict(classes=classes))
+    metainfo=dict(classes=classes))
+if about['multi_label']:
+    dataset_cfg['multi_label'] = True
 lists = ('train.json', 'val.json', f"{about['held_out']}.json")
 globals().update(exp.loaders(dataset_cfg, crops(exp), ann_file=lists))
 
