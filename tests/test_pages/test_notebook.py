@@ -13,12 +13,12 @@ KEY_OUTPUTS = [
     # P = 10 prompts for 12 blocks of width 384, and a full LSTM cell.
     rf'prompter +{12 * 10 * 384 + 8 * 384 * 384 + 8 * 384:,} ',
     r'16 classes: sky',
-    r'loss of MAE: first \d+\.\d\d, last \d+\.\d\d',
+    r'loss: first \d+\.\d\d, last \d+\.\d\d',
     r'mIoU after 40 iterations, \d+\.\d %',
-    r'block 1: class token \(1, 4, 16, 16\) prompts \(1, 10, 4, 16, 16\)',
+    r'block 1: class token \(1, 4, 12, 12\) prompts \(1, 10, 4, 12, 12\)',
     r'the same features: True',
-    r'VPT +loss \d',
-    r'one image with two sets of prompts: \(2, 128, 16, 16\)',
+    r'vpt-deep +loss \d',
+    r'one image with two sets of prompts: \(2, 128, 12, 12\)',
 ]
 
 
@@ -41,7 +41,7 @@ def pictures(notebook):
 
 def losses(notebook):
     said = '\n'.join(texts(notebook))
-    return [float(x) for x in re.search(r'MAE: first ([\d.]+), last ([\d.]+)', said).groups()]
+    return [float(x) for x in re.search(r'loss: first ([\d.]+), last ([\d.]+)', said).groups()]
 
 
 def test_is_committed_as_it_was_run():
@@ -101,6 +101,4 @@ def test_runs_from_an_empty_folder(tmp_path):
     assert pictures(notebook) == 3
     first, last = losses(notebook)
     assert last < first
-    assert {p.name for p in (tmp_path / 'runs').iterdir()} == {
-        'mae_scenes', 'lspt_linear_scenes', 'vpt-deep'
-    }  # fmt: skip
+    assert {p.name for p in (tmp_path / 'runs').iterdir()} == {'lspt', 'vpt-deep'}
