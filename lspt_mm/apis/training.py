@@ -1,5 +1,6 @@
 """From a folder of images, with masks or labels, to a trained run, in one call."""
 
+import os
 import warnings
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Sequence, Union
@@ -173,6 +174,9 @@ def _config(
     cfg = read_config(name, {**arguments, **given})
     cfg.work_dir, cfg.launcher = str(out), 'none'
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
+    for part in ('train', 'val', 'test'):  # what is loaded does not depend on the workers
+        loader = cfg[f'{part}_dataloader']
+        loader.num_workers = min(loader.num_workers, os.cpu_count() or 1)
     merge_options(cfg, keys)
     if amp:
         turn_on_amp(cfg)
