@@ -141,8 +141,8 @@ def repair_resume() -> None:
 def register_configs() -> None:
     """Let ``_base_ = 'lspt_mm::lspt_upernet_ade20k.py'`` find this package's configs.
 
-    mmengine resolves such names for a fixed list of packages, for wheels only and in folders
-    only, and prefixes every ``type`` of the base with the package's scope. Our configs mix types of
+    mmengine resolves such names only for a fixed list of packages, for wheels and in folders. It
+    prefixes every ``type`` of the base with the package's scope. Our configs mix types of
     mmseg, mmpretrain and this package under a ``default_scope``, so they are read as if given by
     path. The entry in the list is for ``mmengine.hub.get_config``.
     """

@@ -25,7 +25,7 @@ def config_dir() -> Path:
     if in_checkout.is_dir() and (_PACKAGE.parent / 'setup.py').is_file():
         return in_checkout
     raise InputError(
-        f'no configs beside {_PACKAGE}: expected {in_wheel} or {in_checkout}; '
+        f'no configs next to {_PACKAGE}: expected {in_wheel} or {in_checkout}; '
         'install the package with pip, or run from a checkout'
     )
 

@@ -55,10 +55,9 @@ class _Resumable:
 class ResumableIterBasedTrainLoop(_Resumable, IterBasedTrainLoop):
     """MMEngine's ``IterBasedTrainLoop`` that resumes exactly.
 
-    A run resumed from a checkpoint of any iteration sees the same images in the same order with the
-    same augmentation, and draws the same random numbers, as an uninterrupted one. This holds for
-    any number of loader workers; on one machine with the same number of processes the weights are
-    bit-identical.
+    A run resumed at any iteration sees the same images, order and augmentation as an uninterrupted
+    one, and draws the same random numbers. This holds for any number of loader workers. On one
+    machine, with the same number of processes, the weights are bit-identical.
 
     Args:
         runner, dataloader, max_iters, val_begin, val_interval, dynamic_intervals: As MMEngine's.

@@ -161,7 +161,7 @@ class PromptedBackbone(BaseModule):
                 weight += delta
         self.lora = None
 
-    # ---- what a ViT brings --------------------------------------------------------------------
+    # ---- provided by the subclass --------------------------------------------------------------
 
     def embed(self, img: Tensor) -> Embedded:
         """Convert images (B, 3, H, W) to the input of the first block."""

@@ -145,7 +145,7 @@ def test_a_file_that_tunes_the_vit_is_refused(base, tmp_path):
     model = tuned(base, {'type': 'VPT', 'num_tokens': 2}, 0, tune='prompts+bias')
     with torch.no_grad():
         model.layers[1].ln1.bias.add_(1.0)
-    with pytest.raises(InputError, match='of its own'):
+    with pytest.raises(InputError, match='has its own'):
         PromptSets(loaded(base), {'a': save(model, tmp_path / 'a.pth')})
 
 

@@ -27,8 +27,8 @@ class LSPT(Prompter):
         \text{GSPC:}\quad & \hat X_{SP}^l = \hat X_P^l + \tfrac1N \sum_n X_n^l \\
         \text{LPC:}\quad & X_P^l, C^l = \text{LSTM}(P^l, \hat X_{SP}^l, C^{l-1})
 
-    :math:`X_P^l` are the prompts of block l+1, :math:`P^l` learnable, and the single-layer LSTM
-    is shared by all blocks and applied to each prompt token on its own. Without LPC the next
+    :math:`X_P^l` are the prompts of block l+1 and :math:`P^l` is learnable. The single-layer LSTM
+    is shared by all blocks and applied to each prompt token separately. Without LPC the next
     prompts are :math:`P^l + \hat X_{SP}^l`; without GSPC :math:`\hat X_{SP}^l = \hat X_P^l`.
 
     The paper does not specify what enters the first block, C^0, initialisation and dropout. The

@@ -17,8 +17,8 @@ from lspt_mm.utils.checks import check_choice, check_int
 class SelfPrompt(VPT):
     r"""VPT whose prompts are initialised as prototypes of the patch tokens of the same block.
 
-    With :math:`E^{l-1}` the patch tokens of some training images that enter block l of the plain
-    ViT, :math:`P_{l-1}` starts as P of them, P means, or P cluster centres; all else is as in
+    Let :math:`E^{l-1}` be patch tokens of some training images that enter block l of the plain
+    ViT. :math:`P_{l-1}` starts as P of them, P means, or P cluster centres; all else is as in
     :class:`VPT`. Prepared before the first iteration (``PromptInitHook``).
 
     Args:
