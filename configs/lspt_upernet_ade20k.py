@@ -6,10 +6,10 @@
     ... --tta        for multi-scale testing with flips
 
 512x512 crops, batch 16, 160k iterations, sliding-window testing. The batch size is per process: on 8
-GPUs give each 2. Another method is another ``prompter``; ViT-S and ViT-L are in ``configs/ade20k/``.
+GPUs give each 2. For another method, change ``prompter``; ViT-S and ViT-L are in ``configs/ade20k/``.
 
-The paper (arXiv 2402.17406) states neither head, schedule, optimizer nor any figure for ADE20K, so that
-everything but the method itself is ours. No result of this config has been measured by this project:
+The paper (arXiv 2402.17406) states neither head, schedule, optimizer nor any result for ADE20K, so
+everything except the method itself is ours. This project has not measured a result of this config:
 it needs ADE20K, the MAE file and GPU-days. For comparison, published single-scale mIoU on this ViT with a
 SETR-PUP head: VPT-deep 37.76, GaPT 38.44; full fine-tuning with UPerNet 48.13.
 """

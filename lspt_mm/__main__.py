@@ -1,7 +1,7 @@
-"""``python -m lspt_mm TOOL ARGUMENTS``: the tools, from a checkout or from an installed wheel.
+"""``python -m lspt_mm TOOL ARGUMENTS``: runs a tool, from a checkout or an installed wheel.
 
-python -m lspt_mm                          lists them
-python -m lspt_mm train CONFIG ...         what `python tools/train.py CONFIG ...` does
+python -m lspt_mm                          lists the tools
+python -m lspt_mm train CONFIG ...         same as `python tools/train.py CONFIG ...`
 """
 
 import ast
@@ -21,9 +21,9 @@ _MAIN = "if __name__ == '__main__':"
 
 
 def find_tools() -> Dict[str, Path]:
-    """Name to file of every tool, those of the projects included.
+    """Map the name of every tool, including those of the projects, to its file.
 
-    In a project's folder the files that can be run are tools, the others are modules.
+    In a project's folder the runnable files are tools; the others are modules.
     """
     root = tools_dir()
     files = sorted([*root.rglob('*.py'), *root.rglob('*.sh')])
@@ -32,14 +32,14 @@ def find_tools() -> Dict[str, Path]:
 
 
 def tool_named(name: str) -> Path:
-    """The file of a tool.
+    """Find the file of a tool.
 
     Args:
         name: Its stem (``train``), or its path below the tools with or without suffix
             (``dataset_converters/prepare``, ``tools/train.py``).
 
     Raises:
-        InputError: If there is none; it lists the names most like it.
+        InputError: If there is no such tool; the message lists the most similar names.
     """
     tools = find_tools()
     wanted = name.replace('\\', '/').removeprefix('./').removeprefix('tools/')
@@ -59,12 +59,12 @@ def tool_named(name: str) -> Path:
 
 
 def _root() -> Path:
-    """What the folders of tools and projects lie in."""
+    """The parent folder of tools and projects."""
     return tools_dir().parent
 
 
 def summary_of(path: Path) -> str:
-    """First line of what a tool says about itself; its file is read, not run."""
+    """First line of a tool's docstring or comments, without running the file."""
     text = path.read_text(encoding='utf-8')
     if path.suffix == '.py':
         lines = (ast.get_docstring(ast.parse(text)) or '').splitlines()
@@ -74,7 +74,7 @@ def summary_of(path: Path) -> str:
 
 
 def listing() -> str:
-    """All tools by folder, a line each."""
+    """List all tools by folder, one per line."""
     folders: Dict[str, List[str]] = {}
     tools = find_tools()
     width = max(map(len, tools))
@@ -90,13 +90,13 @@ def listing() -> str:
 
 
 def run_tool(path: Path, arguments: List[str]) -> int:
-    """Run a tool as a script of its own would be; returns its exit code."""
-    # Projects import each other's modules from here, and so do the processes that they start.
+    """Run a tool as a script and return its exit code."""
+    # Projects, and the processes that they start, import each other's modules from here.
     sys.path.insert(0, str(_root()))
     known = [str(_root()), *filter(None, [os.environ.get('PYTHONPATH')])]
     os.environ['PYTHONPATH'] = os.pathsep.join(known)
     if path.suffix == '.sh':
-        # Of this environment, whatever `python` is on the path.
+        # This environment's Python, not the `python` on the path.
         env = {'PYTHON': sys.executable, **os.environ}
         try:
             os.execvpe('bash', ['bash', str(path), *arguments], env)

@@ -1,8 +1,7 @@
-"""Repairs of the surrounding stack, each active only where exactly its fault is found.
+"""Workarounds for faults of the installed libraries, each active only where its fault is found.
 
-On the maintained OpenMMLab distributions only ``repair_torchvision`` may have something to do
-(beside a CPU-only torch); ``register_configs`` and ``hide_import_noise`` are no repairs, but must
-run as early as they.
+On the maintained OpenMMLab distributions only ``repair_torchvision`` may be needed (with a CPU-only
+torch). ``register_configs`` and ``hide_import_noise`` are not workarounds, but must run as early.
 """
 
 import functools
@@ -26,7 +25,7 @@ _torchvision_schemas = None
 
 
 def apply() -> None:
-    """Run every repair, make configs known, and hide two messages of the stack's imports."""
+    """Run every repair, register the configs, and hide two messages printed during imports."""
     repair_torchvision()
     repair_mmcv_ops()
     repair_resume()
@@ -38,8 +37,8 @@ def apply() -> None:
 def repair_torchvision() -> None:
     """Make ``import torchvision`` work where its compiled operators do not load.
 
-    PyPI's torchvision is built for CUDA; beside a CPU-only torch its operators are missing and
-    the import itself fails, and with it timm, mmpretrain and mmseg, none of which needs those
+    PyPI's torchvision is built for CUDA. With a CPU-only torch its operators are missing and the
+    import itself fails; so do those of timm, mmpretrain and mmseg, which do not need those
     operators here. Declaring the two schemas that torchvision decorates at import is enough.
     Calling ``nms`` afterwards still fails, as it should.
     """
@@ -70,18 +69,18 @@ def repair_mmcv_ops() -> None:
 
     mmcv-lite ships the Python half of ``mmcv.ops`` without the compiled half ``mmcv._ext``, and
     the original mmseg imports from ``mmcv.ops`` unconditionally: ``import mmseg.models`` fails.
-    A stand-in for ``mmcv._ext`` lets every class and function of ``mmcv.ops`` be imported; what
-    is pure PyTorch among them works, what is compiled raises an InputError when it is called.
+    A stub of ``mmcv._ext`` makes every class and function of ``mmcv.ops`` importable. Pure PyTorch
+    ones work; compiled ones raise an InputError when they are called.
 
-    The stand-in is looked for after everything else, so a real ``mmcv._ext`` always wins, and
-    nothing of mmcv is imported here. onedl-mmcv is left alone: its mmseg guards the imports.
+    The stub is searched last, so a real ``mmcv._ext`` always wins, and nothing of mmcv is imported
+    here. onedl-mmcv is left alone: its mmseg guards the imports.
     """
     if _is_installed('mmcv-lite') and not any(isinstance(f, _ExtFinder) for f in sys.meta_path):
         sys.meta_path.append(_ExtFinder())
 
 
 class _ExtFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the stand-in for ``mmcv._ext`` and nothing else."""
+    """Finds the stub of ``mmcv._ext`` and nothing else."""
 
     def find_spec(self, fullname, path=None, target=None):
         """Return a spec for ``mmcv._ext`` only."""
@@ -90,7 +89,7 @@ class _ExtFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return importlib.machinery.ModuleSpec(fullname, self)
 
     def create_module(self, spec):
-        """Return the stand-in."""
+        """Return the stub."""
         return _MissingOperators(spec.name)
 
     def exec_module(self, module):
@@ -98,12 +97,12 @@ class _ExtFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 class _MissingOperators(types.ModuleType):
-    """Has every operator; each says when called that it is not compiled."""
+    """Stub with every operator; each raises an InputError when it is called."""
 
     def __getattr__(self, name: str) -> Callable:
-        if name.startswith('__'):  # the import system's own questions
+        if name.startswith('__'):  # looked up by the import system itself
             raise AttributeError(name)
-        # Reports on the environment call these two; they are no operators.
+        # Environment reports call these two, which are not operators.
         if name in ('get_compiler_version', 'get_compiling_cuda_version'):
             return lambda: 'n/a'
 
@@ -117,16 +116,16 @@ class _MissingOperators(types.ModuleType):
         return missing
 
 
-# --- original mmengine: torch.load refuses mmengine's own checkpoints
+# --- original mmengine: torch.load rejects mmengine's own checkpoints
 
 
 def repair_resume() -> None:
-    """Let the original mmengine read its own checkpoints, and no more than those.
+    """Let the original mmengine read its own checkpoints, and no other Python objects.
 
     mmengine up to 0.10.7 calls ``torch.load(file)``; since torch 2.6 this means
-    ``weights_only=True``, which refuses the log histories and numpy values that mmengine itself
-    writes beside the weights, so every resume fails. Naming those types to torch keeps the load
-    safe: everything else in a file is still refused. onedl-mmengine deals with it on its own.
+    ``weights_only=True``, which rejects the log histories and numpy values that mmengine saves
+    with the weights, so every resume fails. Registering those types as safe keeps the load safe:
+    everything else in a file is still rejected. onedl-mmengine handles this itself.
     """
     if not _is_installed('mmengine'):
         return
@@ -136,16 +135,16 @@ def repair_resume() -> None:
         torch.serialization.add_safe_globals(mmengine_checkpoint_globals())
 
 
-# --- configs of this package in other people's configs
+# --- inheriting from this package's configs
 
 
 def register_configs() -> None:
     """Let ``_base_ = 'lspt_mm::lspt_upernet_ade20k.py'`` find this package's configs.
 
-    mmengine resolves such names for a fixed list of packages, for wheels only and in folders
-    only, and stamps the base's every ``type`` with the package's own scope. Ours mix mmseg's,
-    mmpretrain's and our types under a ``default_scope``, as one reads them in the file, so they
-    are taken as if given by path. The list's entry serves ``mmengine.hub.get_config``.
+    mmengine resolves such names only for a fixed list of packages, for wheels and in folders. It
+    prefixes every ``type`` of the base with the package's scope. Our configs mix types of
+    mmseg, mmpretrain and this package under a ``default_scope``, so they are read as if given by
+    path. The entry in the list is for ``mmengine.hub.get_config``.
     """
     if importlib.util.find_spec('mmengine') is None:
         return
@@ -173,19 +172,19 @@ def register_configs() -> None:
 
 
 def register_image_backend() -> None:
-    """Let ``backend_args=dict(backend='lspt_mm.images')`` in a config be known."""
+    """Register the image backend: ``backend_args=dict(backend='lspt_mm.images')``."""
     if importlib.util.find_spec('mmengine') is not None:
         importlib.import_module('lspt_mm.utils.images')
 
 
-# --- what the stack says when it is imported
+# --- messages printed while libraries are imported
 
 
 def hide_import_noise() -> None:
-    """Hide that optional parts are missing which nothing here uses.
+    """Hide messages about missing optional parts that nothing here uses.
 
-    The maintained mmseg and mmpretrain print ``Could not import OneDL``, a debug message for which
-    they name no logger; mmcv-lite warns that it has no ``MultiScaleDeformableAttention``.
+    The maintained mmseg and mmpretrain print ``Could not import OneDL``, a debug message sent
+    without a logger. mmcv-lite warns that it has no ``MultiScaleDeformableAttention``.
     """
     warnings.filterwarnings(
         'ignore', 'Fail to import ``MultiScaleDeformableAttention``', UserWarning,
@@ -208,7 +207,7 @@ def hide_import_noise() -> None:
 
 
 def _is_installed(distribution: str) -> bool:
-    """Whether a distribution of this very name is installed; imports nothing of it."""
+    """Whether a distribution of exactly this name is installed, without importing it."""
     try:
         importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:

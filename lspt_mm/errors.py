@@ -1,4 +1,4 @@
-"""Errors that a user can act on: the tools print their message alone, without a traceback."""
+"""Errors that a user can fix: the tools print only the message, without a traceback."""
 
 
 class InputError(ValueError):

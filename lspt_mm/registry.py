@@ -41,7 +41,7 @@ VISBACKENDS = Registry(
 
 
 def takes_prompts(backbone: dict) -> bool:
-    """Whether a backbone's config names a class of this package, or one derived from it."""
+    """Whether a backbone's config names a class of this package or a subclass of one."""
     kind = backbone.get('type')
     found = MODELS.get(kind) if isinstance(kind, str) else kind
     return any(c.__module__.startswith(f'{SCOPE}.') for c in getattr(found, '__mro__', ()))

@@ -1,4 +1,4 @@
-"""What every classification run has: 100 epochs counted as such, logs by epoch, top-1."""
+"""Runtime defaults for classification: 100 epochs, logs by epoch, top-1."""
 _base_ = './default_runtime.py'
 default_scope = 'mmpretrain'
 train_cfg = dict(type='lspt_mm.ResumableEpochBasedTrainLoop', max_epochs=100, val_interval=5)

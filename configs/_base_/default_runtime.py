@@ -1,4 +1,4 @@
-"""Runtime defaults shared by every config; the task's config states its default scope."""
+"""Runtime defaults shared by every config; the task's config sets its default scope."""
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
@@ -9,8 +9,7 @@ default_hooks = dict(
         max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     finite=dict(type='lspt_mm.CheckInvalidLossHook'),
-    # One log of the run over all its interruptions; SIGTERM and SIGINT stop it so that --resume
-    # goes on exactly.
+    # One log per run, across interruptions. After SIGTERM or SIGINT, --resume continues exactly.
     run_log=dict(type='lspt_mm.JsonlLoggerHook', interval=50),
     stop=dict(type='lspt_mm.PreemptionHook'))
 log_processor = dict(by_epoch=False)

@@ -1,4 +1,4 @@
-"""What segmentation adds to the runtime defaults."""
+"""Runtime defaults for segmentation."""
 _base_ = './default_runtime.py'
 default_scope = 'mmseg'
 default_hooks = dict(

@@ -2,7 +2,7 @@
 
     python tools/train.py configs/ade20k/lspt_segformer_ade20k.py --amp
 
-The same data, schedule and protocol. No accuracy of it has been measured by this project.
+Data, schedule and protocol are the same. This project has not measured its accuracy.
 """
 _base_ = [
     '../_base_/models/lspt_segformer.py',

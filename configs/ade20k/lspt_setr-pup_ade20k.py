@@ -3,8 +3,8 @@
     python tools/train.py configs/ade20k/lspt_setr-pup_ade20k.py --amp
 
 Other methods inherit from this file. Batch 16, 100 prompts and the learning rate 0.001 are GaPT's
-(arXiv 2306.05067); its optimizer and schedule are not known: SGD without weight decay and ten times the rate
-for the heads are those of MMSegmentation's SETR, 160k iterations ours. Nothing of this has been measured here.
+(arXiv 2306.05067); its optimizer and schedule are not known. SGD without weight decay and ten times the rate
+for the heads are from MMSegmentation's SETR; 160k iterations are ours. None of this has been measured here.
 """
 _base_ = [
     '../_base_/models/lspt_setr_pup.py',

@@ -1,7 +1,7 @@
 """``lspt_upernet_ade20k.py`` with MoCo v3 ViT-S/16: 12 blocks of width 384.
 
-There is no official MAE ViT-S. MoCo v3's has 12 heads where timm's ViT-S has 6: the tensors have the same
-shapes either way, and compute another function.
+There is no official MAE ViT-S. MoCo v3's has 12 heads, timm's ViT-S has 6: the tensors have the same
+shapes, but compute another function.
 """
 _base_ = '../lspt_upernet_ade20k.py'
 model = dict(

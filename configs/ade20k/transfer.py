@@ -1,4 +1,4 @@
-"""ADE20K on any pre-trained ViT, frozen: a method, a head; all numbers by ``lspt_mm.recipes.ade20k``.
+"""ADE20K on any frozen pre-trained ViT, with a method and a head; settings are in ``lspt_mm.recipes.ade20k``.
 
     python tools/train.py configs/ade20k/transfer.py --amp
     python tools/train.py configs/ade20k/transfer.py:method=lspt --amp
@@ -8,12 +8,12 @@
 
 Without arguments: DINOv3 ViT-B/16, frozen, batch norm and one 1x1 convolution, 40k iterations, as DINOv3's
 authors evaluate it. Published single-scale mIoU of that recipe: ViT-S 47.0, B 51.8, L 54.9 (their model card).
-No result of this config has been measured by this project: it needs ADE20K, the weights and GPU-hours.
+This project has not measured a result of this config: it needs ADE20K, the weights and GPU-hours.
 
-- ``pretrained``: dinov3, dinov2, siglip2, pe, ``timm:NAME``, or a file, which says what ViT it is;
+- ``pretrained``: dinov3, dinov2, siglip2, pe, ``timm:NAME``, or a file, from which the ViT is detected;
 - ``method``: a file of ``configs/_base_/prompters`` (lspt, vpt-deep, gated ...), or frozen, lora, bias, partial-1, full;
 - ``head``: linear or upernet;
-- ``crop``, ``iters``, ``batch_size``, ``num_tokens``, ``rank`` (LoRA, BPT), ``lr``, ``prompt_lr``; ``model``, ``arch`` where a file does not say.
+- ``crop``, ``iters``, ``batch_size``, ``num_tokens``, ``rank`` (LoRA, BPT), ``lr``, ``prompt_lr``; ``model``, ``arch`` if it is not detected.
 """
 _base_ = ['../_base_/models/lspt_upernet.py', '../_base_/datasets/ade20k.py',
           '../_base_/segmentation_runtime.py', '../_base_/schedules/schedule_160k.py']

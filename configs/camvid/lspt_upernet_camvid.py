@@ -3,7 +3,7 @@
     python tools/train.py configs/camvid/lspt_upernet_camvid.py --data-root DIR --pretrained FILE --amp
 
 The ViT is pre-trained by ``configs/pretrain/mae_vit_tiny_160px.py``. To choose hyper-parameters, train on a part of the
-training frames and validate on the rest of them; ``validation`` is for the final report:
+training frames and validate on the rest; ``validation`` is for the final report:
 
     ... --cfg-options train_dataloader.dataset.split=training-fit val_dataloader.dataset.split=training-select
 """

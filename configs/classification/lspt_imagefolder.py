@@ -3,10 +3,10 @@
     python tools/train.py configs/classification/lspt_imagefolder.py --data-root DIR \\
         --cfg-options model.head.num_classes=200
 
-``DIR/train/CLASS/*.jpg`` is trained on, ``DIR/val/CLASS/*.jpg`` validated. The protocol is GaPT's for MAE
+Trains on ``DIR/train/CLASS/*.jpg`` and validates on ``DIR/val/CLASS/*.jpg``. The protocol is GaPT's for MAE
 (arXiv 2306.05067), which LSPT's paper reuses: mean of prompts and patches, the pre-trained frozen final norm,
-a linear head; for MoCo v3 it is the class token behind that norm (``model.backbone.out_type=cls_token``). SGD,
-10 warm-up of 100 epochs, no weight decay. The learning rate depends on the data: theirs range from 0.05 to 0.5.
+a linear head; for MoCo v3 it is the class token after that norm (``model.backbone.out_type=cls_token``). SGD,
+10 of 100 epochs for warm-up, no weight decay. The learning rate depends on the data: theirs range from 0.05 to 0.5.
 With selection, seeds and a test at the end: ``configs/imagefolder/transfer.py``.
 """
 _base_ = ['../_base_/classification_runtime.py', '../_base_/models/prompted_classifier.py',

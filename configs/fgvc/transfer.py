@@ -1,4 +1,4 @@
-"""Fine-grained classification: one data set, one pre-training, one method; all numbers by ``lspt_mm.recipes``.
+"""Fine-grained classification: one data set, one pre-training, one method; settings are in ``lspt_mm.recipes``.
 
     python tools/train.py configs/fgvc/transfer.py:task=cub,pretraining=mae,method=lspt
     python tools/train.py fgvc/lspt_mae_cub                         # the same, by its name
@@ -6,7 +6,7 @@
 
 Trains on train.json and validates on val.json; ``tools/search.py`` trains the chosen model on both and tests it.
 Training images: shorter side 256, random crop of 224, flip (BPT's recipe: crops of random size); test images: the
-central crop. The data are laid out by ``tools/dataset_converters/prepare.py``.
+central crop. ``tools/dataset_converters/prepare.py`` creates the layout of the data.
 """
 _base_ = ['../_base_/classification_runtime.py', '../_base_/models/prompted_classifier.py',
           '../_base_/datasets/classification.py']

@@ -1,13 +1,14 @@
-"""Your own images, a folder per class: one pre-training, one method; all numbers by ``lspt_mm.recipes``.
+"""Your own images, a folder per class: one pre-training, one method; settings are in ``lspt_mm.recipes``.
 
     python tools/dataset_converters/prepare.py imagefolder --from DIR --to data/mine
     python tools/train.py configs/imagefolder/transfer.py:task=data/mine,pretraining=mae,method=lspt
     python tools/search.py configs/imagefolder/transfer.py:task=data/mine,pretraining=mae,method=lspt
 
 Trains on train.json and validates on val.json; ``tools/search.py`` trains the chosen model on both and tests it
-once on test.json (without that, ``tools/test.py`` tests on val.json). Images as for FGVC. Without published values
-the defaults are GaPT's most common ones for FGVC. With labels from a table (``prepare.py --labels``), an image may
-have several classes or none: the head then has a sigmoid for each, and the metrics are macro F1 and mAP.
+once on test.json (without that, ``tools/test.py`` tests on val.json). Images are processed as for FGVC. As there
+are no published values, the defaults are GaPT's most common ones for FGVC. With labels from a table
+(``prepare.py --labels``), an image may have several classes or none: the head then has a sigmoid for each, and
+the metrics are macro F1 and mAP.
 """
 _base_ = ['../_base_/classification_runtime.py', '../_base_/models/prompted_classifier.py',
           '../_base_/datasets/classification.py']

@@ -7,17 +7,17 @@
     python -m lspt_mm train maskfolder/transfer.py:data=data/mine,crop=224,iters=200,batch_size=4,channels=64
     python -m lspt_mm test work_dirs/mine/transfer.py work_dirs/mine/iter_1000.pth --tta
 
-The last but one is for a laptop without a GPU. Arguments (docs/own_segmentation.md, ``lspt_mm.recipes.mask_folder``):
+The last training command runs on a laptop without a GPU. Arguments (docs/own_segmentation.md, ``lspt_mm.recipes.mask_folder``):
 
 - ``data``: the prepared folder; classes and colours come from it;
 - ``method``: a file of ``configs/_base_/prompters`` (lspt, vpt, gated ...), or frozen, lora, bias, partial-1, full;
-- ``pretrained``: weights of the ViT, ``timm:NAME`` or a file, which says what ViT it is; ``model``, ``arch`` where it does not;
-- ``crop``, ``short_side``, ``mode``: side of crops, length of the shorter side (0: as it is), slide or whole;
+- ``pretrained``: weights of the ViT, ``timm:NAME`` or a file, from which the ViT is detected; ``model``, ``arch`` if it is not;
+- ``crop``, ``short_side``, ``mode``: side of crops, length of the shorter side (0: unchanged), slide or whole;
 - ``head``: linear, light (SegFormer's), upernet, which start from logistic regression on frozen features; or paper;
-- ``balance``, for classes of few pixels: none, weights, sampling, dice;
+- ``balance``, for classes with few pixels: none, weights, sampling, dice;
 - ``iters``, ``batch_size``, ``lr``, ``prompt_lr``, ``linear_lr``, ``seed``, ``num_tokens``, ``rank``, ``channels``, ``flip``, ``workers``.
 
-Every run leaves its whole config in its work dir, without arguments; test, predict and publish with that one.
+Every run saves its whole config, without arguments, in its work dir; test, predict and publish with that one.
 """
 _base_ = ['../_base_/models/lspt_upernet.py', '../_base_/datasets/segmentation.py',
           '../_base_/segmentation_runtime.py', '../_base_/schedules/schedule_160k.py']

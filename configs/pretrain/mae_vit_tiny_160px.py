@@ -1,6 +1,6 @@
 """MAE pre-training of the ViT of the CamVid runs (width 192, 12 blocks) on a pool of real images.
 
-The pool is made by ``tools/dataset_converters/unlabelled_pool.py``; no label is read.
+``tools/dataset_converters/unlabelled_pool.py`` creates the pool; no labels are read.
 
     python tools/train.py configs/pretrain/mae_vit_tiny_160px.py --data-root data/pool --amp
 """
@@ -24,7 +24,7 @@ train_dataloader = dict(
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackInputs')
         ]))
-# MAE's rule is lr = 1.5e-4 * batch / 256; this run is hundreds of times shorter than the paper's
+# MAE's rule is lr = 1.5e-4 * batch / 256. This run is hundreds of times shorter than the paper's
 # 1600 epochs, so its learning rate is higher (ours).
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 max_iters = 1500

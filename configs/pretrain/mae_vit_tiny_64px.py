@@ -1,7 +1,7 @@
 """MAE pre-training of the small ViT of the classification runs: width 192, 12 blocks, 64 pixels, patches of 8.
 
-The pool is made by ``tools/dataset_converters/unlabelled_pool.py``; no label is read. About 40 minutes on two
-cores without a GPU.
+``tools/dataset_converters/unlabelled_pool.py`` creates the pool; no labels are read. Training takes about 40
+minutes on two cores without a GPU.
 
     python tools/train.py configs/pretrain/mae_vit_tiny_64px.py --data-root data/pool64
 """

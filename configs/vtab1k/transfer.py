@@ -1,12 +1,12 @@
-"""VTAB-1K (arXiv 1910.04867): one task, one pre-training, one method; all numbers by ``lspt_mm.recipes``.
+"""VTAB-1K (arXiv 1910.04867): one task, one pre-training, one method; settings are in ``lspt_mm.recipes``.
 
     python tools/train.py configs/vtab1k/transfer.py:task=dtd,pretraining=mocov3,method=gated
     python tools/train.py vtab1k/gated_mocov3_dtd                   # the same, by its name
     python tools/search.py vtab1k/gated_mocov3_dtd                  # the protocol: select, then test once
 
 Trains on train800 and validates on val200; ``tools/search.py`` trains the chosen model on both and tests it.
-Images are resized to a square, and nothing is augmented. The data are laid out by
-``tools/dataset_converters/prepare.py vtab-1k``.
+Images are resized to a square, without augmentation. ``tools/dataset_converters/prepare.py vtab-1k`` creates
+the layout of the data.
 """
 _base_ = ['../_base_/classification_runtime.py', '../_base_/models/prompted_classifier.py',
           '../_base_/datasets/classification.py']
@@ -24,7 +24,7 @@ Layout: FOLDER/{exp.task}/ with images/, train800.txt, val200.txt, train800val20
 tools/dataset_converters/prepare.py vtab-1k --from FOLDER_OF_THE_ARCHIVE'''
 dataset_cfg = dict(type='lspt_mm.VTAB1K', task=exp.task, data_root=data_root, official_counts=exp.official)
 globals().update(exp.loaders(dataset_cfg, squares(exp), split=('train800', 'val200', 'test')))
-# What tools/search.py changes for the final runs.
+# Settings that tools/search.py changes for the final runs.
 final = dict(train_dataloader=dict(dataset=dict(split='train800val200')))
 
 del TASKS, exp, dataset_cfg

@@ -1,4 +1,4 @@
-"""Checkpoints people already have, and the small ones that come out."""
+"""Reads public ViT checkpoints; writes and reads prompt-only ones."""
 
 from lspt_mm.checkpoints.download import is_url
 from lspt_mm.checkpoints.io import read_checkpoint

@@ -1,4 +1,4 @@
-"""All that checkpoint code knows of a model: a ViT described by plain data."""
+"""Describes a ViT by plain data: all that checkpoint code knows of a model."""
 
 from typing import Any, Callable, Dict, FrozenSet, Mapping, NamedTuple, Optional, Protocol, Tuple
 from typing import runtime_checkable as checkable
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from lspt_mm.errors import InputError
 
-#: ``BackboneWeights.source`` after a state dict that brought the whole ViT, of unknown origin.
+#: ``BackboneWeights.source`` after loading a whole ViT of unknown origin from a state dict.
 UNKNOWN = 'a checkpoint'
-#: What stands before the names of what is put into a ViT.
+#: Prefixes of the names of modules that are added to a ViT.
 ADDED = ('prompter.', 'lora.')
 
 
@@ -19,9 +19,9 @@ class BackboneWeights(NamedTuple):
     Attributes:
         source: As given to ``pretrained``, or "a checkpoint"; None while the ViT is random.
         modified: Names of tensors that differ from the source (resized to the model's grid, or
-            without a counterpart there); None if that is unknown.
-        prompts: Whether a state dict has brought prompts.
-        incomplete: Whether a state dict was loaded that left the ViT at random.
+            without a counterpart there); None if unknown.
+        prompts: Whether prompts were loaded from a state dict.
+        incomplete: Whether a state dict was loaded that lacks the ViT, which is still random.
     """
 
     source: Optional[str] = None
@@ -30,14 +30,14 @@ class BackboneWeights(NamedTuple):
     incomplete: bool = False
 
     def check(self, pretrained: Optional[str]) -> None:
-        """Raise InputError if the ViT is random although it is meant to have weights."""
+        """Raise InputError if the ViT is random although it should have weights."""
         if self.source is not None:
             return
         if self.incomplete:
             raise InputError(
-                'the checkpoint that was loaded lacks the weights of the ViT, which is random: '
-                'load its weights first (pretrained= and init_weights()), or a checkpoint that '
-                'holds or names them'
+                'the loaded checkpoint lacks the weights of the ViT, which is random: load them '
+                'first (pretrained= and init_weights()), or load a checkpoint that contains or '
+                'names them'
             )
         if pretrained is not None:
             raise InputError(
@@ -48,24 +48,24 @@ class BackboneWeights(NamedTuple):
 
 
 class BackboneDescription(NamedTuple):
-    """A prompted ViT as it is now.
+    """The present state of a prompted ViT, as plain data.
 
     Attributes:
-        tensors: The ViT's own, by the model's names, without the prompter's.
+        tensors: The ViT's own tensors, by the model's names, without the prompter's.
         trained: Names of the model's trained parameters.
-        arch: embed_dims, num_layers, num_heads, patch_size; of timm its name as well.
+        arch: embed_dims, num_layers, num_heads, patch_size; for timm also the model's name.
         output: out_type, final_norm: how features are taken.
-        pools_before_norm: Whether features are means that pass the final norm afterwards.
+        pools_before_norm: Whether features are averaged before the final norm.
         grid: Rows and columns of the position embedding.
         num_extra_tokens: Leading tokens that have a position embedding: 1 with a class token.
         interpolate_mode: How position embeddings are resized.
         prompter: The method's type and arguments as given; None without one.
         defaults: Default values of the method's arguments.
         training_only: Arguments of the method that change nothing in a trained model.
-        tune: What is trained.
+        tune: Which parameters are trained.
         pretrained: Source of the weights that the config names.
         weights: Where the weights come from.
-        translate: A file's tensors under the model's names, for ViTs of timm; None: mmpretrain's.
+        translate: Maps a file's tensors to the model's names, for timm; None for mmpretrain.
     """
 
     tensors: Dict[str, Tensor]
@@ -87,15 +87,15 @@ class BackboneDescription(NamedTuple):
 
 @checkable
 class DescribedBackbone(Protocol):
-    """What a model's backbone has for its checkpoints."""
+    """Interface of a backbone to the checkpoint code."""
 
     weights: BackboneWeights
 
     def describe(self) -> BackboneDescription:
-        """The backbone as it is now."""
+        """Describe the present state of the backbone."""
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True) -> Any:
-        """As of any module."""
+        """As ``nn.Module.load_state_dict``."""
 
 
 def prompted_backbones(model: nn.Module) -> Dict[str, DescribedBackbone]:

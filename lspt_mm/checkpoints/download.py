@@ -11,7 +11,7 @@ _SHA256 = re.compile(r'#sha256=([0-9a-fA-F]*)$')
 
 
 class Location(NamedTuple):
-    """A path or URL, and the sha256 its file must have (None: not given)."""
+    """A path or URL, and the expected sha256 of its file (None: not given)."""
 
     place: str
     sha256: Optional[str]
@@ -23,7 +23,7 @@ def is_url(source: str) -> bool:
 
 
 def split_sha256(source: str) -> Location:
-    """Take ``#sha256=...`` off the end of a path or URL.
+    """Split ``#sha256=...`` off the end of a path or URL.
 
     Raises:
         InputError: If what follows is not 64 hexadecimal digits.
@@ -31,10 +31,9 @@ def split_sha256(source: str) -> Location:
     found = _SHA256.search(source)
     if not found:
         if is_url(source) and '#' in source:
-            # HTTP would drop it without a word, and the check with it.
+            # HTTP would silently drop it, and so the check.
             raise InputError(
-                f'{source}: after a URL, # is expected to be followed by sha256= and 64 '
-                'hexadecimal digits'
+                f'{source}: expected sha256= and 64 hexadecimal digits after the # of a URL'
             )
         return Location(source, None)
     if len(found[1]) != 64:
@@ -43,14 +42,14 @@ def split_sha256(source: str) -> Location:
 
 
 def local_file(source: str) -> Path:
-    """The file that ``source`` (path or URL, with or without ``#sha256=``) stands for.
+    """Local path of ``source`` (path or URL, with or without ``#sha256=``).
 
-    A URL's file is kept in torch.hub's folder of checkpoints and fetched once. It gets its name
-    there only when it is complete, and has the sha256 if one is given; a transfer that was cut
-    starts anew at the next call. Of several processes one fetches, the others wait.
+    A URL is downloaded once, to torch.hub's checkpoint folder. The file gets its name only when it
+    is complete and its sha256 matches, if one is given. An interrupted download starts again at
+    the next call. Of several processes one downloads and the others wait.
 
     Raises:
-        InputError: If there is no such file, it cannot be fetched, or it has another sha256.
+        InputError: If the file does not exist, cannot be fetched, or has another sha256.
     """
     place, sha256 = split_sha256(source)
     if is_url(place):
@@ -79,13 +78,13 @@ def _fetch(url: str, sha256: Optional[str]) -> Path:
             return Path(pooch.retrieve(url, sha256 and f'sha256:{sha256}', name, folder))
     except (requests.RequestException, OSError) as error:
         raise InputError(
-            f'{url}: cannot be downloaded ({error}). Fetch it by other means and name the file: '
+            f'{url}: cannot be downloaded ({error}). Download it yourself and give the file: '
             '--pretrained FILE'
         ) from error
-    except ValueError as error:  # pooch's word for another hash; nothing is kept
+    except ValueError as error:  # pooch's error for another hash; no file is kept
         raise InputError(
-            f'{url}: what was downloaded has not the sha256 {sha256}: another version, or not '
-            'what it claims to be'
+            f'{url}: the downloaded file does not have the sha256 {sha256}: it is another version '
+            'or another file'
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Names of ``transformers``: ViTModel, Dinov2Model (with registers, too) and DINOv3ViTModel."""
+"""Converts ``transformers`` names: ViTModel, Dinov2Model (also with registers), DINOv3ViTModel."""
 
 import re
 from typing import Dict, List, Optional, Sequence, Tuple
@@ -9,7 +9,7 @@ from torch import Tensor
 _PATCHES = re.compile(r'(?:^|\.)embeddings\.patch_embeddings\.(?:projection\.)?weight$')
 _BLOCK = re.compile(r'^(?:encoder\.|model\.)?layer\.(\d+)\.(.*)$')
 _QKV = re.compile(r'^attention\.(?:attention\.)?(query|key|value|q_proj|k_proj|v_proj)\.(\w+)$')
-#: Outside the blocks; registers as DINOv3's authors call them, which timm reads as well.
+#: Outside the blocks; registers get the names of DINOv3's authors, which timm reads as well.
 _OUTSIDE = (
     (r'^embeddings\.cls_token$', 'cls_token'),
     (r'^embeddings\.mask_token$', 'mask_token'),
@@ -42,12 +42,12 @@ def is_huggingface(state: dict) -> bool:
 
 
 def to_timm(state: dict) -> Tuple[Dict[str, Tensor], List[str]]:
-    """Tensors under timm's names, or the authors' of DINOv3, and the keys that have no place.
+    """Rename tensors as timm, or DINOv3's authors, do; also return the keys that are not used.
 
     Queries, keys and values become one projection; where only keys have no bias, theirs is 0.
 
     Raises:
-        ValueError: If there are several ViTs in it, or a block lacks a part of its attention.
+        ValueError: If the file holds several ViTs, or a block lacks a part of its attention.
     """
     state = {str(key): value for key, value in state.items()}
     starts = {key[: m.start()] for key in state if (m := _PATCHES.search(key))}
@@ -88,7 +88,7 @@ def to_timm(state: dict) -> Tuple[Dict[str, Tensor], List[str]]:
 
 
 def renamed(name: str, table: Sequence[Tuple[str, str]]) -> Optional[str]:
-    """The name by the first pattern of the table that it has; None if it has none."""
+    """Rename by the first matching pattern of the table; None if no pattern matches."""
     for pattern, new in table:
         if re.search(pattern, name):
             return re.sub(pattern, new, name)

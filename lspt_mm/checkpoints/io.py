@@ -22,23 +22,22 @@ def read_checkpoint(source: str) -> dict:
     """Read a checkpoint onto the CPU: tensors and plain values only.
 
     Args:
-        source: Path or http(s) URL of a file as torch.save writes it, of a .safetensors file or
-            of a NumPy .npz archive (detected from their content); ``#sha256=...`` after it is
-            checked.
+        source: Path or http(s) URL of a file written by torch.save, a .safetensors file or a
+            NumPy .npz archive (detected from the content). A trailing ``#sha256=...`` is checked.
 
     Returns:
-        dict: What the file holds. Of safetensors, ``state_dict`` and ``meta`` (its metadata, JSON
-        values parsed); of .npz, names to tensors.
+        dict: Content of the file. For safetensors, ``state_dict`` and ``meta`` (its metadata, JSON
+        values parsed); for .npz, names to tensors.
 
     Raises:
-        InputError: If the file is absent, unreadable, another one than its sha256 says, or holds
-            Python objects that a weights-only load refuses.
+        InputError: If the file is missing, unreadable, does not match its sha256, or holds Python
+            objects that a weights-only load rejects.
     """
     path = local_file(source)
     with path.open('rb') as stream:
         start = stream.read(64)
     if start.startswith(b'version https://git-lfs'):
-        raise InputError(f'{path}: a pointer of Git LFS, not the file it stands for: git lfs pull')
+        raise InputError(f'{path}: a pointer of Git LFS, not the file itself; run: git lfs pull')
     if start.lstrip()[:1] == b'<':
         raise InputError(f'{path}: a web page, not a checkpoint; download the file itself')
     try:
@@ -54,27 +53,27 @@ def read_checkpoint(source: str) -> dict:
         )
         reason = found[1] if found else str(error).splitlines()[0][:200]
         raise InputError(
-            f'{path}: not read, as it holds more than tensors and plain values, or is damaged '
-            f'({reason}). If you trust where it comes from, write its weights alone with '
-            "torch.save(torch.load(FILE, weights_only=False)['model'], NEW_FILE) first"
+            f'{path}: refused, as it holds more than tensors and plain values, or is damaged '
+            f'({reason}). If you trust its source, first save only its weights with '
+            "torch.save(torch.load(FILE, weights_only=False)['model'], NEW_FILE)"
         ) from error
-    # Readers raise what they like for damaged files: KeyError, IndexError, AssertionError, ...
+    # For damaged files, readers raise KeyError, IndexError, AssertionError and others.
     except Exception as error:
         told = str(error) or type(error).__name__
-        raise InputError(f'{path}: not a whole checkpoint file ({told})') from error
+        raise InputError(f'{path}: not a complete checkpoint file ({told})') from error
     if not isinstance(content, dict):
         raise InputError(f'{path}: holds a {type(content).__name__}, expected a dict of tensors')
     return content
 
 
 def _read_torch(path: Path):
-    # Training files of MAE, DeiT and DINO carry their command line, a Namespace of plain values.
+    # Training files of MAE, DeiT and DINO contain their command line, a Namespace of plain values.
     with allow_mmengine_checkpoints([argparse.Namespace]):
         return torch.load(path, map_location='cpu', weights_only=True)
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether a file begins as safetensors do: length of a header, then the header, JSON."""
+    """Whether a file starts like safetensors: the length of a header, then the JSON header."""
     with path.open('rb') as stream:
         start = stream.read(9)
     return path.suffix == '.safetensors' or (
@@ -95,7 +94,7 @@ def _read_safetensors(path: Path) -> dict:
 
 
 def _parsed(text: str):
-    """A metadata value: JSON where it is some, else the text."""
+    """Parse a metadata value as JSON if possible; otherwise return the text."""
     try:
         return json.loads(text)
     except ValueError:
@@ -121,11 +120,11 @@ def _read_npz(path: Path) -> dict:
 def write_checkpoint(path: Path, tensors: Dict[str, Tensor], meta: dict) -> None:
     """Write ``tensors`` and ``meta`` as a .pth (``state_dict``, ``meta``) or .safetensors file.
 
-    The file gets its name only when it is complete. ``meta`` is of strings, numbers, lists and
+    The file gets its name only when it is complete. ``meta`` holds strings, numbers, lists and
     dicts; in safetensors each of its values is JSON.
 
     Raises:
-        InputError: If the suffix is another one, or the file cannot be written.
+        InputError: For any other suffix, or if the file cannot be written.
     """
     path = Path(path)
     if path.suffix not in ('.pth', '.pt', '.safetensors'):
@@ -149,20 +148,19 @@ def _write(path: Path, suffix: str, tensors: Dict[str, Tensor], meta: dict) -> N
 
 
 def _apart(tensors: Dict[str, Tensor]) -> Dict[str, Tensor]:
-    """Copies of the tensors.
+    """Copy the tensors, each to its own storage.
 
-    torch.save writes all of the storage that a view looks into, and safetensors takes no two that
-    share one.
+    torch.save writes the whole storage of a view, and safetensors rejects tensors that share one.
     """
     return {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
 
 
 def load_from_safetensors(filename: str, map_location=None) -> dict:
-    """Read a .safetensors file for ``mmengine.runner.load_checkpoint`` and all that calls it."""
+    """Read a .safetensors file for ``mmengine.runner.load_checkpoint`` and its callers."""
     return read_checkpoint(filename)  # on the CPU; load_state_dict copies to where the model is
 
 
 def register() -> None:
-    """Make it known; doing so again changes nothing."""
-    # MMEngine takes the first of its patterns that matches a name, this one before the local one.
+    """Register the .safetensors loader with MMEngine; repeated calls change nothing."""
+    # MMEngine uses the first pattern that matches a name; this one comes before the local one.
     CheckpointLoader.register_scheme(r'.*\.safetensors$', load_from_safetensors, force=True)

@@ -1,9 +1,9 @@
-"""The JAX archives (.npz) of supervised ViTs (arXiv 2010.11929, 2106.10270), by mmpretrain's names.
+"""Converts JAX archives (.npz) of supervised ViTs (arXiv 2010.11929, 2106.10270) to mmpretrain.
 
-Flax keeps a dense layer's kernel as (in, out), a convolution's as (height, width, in, out), and
-attention's with the heads apart: (D, H, d) for query, key and value, (H, d, D) for the output.
-The parts of a block are numbered in one sequence by the papers' code, each kind by itself by
-big_vision, which also keeps the position embedding at the top.
+Flax stores a dense layer's kernel as (in, out) and a convolution's as (height, width, in, out).
+Attention has a separate axis for heads: (D, H, d) for query, key and value, (H, d, D) for the
+output. The papers' code numbers the parts of a block in one sequence; big_vision numbers each kind
+separately and has the position embedding at the top level.
 """
 
 import re
@@ -20,14 +20,14 @@ _DENSE = {'Dense_0': 'ffn.layers.0.0', 'Dense_1': 'ffn.layers.1'}
 
 
 def is_jax(state: dict) -> bool:
-    """Whether the keys are those of such an archive, whatever stands before them."""
+    """Whether the keys are those of such an archive, with any prefix."""
     return _prefix(state) is not None
 
 
 def _prefix(state: dict) -> Optional[str]:
     matches = (re.match(r'(.*?)Transformer/encoderblock_0/', str(key)) for key in state)
     found = {m[1] for m in matches if m}
-    # A training file holds the optimizer's moments under the same names.
+    # A training file has the optimizer's moments under the same names.
     known = [p for p in ('params/img/', 'params/', 'opt/target/', '') if p in found]
     if known:
         return known[0]
@@ -75,7 +75,7 @@ def to_mmpretrain(state: dict) -> Tuple[Dict[str, Tensor], List[str], Optional[i
         kernels = [of(_ATTENTION, f'{part}/kernel') for part in ('query', 'key', 'value')]
         if all(k is not None for k in kernels):
             heads = kernels[0].size(1)
-            # (D, H, d) to (H * d, D), one below the other.
+            # (D, H, d) to (H * d, D), stacked.
             put(f'{layer}.attn.qkv.weight', torch.cat([k.flatten(1).T for k in kernels]))
         biases = [of(_ATTENTION, f'{part}/bias') for part in ('query', 'key', 'value')]
         if all(b is not None for b in biases):

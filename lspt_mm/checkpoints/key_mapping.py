@@ -1,4 +1,4 @@
-"""Telling whose ViT a state dict holds, and giving its tensors mmpretrain's names."""
+"""Detects the origin of a ViT's state dict and converts its keys to mmpretrain's names."""
 
 import re
 from collections import Counter
@@ -10,21 +10,21 @@ from torch import Tensor
 from lspt_mm.checkpoints import huggingface, jax_vit
 from lspt_mm.utils.text import shorten
 
-#: Under these keys state dicts are kept, one in another (DINO: the teacher is the one to use).
+#: Keys under which state dicts are stored, possibly nested (of DINO, the teacher is used).
 _WRAPPERS = (
     'state_dict', 'model', 'teacher', 'module', 'net', 'model_state_dict', 'model_ema',
     'state_dict_ema', 'ema_state_dict', 'ema', 'params', 'target_encoder', 'backbone', 'encoder',
 )  # fmt: skip
 
-#: What may stand before the keys of the ViT to use: of MoCo v3's two encoders, and mmpretrain's,
-#: the one that is not the momentum encoder. One of these wins over prefixes that are not here.
+#: Known prefixes of the ViT to use: of the two encoders of MoCo v3, and of mmpretrain's, the one
+#: that is not the momentum encoder. These take precedence over any other prefix.
 _PREFIXES = (
     'module.base_encoder.', 'base_encoder.', 'module.backbone.', 'module.', 'backbone.',
     'encoder.', '',
 )  # fmt: skip
 
 #: timm's names (MAE, MoCo v3, DeiT, DINO; DINOv2 official: w12, register_tokens) and mmpretrain's;
-#: ``#`` is a block's number. The first pair that fits counts, in either direction.
+#: ``#`` is a block's number. The first pair that matches is used, in either direction.
 _NAMES = (
     ('patch_embed.proj.', 'patch_embed.projection.'),
     ('norm_pre.', 'pre_norm.'),
@@ -45,7 +45,7 @@ _NAMES = (
 
 
 def _patterns(pairs) -> Tuple[Tuple[str, str], ...]:
-    """Pairs of old and new names as a table of :func:`huggingface.renamed`."""
+    """Convert pairs of old and new names to a table for :func:`huggingface.renamed`."""
     return tuple(
         (f'^{re.escape(old)}{"" if old.endswith(".") else "$"}'.replace(r'\#', r'(\d+)'),
          new.replace('#', r'\1'))
@@ -55,7 +55,7 @@ def _patterns(pairs) -> Tuple[Tuple[str, str], ...]:
 
 _TIMM_TO_MMPRETRAIN = _patterns(_NAMES)
 _MMPRETRAIN_TO_TIMM = _patterns((new, old) for old, new in _NAMES)
-#: mmseg's ViT has PyTorch's attention.
+#: mmseg's ViT uses PyTorch's attention.
 _MMSEG_TO_MMPRETRAIN = (
     (r'^layers\.(\d+)\.attn\.attn\.in_proj_(weight|bias)$', r'layers.\1.attn.qkv.\2'),
     (r'^layers\.(\d+)\.attn\.attn\.out_proj\.', r'layers.\1.attn.proj.'),
@@ -64,7 +64,7 @@ _MMSEG_TO_MMPRETRAIN = (
 _CHUNKED = re.compile(r'^blocks\.(\d+)\.(\d+)\.')
 _SEPARATE_BIAS = re.compile(r'^(.*attn\.)q_bias$')
 
-#: Models that are none of the ViTs here: pattern of a key, what it is, what to do.
+#: Unsupported models: pattern of a key, what the model is, what to do.
 _OTHERS = tuple((re.compile(pattern), what, advice) for pattern, what, advice in (
     (r'lora_|(^|\.)lora\.|\.base_layer\.|\.linear_[ab]_[qkv]\.',
      'LoRA that is not merged into its weights',
@@ -78,16 +78,16 @@ _OTHERS = tuple((re.compile(pattern), what, advice) for pattern, what, advice in
      'a CLIP or SigLIP in the names of transformers', "take timm's file of it, or timm:NAME"),
 ))  # fmt: skip
 
-#: The patch embedding, by which a ViT is found.
+#: The patch embedding, which identifies a ViT.
 _PATCHES = ('patch_embed.proj.weight', 'patch_embed.projection.weight')
 
 _VIT_KEYS = re.compile(
     r'^((cls_token|dist_token|register_tokens|pos_embed)$|(patch_embed|layers|ln1|ln2|pre_norm)\.'
-    # Of ViTs that compute something else: to be refused, not to be set aside.
+    # From ViTs that compute another function: rejected, not ignored.
     r'|rope|rel_pos)'
 )
 
-#: What is set aside on purpose; the first pattern that matches a key names its kind.
+#: Tensors ignored on purpose; the first pattern that matches a key names its kind.
 _SET_ASIDE = (
     ('momentum encoder', r'momentum'),
     ('prompts', r'(^|\.)prompter\.|(^|\.)base_record$|prompt_embeddings'),
@@ -106,11 +106,11 @@ Grid = Tuple[int, int]
 class Mapped(NamedTuple):
     """A ViT under mmpretrain's names.
 
-    ``tensors``: the class token's row of ``pos_embed`` is always there if there is a class token;
-    further leading tokens (registers, a distillation token) are ``register_tokens`` (1, R, D),
-    with their position embeddings added. ``ignored``: keys set aside. ``family``: whose file it
-    is. ``num_heads``, ``grid`` (rows, columns): where the file tells. ``note``: what else the log
-    should say of it.
+    ``tensors``: with a class token, ``pos_embed`` always has its row. Further leading tokens
+    (registers, a distillation token) are ``register_tokens`` (1, R, D), with their position
+    embeddings added. ``ignored``: keys not used. ``family``: origin of the file. ``num_heads``,
+    ``grid`` (rows, columns): None if the file does not determine them. ``note``: further text for
+    the log.
     """
 
     tensors: Dict[str, Tensor]
@@ -126,18 +126,18 @@ def to_mmpretrain(
 ) -> Mapped:
     """Find a ViT in a checkpoint and rename its tensors as mmpretrain's ``VisionTransformer``.
 
-    Known: MAE, MoCo v3, DINO, DINOv2, DeiT (official files), timm and its kin, ``transformers``,
-    mmpretrain and mmseg with and without ``backbone.``, and the JAX archives of supervised ViTs.
-    Blocks may be in chunks, biases of queries and values apart. Heads, decoders, projectors and
-    momentum encoders are set aside.
+    Supported: MAE, MoCo v3, DINO, DINOv2, DeiT (official files), timm and its derivatives,
+    ``transformers``, mmpretrain and mmseg with and without ``backbone.``, and the JAX archives of
+    supervised ViTs. Blocks may be in chunks, and biases of queries and values separate. Heads,
+    decoders, projectors and momentum encoders are ignored.
 
     Args:
         checkpoint: What :func:`read_checkpoint` returns.
-        grid: Rows and columns of the position embedding's patches, where they are not a square.
-        fallback_grid: A grid that is taken where the number of patches is that of no square.
+        grid: Rows and columns of the position embedding's patches, if not a square.
+        fallback_grid: Grid to use if the number of patches is not a square.
 
     Raises:
-        ValueError: If there is no ViT in it, several, or another kind of model.
+        ValueError: If the checkpoint holds no ViT, several, or another kind of model.
     """
     state = _checked(unwrap(checkpoint))
     if jax_vit.is_jax(state):
@@ -161,18 +161,18 @@ def to_mmpretrain(
         new, value = huggingface.renamed(name, table) or name, state[prefix + own]
         if _VIT_KEYS.match(new) and isinstance(value, Tensor):
             if new in tensors:
-                raise ValueError(f'{prefix + own} stands in it under another name as well')
+                raise ValueError(f'{prefix + own} is in it under another name as well')
             tensors[new] = value
             used.add(prefix + own)
     join_biases(tensors)
     family = _family(state, prefix, timm_names)
     num_heads = None
     if 'MoCo v3' in family or (timm_names and _is_moco_v3_probe(checkpoint)):
-        # Its ViT-S has 12 heads where everyone else's has 6: same shapes, another function.
+        # Its ViT-S has 12 heads, others have 6: same shapes, another function.
         num_heads = {384: 12, 768: 12}.get(tensors['patch_embed.projection.weight'].size(0))
         family = family if 'MoCo v3' in family else 'MoCo v3, linear probe'
     if timm_names or 'dist_token' in tensors:
-        # mmpretrain's own files, ours among them, are in that form already.
+        # mmpretrain's own files, including ours, are in that form already.
         tensors = join_extra_tokens(tensors, grid, fallback_grid)
     grid = _known_grid(tensors, grid, fallback_grid, own=not timm_names)
     ignored = [*(k for k in state if k not in used), *set_aside]
@@ -180,15 +180,15 @@ def to_mmpretrain(
 
 
 def find_timm_names(checkpoint: dict) -> Dict[str, Tensor]:
-    """The tensors of a ViT as timm's readers take them, without wrappers and prefixes.
+    """Tensors of a ViT as timm's loaders expect them, without wrappers and prefixes.
 
     Raises:
-        ValueError: If there are several ViTs in it, or another kind of model.
+        ValueError: If the checkpoint holds several ViTs, or another kind of model.
     """
     state = _checked(unwrap(checkpoint))
     if huggingface.is_huggingface(state):
         return huggingface.to_timm(state)[0]
-    # Others (CLIP's, the Perception Encoder's) timm knows by their names.
+    # timm recognises others (CLIP, the Perception Encoder) by their names.
     known = any(str(key).endswith(_PATCHES) for key in state)
     prefix = _find_prefix(state) if known else ''
     inner = _in_order(k[len(prefix) :] for k in state if k.startswith(prefix))
@@ -198,13 +198,13 @@ def find_timm_names(checkpoint: dict) -> Dict[str, Tensor]:
         for table in (_MMSEG_TO_MMPRETRAIN, _MMPRETRAIN_TO_TIMM):
             renamed = {huggingface.renamed(k, table) or k: v for k, v in found.items()}
             if len(renamed) < len(found):
-                raise ValueError('tensors stand in it under two names')
+                raise ValueError('it has tensors under two names')
             found = renamed
     return found
 
 
 def _checked(state: dict) -> dict:
-    """The state dict, if it is of no other kind of model; keys are strings."""
+    """Convert keys to strings; raise ValueError for unsupported models."""
     state = {str(key): value for key, value in state.items()}
     for pattern, what, advice in _OTHERS:
         key = next((key for key in state if pattern.search(key)), None)
@@ -214,9 +214,9 @@ def _checked(state: dict) -> dict:
 
 
 def _in_order(names: Iterable[str]) -> Dict[str, str]:
-    """Names to names whose blocks are numbered from 0, without chunks.
+    """Map names to names without chunks, whose blocks are numbered from 0.
 
-    Inside chunks blocks are numbered on (DINOv2's) or anew.
+    The numbers of blocks may continue from chunk to chunk (DINOv2) or restart in each.
     """
     names = list(names)
     found = {name: match for name in names if (match := _CHUNKED.match(name))}
@@ -232,7 +232,7 @@ def _in_order(names: Iterable[str]) -> Dict[str, str]:
 
 
 def join_biases(tensors: Dict[str, Tensor]) -> None:
-    """Make one bias of those of queries and values (BEiT, EVA); that of keys is 0."""
+    """Join separate biases of queries and values (BEiT, EVA); that of keys is 0 unless given."""
     for name in [name for name in tensors if _SEPARATE_BIAS.match(name)]:
         attn = name.removesuffix('q_bias')
         if f'{attn}v_bias' not in tensors or f'{attn}qkv.bias' in tensors:
@@ -244,10 +244,10 @@ def join_biases(tensors: Dict[str, Tensor]) -> None:
 
 
 def _known_grid(tensors: Dict[str, Tensor], grid, fallback_grid, own=False) -> Optional[Grid]:
-    """Rows and columns of the patches of a joined position embedding, if they can be told.
+    """Rows and columns of a joined position embedding's patches; None if unknown.
 
-    Files of timm's kin are of square grids: 2x8 patches are as many as 4x4, in other places.
-    mmpretrain's (``own``) may come from the very model of the ``fallback_grid``.
+    Files of timm and its derivatives have square grids: 2x8 patches are as many as 4x4, but in
+    other places. mmpretrain's files (``own``) may come from the model of the ``fallback_grid``.
     """
     pos = tensors.get('pos_embed')
     if pos is None or pos.ndim != 3:
@@ -268,7 +268,7 @@ def _known_grid(tensors: Dict[str, Tensor], grid, fallback_grid, own=False) -> O
 
 
 def unwrap(checkpoint: dict) -> dict:
-    """The state dict inside a checkpoint, below any number of wrappers, or the checkpoint."""
+    """The state dict in a checkpoint, inside any number of wrappers, or the checkpoint itself."""
     for key in _WRAPPERS:
         if isinstance(checkpoint.get(key), dict):
             return unwrap(checkpoint[key])
@@ -276,7 +276,7 @@ def unwrap(checkpoint: dict) -> dict:
 
 
 def group_ignored_keys(keys: List[str]) -> Dict[str, List[str]]:
-    """Sort ignored keys by what they belong to; what nothing is known of is ``'unknown'``."""
+    """Group ignored keys by what they belong to; ``'unknown'`` if no pattern matches."""
     kinds: Dict[str, List[str]] = {}
     for key in keys:
         kind = next((k for k, pattern in _SET_ASIDE if re.search(pattern, str(key))), 'unknown')
@@ -287,11 +287,11 @@ def group_ignored_keys(keys: List[str]) -> Dict[str, List[str]]:
 def join_extra_tokens(
     tensors: Dict[str, Tensor], grid=None, fallback_grid=None
 ) -> Dict[str, Tensor]:
-    """Bring leading tokens and their position embeddings into the one form of :class:`Mapped`.
+    """Convert leading tokens and their position embeddings to the form of :class:`Mapped`.
 
-    A distillation token is a register token whose output nobody reads: the same function of the
-    image. Position embeddings of such tokens are constants and go into them. Where the class
-    token has no position embedding (timm's ``no_embed_class``), it gets a row of zeros.
+    A distillation token becomes a register token: without a reader of its output it is the same
+    function of the image. Position embeddings of such tokens are constants and are added to them.
+    A class token without a position embedding (timm's ``no_embed_class``) gets a row of zeros.
     """
     tensors = dict(tensors)
     more = [tensors.pop(k) for k in ('dist_token', 'register_tokens') if k in tensors]
@@ -314,20 +314,20 @@ def join_extra_tokens(
 
 
 def _rows_before_patches(length: int, cls: int, registers: int, grid, fallback_grid) -> int:
-    """How many rows of a position embedding stand before those of the patches."""
+    """Number of rows of a position embedding that precede those of the patches."""
     candidates = sorted({cls + registers, cls, 0}, reverse=True)
     for rows in candidates:
         patches = length - rows
         if grid:
             fits = patches == grid[0] * grid[1]
         else:
-            # 6x8 patches and a class token are 49 as well: the model's grid, if it has 48, counts
-            # before a square without one.
+            # 6x8 patches and a class token are 49 too: if the model's grid has 48, it takes
+            # precedence over a square without a class token.
             h, w = fallback_grid or (0, 0)
             fits = is_square(patches) or patches == h * w > 0
         if fits:
             return rows
-    return cls  # of no known grid: the check of shapes reports it
+    return cls  # unknown grid: the check of shapes reports it
 
 
 def is_square(number: int) -> bool:
@@ -366,5 +366,5 @@ def _family(state: dict, prefix: str, timm_names: bool) -> str:
 
 
 def _is_moco_v3_probe(checkpoint: dict) -> bool:
-    """MoCo v3's linear-probe files tell by what stands beside the weights (main_lincls.py)."""
+    """Whether it is a linear-probe file of MoCo v3, by its further entries (main_lincls.py)."""
     return checkpoint.get('arch') in ('vit_small', 'vit_base') and 'best_acc1' in checkpoint

@@ -1,4 +1,4 @@
-"""Loading a pre-trained ViT into a :class:`PromptedViT`, wholly or not at all."""
+"""Loads a pre-trained ViT into a :class:`PromptedViT`; any mismatch is an error."""
 
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
@@ -22,10 +22,10 @@ from lspt_mm.utils.text import shorten
 
 
 class LoadReport(NamedTuple):
-    """What became of a checkpoint's tensors, by mmpretrain's names (``ignored``: the file's).
+    """Which tensors of a checkpoint were loaded, by mmpretrain's names (``ignored``: the file's).
 
-    ``left_at_start``: what pre-training files have no counterpart of. Nothing is ever missing:
-    that is an error.
+    ``left_at_start``: tensors without a counterpart in pre-training files. No tensor is ever
+    missing: that is an error.
     """
 
     family: str
@@ -37,7 +37,7 @@ class LoadReport(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """The tensors of a ViT as a model takes them, and before any was resized; the report."""
+    """Tensors of a ViT as a model takes them, the same before resizing, and the report."""
 
     tensors: Dict[str, Tensor]
     original: Dict[str, Tensor]
@@ -45,7 +45,7 @@ class Fitted(NamedTuple):
 
     @property
     def modified(self) -> Tuple[str, ...]:
-        """Names of the ViT's tensors that are not as the file has them."""
+        """Names of the ViT's tensors that differ from the file."""
         resized = (k for k, v in self.tensors.items() if v is not self.original[k])
         return (*resized, *self.report.left_at_start)
 
@@ -53,19 +53,19 @@ class Fitted(NamedTuple):
 def load_backbone(
     vit: DescribedBackbone, source: str, grid: Optional[Grid] = None
 ) -> LoadReport:
-    """Read the ViT's weights from ``source`` and log a report of it.
+    """Load the ViT's weights from ``source`` and log a report.
 
-    Position embeddings are resized to the model's grid, the class token's row apart. A class
-    token the model has no use for is dropped.
+    Position embeddings are resized to the model's grid, except the class token's row. A class
+    token that the model does not use is dropped.
 
     Args:
         vit: A ``PromptedViT``; its prompter is not touched.
         source: Path, URL or ``timm:NAME``, see :func:`lspt_mm.checkpoints.load_vit_state_dict`.
-        grid: Rows and columns of the file's position embedding, where they are not a square.
+        grid: Rows and columns of the file's position embedding, if not a square.
 
     Raises:
-        InputError: If any tensor of the ViT is missing, of another shape, not of finite numbers
-            or without a place in the model; nothing is loaded.
+        InputError: If any tensor of the ViT is missing, of another shape, not finite or without a
+            place in the model. Nothing is loaded then.
     """
     fitted = fit_backbone(vit.describe(), source, grid)
     vit.load_state_dict(fitted.tensors, strict=False)
@@ -79,7 +79,7 @@ def load_backbone(
 def fit_backbone(
     vit: BackboneDescription, source: str, grid: Optional[Grid] = None
 ) -> Fitted:
-    """What :func:`lspt_mm.checkpoints.load_backbone` would load, without loading it.
+    """Return what :func:`lspt_mm.checkpoints.load_backbone` would load, without loading it.
 
     Raises:
         InputError: As :func:`lspt_mm.checkpoints.load_backbone`.
@@ -91,7 +91,7 @@ def fit_backbone(
     wanted = vit.tensors
     original = dict(mapped.tensors)
     if vit.pools_before_norm and 'ln2.weight' in original and 'ln1.weight' not in original:
-        # Files fine-tuned on pooled patches have their only norm after the mean, as here.
+        # Files fine-tuned on pooled patches have a norm only after the mean, as this model has.
         for kind in [k[4:] for k in original if k.startswith('ln2.')]:
             original[f'ln1.{kind}'] = original.pop(f'ln2.{kind}')
     pos = original.get('pos_embed')
@@ -99,7 +99,7 @@ def fit_backbone(
         original['pos_embed'] = pos[:, 1:]  # a class token's row, for a model without one
     tensors, resized = _fit_pos_embed(vit, original, mapped.grid)
     # avg_featmap's norm of the pooled patches has no counterpart in pre-training files: it starts
-    # as the identity, which loses nothing.
+    # as the identity, so nothing is lost.
     fresh = [k for k in wanted if k.startswith('ln2.') and k not in tensors]
     _check(source, vit, wanted, tensors, fresh, mapped.num_heads)
     chosen = {k: tensors[k] for k in wanted if k not in fresh}
@@ -122,7 +122,7 @@ def _fit_pos_embed(
     h, w = vit.grid
     extra = vit.num_extra_tokens
     if grid is None or grid == (h, w) or pos is None or pos.ndim != 3:
-        return tensors, []  # what does not fit is left for the check of shapes to report
+        return tensors, []  # the check of shapes reports what does not fit
     if pos.size(2) != vit.arch['embed_dims'] or pos.size(1) != extra + grid[0] * grid[1]:
         return tensors, []
     pos = resize_pos_embed(pos.float(), grid, (h, w), vit.interpolate_mode, extra)
@@ -130,7 +130,7 @@ def _fit_pos_embed(
 
 
 def _fit_timm(vit: BackboneDescription, source: str) -> Fitted:
-    """As :func:`fit_backbone`, for a ViT of timm's names."""
+    """As :func:`fit_backbone`, for a ViT with timm's names."""
     wanted = vit.tensors
     try:
         if source.startswith(TIMM):
@@ -146,7 +146,7 @@ def _fit_timm(vit: BackboneDescription, source: str) -> Fitted:
         raise InputError(f'{source}: {error}') from error
     try:
         tensors = vit.translate(dict(state))
-    except Exception as error:  # timm's reading of a file that is none of its own
+    except Exception as error:  # timm cannot read the file
         raise InputError(
             f'{source}: timm cannot read it as {vit.arch["model"]} ({error})'
         ) from error
@@ -155,12 +155,12 @@ def _fit_timm(vit: BackboneDescription, source: str) -> Fitted:
     extra = [key for key, name in names.items() if name in kinds.get('unknown', ())]
     patches = state.get('patch_embed.proj.weight')
     if patches is not None and patches.ndim == 4:
-        tensors['vit.patch_embed.proj.weight'] = patches  # timm's readers resize it: another ViT
+        tensors['vit.patch_embed.proj.weight'] = patches  # timm resizes it: another ViT
     problems = _problems(wanted, tensors, (), extra)
     if problems:
         raise InputError(
             f'{source}: these weights do not fit {vit.arch["model"]}; {"; ".join(problems)}; '
-            'likely cause: they are of another model'
+            'likely cause: they belong to another model'
         )
     check_sound(source, {k: tensors[k] for k in wanted})
     chosen = {k: tensors[k] for k in wanted}
@@ -174,7 +174,7 @@ def _fit_timm(vit: BackboneDescription, source: str) -> Fitted:
 
 
 def _check(source, vit, wanted, tensors, fresh, num_heads) -> None:
-    # A final norm and a class token may stay unused; all else takes part in what a ViT computes.
+    # A final norm and a class token may be unused; all other tensors affect the ViT's output.
     unused = ('ln1.', 'ln2.', 'cls_token')
     extra = [k for k in tensors if k not in wanted and not k.startswith(unused)]
     problems = _problems(wanted, tensors, fresh, extra)
@@ -193,7 +193,7 @@ def _check(source, vit, wanted, tensors, fresh, num_heads) -> None:
 
 
 def _problems(wanted, tensors, fresh, extra) -> List[str]:
-    """What of a file's tensors does not fit those of a model."""
+    """Describe the tensors of a file that do not fit those of a model."""
     missing = [k for k in wanted if k not in tensors and k not in fresh]
     other = [
         f'{k} {tuple(tensors[k].shape)} in the file, {tuple(wanted[k].shape)} in the model'
@@ -207,12 +207,12 @@ def _problems(wanted, tensors, fresh, extra) -> List[str]:
 
 
 def check_sound(source: str, tensors: Dict[str, Tensor]) -> None:
-    """Raise InputError for tensors that are no weights: of integers, sparse, not finite."""
+    """Raise InputError for tensors that cannot be weights: integer, sparse or not finite."""
     bad = [k for k, tensor in tensors.items() if not _is_sound(tensor)]
     if bad:
         raise InputError(
-            f'{source}: tensors that are not of finite floating point numbers: {shorten(bad)}; the '
-            'file is damaged, or compressed to integers'
+            f'{source}: tensors that are not finite floating point numbers: {shorten(bad)}; the '
+            'file is damaged or quantised to integers'
         )
 
 
@@ -223,7 +223,7 @@ def _is_sound(tensor: Tensor) -> bool:
 
 
 def describe(source: str, report: LoadReport) -> str:
-    """The report as it stands in the log."""
+    """Format the report for the log."""
     text = f'ViT weights from {source} ({report.family}): {len(report.loaded)} tensors loaded'
     if report.resized:
         text += f'; resized: {", ".join(report.resized)}'
@@ -233,12 +233,12 @@ def describe(source: str, report: LoadReport) -> str:
         else:
             text += f'; ignored on purpose, {kind} ({len(keys)}), such as {keys[0]}'
     if report.left_at_start:
-        text += f'; not in the file, left at their start: {shorten(report.left_at_start)}'
+        text += f'; not in the file, left at their initial values: {shorten(report.left_at_start)}'
     return text + '; missing: none' + (f'; {report.note}' if report.note else '')
 
 
 TIMM = 'timm:'
-#: Where the converter's files say what grid their position embedding is of.
+#: Key of the position embedding's grid in the ``meta`` of the converter's files.
 GRID = 'pos_embed_grid'
 
 
@@ -247,17 +247,17 @@ def load_vit_state_dict(
     grid: Optional[Grid] = None,
     fallback_grid: Optional[Grid] = None,
 ) -> Mapped:
-    """Read a ViT under mmpretrain's names.
+    """Read a ViT and convert it to mmpretrain's names.
 
     Args:
-        source: Path or URL of a checkpoint of any known family (``#sha256=...`` after it is
-            checked), or ``timm:NAME``, a pre-trained ``VisionTransformer`` as
-            ``timm.create_model`` knows it (with ``local-dir:FOLDER`` and ``hf-hub:USER/NAME``).
-        grid: Rows and columns of a file's patches, where they are not a square.
-        fallback_grid: The grid of the model to be, taken where the number of patches is no square.
+        source: Path or URL of a checkpoint of any supported origin (a trailing ``#sha256=...`` is
+            checked), or ``timm:NAME``, a pre-trained ``VisionTransformer`` by its name in
+            ``timm.create_model`` (also ``local-dir:FOLDER`` and ``hf-hub:USER/NAME``).
+        grid: Rows and columns of a file's patches, if not a square.
+        fallback_grid: Grid of the model, used if the number of patches is not a square.
 
     Returns:
-        Mapped: The tensors under mmpretrain's names, and what was set aside.
+        Mapped: The tensors under mmpretrain's names, and the keys that are ignored.
 
     Raises:
         InputError: If it cannot be read, or holds no ViT.
@@ -270,10 +270,10 @@ def load_vit_state_dict(
 def vit_in(
     checkpoint: dict, source: str, grid: Optional[Grid] = None, fallback_grid: Optional[Grid] = None
 ) -> Mapped:
-    """As :func:`load_vit_state_dict`, of a file that is read already."""
+    """As :func:`load_vit_state_dict`, for a checkpoint that has been read already."""
     meta = checkpoint.get('meta')
     if grid is None and isinstance(meta, dict) and isinstance(meta.get(GRID), (list, tuple)):
-        grid = tuple(meta[GRID])  # as our converter leaves it
+        grid = tuple(meta[GRID])  # written by our converter
     try:
         return to_mmpretrain(checkpoint, grid, fallback_grid)
     except ValueError as error:
@@ -281,21 +281,21 @@ def vit_in(
 
 
 def timm_model(name: str) -> nn.Module:
-    """A pre-trained model of timm, whatever its class.
+    """Create a pre-trained timm model of any class.
 
     Raises:
-        InputError: If timm cannot give it.
+        InputError: If timm cannot create it.
     """
     import timm
 
     try:
         return timm.create_model(name, pretrained=True)
-    except Exception as error:  # timm, its hub and its readers raise all sorts
+    except Exception as error:  # timm, its hub and its loaders raise many types
         raise InputError(
-            f'timm:{name}: timm cannot give this pre-trained model ({type(error).__name__}: '
+            f'timm:{name}: timm cannot create this pre-trained model ({type(error).__name__}: '
             f'{str(error).splitlines()[0] if str(error) else "no message"}). '
             "timm.list_models('vit*', pretrained=True) lists the names; without a connection, "
-            'name a file'
+            'give a file'
         ) from error
 
 
@@ -306,7 +306,7 @@ def _read_timm(name: str) -> Mapped:
     if not isinstance(model, VisionTransformer):
         raise InputError(
             f'timm:{name}: is a {type(model).__name__}, expected a VisionTransformer of timm; '
-            f"backbone=dict(type='lspt_mm.TimmPromptedViT', model='{name}', ...) takes more of them"
+            f"backbone=dict(type='lspt_mm.TimmPromptedViT', model='{name}', ...) supports more"
         )
     _check_function(name, model)
     mapped = to_mmpretrain(model.state_dict(), grid=model.patch_embed.grid_size)
@@ -320,17 +320,17 @@ def _read_timm(name: str) -> Mapped:
 
 
 def _check_function(name: str, model: nn.Module) -> None:
-    """Refuse what timm computes otherwise than mmpretrain's ViT although the names agree."""
+    """Raise InputError if timm's model computes another function than mmpretrain's ViT."""
     found = differences(model)
     if found:
         raise InputError(
             f'timm:{name}: not the ViT that mmpretrain computes: {"; ".join(found)}; '
-            f"backbone=dict(type='lspt_mm.TimmPromptedViT', model='{name}', ...) takes it"
+            f"backbone=dict(type='lspt_mm.TimmPromptedViT', model='{name}', ...) supports it"
         )
 
 
 def differences(model: nn.Module) -> List[str]:
-    """In what a ``VisionTransformer`` of timm computes otherwise than mmpretrain's."""
+    """List how the computation of timm's ``VisionTransformer`` differs from mmpretrain's."""
     block = model.blocks[0]
     attn, mlp = getattr(block, 'attn', None), getattr(block, 'mlp', None)
     found = []
@@ -349,7 +349,7 @@ def differences(model: nn.Module) -> List[str]:
     if not all(isinstance(part, nn.Identity) for part in (attn.q_norm, attn.k_norm, attn.norm)):
         found.append('norms in the attention')
     if attn.gate is not None:
-        found.append('a gate on the attention')
+        found.append('gated attention')
     if type(model.patch_embed).__name__ != 'PatchEmbed':
         found.append(f'patches by another network ({type(model.patch_embed).__name__})')
     if getattr(model, 'rope', None) is not None:

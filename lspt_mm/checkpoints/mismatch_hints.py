@@ -1,4 +1,4 @@
-"""Why weights do not fit a model, in the words of the model's arguments."""
+"""Suggests which arguments to change when weights do not fit a model."""
 
 import re
 from typing import Dict, List, Optional
@@ -12,13 +12,13 @@ def mismatch_hints(
     missing: List[str],
     num_heads: Optional[int] = None,
 ) -> List[str]:
-    """Arguments of the ``PromptedViT`` that would have to change; at least one line.
+    """Suggest arguments of the ``PromptedViT`` to change; at least one line.
 
     Args:
         wanted: The model's tensors.
         tensors: The file's, by the same names.
         missing: Names of ``wanted`` that the file lacks.
-        num_heads: The file's number of heads, if it is another than the model's.
+        num_heads: The file's number of heads, if it differs from the model's.
     """
     first = [cause for find in _FINDERS for cause in find(wanted, tensors)]
     if num_heads is not None:
@@ -29,7 +29,7 @@ def mismatch_hints(
     if first:
         return first
     if missing:
-        return ['a file that was cut down or damaged']
+        return ['the file is incomplete or damaged']
     return ['arch (width, depth)']
 
 
@@ -59,7 +59,7 @@ def _arch(wanted, tensors) -> List[str]:
 
 
 def depth_of(tensors: Dict[str, Tensor], blocks: str = 'layers') -> int:
-    """Number of blocks, by mmpretrain's names; ``blocks`` are timm's."""
+    """Number of blocks; ``blocks`` is their prefix, mmpretrain's by default."""
     numbers = [re.match(rf'{blocks}\.(\d+)\.', name) for name in tensors]
     return max((int(found[1]) + 1 for found in numbers if found), default=0)
 
@@ -95,7 +95,7 @@ def _tokens(wanted, tensors) -> List[str]:
 
 
 def _lacks_only(wanted, tensors, name) -> bool:
-    """Whether ``name`` and its position embedding are all that the file lacks."""
+    """Whether the file lacks only ``name`` and its position embedding."""
     pos = _shape(tensors, 'pos_embed'), _shape(wanted, 'pos_embed')
     absent = [k for k in wanted if k not in tensors and not k.startswith('ln2.')]
     return absent == [name] and None not in pos and pos[0] != pos[1]
@@ -107,13 +107,13 @@ def _norms(wanted, tensors) -> List[str]:
         found.append(f'pre_norm={"pre_norm.weight" in tensors}')
     if 'ln1.weight' in wanted and 'ln1.weight' not in tensors and 'ln2.weight' in tensors:
         found.append(
-            "the file was fine-tuned on pooled patches and has no norm but the one after the "
-            "mean (fc_norm): out_type='avg_patches' takes it, or final_norm=False does without"
+            "the file was fine-tuned on pooled patches and has only the norm after the mean "
+            "(fc_norm): use out_type='avg_patches', or final_norm=False"
         )
     if 'layers.0.attn.q_norm.weight' in tensors:
         found.append('the file normalises queries and keys, which this ViT does not')
     if any(name.startswith(('rope', 'rel_pos')) for name in tensors):
-        found.append('the file has rotary or relative position embeddings, which this ViT has not')
+        found.append('the file has rotary or relative position embeddings, which this ViT lacks')
     return found
 
 

@@ -1,7 +1,7 @@
-"""Prompt-only checkpoints: all of a model but the frozen ViT, and the record of that ViT.
+"""Prompt-only checkpoints: all of a model except the frozen ViT, and a record of that ViT.
 
-``PromptedViT`` calls :func:`restore_base_weights` whenever a state dict is loaded: it finds the
-base that the record names, and refuses when it is absent or another one.
+``PromptedViT`` calls :func:`restore_base_weights` whenever a state dict is loaded. It finds the
+base that the record names; a missing or different base is an error.
 """
 
 import logging
@@ -33,12 +33,12 @@ from lspt_mm.utils.text import shorten
 
 
 def strip_base_weights(state: dict, name: str, record: BaseRecord) -> dict:
-    """A state dict without a backbone's frozen tensors, and with the record of them.
+    """Replace a backbone's frozen tensors in a state dict by the record of them.
 
     Args:
         state: The model's state dict.
         name: The backbone's name in it, such as 'backbone'.
-        record: What to write in the place of the tensors it names.
+        record: The record, which names the tensors to leave out.
     """
     prefix = f'{name}.' if name else ''
     gone = {prefix + key for key in record.left_out}
@@ -48,24 +48,24 @@ def strip_base_weights(state: dict, name: str, record: BaseRecord) -> dict:
 
 
 def restore_base_weights(vit: BackboneDescription, state: dict, prefix: str) -> BackboneWeights:
-    """Complete a prompt-only state dict with the base of its record, in place.
+    """Add the base weights that a prompt-only state dict leaves out, in place.
 
     Args:
         vit: The backbone, before the state dict is loaded.
-        state: The state dict; without a record it stays as it is.
-        prefix: What stands before the backbone's names in it.
+        state: The state dict; unchanged if it has no record.
+        prefix: Prefix of the backbone's names in it.
 
     Returns:
         BackboneWeights: Where the backbone's weights come from once the state dict is loaded.
 
     Raises:
-        InputError: If the method is another one, or the base absent or another one.
+        InputError: If the method or the base differs, or the base is not found.
     """
     tensor = state.pop(prefix + RECORD, None)
     source, modified = vit.weights.source, vit.weights.modified
     if tensor is not None:
         source, modified = _restore(vit, from_tensor(tensor), state, prefix)
-    # Only a state dict that holds the whole ViT makes it a trained one.
+    # The ViT counts as trained only if the state dict holds all of it.
     elif _holds_whole(vit, state, prefix) and not _holds_frozen_part(vit, state, prefix):
         source, modified = UNKNOWN, None
     prompts = any(key.startswith(f'{prefix}prompter.') for key in state)
@@ -83,7 +83,7 @@ def _holds_whole(vit: BackboneDescription, state: dict, prefix: str) -> bool:
 
 
 def _holds_frozen_part(vit: BackboneDescription, state: dict, prefix: str) -> bool:
-    """Whether a whole state dict has this very ViT, as far as it is frozen."""
+    """Whether the frozen tensors in a whole state dict equal those of this ViT."""
     return vit.weights.source is not None and all(
         name in vit.trained or equal(state[prefix + name].to(value), value)
         for name, value in vit.tensors.items()
@@ -91,7 +91,7 @@ def _holds_frozen_part(vit: BackboneDescription, state: dict, prefix: str) -> bo
 
 
 def _restore(vit: BackboneDescription, record: BaseRecord, state: dict, prefix: str):
-    """Bring in what the record left out; returns source and modified tensors."""
+    """Add the tensors that the record left out; return source and names of modified tensors."""
     check_same_model(vit, record)
     if record.output != vit.output:
         print_log(
@@ -108,7 +108,7 @@ def _restore(vit: BackboneDescription, record: BaseRecord, state: dict, prefix: 
 
 
 def check_same_model(vit: BackboneDescription, record: BaseRecord) -> None:
-    """Raise InputError if ``record`` is of a ViT of another size, or of another method."""
+    """Raise InputError if the ViT's size or the method in ``record`` differs."""
     if record.arch != vit.arch:
         theirs, ours = (
             ', '.join(f'{key}={value}' for key, value in arch.items())
@@ -144,7 +144,7 @@ def _called(prompter: Optional[dict]) -> str:
 
 
 class _Base(NamedTuple):
-    """Tensors of a base, where they came from, and the names of those that are modified."""
+    """Tensors of a base, their source, and the names of modified ones."""
 
     tensors: Dict[str, Tensor]
     source: str
@@ -152,17 +152,17 @@ class _Base(NamedTuple):
 
 
 def _find_base(vit: BackboneDescription, record: BaseRecord, absent: List[str]) -> _Base:
-    """The base of a record, in the model already or in a file."""
+    """Find the base of a record, in the model or in a file."""
     whose = f'the prompts were trained on the ViT of {record.source}'
     modified = vit.weights.modified or ()
-    # An own position embedding that was resized says nothing of the file's.
+    # If the model's position embedding was resized, it cannot be compared with the file's.
     if vit.weights.source is not None and not set(modified) & set(record.left_out):
         found = base_fingerprint(vit.tensors, record)
         if found == record.fingerprint:
             return _Base(vit.tensors, vit.weights.source, modified)
         raise InputError(
             f'{whose} (fingerprint {record.fingerprint[:12]}), which differs from the loaded '
-            f'backbone, from {vit.weights.source} ({found[:12]}). Name the right one: '
+            f'backbone, from {vit.weights.source} ({found[:12]}). Give the right one: '
             'pretrained= in the config, or --pretrained FILE'
         )
     given = [s for s in (vit.pretrained, vit.weights.source) if s and s != UNKNOWN]
@@ -182,26 +182,28 @@ def _find_base(vit: BackboneDescription, record: BaseRecord, absent: List[str]) 
             f'fingerprint {found[:12]} instead of {record.fingerprint[:12]}'
         )  # fmt: skip
         if source in given:
-            break  # named on purpose and another one: the recorded one does not replace it
+            break  # given explicitly: the recorded one does not replace it
     raise InputError(
         f'this checkpoint holds prompts without their ViT; {whose}, which was not found: '
-        f'{"; ".join(problems)}. Name it: pretrained= of the backbone in the config, or '
+        f'{"; ".join(problems)}. Give it: pretrained= of the backbone in the config, or '
         '--pretrained FILE'
     )
 
 
 def base_fingerprint(tensors: Dict[str, Tensor], record: BaseRecord) -> str:
-    """The fingerprint of those tensors that the record's was taken of."""
+    """Fingerprint of the tensors that the record's fingerprint covers."""
     return fingerprint({name: tensors[name] for name in record.left_out if name in tensors})
 
 
 def check_fit(model: nn.Module, checkpoint: dict, resume: bool = False) -> None:
-    """Refuse a checkpoint that is not whole or not of this model, prompt-only ones apart.
+    """Raise InputError if a checkpoint is incomplete or does not fit the model.
+
+    Prompt-only checkpoints may lack the frozen ViT.
 
     Args:
         model: The model it is to be loaded into.
         checkpoint: The file's content.
-        resume: Whether a run resumes from it: then ``tune`` has to agree as well.
+        resume: Whether a run resumes from it; then ``tune`` must agree as well.
 
     Raises:
         InputError: Naming tensors and settings that do not fit.
@@ -231,10 +233,10 @@ def check_fit(model: nn.Module, checkpoint: dict, resume: bool = False) -> None:
                     f'tune={vit.tune!r}: a run resumes with its own settings'
                 )
     ours = {_bare(k): v for k, v in model.state_dict().items()}
-    # The ViT itself is checked by PromptedViT where it is left out, else by BackboneWeightsHook.
+    # PromptedViT checks a ViT that is left out, BackboneWeightsHook any other.
     frozen = {f'{name}.{key}' for name, vit in vits.items() for key in vit.tensors}
     if resume and not records_in(theirs):
-        frozen = set()  # a full checkpoint that lost a block is not resumed from
+        frozen = set()  # never resume from a full checkpoint that lacks a block
     missing = [k for k in ours if k not in theirs and k not in frozen]
     other = [
         f'{k} {tuple(theirs[k].shape)} in the file, {tuple(v.shape)} in the model'
@@ -245,7 +247,7 @@ def check_fit(model: nn.Module, checkpoint: dict, resume: bool = False) -> None:
     problems = [
         f'{what}: {shorten(keys)}'
         for what, keys in (
-            ('missing, and would be random', missing),
+            ('missing (would be random)', missing),
             ('of another shape', other),
             ('prompts or LoRA without a place in the model', extra),
         )
@@ -259,5 +261,5 @@ def check_fit(model: nn.Module, checkpoint: dict, resume: bool = False) -> None:
 
 
 def _bare(name: str) -> str:
-    """A name without those of wrappers for processes and test-time augmentation."""
+    """Remove the names of wrappers (distributed, test-time augmentation) from a name."""
     return name.replace('module.', '')

@@ -1,4 +1,4 @@
-"""Published checkpoints: what others need of a trained model, and a card that says what it is."""
+"""Writes published checkpoints and their model cards."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from lspt_mm.version import __version__
 
 
 def write_published(stem: Path, suffix: str, tensors: Dict[str, Tensor], meta: dict) -> Path:
-    """Write ``STEM-<first 8 digits of its sha256>SUFFIX``, OpenMMLab's way of naming; return it."""
+    """Write ``STEM-<first 8 digits of its sha256>SUFFIX``, as OpenMMLab names files; return it."""
     unnamed = stem.with_name(f'{stem.name}-unnamed{suffix}')
     write_checkpoint(unnamed, tensors, meta)
     digest = pooch.file_hash(str(unnamed), 'sha256')
@@ -24,13 +24,13 @@ def write_published(stem: Path, suffix: str, tensors: Dict[str, Tensor], meta: d
 
 
 def public_source(source: str) -> str:
-    """A base's source without the folders of this machine."""
+    """Remove local folders from the source of a base."""
     local = '://' not in source and not source.startswith('timm:')
     return Path(source).name if local else source
 
 
 def without_folders(node):
-    """A config's values, local paths in it without the folders of this machine."""
+    """Remove local folders from the paths in a config."""
     if isinstance(node, dict):
         return type(node)({key: without_folders(value) for key, value in node.items()})
     if isinstance(node, (list, tuple)):
@@ -41,7 +41,7 @@ def without_folders(node):
 
 
 def plain_dataset_meta(meta: Optional[dict]) -> dict:
-    """Classes and palette as lists of strings and integers, what OpenMMLab's inference reads."""
+    """Classes and palette as lists of strings and integers, as OpenMMLab's inference reads them."""
     kept = {}
     for key in ('classes', 'palette'):
         value = (meta or {}).get(key)
@@ -58,14 +58,14 @@ def model_card(
     content: str,
     facts: Dict[str, str],
 ) -> str:
-    """The card as Markdown.
+    """Write the model card as Markdown.
 
     Args:
         path: The published file.
-        records: What the file says of its ViTs, by the backbone's name.
-        sizes: The table of its parts.
+        records: The file's records of its ViTs, by the backbone's name.
+        sizes: The size table of its parts.
         config: Text of the config.
-        content: What the file holds, in words.
+        content: Description of what the file holds.
         facts: Title to text: data set, metric, licence of the base and the like.
     """
     lines = [f'# {path.stem}', '', content, '']
@@ -87,7 +87,7 @@ def model_card(
 
 
 def size_table(state: dict) -> str:
-    """Megabytes (10^6 bytes) of the parts of a state dict; prompts are a part by themselves."""
+    """Table of the megabytes (10^6 bytes) of a state dict's parts; prompts are a separate part."""
     parts: Dict[str, int] = {}
     for key, tensor in state.items():
         pieces = key.split('.')

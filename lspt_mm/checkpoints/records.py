@@ -1,8 +1,8 @@
 """The record that a checkpoint keeps of the ViT it was trained on.
 
-It is a tensor of the state dict, ``<backbone>.base_record``: a JSON text as bytes, which names the
-ViT and holds a fingerprint of the tensors left out. As a tensor it passes through whatever handles
-state dicts. Checkpoints of runs have it as JSON in their ``meta`` as well.
+It is a tensor of the state dict, ``<backbone>.base_record``: JSON text as bytes, with the name of
+the ViT and a fingerprint of the tensors left out. As a tensor it survives any code that handles
+state dicts. Checkpoints of runs also have it as JSON in their ``meta``.
 """
 
 import hashlib
@@ -24,16 +24,16 @@ RANDOM = 'random values (--random-backbone)'
 
 
 class BaseRecord(NamedTuple):
-    """What a checkpoint says of the ViT it was trained on.
+    """A checkpoint's record of the ViT it was trained on.
 
     Attributes:
         source: As given to ``pretrained``.
         fingerprint: Of the tensors left out (:func:`fingerprint`).
         arch: embed_dims, num_layers, num_heads and patch_size of the ViT.
         prompter: The method's config; None without one.
-        tune: What was trained.
+        tune: Which parameters were trained.
         output: How features are taken (out_type, final_norm).
-        left_out: The tensors of the fingerprint, none of them modified since they were read.
+        left_out: Names of the fingerprinted tensors, all unmodified since they were read.
     """
 
     source: str
@@ -58,18 +58,18 @@ def fingerprint(tensors: Dict[str, Tensor]) -> str:
 def frozen_base(vit: BackboneDescription) -> Dict[str, Tensor]:
     """The ViT's tensors that a prompt-only checkpoint leaves out.
 
-    They are frozen, and as the base's file has them: a position embedding that was resized is
-    kept, so that results do not depend on the local interpolation.
+    They are frozen and equal to those in the base's file. A resized position embedding is kept,
+    so that results do not depend on the local interpolation.
     """
     modified = vit.weights.modified
-    if modified is None:  # unknown: whatever may have been resized or added
+    if modified is None:  # unknown: assume all that may have been resized or added
         modified = ('pos_embed', 'ln2.weight', 'ln2.bias')
     kept = vit.trained.union(modified)
     return {name: tensor for name, tensor in vit.tensors.items() if name not in kept}
 
 
 def record_of(backbone: DescribedBackbone, source: str) -> BaseRecord:
-    """The record of a backbone whose weights came from ``source``."""
+    """Make the record of a backbone whose weights came from ``source``."""
     vit = backbone.describe()
     base = frozen_base(vit)
     return BaseRecord(
@@ -84,7 +84,7 @@ def record_of(backbone: DescribedBackbone, source: str) -> BaseRecord:
 
 
 def to_tensor(record: BaseRecord) -> Tensor:
-    """A record as it stands in a state dict, uint8."""
+    """Encode a record as a uint8 tensor for a state dict."""
     return torch.tensor(list(json.dumps(record._asdict()).encode()), dtype=torch.uint8)
 
 
@@ -92,7 +92,7 @@ def from_tensor(tensor: Tensor) -> BaseRecord:
     """The inverse of :func:`to_tensor`.
 
     Raises:
-        InputError: If it is not one.
+        InputError: If the tensor is not a record.
     """
     try:
         return _from_fields(json.loads(bytes(tensor.tolist()).decode()))
@@ -101,12 +101,12 @@ def from_tensor(tensor: Tensor) -> BaseRecord:
 
 
 def _from_fields(fields: dict) -> BaseRecord:
-    """A record from its fields; those that this version does not know are ignored."""
+    """Make a record from its fields; fields unknown to this version are ignored."""
     return BaseRecord(**{name: fields[name] for name in BaseRecord._fields if name in fields})
 
 
 def records_in(state: dict) -> Dict[str, BaseRecord]:
-    """Records of a state dict by the name of the backbone they stand below."""
+    """Records of a state dict by the name of their backbone."""
     return {
         key[: -len(RECORD)].rstrip('.'): from_tensor(value)
         for key, value in state.items()
@@ -115,7 +115,7 @@ def records_in(state: dict) -> Dict[str, BaseRecord]:
 
 
 def records_json(records: Dict[str, BaseRecord]) -> str:
-    """Records as they stand in a checkpoint's ``meta``."""
+    """Encode records as JSON for a checkpoint's ``meta``."""
     return json.dumps({name: record._asdict() for name, record in records.items()})
 
 

@@ -1,1 +1,1 @@
-"""From a command line to a config."""
+"""Reads configs: names, arguments and command-line options."""

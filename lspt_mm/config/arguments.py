@@ -18,20 +18,20 @@ _BEFORE_ARGUMENTS = re.compile(r':(?=\s*\w*\s*=|[^:/\\]*,\s*\w+\s*=)')
 
 
 class _Passed:
-    """Arguments for the config file being read; ``used`` once it has asked for them."""
+    """Arguments for the config file being read; ``used`` once the file has read them."""
 
     def __init__(self, values: Dict[str, Any]):
         self.values = values
         self.used = False
 
 
-# MMEngine executes a config file, and its bases, without arguments: they pass by here.
+# MMEngine executes a config file and its bases without arguments, so they are passed here.
 _passed: ContextVar[Optional[_Passed]] = ContextVar('config_arguments', default=None)
 
 
 @contextmanager
 def pass_arguments(values: Dict[str, Any]) -> Iterator[None]:
-    """Pass ``values`` to the config file that is read inside; it reads :func:`config_arguments`.
+    """Pass ``values`` to the config file read in this block, which calls :func:`config_arguments`.
 
     Raises:
         InputError: If the file takes no arguments.
@@ -50,7 +50,7 @@ def pass_arguments(values: Dict[str, Any]) -> Iterator[None]:
 
 
 def config_arguments() -> Dict[str, Any]:
-    """Arguments of the config that is being read: its own code calls this. Without any, {}."""
+    """Arguments of the config being read, {} without any; called by the config's own code."""
     passed = _passed.get()
     if passed is None:
         return {}
@@ -59,13 +59,13 @@ def config_arguments() -> Dict[str, Any]:
 
 
 def split_arguments(config: str) -> Tuple[str, Dict[str, Any]]:
-    """Path and arguments of ``PATH``, ``PATH:name=value,...`` or an experiment's name.
+    """Split ``PATH``, ``PATH:name=value,...`` or an experiment's name into path and arguments.
 
     An experiment's name is ``BENCHMARK/METHOD_PRETRAINING_TASK`` (``vtab1k/lspt_mae_eurosat``),
     with or without further arguments after it.
 
     Raises:
-        InputError: For arguments of another form.
+        InputError: For malformed arguments.
     """
     path, text = _divided(config)
     values = {}
@@ -87,9 +87,9 @@ def split_arguments(config: str) -> Tuple[str, Dict[str, Any]]:
 
 
 def _divided(config: str) -> Tuple[str, str]:
-    """The path, and the text after the colon."""
-    # A colon, or what looks like an argument, may also be a part of a path (C:\..., lr=0.1/), and
-    # a colon a part of a value (timm:NAME, a URL).
+    """Split off the text after the colon that starts the arguments."""
+    # A path may contain a colon or look like an argument (C:\..., lr=0.1/); a value may contain a
+    # colon (timm:NAME, a URL).
     if os.path.exists(config):
         return config, ''
     places = [found.start() for found in _BEFORE_ARGUMENTS.finditer(config)]
@@ -100,7 +100,7 @@ def _divided(config: str) -> Tuple[str, str]:
 
 
 def split_list(text: str) -> Iterator[str]:
-    """Parts between commas that are not inside brackets."""
+    """Split at commas that are not inside brackets."""
     depth, part = 0, ''
     for character in text:
         depth += (character in '([{') - (character in ')]}')
@@ -114,9 +114,9 @@ def split_list(text: str) -> Iterator[str]:
 
 
 def parse(text: str) -> Any:
-    """A Python literal, or the text itself."""
+    """Parse a Python literal; other text is returned as it is."""
     try:
         return ast.literal_eval(text)
-    # TypeError for {[]: 1}, and the last two for very deep nests.
+    # TypeError for {[]: 1}, the last two for very deep nesting.
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return {'true': True, 'false': False}.get(text.lower(), text)  # 'none' may be a choice

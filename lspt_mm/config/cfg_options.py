@@ -1,4 +1,4 @@
-"""``--cfg-options``: a mistyped key is an error, where MMEngine adds it and trains the default."""
+"""``--cfg-options``: rejects mistyped keys, which MMEngine would silently add."""
 
 import copy
 import difflib
@@ -36,13 +36,13 @@ _TYPED = {'init_cfg', 'constructor', 'paramwise_cfg', 'optimizer', 'priority',
 def merge_options(cfg: Config, options: Optional[dict]) -> None:
     """Merge ``--cfg-options`` into ``cfg``, all of them or none.
 
-    A key has to exist, or to be an argument of the class that its dict configures.
+    A key has to exist, or be an argument of the class that its dict configures.
 
     Raises:
-        InputError: Naming the key and the nearest ones.
+        InputError: For an unknown key; the message suggests similar ones.
     """
     trial = copy.deepcopy(cfg) if options else cfg
-    # Types first: the options beside them are arguments of the new class.
+    # Types first: the other options of the dict are arguments of the new class.
     keys = sorted(options or {}, key=lambda k: not k.endswith('.type'))
     for key in keys:
         _check_key(trial, key)
@@ -58,7 +58,7 @@ def merge_options(cfg: Config, options: Optional[dict]) -> None:
 
 
 def _merge(cfg: Config, key: str, value: Any) -> None:
-    """Merge one option, with an empty dict for a None on its way."""
+    """Merge one option; a None on the path of its key becomes an empty dict."""
     owner: Any = cfg
     for part in key.split('.')[:-1]:
         node = owner[int(part)] if isinstance(owner, (list, tuple)) else owner.get(part)
@@ -108,7 +108,7 @@ def _check_key(cfg: Config, key: str) -> None:
 
 
 def _known_keys(node, depth: int, name: str) -> Optional[Set[str]]:
-    """Keys that this dict may have; None for any."""
+    """Keys that this dict may have; None if any key is allowed."""
     if depth == 0:
         return named_parameters(Runner.__init__) - {'cfg'} | _TOP_LEVEL
     if name in _UNTYPED:
@@ -123,11 +123,11 @@ def _known_keys(node, depth: int, name: str) -> Optional[Set[str]]:
 
 
 def arguments_of(kind) -> Optional[Set[str]]:
-    """Keys of a dict whose ``type`` is a registered name or a class; None if it is unknown."""
+    """Keys of a dict whose ``type`` is a registered name or a class; None for an unknown type."""
     found = _find(kind) if isinstance(kind, str) else kind
     if inspect.isclass(found):
         known = constructor_parameters(found)
-        # EMAHook passes further ones on to the class that its ema_type names.
+        # EMAHook passes further arguments on to the class that its ema_type names.
         passed_on = [
             arguments_of(p.default) or () for name, p in known.items()
             if name.endswith('_type') and isinstance(p.default, str)
@@ -137,7 +137,7 @@ def arguments_of(kind) -> Optional[Set[str]]:
 
 
 def _find(name: str):
-    """What any registry has under a name, in the default scope first."""
+    """Look a name up in all registries, in the default scope first."""
     from lspt_mm.registry import PROMPTERS
 
     names = [name]

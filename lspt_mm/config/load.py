@@ -1,4 +1,4 @@
-"""From a command line to a config: reading files, names and options."""
+"""Reads a config file or name and applies command-line options to it."""
 
 import argparse
 import os
@@ -19,7 +19,7 @@ from lspt_mm.utils.images import BACKEND
 
 
 class KeyValueAction(DictAction):
-    """MMEngine's ``DictAction`` that says which option is not of the form KEY=VALUE."""
+    """MMEngine's ``DictAction`` with an error for values that are not KEY=VALUE."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         """Parse KEY=VALUE pairs."""
@@ -30,7 +30,7 @@ class KeyValueAction(DictAction):
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that training and testing have in common."""
+    """Add the options that training and testing have in common."""
     parser.add_argument(
         'config', help='config file, or the name of one in this package; FILE:name=value,... for '
         'one that takes arguments; or the name of an experiment such as vtab1k/lspt_mae_eurosat',
@@ -82,7 +82,7 @@ def choose_weights(cfg: Config, pretrained: Optional[str], random: bool) -> None
 
 
 def turn_on_amp(cfg: Config) -> None:
-    """``--amp``: the cheapest mixed precision of this machine, unless the config has its own."""
+    """``--amp``: bfloat16, or float16 on GPUs without it, unless the config has its own wrapper."""
     if cfg.optim_wrapper.type not in ('OptimWrapper', 'AmpOptimWrapper'):
         return
     if torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
@@ -94,12 +94,12 @@ def turn_on_amp(cfg: Config) -> None:
 
 
 def turn_on_channels_last(cfg: Config) -> None:
-    """``--channels-last``."""
+    """``--channels-last``: add the ``ChannelsLastHook``."""
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), {'type': 'lspt_mm.ChannelsLastHook'}]
 
 
 def turn_on_compile(cfg: Config) -> None:
-    """``--compile``: the blocks of the config's backbone.
+    """``--compile``: compile the blocks of the config's backbone.
 
     Raises:
         InputError: If the backbone is not of this package.
@@ -114,10 +114,10 @@ def turn_on_compile(cfg: Config) -> None:
 
 
 def read_config(name: str, more: Optional[dict] = None) -> Config:
-    """The config of a file, ``FILE:name=value,...``, or the name of a benchmark's experiment.
+    """Read the config of a file, ``FILE:name=value,...`` or a benchmark experiment's name.
 
-    A file in the current folder comes first; where there is none, FILE is the name of one of this
-    package's configs, such as ``lspt_upernet_ade20k``. ``more`` are further arguments.
+    Existing files take precedence. Otherwise FILE is the name of one of this package's configs,
+    such as ``lspt_upernet_ade20k``. ``more`` are further arguments.
     """
     path, values = split_arguments(name)
     values.update(more or {})
@@ -129,13 +129,13 @@ def read_config(name: str, more: Optional[dict] = None) -> Config:
     try:
         with pass_arguments(values):
             return read_config_file(path)
-    except Exception as error:  # the file's own code may raise any type
+    except Exception as error:  # the config's code may raise any type
         known = isinstance(error, InputError)
         where = f'config {name}' if known else f'config file {path} cannot be read'
         raise InputError(f'{where}: {error}') from error
 
 
-#: Types in configs of work dirs that earlier versions wrote, to what they are called now.
+#: Types in configs written by earlier versions, to their present names.
 RENAMED_TYPES = {
     'lspt_mm.FiniteLossHook': 'lspt_mm.CheckInvalidLossHook',
     'lspt_mm.PatientLocalVisBackend': 'lspt_mm.FaultTolerantLocalVisBackend',
@@ -146,10 +146,10 @@ RENAMED_TYPES = {
 
 
 def read_config_file(path: Union[str, Path]) -> Config:
-    """MMEngine's ``Config.fromfile``, for all that a config may leave out or call otherwise.
+    """Read a file by MMEngine's ``Config.fromfile``; update old names and image loading.
 
-    What earlier versions wrote gets today's names, and images are read as everywhere
-    (:func:`lspt_mm.utils.images.read_image`), where the config names no storage of its own.
+    Names written by earlier versions are replaced by the present ones. Images are read by
+    :func:`lspt_mm.utils.images.read_image` unless the config sets ``backend_args``.
     """
     cfg = Config.fromfile(path)
     if 'cell' in cfg:
@@ -170,7 +170,7 @@ def read_config_file(path: Union[str, Path]) -> Config:
 
 
 def _of_this_package(name: str) -> str:
-    """Path of the package's config ``name``, which may begin with ``configs/`` as in a checkout."""
+    """Path of this package's config ``name``; a leading ``configs/`` is ignored."""
     ours = Path(name).as_posix().removeprefix('configs/').removesuffix('.py')
     if ours in config_names():
         return str(config_path(ours))

@@ -1,4 +1,4 @@
-"""Options that the tools from a folder to a trained run have in common."""
+"""Options shared by the tools that train on a folder of data with one command."""
 
 import argparse
 from pathlib import Path
@@ -10,11 +10,11 @@ from lspt_mm.config.arguments import parse
 def add_run_arguments(
     parser: argparse.ArgumentParser, methods: Collection[str], further: str
 ) -> None:
-    """The options of a run, but for its data.
+    """Add all options of a run except those for its data.
 
     Args:
-        parser: To add them to.
-        methods: What ``--method`` may be.
+        parser: The parser to add them to.
+        methods: Choices of ``--method``.
         further: Names of some of the recipe's further arguments.
     """
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder of the run')
@@ -24,7 +24,7 @@ def add_run_arguments(
     parser.add_argument('--method', choices=methods, default='lspt', metavar='NAME',
                         help=', '.join(methods))  # fmt: skip
     parser.add_argument('--amp', action='store_true', help='mixed precision')
-    parser.add_argument('--resume', action='store_true', help='go on from the last checkpoint')
+    parser.add_argument('--resume', action='store_true', help='resume from the last checkpoint')
     parser.add_argument(
         '--options', nargs='+', type=_option, default=[], metavar='KEY=VALUE',
         help=f'further arguments ({further} ...), or keys of the config with dots',

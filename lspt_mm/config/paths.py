@@ -9,10 +9,10 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def config_dir() -> Path:
-    """Folder of the configs that belong to this very copy of the package.
+    """Folder of the configs that belong to this copy of the package.
 
-    A wheel carries them as ``lspt_mm/.mim/configs``, OpenMMLab's place for them; a checkout, and
-    so an editable installation, has them in its root.
+    A wheel has them in ``lspt_mm/.mim/configs``, as is usual in OpenMMLab. A checkout, and so an
+    editable installation, has them in its root.
 
     Raises:
         InputError: If the package was copied without its configs.
@@ -21,27 +21,27 @@ def config_dir() -> Path:
     if in_wheel.is_dir():
         return in_wheel
     in_checkout = _PACKAGE.parent / 'configs'
-    # Beside an installed package any other package's `configs` may lie: setup.py tells them apart.
+    # Next to an installed package, `configs` may be another package's: setup.py marks a checkout.
     if in_checkout.is_dir() and (_PACKAGE.parent / 'setup.py').is_file():
         return in_checkout
     raise InputError(
-        f'no configs beside {_PACKAGE}: expected {in_wheel} or {in_checkout}; '
+        f'no configs next to {_PACKAGE}: expected {in_wheel} or {in_checkout}; '
         'install the package with pip, or run from a checkout'
     )
 
 
 def tools_dir() -> Path:
-    """Folder of the tools, beside that of the configs in a wheel and in a checkout."""
+    """Folder of the tools, next to the configs in a wheel and in a checkout."""
     return config_dir().parent / 'tools'
 
 
 def projects_dir() -> Path:
-    """Folder of the projects, beside that of the configs in a wheel and in a checkout."""
+    """Folder of the projects, next to the configs in a wheel and in a checkout."""
     return config_dir().parent / 'projects'
 
 
 def config_names() -> list[str]:
-    """Names that ``config_path`` knows: paths below ``config_dir()`` without ``.py``, sorted."""
+    """Names that ``config_path`` accepts: paths below ``config_dir()`` without ``.py``, sorted."""
     root = config_dir()
     return sorted(p.relative_to(root).with_suffix('').as_posix() for p in root.rglob('*.py'))
 
@@ -55,7 +55,7 @@ def config_path(name: str) -> Path:
         name: Path below the folder of configs, with or without ``.py``.
 
     Raises:
-        InputError: If there is no such config; it lists the names most like ``name``.
+        InputError: If there is no such config; the message lists the most similar names.
     """
     wanted = name.removesuffix('.py')
     if wanted in config_names():

@@ -1,4 +1,4 @@
-"""Checks that a run's data and weights exist, before anything is built."""
+"""Checks that a run's data and weights exist before anything is built."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ from lspt_mm.utils.text import shorten
 def check_inputs(cfg: Config, loaders: Tuple[str, ...], checkpoint_read: bool = False) -> None:
     """Raise InputError naming every missing folder and file that ``cfg`` needs.
 
-    The config's ``data_help`` and ``pretrained_help`` say where to get them.
+    The message includes the config's ``data_help`` and ``pretrained_help``: where to get them.
 
     Args:
         cfg: Config of the run.
@@ -31,7 +31,7 @@ def check_inputs(cfg: Config, loaders: Tuple[str, ...], checkpoint_read: bool = 
     if load_from and not is_url(load_from) and not Path(load_from).expanduser().is_file():
         problems.append(f'file {load_from}, the checkpoint of load_from, does not exist')
     elif load_from and not is_url(load_from) and not (checkpoint_read or cfg.get('resume')):
-        read_checkpoint(load_from)  # an InputError says why it cannot be read
+        read_checkpoint(load_from)  # raises an InputError if it cannot be read
     missing_weights = _missing_weights(cfg)
     if missing_weights:
         problems += missing_weights
@@ -42,7 +42,7 @@ def check_inputs(cfg: Config, loaders: Tuple[str, ...], checkpoint_read: bool = 
 
 
 def check_data_is_there(cfg: Config, loaders: Tuple[str, ...]) -> None:
-    """The part of :func:`check_inputs` that looks for data."""
+    """Run the part of :func:`check_inputs` that concerns data."""
     _refuse(_data_problems(cfg, loaders))
 
 
@@ -62,7 +62,7 @@ def _refuse(problems: List[str]) -> None:
 
 
 def datasets_of(cfg: Config, loaders: Tuple[str, ...]) -> Iterator[dict]:
-    """Configs of the data sets below ``loaders``, inside wrappers such as ConcatDataset too."""
+    """Configs of the data sets of ``loaders``, including those in wrappers (ConcatDataset)."""
     for loader in loaders:
         node = (cfg.get(loader) or {}).get('dataset')
         stack = [node]
@@ -89,7 +89,7 @@ def _missing_data(cfg: Config, loaders) -> List[str]:
 
 
 def _other_classes(cfg: Config, loaders) -> List[str]:
-    """A line for each folder whose sub-folders differ from those of the first."""
+    """One message for each folder whose sub-folders differ from those of the first."""
     classes = {}
     for node in datasets_of(cfg, loaders):
         dataset = DATASETS.build(dict(node, lazy_init=True, pipeline=[]))
@@ -113,7 +113,7 @@ def _missing_of(cfg: dict, wanted: Optional[int]) -> List[str]:
     root = cfg.get('data_root') or ''
     if root and not os.path.isdir(root):
         return [f'folder {root}, the data of {cfg.get("type")}, does not exist']
-    # The data set itself knows best where it reads from.
+    # Ask the data set itself where it reads from.
     dataset = DATASETS.build(dict(cfg, lazy_init=True, pipeline=[]))
     problems = []
     if dataset.ann_file and not os.path.isfile(dataset.ann_file):
@@ -137,7 +137,7 @@ def _missing_of(cfg: dict, wanted: Optional[int]) -> List[str]:
 
 
 def _classes_are_folders(dataset) -> bool:
-    """Whether a data set takes its classes from the names of sub-folders (mmpretrain's)."""
+    """Whether a data set (mmpretrain's) takes its classes from the names of sub-folders."""
     return getattr(dataset, 'with_label', False) and not dataset.ann_file
 
 
@@ -171,14 +171,14 @@ def _missing_weights(cfg: Config) -> List[str]:
 
 
 def check_vit_file(source: str) -> None:
-    """Raise InputError if ``source``, of the command line, names a file that does not exist."""
+    """Raise InputError if ``source``, from the command line, names a file that does not exist."""
     place = _absent_file(source)
     if place is not None:
         raise InputError(f'--pretrained {place}: no such file')
 
 
 def _absent_file(source: str) -> Optional[str]:
-    """The file that a ViT's source names, if it does not exist."""
+    """The file that the source of a ViT names, if that file does not exist."""
     place, _ = split_sha256(source)
     if is_url(place) or source.startswith(TIMM) or Path(place).expanduser().is_file():
         return None
@@ -186,7 +186,7 @@ def _absent_file(source: str) -> Optional[str]:
 
 
 def allows_random(cfg: Config) -> bool:
-    """Whether the config's ``BackboneWeightsHook`` lets a random backbone run."""
+    """Whether the config's ``BackboneWeightsHook`` allows a random backbone."""
     return any(
         str(h.get('type', '')).endswith('BackboneWeightsHook') and h.get('allow_random')
         for h in cfg.get('custom_hooks') or []

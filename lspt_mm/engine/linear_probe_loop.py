@@ -1,4 +1,4 @@
-"""A run that fits its head and trains nothing."""
+"""Training loop for linear probes: the head is fitted, nothing is trained by steps."""
 
 from lspt_mm.engine.hooks.linear_baseline_hook import LinearBaselineHook
 from lspt_mm.engine.loops import ResumableEpochBasedTrainLoop
@@ -8,7 +8,7 @@ from lspt_mm.registry import LOOPS
 
 @LOOPS.register_module()
 class LinearProbeLoop(ResumableEpochBasedTrainLoop):
-    """One checkpoint and one validation of a head that ``LinearBaselineHook`` has fitted.
+    """Saves and validates once the head that ``LinearBaselineHook`` has fitted.
 
     Args:
         runner, dataloader: As MMEngine's.
@@ -30,10 +30,10 @@ class LinearProbeLoop(ResumableEpochBasedTrainLoop):
             )
 
     def run(self):
-        """Fit, by the hook; save and validate."""
+        """Let the hook fit the head; save and validate."""
         self.runner.call_hook('before_train')
         if self._epoch == 0:
-            self._iter = len(self.dataloader)  # as of a whole epoch, for --resume
+            self._iter = len(self.dataloader)  # as after a whole epoch, for --resume
             self.runner.call_hook('after_train_epoch')
             self._epoch = 1
             self._validate_if_due()

@@ -18,20 +18,20 @@ VALIDATED = 'last_validation'
 
 
 class _Resumable:
-    """Common to both loops."""
+    """Parts common to both loops."""
 
     def _build_loader(self, runner, dataloader, skip_bad: int):
         check_int('train_cfg.skip_bad', skip_bad, 0)
         if runner._randomness_cfg.get('diff_rank_seed', False):
             raise InputError(
                 'randomness.diff_rank_seed=True: a resumed run would draw the order of the data '
-                'again. Leave it out: each process has its own random numbers anyway'
+                'again. Remove it: each process has its own random numbers anyway'
             )
         loader = runner.build_dataloader(dataloader, seed=runner.seed)
         return make_resumable(loader, runner.seed, skip_bad)
 
     def _follow_seed(self) -> None:
-        """Take the seed of the resumed run, which its checkpoint holds."""
+        """Use the seed of the resumed run, which is in its checkpoint."""
         sampler = self.dataloader.batch_sampler.sampler
         if hasattr(sampler, 'seed'):
             sampler.seed = self.runner.seed
@@ -46,7 +46,7 @@ class _Resumable:
         raise NotImplementedError
 
     def run_iter(self, *args) -> None:
-        """One iteration, seeded by the seed of the run and its own number."""
+        """Run one iteration, seeded by the run's seed and the iteration's number."""
         seed_iteration(self.runner.seed, self._iter, get_rank())
         super().run_iter(*args)
 
@@ -55,25 +55,24 @@ class _Resumable:
 class ResumableIterBasedTrainLoop(_Resumable, IterBasedTrainLoop):
     """MMEngine's ``IterBasedTrainLoop`` that resumes exactly.
 
-    A run resumed from a checkpoint of any iteration sees the same images in the same order with the
-    same augmentation, and draws the same random numbers, as an uninterrupted one. This holds for
-    any number of loader workers; on one machine with the same number of processes the weights are
-    bit-identical.
+    A run resumed at any iteration sees the same images, order and augmentation as an uninterrupted
+    one, and draws the same random numbers. This holds for any number of loader workers. On one
+    machine, with the same number of processes, the weights are bit-identical.
 
     Args:
         runner, dataloader, max_iters, val_begin, val_interval, dynamic_intervals: As MMEngine's.
-        skip_bad (int): Number of unreadable training files that are skipped with a warning; one
-            more ends the run with an error.
+        skip_bad (int): Number of unreadable training files to skip with a warning; one more is an
+            error.
 
     Raises:
-        ValueError: For an argument out of range, and a loader without batches or indices.
+        ValueError: For an argument out of range, or a loader without batches or indices.
     """
 
     def __init__(
         self, runner, dataloader, max_iters: int, val_begin: int = 1, val_interval: int = 1000,
         dynamic_intervals: Optional[List[Tuple[int, int]]] = None, skip_bad: int = 0,
     ):  # fmt: skip
-        # MMEngine's constructor may start to read data before the first iteration is known.
+        # MMEngine's constructor may start reading data before the first iteration is known.
         BaseLoop.__init__(self, runner, self._build_loader(runner, dataloader, skip_bad))
         if int(max_iters) != max_iters or max_iters < 0:
             raise InputError(f'train_cfg.max_iters={max_iters}: expected an integer >= 0')
@@ -89,7 +88,7 @@ class ResumableIterBasedTrainLoop(_Resumable, IterBasedTrainLoop):
             runner.visualizer.dataset_meta = metainfo
 
     def run(self):
-        """Train."""
+        """Train to ``max_iters``."""
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
         self._follow_seed()
@@ -139,7 +138,7 @@ class ResumableEpochBasedTrainLoop(_Resumable, EpochBasedTrainLoop):
         super().__init__(runner, loader, max_epochs, val_begin, val_interval, dynamic_intervals)
 
     def run(self):
-        """Train."""
+        """Train to ``max_epochs``."""
         self.runner.call_hook('before_train')
         done = self._iter - self._epoch * len(self.dataloader)
         if not 0 <= done <= len(self.dataloader):
@@ -160,7 +159,7 @@ class ResumableEpochBasedTrainLoop(_Resumable, EpochBasedTrainLoop):
         return self.runner.model
 
     def run_epoch(self) -> None:
-        """A whole epoch."""
+        """Run a whole epoch."""
         self._run_epoch_from(0)
 
     def _run_epoch_from(self, done: int) -> None:

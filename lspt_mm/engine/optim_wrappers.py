@@ -36,15 +36,15 @@ _KEYS = ('custom_keys', 'norm_decay_mult', 'bias_decay_mult')
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """MMEngine's default constructor for a model most of whose parameters are frozen.
+    """MMEngine's default constructor, for models with mostly frozen parameters.
 
-    Frozen parameters are left out silently (MMEngine's logs a line for each of them, or
-    hands them to the optimizer), and parameters with equal settings share a group.
+    Frozen parameters are silently left out (MMEngine logs a line for each, or passes them to the
+    optimizer), and parameters with equal settings share a group.
 
     Args:
         optim_wrapper_cfg (dict): As in MMEngine.
         paramwise_cfg (dict, optional): ``custom_keys`` (a part of a parameter's name to
-            ``dict(lr_mult=, decay_mult=)``; the longest match counts, and alone),
+            ``dict(lr_mult=, decay_mult=)``; only the longest match counts),
             ``norm_decay_mult``, ``bias_decay_mult``.
     """
 
@@ -60,12 +60,12 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         for key in ('lr', 'weight_decay'):
             if not isinstance(optimizer.get(key), (int, float, type(None))):
                 raise InputError(f'optimizer {key}={optimizer[key]!r}: expected a number')
-        # The base class takes the path of groups only where there is something in it.
+        # The base class makes groups only if paramwise_cfg is not empty.
         paramwise_cfg.setdefault('custom_keys', {})
         super().__init__(optim_wrapper_cfg, paramwise_cfg)
 
     def add_params(self, params: List[dict], module: nn.Module, **kwargs) -> None:
-        """Append to ``params`` one group for each pair of multipliers that occurs."""
+        """Append to ``params`` one group per pair of multipliers."""
         groups, seen = defaultdict(list), set()  # tied parameters have two names
         for prefix, owner in module.named_modules():
             for name, parameter in owner.named_parameters(recurse=False):

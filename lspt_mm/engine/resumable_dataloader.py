@@ -2,7 +2,7 @@
 
 With PyTorch's own loader the augmentation of an image depends on the images before it, on the
 number of workers, and on how long the process has been running. Here the random numbers of a sample
-follow from (seed, epoch, position) alone, for any number of workers.
+depend only on (seed, epoch, position), for any number of workers.
 """
 
 import itertools
@@ -50,13 +50,13 @@ class ResumableBatchSampler(Sampler):
         return isinstance(self.sampler, InfiniteSampler)
 
     def start_at(self, epoch: int, batches: int) -> None:
-        """Let the next pass be number ``epoch``, without its first ``batches`` batches."""
+        """Make the next pass number ``epoch``, without its first ``batches`` batches."""
         self.epoch, self.skipped = epoch, batches
         if hasattr(self.sampler, 'set_epoch'):
             self.sampler.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[List[SampleIndex]]:
-        """Batches of this process."""
+        """Yield the batches of this process."""
         rank, processes = get_dist_info()
         drawn = 0
         for number, batch in enumerate(self.batch_sampler):
@@ -75,18 +75,17 @@ class ResumableBatchSampler(Sampler):
 class SeededDataset(Dataset):
     """Seeds each sample of a data set by its position in the run.
 
-    Takes a :class:`SampleIndex`, or an integer for the plain sample. All other attributes are those
-    of the data set.
+    It is indexed by a :class:`SampleIndex`, or by an integer for the plain sample. All other
+    attributes are those of the data set.
 
     Args:
         dataset: The data set.
         seed: Seed of the run.
-        skip_bad: Number of unreadable files that are replaced, each with a warning, by the sample
-            after it.
-        context: The loader's ``multiprocessing_context``, which its workers are started by.
+        skip_bad: Number of unreadable files to replace by the next sample, each with a warning.
+        context: The loader's ``multiprocessing_context``, which starts its workers.
 
     Raises:
-        InputError: When indexed, for one unreadable file more.
+        InputError: When indexed, if there are more unreadable files than ``skip_bad``.
     """
 
     def __init__(self, dataset: Dataset, seed: int, skip_bad: int = 0, context=None):
@@ -132,10 +131,10 @@ class SeededDataset(Dataset):
 
 
 def make_resumable(loader: DataLoader, seed: int, skip_bad: int = 0) -> DataLoader:
-    """The same loader with a :class:`ResumableBatchSampler` and a :class:`SeededDataset`.
+    """Rebuild a loader with a :class:`ResumableBatchSampler` and a :class:`SeededDataset`.
 
     Raises:
-        InputError: If the loader does not make batches, so that samples have no position.
+        InputError: If the loader makes no batches, so that samples have no position.
     """
     if loader.batch_sampler is None or isinstance(loader.dataset, IterableDataset):
         raise InputError(
@@ -154,13 +153,13 @@ def make_resumable(loader: DataLoader, seed: int, skip_bad: int = 0) -> DataLoad
         batch_sampler=ResumableBatchSampler(loader.batch_sampler),
         **same,
     )
-    # mmpretrain's PreciseBN hook reads it; DataLoader does not let it be set.
+    # mmpretrain's PreciseBN hook reads it; DataLoader does not allow it to be set.
     result.__dict__['batch_size'] = loader.batch_size
     return result
 
 
 def cycle_batches(loader: DataLoader, iteration: int) -> Iterator[Any]:
-    """Batches of an iteration-based run from ``iteration`` on, over as many passes as needed."""
+    """Yield batches of an iteration-based run from ``iteration`` on, over repeated passes."""
     sampler = loader.batch_sampler
     per_pass = None if sampler.infinite else len(sampler)
     if per_pass == 0:

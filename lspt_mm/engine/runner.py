@@ -1,4 +1,4 @@
-"""Builds a Runner from a config, on GPUs and CPUs, and runs it."""
+"""Builds a Runner from a config and runs it, on GPUs and CPUs."""
 
 import atexit
 import logging
@@ -22,8 +22,8 @@ from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import check_writable
 from lspt_mm.utils.safe_load import force_weights_only
 
-#: Records that only a run's log file gets: its environment, config, hooks and parameters' options,
-#: and what the stack says of itself, which no config of a user can change.
+#: Records for the log file only: environment, config, hooks and parameters' options, and messages
+#: of the libraries that a user's config cannot change.
 _FILE_ONLY = re.compile('|'.join((
     r'\n-+\nSystem environment:', r'Config:\n', r'Hooks will be executed', r'paramwise_options --',
     r'\S+ is skipped since its requires_grad=False', r'Exp name:',
@@ -32,15 +32,15 @@ _FILE_ONLY = re.compile('|'.join((
 )))  # fmt: skip
 
 
-#: What a schedule counts, and what follows from the optimizer.
+#: State of schedules that changes in a run or follows from the optimizer.
 _STATE_OF_SCHEDULES = {'last_step', 'base_values', 'total_iters', 'verbose'}
 
 
 class QuietRunner(Runner):
-    """MMEngine's Runner; its console shows progress and results, its log file everything."""
+    """MMEngine's Runner with a console limited to progress and results; the log file has all."""
 
     def register_default_hooks(self, hooks=None) -> None:
-        """MMEngine's; None removes any hook, not only those that MMEngine has by itself."""
+        """As MMEngine's, but None removes any hook, not only MMEngine's own defaults."""
         own = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
         super().register_default_hooks({
             name: hook for name, hook in (hooks or {}).items() if hook is not None or name in own
@@ -54,15 +54,15 @@ class QuietRunner(Runner):
         return logger
 
     def resume(self, filename: str, *args, **kwargs) -> None:
-        """MMEngine's, which takes optimizer, schedules and seed from the checkpoint.
+        """As MMEngine's, which takes optimizer, schedules and seed from the checkpoint.
 
         Raises:
-            InputError: If the settings of this run differ, as they would have no effect.
+            InputError: If the settings of this run differ from those, as they would have no effect.
         """
         asked, seed = _settings(self), self._randomness_cfg.get('seed')
         super().resume(filename, *args, **kwargs)
         found = _settings(self)
-        if seed is not None:  # else MMEngine drew one, which has no meaning of its own
+        if seed is not None:  # otherwise MMEngine drew one at random
             asked['randomness.seed'], found['randomness.seed'] = seed, self.seed
         changed = {
             f'{key.split("/")[-1]} is {found.get(key)} there, {asked.get(key)} here'
@@ -112,7 +112,7 @@ def build_runner(
     Arguments are those of :func:`~lspt_mm.config.preflight.check_inputs`.
 
     Raises:
-        InputError: Naming everything that is missing, or a value that a class of the config
+        InputError: For missing inputs (all are listed), or a value that a class of the config
             rejects.
     """
     force_weights_only()
@@ -122,7 +122,7 @@ def build_runner(
     if not torch.cuda.is_available():
         prepare_for_cpu(cfg)
     trains = 'train_dataloader' in loaders
-    lock = lock_work_dir(folder) if trains else None  # until run() is over, or this fails
+    lock = lock_work_dir(folder) if trains else None  # until run() ends, or this fails
     with _building():
         runner = QuietRunner.from_cfg(cfg)
     runner.work_dir_lock = lock
@@ -135,7 +135,7 @@ def build_runner(
 def run(runner: Runner, start: Callable) -> None:
     """Call ``runner.train`` or ``runner.test``.
 
-    MMEngine builds loaders, optimizer and loops only then.
+    Only this call builds MMEngine's loaders, optimizer and loops.
 
     Raises:
         InputError: For a value that one of them rejects, before the first hook of the run.
@@ -151,7 +151,7 @@ def run(runner: Runner, start: Callable) -> None:
 
 
 class _BeginHook(Hook):
-    """Knows whether everything is built and the run has begun; checks the schedules."""
+    """Records that everything is built and the run has started; checks the schedules."""
 
     priority = 'HIGHEST'
     begun = False
@@ -169,7 +169,7 @@ class _BeginHook(Hook):
 
 @contextmanager
 def _building(begin: Optional[_BeginHook] = None) -> Iterator[None]:
-    """Raise InputError for what classes raise for arguments that they do not take."""
+    """Convert errors that classes raise for wrong arguments to InputError."""
     try:
         yield
     except (TypeError, ValueError, KeyError, AssertionError, ZeroDivisionError) as error:
@@ -219,7 +219,7 @@ def check_ends(schedulers, runner: Runner) -> None:
 
 
 def check_batch_norm(model: nn.Module, cfg: Config, processes: int) -> None:
-    """Raise InputError for one image a process where batch normalisation takes its one pixel."""
+    """Raise InputError for one image per process if batch norm follows pooling to one pixel."""
     batch = (cfg.get('train_dataloader') or {}).get('batch_size')
     pools = any(
         isinstance(m, nn.AdaptiveAvgPool2d) and m.output_size in (1, (1, 1))
@@ -228,15 +228,15 @@ def check_batch_norm(model: nn.Module, cfg: Config, processes: int) -> None:
     kinds = (nn.BatchNorm2d,) if processes > 1 else (nn.BatchNorm2d, nn.SyncBatchNorm)
     if batch == 1 and pools and any(isinstance(m, kinds) for m in model.modules()):
         raise InputError(
-            'train_dataloader.batch_size=1: batch normalisation of what the head pools to one '
-            'pixel needs two images in a process; take batch_size=2 or more'
+            'train_dataloader.batch_size=1: batch normalisation of a map pooled to one pixel '
+            'needs two images per process; use batch_size=2 or more'
         )
 
 
 def prepare_for_cpu(cfg: Config) -> None:
     """Adapt a config to a machine without a GPU: gloo between processes, BN for SyncBN.
 
-    MMEngine would set CUDA devices for the processes, and SyncBN is for GPUs only: on CPUs each
+    MMEngine would set CUDA devices for the processes. SyncBN is for GPUs only: on CPUs, each
     process normalises over its own samples.
     """
     if cfg.get('model') is not None:

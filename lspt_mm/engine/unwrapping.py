@@ -1,4 +1,4 @@
-"""A run's model, without what wraps it for several processes."""
+"""Unwraps a run's model from its distributed wrapper."""
 
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
@@ -6,5 +6,5 @@ from torch import nn
 
 
 def model_of(runner: Runner) -> nn.Module:
-    """The model of the config."""
+    """The model of a run, without a distributed wrapper."""
     return runner.model.module if is_model_wrapper(runner.model) else runner.model

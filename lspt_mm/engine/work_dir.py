@@ -1,4 +1,4 @@
-"""The work dir of a run: its config, and its latest complete checkpoint."""
+"""Finds config and latest complete checkpoint in a work dir, and locks it."""
 
 import logging
 import os
@@ -14,10 +14,10 @@ from lspt_mm.errors import InputError
 
 
 def find_config_and_checkpoint(folder) -> Tuple[str, str]:
-    """Paths of the config and of the last complete checkpoint in a work dir, also a moved one.
+    """Find the config and the last complete checkpoint in a work dir, which may have been moved.
 
     Raises:
-        InputError: If there is no config or checkpoint in it, or more than one config.
+        InputError: If it has no config or checkpoint, or more than one config.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -35,19 +35,19 @@ def find_config_and_checkpoint(folder) -> Tuple[str, str]:
     return str(configs[0]), checkpoint
 
 
-#: Checkpoint of a run that a signal stopped, between the regular ones.
+#: Checkpoint of a run stopped by a signal, between the regular ones.
 INTERRUPTED = 'interrupted.pth'
 #: File that names the checkpoint to resume from.
 LAST = 'last_checkpoint'
 
 
 def lock_work_dir(folder: str) -> FileLock:
-    """Keep other runs out of a work dir, whose files of one name they would mix.
+    """Lock a work dir, so that no other run writes to the same files.
 
-    Of several processes the first locks it.
+    In a distributed run, rank 0 takes the lock.
 
     Raises:
-        InputError: If a run is at work there.
+        InputError: If another run holds the lock.
     """
     lock = FileLock(Path(folder) / '.lock', timeout=0)
     try:
@@ -63,9 +63,9 @@ def lock_work_dir(folder: str) -> FileLock:
 def latest_checkpoint(folder: str) -> Optional[str]:
     """The checkpoint to resume from in a work dir; None if there never was one.
 
-    That is the one ``last_checkpoint`` names, looked for in the work dir itself first, which may be
-    a copy. If it is torn, damaged or missing, it is the complete one of the highest iteration, with
-    a warning for each that was skipped.
+    This is the one that ``last_checkpoint`` names, searched first in the work dir itself, which
+    may be a copy. If that one is truncated, damaged or missing, it is the complete checkpoint of
+    the highest iteration. Each skipped one is logged as a warning.
 
     Raises:
         InputError: If there are checkpoints, but none is complete.
@@ -97,10 +97,10 @@ def latest_checkpoint(folder: str) -> Optional[str]:
 
 
 def read_training_checkpoint(path) -> dict:
-    """Read a checkpoint of a training run, with its checksums.
+    """Read a checkpoint of a training run and verify its checksums.
 
     Raises:
-        InputError: If it is missing, torn, damaged, or not of a training run.
+        InputError: If it is missing, truncated, damaged, or not of a training run.
     """
     path = Path(path)
     if not path.is_file():

@@ -1,11 +1,11 @@
-"""A prompted ViT as plain data, for checkpoints."""
+"""Describes a prompted ViT as plain data, for checkpoints."""
 
 from lspt_mm.checkpoints.backbone import ADDED, BackboneDescription
 from lspt_mm.models.features import POOLED
 
 
 def vit_size(vit) -> dict:
-    """What a prompter has to know of its ViT: embed_dims, num_layers, patch_size."""
+    """Size of a ViT as arguments of a prompter: embed_dims, num_layers, patch_size."""
     return dict(
         embed_dims=vit.embed_dims, num_layers=vit.num_layers,
         patch_size=vit.patch_size[0],
@@ -13,7 +13,7 @@ def vit_size(vit) -> dict:
 
 
 def describe(vit) -> BackboneDescription:
-    """All that checkpoint code knows of a ``PromptedBackbone``."""
+    """Describe a ``PromptedBackbone`` for the checkpoint code."""
     prompter = vit.prompter
     return BackboneDescription(
         tensors={k: v for k, v in vit.state_dict().items() if not k.startswith(ADDED)},

@@ -1,4 +1,4 @@
-"""What a ViT gives out of a block's tokens: the ``out_type``."""
+"""Outputs of a ViT, from a block's tokens by ``out_type``."""
 
 from typing import Callable, Optional, Tuple
 
@@ -9,15 +9,15 @@ from lspt_mm.models.tokens import Tokens
 
 #: Means that are taken before the final norm.
 POOLED = frozenset({'avg_tokens', 'avg_patches', 'avg_prompts'})
-#: Out types that read what a block makes of its prompts.
+#: Out types that read a block's outputs at the prompts.
 READ_PROMPTS = frozenset({'avg_tokens', 'avg_prompts'})
 
 
 def out_range(out_type: str, tokens: Tokens, number: int) -> Optional[Tuple[int, int]]:
-    """First token, and the one after the last, that ``out_type`` reads; None is all.
+    """Range of tokens (first, end) that ``out_type`` reads; None is all.
 
     Raises:
-        InputError: For 'avg_prompts' at block ``number``, if it has none.
+        InputError: For 'avg_prompts' if block ``number`` has no prompts.
     """
     first_patch, end = tokens.num_prefix + tokens.num_prompts, tokens.x.size(1)
     if out_type in ('raw', 'pooled'):
@@ -31,7 +31,7 @@ def out_range(out_type: str, tokens: Tokens, number: int) -> Optional[Tuple[int,
                 'may also end them); take the block out of out_indices, or choose another out_type'
             )
         return tokens.num_prefix, first_patch
-    # 'avg_tokens' before prompts enter, and without any, is the mean of the patches.
+    # 'avg_tokens' is the mean of the patches before prompts enter and without prompts.
     return (tokens.num_prefix if out_type == 'avg_tokens' else first_patch), end
 
 
@@ -45,17 +45,17 @@ def features(
     num_cls: int,
     cut: bool,
 ) -> Tensor:
-    """``out_type`` of the tokens that block ``number`` made.
+    """Compute ``out_type`` from the output tokens of block ``number``.
 
     Args:
         out_type: As of ``PromptedViT`` and ``TimmPromptedViT``.
-        tokens: All tokens of the block, or with ``cut`` those in :func:`out_range` alone.
+        tokens: All tokens of the block, or with ``cut`` only those in :func:`out_range`.
         number: The block, from 1.
         hw: Rows and columns of patches.
         norm: The final norm, or the identity.
-        pool: What 'avg_featmap' does with normed patches, 'pooled' with all tokens but prompts.
-        num_cls: 1 with a class token, else 0: registers are of no output.
-        cut: Whether the block computed only what is read.
+        pool: Pools normed patches for 'avg_featmap', all tokens except prompts for 'pooled'.
+        num_cls: 1 with a class token, else 0; registers are never returned.
+        cut: Whether the block computed only the tokens that are read.
     """
     if out_type == 'pooled':
         return pool(tokens.without_prompts)

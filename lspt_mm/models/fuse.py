@@ -1,4 +1,4 @@
-"""Computing once, for inference, what is the same for every image."""
+"""Precomputes, for inference, whatever is the same for every image."""
 
 from torch import no_grad
 
@@ -9,10 +9,10 @@ from lspt_mm.models.prompters.base import Prompter
 
 @no_grad()
 def fuse(vit, prompter: Prompter) -> None:
-    """Hold on ``prompter`` what of its work in ``vit`` does not depend on the image.
+    """Store on ``prompter`` the part of its computation in ``vit`` that is the same for all images.
 
-    That is keys and values of input-independent prompts, and what the method precomputes (LSPT's
-    input gates).
+    These are keys and values of input-independent prompts, and what the method precomputes
+    (LSPT's input gates).
 
     Raises:
         InputError: In train mode.
@@ -21,7 +21,7 @@ def fuse(vit, prompter: Prompter) -> None:
         raise InputError('fuse() is for inference: call eval() first')
     prompter.unfuse()
     prompter.fuse()
-    # Any will do: only their shape and type matter.
+    # Only their shape and type matter.
     patches = next(vit.parameters()).new_zeros(1, 1, vit.embed_dims)
     prompts, state = prompter.first(patches)
     for number in range(prompter.start_block, vit.num_layers + 1):
@@ -33,5 +33,5 @@ def fuse(vit, prompter: Prompter) -> None:
             prompter.fused_keys_values[number] = found
         if number == vit.num_layers or prompter.reads_output(number):
             return
-        # Nobody reads the block's output, so neither it nor the image need be known.
+        # The block's output is not read, so neither it nor the image is needed.
         prompts, state = prompter.next(number, prompts, None, patches, state)

@@ -1,8 +1,8 @@
-"""mmseg's heads with a loss that does not enlarge all logits at once.
+"""mmseg's heads with a loss that does not upsample all logits at once.
 
-The same parameters, names in checkpoints, predictions and losses as mmseg's heads of the same
-name: ``type='lspt_mm.UPerHead'`` and ``type='UPerHead'`` can take each other's place. What another
-loss than plain cross-entropy is asked for, or a sampler of pixels, runs as in mmseg.
+Parameters, names in checkpoints, predictions and losses are those of mmseg's heads of the same
+name: ``type='lspt_mm.UPerHead'`` and ``type='UPerHead'`` are interchangeable. Any loss other than
+plain cross-entropy, and any pixel sampler, runs as in mmseg.
 """
 
 from typing import Dict, List, Optional, Sequence, Tuple
@@ -19,17 +19,17 @@ from torch.nn import functional as F
 from lspt_mm.models.ops.chunked_cross_entropy import upsampled_cross_entropy
 from lspt_mm.registry import MODELS
 
-#: As in mmseg's means: where no pixel counts, the loss is 0.
+#: As in mmseg's means: if no pixel counts, the loss is 0.
 EPS = torch.finfo(torch.float32).eps
 
 
 class ChunkedLossMixin:
-    """A mixin for heads of mmseg (``BaseDecodeHead``), to stand before them."""
+    """Mixin for mmseg's heads with a chunked loss; must precede ``BaseDecodeHead``."""
 
     def loss_by_feat(
         self, seg_logits: Tensor, batch_data_samples: SampleList
     ) -> Dict[str, Tensor]:
-        """Losses of logits (B, K, h, w) under mmseg's names, and ``acc_seg`` in percent, (1,)."""
+        """Losses of logits (B, K, h, w) by mmseg's names, and ``acc_seg`` in percent, (1,)."""
         several = isinstance(self.loss_decode, nn.ModuleList)
         losses: List[nn.Module] = [*self.loss_decode] if several else [self.loss_decode]
         if self.sampler is not None or not all(_is_plain(loss) for loss in losses):
@@ -46,7 +46,7 @@ class ChunkedLossMixin:
             if weight is not None:
                 number = sums.weight
             else:
-                # mmseg's default is the mean over all pixels, those that count for nothing too.
+                # mmseg's default is the mean over all pixels, including ignored ones.
                 number = sums.pixels if loss.avg_non_ignore else labels.numel()
             value = loss.loss_weight * sums.loss / (number + EPS)
             found[loss.loss_name] = found.get(loss.loss_name, 0) + value
@@ -64,13 +64,13 @@ def _is_plain(loss: nn.Module) -> bool:
 
 
 class LinearSkipMixin:
-    """A mixin for heads of mmseg: adds a linear layer on the ViT's maps to the head's logits.
+    """Mixin for mmseg's heads: adds a linear layer on the ViT's maps to the head's logits.
 
-    The head's own logits are 0 at first: where the layer is fitted, the run starts from per-patch
-    logistic regression, and the head learns what that lacks.
+    The head's own logits are initially 0: if the layer is fitted, the run starts from per-patch
+    logistic regression, and the head learns the difference.
 
     Args:
-        linear_in_channels: Widths of the maps, the last ones that the neck gives. None: no layer,
+        linear_in_channels: Widths of the maps, which are the neck's last outputs. None: no layer,
             the head is mmseg's.
     """
 
@@ -102,8 +102,8 @@ class LinearSegHead(ChunkedLossMixin, BaseDecodeHead):
     Args:
         in_channels: Widths of the maps.
         **kwargs: As mmseg's ``BaseDecodeHead`` (num_classes, loss_decode, ...). With a
-            ``norm_cfg`` the features pass that norm, as in the linear evaluation of DINOv2 and
-            DINOv3.
+            ``norm_cfg`` the features are normalised first, as in the linear evaluation of DINOv2
+            and DINOv3.
     """
 
     def __init__(self, in_channels: Sequence[int], **kwargs):
@@ -116,7 +116,7 @@ class LinearSegHead(ChunkedLossMixin, BaseDecodeHead):
 
     @property
     def linear(self) -> nn.Module:
-        """The layer."""
+        """The linear layer."""
         return self.conv_seg
 
     def forward(self, inputs: Tuple[Tensor, ...]) -> Tensor:  # noqa: D102

@@ -1,4 +1,4 @@
-"""LoRA on queries, keys and values (arXiv 2106.09685), beside a frozen projection."""
+"""LoRA on queries, keys and values (arXiv 2106.09685), added to a frozen projection."""
 
 import math
 from typing import Sequence
@@ -7,21 +7,21 @@ import torch
 from torch import Tensor, cat, nn
 from torch.nn import functional as F
 
-#: What ``lora_parts`` is made of, in the order of the packed projection.
+#: Letters of ``lora_parts``, in the order of the packed projection.
 PARTS = 'qkv'
 
 
 class LoRA(nn.Module):
-    """What is added to queries, keys and values of a block: ``up @ down @ x``, of rank r.
+    """Low-rank update of a block's queries, keys and values: ``up @ down @ x``, of rank r.
 
-    As peft's LoRA on a packed projection, with alpha = r: one ``down`` (Kaiming uniform at the
-    start) for all of them, ``up`` 0 at the start, no dropout.
+    As peft's LoRA on a packed projection, with alpha = r and without dropout. ``down`` is shared
+    by all parts and starts Kaiming uniform; ``up`` starts at 0.
 
     Args:
         rank: r.
-        width: D, of the tokens.
-        widths: Of queries, keys and values.
-        parts: Which of them, such as ``'qv'``.
+        width: D, the tokens' width.
+        widths: Widths of queries, keys and values.
+        parts: Those with LoRA, such as ``'qv'``.
 
     Attributes:
         down (Parameter): (r, D).
@@ -37,7 +37,7 @@ class LoRA(nn.Module):
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, x: Tensor, first: int, end: int) -> Tensor:
-        """Of tokens (B, T, D), for parts ``first .. end - 1``, side by side."""
+        """Update for tokens (B, T, D): parts ``first .. end - 1``, concatenated."""
         chosen = [part for part in PARTS[first:end] if part in self.parts]
         if not chosen:
             return x.new_zeros(*x.shape[:-1], sum(self.widths[first:end]))
@@ -57,6 +57,6 @@ class LoRA(nn.Module):
         return self.widths[PARTS.index(part)]
 
     def delta(self) -> Sequence[Tensor]:
-        """What it adds to the weights of queries, keys and values, (width, D) each."""
+        """Updates of the weights of queries, keys and values, (width, D) each."""
         eye = torch.eye(self.down.size(1), dtype=self.down.dtype, device=self.down.device)
         return self(eye, 0, 3).mT.split(self.widths)

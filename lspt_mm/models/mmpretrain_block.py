@@ -1,4 +1,4 @@
-"""mmpretrain's encoder layer, taken apart for prompts."""
+"""mmpretrain's encoder layer, split into steps for prompts."""
 
 from typing import Optional, Tuple
 
@@ -10,7 +10,7 @@ from lspt_mm.models.lora import LoRA
 
 
 class MMPretrainBlock:
-    """A :class:`~lspt_mm.models.prompted_block.ViTBlock` on the layer's parameters as they are."""
+    """A :class:`~lspt_mm.models.prompted_block.ViTBlock` that uses the layer's own parameters."""
 
     groups, gated = 1, False
 

@@ -1,4 +1,4 @@
-"""Several prompt sets on one copy of their frozen ViT, chosen by name for a call or an image."""
+"""Several prompt sets on one copy of their frozen ViT, chosen by name per call or image."""
 
 import copy
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
@@ -18,7 +18,7 @@ from lspt_mm.models.tuning import lora_rank
 
 
 class PromptSets(nn.Module):
-    """Tuned ViTs (prompts, LoRA) by name, whose equal tensors are held once.
+    """Tuned ViTs (prompts, LoRA) by name; their equal tensors are stored once.
 
     ::
 
@@ -29,17 +29,17 @@ class PromptSets(nn.Module):
         sets(images, 'birds')                       # all images with one set
         sets(images, ['birds', 'dogs', 'birds'])    # each image with its own
 
-        sets = PromptSets()                         # of whole models, each with a head of its own
+        sets = PromptSets()                         # whole models, each with its own head
         sets.add('roads', init_model('roads.py', 'roads.pth').backbone)
         sets.add('roofs', init_model('roofs.py', 'roofs.pth').backbone)
 
-    In a mixed batch, images whose methods agree in all their arguments run through the ViT
-    together, each with its own prompts; other methods take a pass of their own. The outputs are
-    those of separate models. For inference: the sets are in eval mode and get no gradient, and
-    shared tensors must not be written to.
+    In a mixed batch, images whose methods agree in all arguments run through the ViT together,
+    each with its own prompts; other methods run in a separate pass. The outputs are those of
+    separate models. For inference only: the sets are in eval mode without gradients, and shared
+    tensors must not be modified.
 
     Args:
-        vit: The ViT of the files, with its weights loaded; its own prompter is not used.
+        vit: The ViT of the files, with loaded weights; its own prompter is not used.
         files: Name to prompt-only checkpoint (path or URL), with or without a head.
 
     Raises:
@@ -47,7 +47,7 @@ class PromptSets(nn.Module):
 
     Attributes:
         vits (dict): Name to :class:`PromptedBackbone`.
-        others (dict): Name to a file's tensors beside the backbone (neck, head), by their names.
+        others (dict): Name to a file's tensors outside the backbone (neck, head), by their names.
     """
 
     def __init__(
@@ -71,16 +71,16 @@ class PromptSets(nn.Module):
     def add(self, name: str, source: Union[str, PromptedBackbone]) -> int:
         """Add a set under ``name``: a ViT with prompts or LoRA, or a prompt-only checkpoint.
 
-        Tensors of the ViT that are equal, bit for bit, to tensors of an earlier one are replaced
-        by those; the prompter keeps its own. Add a ViT when its weights are loaded and it is on its
-        device.
+        Tensors of the ViT that are bit-identical to those of an earlier ViT are replaced by them;
+        the prompter keeps its own. Load a ViT's weights and move it to its device before adding
+        it.
 
         Returns:
             int: Bytes of the tensors that were replaced.
 
         Raises:
-            InputError: For a name that is taken; if a file is no prompt-only checkpoint, belongs to
-                another ViT or to features taken otherwise (``out_type``, ``final_norm``), or holds
+            InputError: For a name already in use; if a file is not a prompt-only checkpoint,
+                belongs to another ViT or other features (``out_type``, ``final_norm``), or holds
                 tuned tensors of the ViT itself (tune='bias' and the like).
         """
         if not isinstance(name, str):
@@ -105,7 +105,7 @@ class PromptSets(nn.Module):
         return saved
 
     def _share(self, vit: PromptedBackbone) -> int:
-        """Replace tensors of ``vit`` that are known already; remember the others."""
+        """Replace tensors of ``vit`` by known equal ones; remember the others."""
         saved = 0
         for name, own in vit.own_tensors().items():
             alike = self._known.setdefault((name, tuple(own.shape), own.dtype, own.device), [])
@@ -119,9 +119,9 @@ class PromptSets(nn.Module):
         return saved
 
     def _from_file(self, source: str) -> Tuple[PromptedBackbone, Dict[str, Tensor]]:
-        """The base with the prompts of a file, and the file's other tensors."""
+        """Load a file's prompts onto the base; also return the file's other tensors."""
         if self.base is None:
-            raise InputError(f'{source}: PromptSets() was made without a ViT for files')
+            raise InputError(f'{source}: PromptSets() was created without a ViT')
         state = read_checkpoint(source)
         state = state.get('state_dict', state)
         found = [key for key in state if str(key).split('.')[-1] == RECORD]
@@ -137,7 +137,7 @@ class PromptSets(nn.Module):
             other = state.get(prefix + key)
             if other is not None and not _equal(other, value):
                 raise InputError(
-                    f'{source}: brings a {key} of its own (tune={record.tune!r}, or another image '
+                    f'{source}: has its own {key} (tune={record.tune!r}, or another image '
                     'size); sets that share a ViT may differ in their prompts only'
                 )
         tensors = self.base.own_tensors().values()
@@ -146,19 +146,19 @@ class PromptSets(nn.Module):
         vit.prompter = vit.lora = None
         if record.prompter is not None:
             vit.prompter = build_prompter(record.prompter, **vit_size(self.base))
-            _load(vit.prompter, state, f'{prefix}prompter.', f'{source}: its prompts are not whole')
+            _load(vit.prompter, state, f'{prefix}prompter.', f'{source}: incomplete prompts')
             if vit.prompter.needs_preparation:
                 raise InputError(f'{source}: its prompts were never started from data, nor trained')
         if rank:
             vit.lora = self.base.make_lora(rank, PARTS)
-            _load(vit.lora, state, f'{prefix}lora.', f'{source}: its LoRA is not whole, or not on '
-                  'queries, keys and values alike (then build its whole model, and add its '
+            _load(vit.lora, state, f'{prefix}lora.', f'{source}: its LoRA is incomplete or not on '
+                  'all of queries, keys and values (then build its whole model, and add its '
                   'backbone)')  # fmt: skip
         vit.to(next(self.base.parameters()).device)
         return vit, {k: v for k, v in state.items() if not k.startswith(prefix)}
 
     def _check_base(self, source: str, record: BaseRecord) -> None:
-        """Raise InputError if ``record`` is of another ViT, or of features taken otherwise."""
+        """Raise InputError if ``record`` belongs to another ViT or to other features."""
         own = self.base.describe()
         if record.arch != own.arch or record.output != own.output:
             raise InputError(
@@ -175,19 +175,19 @@ class PromptSets(nn.Module):
             )
 
     def train(self, mode: bool = True) -> 'PromptSets':
-        """Stay in eval mode: sets are trained one by one, by the usual tools."""
+        """Stay in eval mode: each set is trained separately, by the usual tools."""
         return super().train(False)
 
     @torch.no_grad()
     def forward(self, img: Tensor, names: Union[str, Sequence[str]]) -> Tuple[Tensor, ...]:
-        """Outputs of the ViT for images (B, 3, H, W), as it gives them.
+        """Outputs of the ViT for images (B, 3, H, W).
 
         Args:
-            img: Images, each normalised as its task has it.
+            img: Images, each normalised as in its task.
             names: One name for all, or one for each image.
 
         Raises:
-            ValueError: For a name there is no set of, or another number of names than images.
+            ValueError: For an unknown name, or if the number of names is not that of images.
         """
         listed = [names] * len(img) if isinstance(names, str) else list(names)
         if len(listed) != len(img):
@@ -210,7 +210,7 @@ class PromptSets(nn.Module):
         return tuple(outs or ())
 
     def _passes(self, names: List[str]) -> List[List[int]]:
-        """Rows of the batch that run together."""
+        """Group the rows of the batch that run together."""
         by_kind: Dict[str, List[int]] = {}
         for row, name in enumerate(names):
             by_kind.setdefault(self._kinds[name], []).append(row)
@@ -218,7 +218,7 @@ class PromptSets(nn.Module):
 
 
 class PerImagePrompter(Prompter):
-    """Each image's prompts from its own prompter; all of them of one method and its settings.
+    """Gives each image the prompts of its own prompter; all have the same method and settings.
 
     Args:
         sets: Name to prompter.
@@ -241,16 +241,16 @@ class PerImagePrompter(Prompter):
         self._size = len(names)
 
     def reads_output(self, l: int) -> bool:
-        """As the method says."""
+        """As the method's own."""
         return self._groups[0][0].reads_output(l)
 
     def first(self, patches: Tensor) -> Tuple[Tensor, List[Any]]:
-        """Every prompter's own first prompts, put together to (B, P, D)."""
+        """Every prompter's first prompts, combined to (B, P, D)."""
         found = [prompter.first(patches[rows]) for prompter, rows in self._groups]
         return self._together([p for p, _ in found]), [state for _, state in found]
 
     def next(self, l, prompts_in, prompts_out, patches, state):
-        """Every prompter's own next prompts."""
+        """Every prompter's next prompts, combined."""
 
         def of(tokens, rows):
             return None if tokens is None else tokens[rows]
@@ -262,7 +262,7 @@ class PerImagePrompter(Prompter):
         return self._together([p for p, _ in found]), [own for _, own in found]
 
     def temperature(self, l: int) -> Optional[Tensor]:
-        """Every prompter's own temperature, for each image: (B, 1, 1, 1)."""
+        """Every image's temperature, from its own prompter: (B, 1, 1, 1)."""
         found = [prompter.temperature(l) for prompter, _ in self._groups]
         if found[0] is None:
             return None
@@ -281,7 +281,7 @@ class PerImagePrompter(Prompter):
 
 
 def _load(module: nn.Module, state: Dict[str, Tensor], prefix: str, trouble: str) -> None:
-    """Load the tensors below ``prefix``, all of them; InputError begins with ``trouble``."""
+    """Load all tensors below ``prefix``; the InputError starts with ``trouble``."""
     own = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
     try:
         module.load_state_dict(own)

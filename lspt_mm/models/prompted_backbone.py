@@ -1,4 +1,4 @@
-"""What all prompted ViTs share: the loop over blocks, outputs, what is trained, weights."""
+"""Base class of all prompted ViTs: loop over blocks, outputs, tuning and weights."""
 
 from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -22,13 +22,13 @@ from lspt_mm.models.vit_arguments import check_outputs
 
 
 class Embedded(NamedTuple):
-    """Images as a ViT's blocks take them.
+    """Input of a ViT's blocks, made from images.
 
     Attributes:
         tokens: ``[class token | registers | patches]`` with positions, (B, E+N, D).
         hw: Rows and columns of patches.
-        ropes: For each block the rotary embedding of the patches, (N, 2 d) or (H, N, 2 d); None
-            where there is none.
+        ropes: For each block, the rotary embedding of the patches, (N, 2 d) or (H, N, 2 d), or
+            None.
     """
 
     tokens: Tensor
@@ -37,12 +37,12 @@ class Embedded(NamedTuple):
 
 
 class Early(NamedTuple):
-    """What a plain ViT's first blocks make of images, for :meth:`PromptedBackbone.forward`.
+    """Output of a plain ViT's first blocks, an input of :meth:`PromptedBackbone.forward`.
 
     Attributes:
-        number: How many blocks; from the next one on the ViT that takes it runs its own.
-        embedded: As the next block takes them.
-        outs: Outputs of earlier blocks that are wanted, (B, E+N, D) by number, from 1.
+        number: How many blocks have run; the receiving ViT runs the others.
+        embedded: Input of the next block.
+        outs: Requested outputs of earlier blocks, (B, E+N, D) by number, from 1.
     """
 
     number: int
@@ -53,20 +53,20 @@ class Early(NamedTuple):
 def source_of(
     pretrained: Optional[str], init_cfg: Union[dict, list, None]
 ) -> Tuple[Optional[str], Union[dict, list, None]]:
-    """``pretrained`` and ``init_cfg``, where MMEngine's ``Pretrained`` of the latter means it."""
+    """Convert MMEngine's ``init_cfg`` of type ``Pretrained`` to ``pretrained``; return both."""
     if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
         return pretrained or init_cfg.get('checkpoint', ''), None
     return pretrained, init_cfg
 
 
 class PromptedBackbone(BaseModule):
-    """A frozen ViT tuned by prompts, whatever library its parameters are of.
+    """A frozen ViT tuned by prompts, with parameters of any library.
 
-    Tokens are in the order ``[class token | registers | prompts | patches]``; prompts enter after
-    the position embedding and have none of their own. The parameters of the method are below
+    Tokens are in the order ``[class token | registers | prompts | patches]``. Prompts enter after
+    the position embedding and have no position. The parameters of the method are below
     ``prompter.``.
 
-    A subclass brings the ViT: the attributes below, :meth:`embed`, :meth:`take_block`,
+    A subclass provides the ViT: the attributes below, :meth:`embed`, :meth:`take_block`,
     :meth:`whole`, :attr:`last_norm`, :meth:`pool` and :meth:`depth_of`; its constructor ends with
     :meth:`set_up`.
 
@@ -75,17 +75,18 @@ class PromptedBackbone(BaseModule):
         num_layers (int): L, the number of blocks.
         num_heads (int): H.
         patch_size (tuple): Height and width of a patch in pixels.
-        img_size (tuple): Height and width of the images it is built for.
+        img_size (tuple): Height and width of the images that it is built for.
         patch_resolution (tuple): Rows and columns of their patches.
-        num_prefix_tokens (int): E, how many tokens stand before prompts and patches.
+        num_prefix_tokens (int): E, the number of tokens before prompts and patches.
         num_extra_tokens (int): 1 with a class token, else 0.
         prompter_cfg (dict or None): The method's type and arguments.
         interpolate_mode (str): How its position embeddings are resized.
-        kind (dict): What of the ViT its measures do not say, for records in checkpoints.
-        translate: Of :class:`~lspt_mm.checkpoints.backbone.BackboneDescription`.
-        weights: ``BackboneWeights``. Where the ViT's weights come from. Building without weights is
-            legal; the hook ``BackboneWeightsHook`` refuses to run so, and so does a model in eval
-            mode whose ``pretrained`` was not read, or that was given a checkpoint without the ViT.
+        kind (dict): Further identification of the ViT besides its sizes, for checkpoint records.
+        translate: As in :class:`~lspt_mm.checkpoints.backbone.BackboneDescription`.
+        weights: ``BackboneWeights``: where the ViT's weights come from. A model can be built
+            without weights, but ``BackboneWeightsHook`` does not let it run. In eval mode the
+            model raises an error if ``pretrained`` was not read, or if a checkpoint without the
+            ViT was loaded.
     """
 
     interpolate_mode = 'bicubic'
@@ -104,7 +105,7 @@ class PromptedBackbone(BaseModule):
         final_norm: bool,
         lora_parts: str,
     ) -> None:
-        """Take the arguments that all prompted ViTs have; ``out_indices`` from 0.
+        """Set the arguments that all prompted ViTs have; ``out_indices`` count from 0.
 
         Raises:
             ValueError: If they do not fit the ViT.
@@ -124,7 +125,7 @@ class PromptedBackbone(BaseModule):
         apply_tune(self, tune)
 
     def make_lora(self, rank: int, parts: str) -> nn.ModuleList:
-        """LoRA of ``rank`` for every block, at its start.
+        """Newly initialised LoRA of ``rank`` for every block.
 
         Raises:
             ValueError: If a block can only be run as a whole.
@@ -136,42 +137,42 @@ class PromptedBackbone(BaseModule):
         block = self.take_block(number)
         if block is None:
             raise ValueError(
-                f'tune={self.tune!r}: block {number} of this ViT can only be run as a whole, LoRA '
-                'has no place in it'
+                f'tune={self.tune!r}: block {number} of this ViT can only be run as a whole, so '
+                'LoRA cannot be added to it'
             )
         return LoRA(rank, self.embed_dims, block.widths, parts)
 
     def block(self, number: int, adapted: bool = True) -> Optional[ViTBlock]:
-        """Block ``number``, from 1, with its LoRA if ``adapted``; None if it runs as a whole."""
+        """Block ``number``, from 1, with LoRA if ``adapted``; None if it only runs as a whole."""
         lora = self.lora[number - 1] if adapted and self.lora is not None else None
         return self.take_block(number, lora)
 
     def own_tensors(self) -> Dict[str, Tensor]:
-        """Parameters and buffers of the ViT by name, without what is put into it."""
+        """Parameters and buffers of the ViT by name, without prompter and LoRA."""
         named = [*self.named_parameters(), *self.named_buffers()]
         return {name: tensor for name, tensor in named if not name.startswith(ADDED)}
 
     @torch.no_grad()
     def merge_lora(self) -> None:
-        """Put LoRA's products into the frozen weights, which are then others than the file's."""
+        """Add LoRA's products to the frozen weights, which then differ from the file's."""
         for number in range(1, self.num_layers + 1 if self.lora is not None else 1):
             block = self.block(number)
             for weight, delta in zip(block.weights(), block.lora.delta(), strict=True):
                 weight += delta
         self.lora = None
 
-    # ---- what a ViT brings --------------------------------------------------------------------
+    # ---- provided by the subclass --------------------------------------------------------------
 
     def embed(self, img: Tensor) -> Embedded:
-        """Images (B, 3, H, W) as the first block takes them."""
+        """Convert images (B, 3, H, W) to the input of the first block."""
         raise NotImplementedError
 
     def take_block(self, number: int, lora: Optional[LoRA] = None) -> Optional[ViTBlock]:
-        """Block ``number``, from 1, taken apart; None if it can only be run as a whole."""
+        """Block ``number``, from 1, split into steps; None if it can only be run as a whole."""
         raise NotImplementedError
 
     def whole(self, number: int, x: Tensor, rope: Optional[Tensor], num_prompts: int) -> Tensor:
-        """Block ``number`` as its author wrote it; (B, T, D), ``num_prompts`` after the prefix."""
+        """Run block ``number`` by its own forward; (B, T, D), ``num_prompts`` after the prefix."""
         raise NotImplementedError
 
     @property
@@ -180,15 +181,15 @@ class PromptedBackbone(BaseModule):
         raise NotImplementedError
 
     def pool(self, x: Tensor) -> Tensor:
-        """(B, D) of the tokens that the ``out_type`` named after it reads (:func:`features`)."""
+        """Pool tokens to (B, D) for the out types that do so (:func:`features`)."""
         raise NotImplementedError
 
     def depth_of(self, name: str) -> int:
-        """Where a parameter stands: 0 is the embedding, 1..L its block, L+1 after the blocks."""
+        """Depth of a parameter: 0 is the embedding, 1..L its block, L+1 after the blocks."""
         raise NotImplementedError
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> Tuple[int, int]:
-        """For mmpretrain's layer-wise learning rates: :meth:`depth_of`, and L+2."""
+        """For mmpretrain's layer-wise learning rates, return :meth:`depth_of` and L+2."""
         name = param_name[len(prefix) :]
         of_vit = param_name.startswith(prefix) and not name.startswith(ADDED)
         return self.depth_of(name) if of_vit else self.num_layers + 1, self.num_layers + 2
@@ -196,18 +197,18 @@ class PromptedBackbone(BaseModule):
     # ---- weights ------------------------------------------------------------------------------
 
     def init_weights(self) -> None:
-        """Read ``pretrained``, or raise InputError; without it, start at random."""
+        """Read ``pretrained``, or raise InputError; without it, initialise at random."""
         if self.pretrained is None:
             self.init_random()
         else:
             load_backbone(self, self.pretrained)
 
     def init_random(self) -> None:
-        """A random start, as the ViT's library has it."""
+        """Initialise at random, as the ViT's library does."""
         super().init_weights()
 
     def describe(self) -> BackboneDescription:
-        """All that checkpoint code needs to know, as plain data."""
+        """Describe the backbone as plain data, for the checkpoint code."""
         return describe(self)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
@@ -217,27 +218,27 @@ class PromptedBackbone(BaseModule):
         self.weights = weights
 
     def train(self, mode: bool = True) -> 'PromptedBackbone':
-        """Train mode for what is tuned; frozen parts stay in eval mode."""
+        """Set train mode for tuned parts; frozen parts stay in eval mode."""
         super().train(mode)
         if mode:
             for child in self.children():
-                # Dropout beside the blocks belongs to the ViT, not to the prompter.
+                # Dropout outside the blocks belongs to the ViT, not to the prompter.
                 train_tuned_only(child, parent_tuned=self.tune == 'full')
         return self
 
     def fuse(self, prompter: Optional[Prompter] = None) -> None:
-        """Compute once, for inference, what is the same for every image.
+        """Precompute, for inference, whatever is the same for every image.
 
-        Outputs stay the same, bit for bit (fuse under the autocast that inference runs under).
-        ``unfuse()``, ``train()``, ``to()`` and loading a state dict undo it. ``prompter``: one to
-        be given to :meth:`forward`. Raises InputError in train mode.
+        Outputs stay bit-identical (fuse under the same autocast as inference). ``unfuse()``,
+        ``train()``, ``to()`` and loading a state dict undo it. ``prompter``: one that will be
+        passed to :meth:`forward`. Raises InputError in train mode.
         """
         prompter = self.prompter if prompter is None else prompter
         if prompter is not None:
             fuse(self, prompter)
 
     def unfuse(self) -> None:
-        """Drop what :meth:`fuse` holds."""
+        """Discard the results of :meth:`fuse`."""
         if self.prompter is not None:
             self.prompter.unfuse()
 
@@ -248,9 +249,8 @@ class PromptedBackbone(BaseModule):
     ) -> Tuple:
         """Images (B, 3, H, W) to one tensor per ``out_indices``, shaped as ``out_type`` says.
 
-        In place of images what the first blocks made of them will do, as long as they are this
-        ViT's, without prompts and LoRA. ``prompter`` takes the place of the model's own; False is
-        none, and no LoRA.
+        ``img`` may also be the output of the first blocks, if these are this ViT's own without
+        prompts and LoRA. ``prompter`` replaces the model's own; False is none, and no LoRA.
 
         Raises:
             InputError: In eval mode, if the ViT is random although ``pretrained`` names weights,
@@ -289,8 +289,8 @@ class PromptedBackbone(BaseModule):
     ) -> None:
         """Run the blocks, calling ``visit(number, before, prompts, after, hw, rope)`` after each.
 
-        ``before`` and ``after`` are :class:`Tokens`. ``last`` is the block to stop after, from
-        which only what ``out_type`` reads comes out; None is all of all blocks.
+        ``before`` and ``after`` are :class:`Tokens`. ``last`` is the block to stop after; only the
+        tokens that ``out_type`` reads are computed in it. None runs all blocks on all tokens.
         """
         if not self.training:
             self.weights.check(self.pretrained)
@@ -349,7 +349,7 @@ class PromptedBackbone(BaseModule):
         return checkpoint(run, *args, use_reentrant=False)
 
     def reads_prompts(self, number: int, prompter: Optional[Prompter]) -> bool:
-        """Whether anyone reads what block ``number`` makes of its prompts."""
+        """Whether the outputs of block ``number`` at the prompts are read."""
         if prompter is None:
             return False
         by_method = number < self.num_layers and prompter.reads_output(number)

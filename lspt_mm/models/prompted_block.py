@@ -1,6 +1,6 @@
-"""One transformer block with prompts in it, on the parameters of whatever ViT it is of.
+"""Runs one transformer block with prompts, on the parameters of any ViT.
 
-Shapes: B images, T tokens, P prompts that are keys and values only, D width, H heads of width d.
+Shapes: B images, T tokens, P prompts that are only keys and values, D width, H heads of width d.
 """
 
 import functools
@@ -13,19 +13,19 @@ from torch.utils.checkpoint import checkpoint
 from lspt_mm.models.lora import LoRA
 from lspt_mm.models.ops.temperature import divide_by_temperature
 
-#: Prompts whose outputs nobody reads, (1 or B, P, D); or their :func:`keys_and_values`.
+#: Prompts whose outputs are not read, (1 or B, P, D), or their :func:`keys_and_values`.
 KVPrompts = Union[Tensor, Sequence[Tensor], None]
 
 
 class ViTBlock(Protocol):
-    """A pre-norm block taken apart, so that prompts can be put where they cost least.
+    """A pre-norm block split into steps, so that prompts enter where they cost least.
 
     Attributes:
         norm1: The first norm, (B, T, D) to the same.
         groups: Query heads for each head of keys and values.
         gated: Whether :meth:`finish` reads the queries' tokens.
-        widths: Of queries, keys and values, of all heads.
-        lora: What is added to them, if anything.
+        widths: Widths of queries, keys and values, of all heads together.
+        lora: Update added to queries, keys and values, if any.
     """
 
     norm1: Callable[[Tensor], Tensor]
@@ -37,23 +37,23 @@ class ViTBlock(Protocol):
     def project(self, x: Tensor, first: int, end: int) -> Sequence[Tensor]:
         """Parts ``first .. end - 1`` of queries (0), keys (1), values (2) of normed tokens.
 
-        (B, T, D) to (B, H, T, d) each; norms of queries and keys are done, rotations are not.
+        (B, T, D) to (B, H, T, d) each; norms of queries and keys are applied, rotations are not.
         """
 
     def rotate(self, x: Tensor, rope: Tensor, leading: int) -> Tensor:
-        """Queries or keys (B, H, T, d), rotated but for the first ``leading`` tokens.
+        """Rotate queries or keys (B, H, T, d), except the first ``leading`` tokens.
 
-        ``rope`` is of the others. Blocks of ViTs without rotary embeddings need none.
+        ``rope`` is for the others. Blocks of ViTs without rotary embeddings do not need this.
         """
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """softmax(q k^T / sqrt(d)) v, with the block's dropout; (B, H, T, d)."""
 
     def finish(self, x: Tensor, heads: Tensor, queries: Optional[Tensor]) -> Tensor:
-        """All after the attention: gate, projection, scales, residuals, MLP; (B, T, D).
+        """Do all that follows attention: gate, projection, scales, residuals, MLP; (B, T, D).
 
-        ``heads``: (B, T, H d), side by side. ``queries``: the normed tokens that asked, (B, T, D);
-        None unless ``gated``.
+        ``heads``: (B, T, H d), concatenated. ``queries``: the normed tokens of the queries,
+        (B, T, D); None unless ``gated``.
         """
 
     def weights(self) -> Sequence[Tensor]:
@@ -82,18 +82,18 @@ def block_forward(
     Args:
         block: The block; its parameters are used as they are.
         x: (B, T, D), with the prompts whose outputs are read.
-        kv_prompts: Prompts that are keys and values only: they need no query, no output projection
-            and no MLP; those of (1, P, D) are normalised and projected once for the batch. The
-            other tokens come out the same, as nothing else reads a prompt's output.
+        kv_prompts: Prompts that are only keys and values: they need no query, no output projection
+            and no MLP. Those of (1, P, D) are normalised and projected once for the batch. The
+            other tokens' outputs are the same, as nothing reads the output of these prompts.
         temperature: Divides the queries (attention shaping, GaPT): a scalar or (B, 1, 1, 1).
-        out_range: Only tokens ``out_range[0] .. out_range[1] - 1`` come out, for the last block of
-            a model that reads a part; the others are keys and values only. None: all.
-        recompute_mlp: Keep queries, keys, values and the attention's output for the backward pass,
-            and compute all after them again (5 D numbers a token instead of 10 D, for a fifth of
-            the products of a frozen layer's step).
+        out_range: Return only tokens ``out_range[0] .. out_range[1] - 1``, for the last block of a
+            model that reads a part; the others are only keys and values. None: all.
+        recompute_mlp: Keep only queries, keys, values and the attention's output for the backward
+            pass and recompute what follows: 5 D numbers per token instead of 10 D, for a fifth of
+            the products of a frozen layer's step.
         rope: Rotary embedding of all but the first ``leading`` of the T tokens, (T - leading, 2 d)
             or (H, T - leading, 2 d): sines, then cosines.
-        leading: How many tokens at the start have no place in the image.
+        leading: Number of leading tokens without a position in the image.
 
     Returns:
         Tensor: (B, T, D), or (B, out_range[1] - out_range[0], D).
@@ -103,7 +103,7 @@ def block_forward(
     if out_range is None and temperature is None:
         q, k, v = block.project(normed, 0, 3)  # each (B, H, T, d)
     else:
-        # Apart, so that keys and values do not keep the undivided queries in memory.
+        # Separately, so that keys and values do not keep the undivided queries in memory.
         (q,) = block.project(queries, 0, 1)
         k, v = block.project(normed, 1, 3)
     if rope is not None:
@@ -132,11 +132,11 @@ def block_forward(
 
 
 def keys_and_values(block: ViTBlock, prompts: Tensor) -> Sequence[Tensor]:
-    """Keys and values (1 or B, H, P, d) of prompts (1 or B, P, D), which are not rotated."""
+    """Keys and values (1 or B, H, P, d) of prompts (1 or B, P, D), without rotation."""
     return block.project(block.norm1(prompts), 1, 3)
 
 
 @functools.cache
 def compiled_block_forward():
-    """:func:`block_forward` by ``torch.compile``, one for all models of the process."""
+    """Compile :func:`block_forward`, once for all models of the process."""
     return torch.compile(block_forward)

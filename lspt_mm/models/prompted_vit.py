@@ -20,8 +20,8 @@ from lspt_mm.registry import MODELS
 class PromptedViT(PromptedBackbone, VisionTransformer):
     """mmpretrain's ``VisionTransformer``, tuned by prompts, for mmseg and mmpretrain alike.
 
-    Parameters of the ViT keep mmpretrain's names; those of the method are below ``prompter.``.
-    Order of tokens and attributes: :class:`PromptedBackbone`.
+    Parameters of the ViT keep mmpretrain's names; those of the method are below ``prompter.``. For
+    attributes and the order of tokens, see :class:`PromptedBackbone`.
 
     Args:
         arch (str or dict): An architecture of mmpretrain's ``VisionTransformer`` (its 'small' is
@@ -33,22 +33,22 @@ class PromptedViT(PromptedBackbone, VisionTransformer):
             ``timm:NAME`` of the ViT's weights, read by ``init_weights()``: official MAE, MoCo v3,
             DINO, timm, mmpretrain and JAX files. Position embeddings are resized to the grid of
             ``img_size``. ``init_cfg=dict(type='Pretrained', checkpoint=...)`` means the same.
-        with_cp (bool or str): Activation checkpointing: ``True`` runs each block again in the
-            backward pass; ``'selective'`` keeps attention, and runs projection and MLP again.
-        compile_blocks (bool): Run the blocks by ``torch.compile``; the first steps take minutes.
-        tune (str): What is trained: 'prompts', 'nothing', 'bias', 'lora-R' (LoRA of rank R on
+        with_cp (bool or str): Activation checkpointing: ``True`` recomputes each block in the
+            backward pass; ``'selective'`` keeps attention and recomputes projection and MLP.
+        compile_blocks (bool): Compile the blocks (``torch.compile``); the first steps take minutes.
+        tune (str): What to train: 'prompts', 'nothing', 'bias', 'lora-R' (LoRA of rank R on
             queries, keys and values), 'prompts+bias', 'prompts+lora-R', 'partial-K' (the last K
-            blocks) or 'full'. All else stays in eval mode.
-        lora_parts (str): On which of them LoRA is: letters of 'qkv'.
+            blocks) or 'full'. All other modules stay in eval mode.
+        lora_parts (str): Projections with LoRA: letters of 'qkv'.
         out_indices (int or sequence of int): Blocks whose output is returned, from 0; negative
-            ones count from the end. With a prompter the last block is one of them.
+            ones count from the end. With a prompter they must include the last block.
         out_type (str): For each of ``out_indices`` mmpretrain's 'raw' ``[class | patches]``
             (B, 1+N, D), 'cls_token' (B, D), 'featmap' (B, D, h, w) or 'avg_featmap' (B, D); or
             (B, D) each: 'avg_tokens', the mean of prompts and patches (GaPT's protocol for MAE,
-            arXiv 2306.05067), 'avg_patches', 'avg_prompts'. These three pass the pre-trained final
+            arXiv 2306.05067), 'avg_patches', 'avg_prompts'. These three apply the pre-trained final
             norm after the mean; 'avg_featmap' has a second norm, which no checkpoint has.
         num_registers (int): Register tokens (arXiv 2309.16588) that the checkpoint has; a
-            distillation token counts as one. They are of no output.
+            distillation token counts as one. They are not part of any output.
         final_norm (bool): Whether the last block's output passes the final norm, as in mmpretrain.
         **kwargs: Further arguments of mmpretrain's ``VisionTransformer`` (img_size, patch_size,
             qkv_bias, norm_cfg, with_cls_token, interpolate_mode, ...), except ``frozen_stages``.

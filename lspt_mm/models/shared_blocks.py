@@ -1,4 +1,4 @@
-"""Blocks that several tuned ViTs have in common, run once for the same images."""
+"""Runs blocks that several tuned ViTs have in common only once for the same images."""
 
 from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -9,7 +9,7 @@ from lspt_mm.models.prompted_backbone import Early, Embedded, PromptedBackbone
 
 
 class _Done(NamedTuple):
-    """``depths``: tokens after so many blocks, 0 after the embedding, of those that are wanted."""
+    """``depths``: number of blocks to the tokens after them, if requested; 0 is the embedding."""
 
     img: Tensor
     embedded: Embedded
@@ -17,17 +17,17 @@ class _Done(NamedTuple):
 
 
 class SharedBlocks:
-    """The first blocks of ViTs that share their tensors, as far as they are the same function.
+    """Computes the common first blocks of ViTs that share tensors.
 
-    A block is shared up to the first that has prompts, LoRA, or a tensor of its own. What was
-    computed for an image is found again by its values, so that models with other inputs are
-    computed as ever. For inference.
+    Blocks are shared up to the first one with prompts, LoRA or a tensor of its own. Results are
+    looked up by the values of the images, so models with other inputs are computed as usual. For
+    inference.
 
     Args:
-        vits: By name; equal tensors are one (:class:`~lspt_mm.models.PromptSets`).
+        vits: Name to ViT; equal tensors must be shared (:class:`~lspt_mm.models.PromptSets`).
 
     Attributes:
-        depths (dict): For each name, how many blocks it has in common with others.
+        depths (dict): Name to the number of blocks in common with others.
     """
 
     def __init__(self, vits: Mapping[str, PromptedBackbone]):
@@ -47,18 +47,18 @@ class SharedBlocks:
         for _, names in self._groups:
             for name in names:
                 others = [limits[other] for other in names if other != name]
-                # Of the last block a ViT may compute less than all (``out_type``).
+                # A ViT may compute only part of its last block (``out_type``).
                 last = max(self._vits[name].out_indices)
                 self.depths[name] = min(limits[name], max(others, default=0), last)
         self._done: List[List[_Done]] = [[] for _ in self._groups]
 
     def clear(self) -> None:
-        """Forget all images."""
+        """Discard the results of all images."""
         self._done = [[] for _ in self._groups]
 
     @torch.no_grad()
     def early(self, name: str, img: Tensor) -> Early:
-        """What the blocks that ``name`` has in common make of images (B, 3, H, W)."""
+        """Output of the blocks that ``name`` shares, for images (B, 3, H, W)."""
         vit, depth = self._vits[name], self.depths[name]
         place = next(i for i, (_, names) in enumerate(self._groups) if name in names)
         done = self._find(place, img)
@@ -78,11 +78,11 @@ class SharedBlocks:
         return Early(depth, Embedded(x, hw, ropes), outs)
 
     def _find(self, place: int, img: Tensor) -> Optional[_Done]:
-        """What is there for these images; windows come in the same order again."""
+        """Find earlier results for these images; windows come in the same order again."""
         known = self._done[place]
         for i, done in enumerate(known):
             if done.img.shape == img.shape and torch.equal(done.img, img):
-                known.append(known.pop(i))  # to the end: the next window is the first then
+                known.append(known.pop(i))  # to the end, so that the next window comes first
                 return done
         return None
 
@@ -93,7 +93,7 @@ class SharedBlocks:
 
 
 def _common(vit: PromptedBackbone, first: PromptedBackbone) -> int:
-    """How many blocks of ``vit`` are the plain ones of ``first``; -1 if the embedding is not."""
+    """Number of first blocks that equal the plain ones of ``first``; -1 if embeddings differ."""
     if type(vit) is not type(first) or vit.describe().arch != first.describe().arch:
         return -1
     depth = vit.num_layers if vit.prompter is None else vit.prompter.start_block - 1

@@ -1,4 +1,4 @@
-"""A neck that brings the features of a frozen ViT to mean 0 and deviation 1, for any task."""
+"""Neck that standardises the features of a frozen ViT, for any task."""
 
 from typing import Optional, Sequence, Tuple
 
@@ -11,19 +11,19 @@ from lspt_mm.registry import MODELS
 
 @MODELS.register_module()
 class Standardize(BaseModule):
-    """(x - mean) / std of each channel of each feature; statistics are buffers, 0 and 1 at first.
+    """Compute (x - mean) / std per channel; the statistics are buffers, initially 0 and 1.
 
-    A penalty and a learning rate then mean the same for every channel, whatever its scale; a few
-    channels of a ViT are a hundred times as large as the others. ``LinearBaselineHook`` sets the
+    A penalty and a learning rate then have the same effect on channels of any scale; a few
+    channels of a ViT are a hundred times larger than the others. ``LinearBaselineHook`` sets the
     statistics to those of the training images.
 
     Args:
-        in_channels: Widths of the features that the backbone gives.
-        neck: Config of a neck that reads the standardised ones.
+        in_channels: Widths of the backbone's features.
+        neck: Config of a neck that reads the standardised features.
         init_cfg: As of MMEngine's ``BaseModule``.
 
     Returns (``forward``):
-        tuple: What the neck gives, if there is one, and then the standardised features, (B, C) or
+        tuple: The outputs of the neck, if any, then the standardised features, (B, C) or
             (B, C, h, w).
     """
 
@@ -40,14 +40,14 @@ class Standardize(BaseModule):
         self.neck = None if neck is None else MODELS.build(neck)
 
     def start_at(self, mean, std) -> None:
-        """Take statistics of all channels, (sum of ``in_channels``,)."""
+        """Set the statistics of all channels, (sum of ``in_channels``,)."""
         for own, value in ((self.feature_mean, mean), (self.feature_std, std)):
             own.copy_(torch.as_tensor(value))
 
     def fold(self, layer: nn.Module) -> None:
-        """Put the statistics into a linear layer that reads all features; they become 0 and 1.
+        """Fold the statistics into a linear layer that reads all features; they become 0 and 1.
 
-        Nothing is done with a ``neck``, which reads them as well.
+        This does nothing if there is a ``neck``, which reads the features as well.
 
         Args:
             layer: ``nn.Linear`` or a 1x1 ``nn.Conv2d``.

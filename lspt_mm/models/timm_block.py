@@ -1,4 +1,4 @@
-"""timm's blocks, taken apart for prompts."""
+"""timm's blocks, split into steps for prompts."""
 
 from typing import List, Optional, Tuple
 
@@ -20,8 +20,8 @@ _RTOL, _ATOL = 1e-3, 1e-4
 class TimmBlock:
     """A :class:`~lspt_mm.models.prompted_block.ViTBlock` on timm's ``Block`` or ``EvaBlock``.
 
-    Its modules are called for all but queries, keys and values, which are parts of the packed or
-    separate projections.
+    The block's own modules compute everything except queries, keys and values, which use parts of
+    the packed or separate projections.
     """
 
     def __init__(self, block: nn.Module, lora: Optional[LoRA] = None):
@@ -31,7 +31,7 @@ class TimmBlock:
 
     @property
     def widths(self) -> Tuple[int, ...]:
-        """Of queries, keys and values."""
+        """Widths of queries, keys and values."""
         return tuple(len(weight) for weight in self.weights())
 
     def project(self, x: Tensor, first: int, end: int) -> List[Tensor]:  # noqa: D102
@@ -70,7 +70,7 @@ class TimmBlock:
         return x + block.drop_path2(self._scaled(2, block.mlp(block.norm2(x))))
 
     def branch(self, heads: Tensor, queries: Optional[Tensor]) -> Tensor:
-        """What timm's attention makes of its heads: norm, gate, projection."""
+        """Apply timm's steps after the heads: norm, gate, projection."""
         attn = self.attn
         heads = attn.norm(heads)
         if attn.gate is not None:
@@ -78,7 +78,7 @@ class TimmBlock:
         return attn.proj_drop(attn.proj(heads))
 
     def _scaled(self, which: int, x: Tensor) -> Tensor:
-        """LayerScale: a module of ``Block``; a parameter or None of ``EvaBlock``."""
+        """Apply LayerScale: a module in ``Block``, a parameter or None in ``EvaBlock``."""
         if isinstance(self.block, EvaBlock):
             gamma = getattr(self.block, f'gamma_{which}')
             return x if gamma is None else gamma * x
@@ -100,8 +100,8 @@ class TimmBlock:
 
 
 def take_apart(block: nn.Module, lora: Optional[LoRA] = None) -> Optional[TimmBlock]:
-    """The block taken apart, or None where it is of a kind that computes something else."""
-    # Not isinstance: subclasses compute otherwise.
+    """Split a block into steps, or return None for types that compute something else."""
+    # Not isinstance: subclasses compute something else.
     known = type(block) in (Block, EvaBlock) and type(block.attn) in (
         Attention, EvaAttention, AttentionRope
     )  # fmt: skip
@@ -110,13 +110,13 @@ def take_apart(block: nn.Module, lora: Optional[LoRA] = None) -> Optional[TimmBl
 
 @torch.no_grad()
 def agrees(block: TimmBlock, num_prefix: int, rotary: bool) -> bool:
-    """Whether our reading of a block's attention gives what timm's own gives, on random tokens.
+    """Whether our attention of a block gives the same output as timm's, on random tokens.
 
-    Releases of timm add to their attention. The branch alone is compared: a LayerScale near 0
-    would hide any difference.
+    Releases of timm extend their attention. Only the attention branch is compared: a LayerScale
+    near 0 would hide any difference.
 
     Args:
-        block: In eval mode.
+        block: The block, in eval mode.
         num_prefix: Leading tokens that are not rotated.
         rotary: Whether the attention takes rotary embeddings.
     """
@@ -145,7 +145,7 @@ def agrees(block: TimmBlock, num_prefix: int, rotary: bool) -> bool:
 
 
 def with_unrotated(rope: Optional[Tensor], count: int) -> Optional[Tensor]:
-    """A rotary embedding (.., N, 2 d) with ``count`` rows before it that rotate nothing."""
+    """Prepend ``count`` rows without rotation to a rotary embedding (.., N, 2 d)."""
     if rope is None or not count:
         return rope
     half = rope.size(-1) // 2
@@ -154,7 +154,7 @@ def with_unrotated(rope: Optional[Tensor], count: int) -> Optional[Tensor]:
 
 
 def _packed_bias(attn: nn.Module) -> Optional[Tensor]:
-    """Bias of queries, keys and values; EVA's are apart, those of its keys a buffer of zeros."""
+    """Bias of queries, keys and values; EVA has separate ones, a buffer of zeros for keys."""
     if getattr(attn, 'q_bias', None) is not None:
         return torch.cat((attn.q_bias, attn.k_bias, attn.v_bias))
     return attn.qkv.bias

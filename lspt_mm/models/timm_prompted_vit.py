@@ -24,24 +24,24 @@ from lspt_mm.models.vit_arguments import check_common
 from lspt_mm.registry import MODELS
 from lspt_mm.utils.checks import check_size
 
-#: What is given to ``timm.create_model`` whatever the arguments: images of any size, no head.
+#: Fixed arguments of ``timm.create_model``: images of any size, no head.
 _FIXED = dict(num_classes=0, dynamic_img_size=True, dynamic_img_pad=True)
 
 
 @MODELS.register_module()
 class TimmPromptedViT(PromptedBackbone):
-    """A ViT of timm, untouched, tuned by prompts, for mmseg and mmpretrain alike.
+    """An unmodified ViT of timm, tuned by prompts, for mmseg and mmpretrain alike.
 
-    timm's ``VisionTransformer`` and ``Eva`` serve: DINOv3, DINOv2, SigLIP 2, Perception Encoder,
-    EVA-02, CLIP, AIMv2, DeiT III and others. Its parameters keep timm's names, below ``vit.``.
-    Blocks of timm's usual kinds are taken apart (:class:`~lspt_mm.models.timm_block.TimmBlock`),
-    so that prompts whose output nobody reads are only keys and values; others run as a whole.
+    Supports timm's ``VisionTransformer`` and ``Eva``: DINOv3, DINOv2, SigLIP 2, Perception Encoder,
+    EVA-02, CLIP, AIMv2, DeiT III and others. Parameters keep timm's names, below ``vit.``. timm's
+    usual blocks are split into steps (:class:`~lspt_mm.models.timm_block.TimmBlock`), so that
+    prompts whose output is not read are only keys and values. Other blocks run as a whole.
 
     Args:
         model (str): Name in timm, such as ``'vit_small_patch16_dinov3.lvd1689m'``.
-        img_size (int or tuple, optional): Images it is built for, in pixels; the model's own by
-            default. Others may come as well: position embeddings are resized in the pass, and
-            what is missing to whole patches is padded with zeros, right and below.
+        img_size (int or tuple, optional): Size of images in pixels; the model's own by default.
+            Other sizes work as well: position embeddings are resized in the forward pass, and
+            incomplete patches are padded with zeros on the right and at the bottom.
         model_args (dict, optional): Further arguments of ``timm.create_model``, such as
             ``dict(depth=3)``.
         prompter, pretrained, with_cp, compile_blocks, tune, lora_parts, out_indices, final_norm: As
@@ -52,8 +52,8 @@ class TimmPromptedViT(PromptedBackbone):
             token, registers and patches, with its norms.
 
     Raises:
-        ValueError: For a value that is none of the above, a model that timm lacks, or one whose
-            forward pass is another than the two classes'.
+        ValueError: For a value that is none of the above, a model that timm lacks, or one of
+            another class than these two.
     """
 
     OUT_TYPES = frozenset({'raw', 'cls_token', 'featmap', 'pooled'}) | POOLED
@@ -106,7 +106,7 @@ class TimmPromptedViT(PromptedBackbone):
         )  # fmt: skip
 
     def _taken_apart(self) -> Tuple[bool, ...]:
-        """Which blocks are taken apart."""
+        """Which blocks are split into steps."""
         mode = self.vit.training
         self.vit.eval()
         rotary = isinstance(self.vit, Eva) and self.vit.rope is not None
@@ -120,21 +120,21 @@ class TimmPromptedViT(PromptedBackbone):
                             zip(self.vit.blocks, found, strict=True) if not apart})  # fmt: skip
             print_log(
                 f'{self.model}: {found.count(False)} of {len(found)} blocks run as a whole '
-                f'({", ".join(kinds)}): prompts pass all of them, which takes longer',
+                f'({", ".join(kinds)}): prompts go through all of their layers, which takes longer',
                 logger='current', level=logging.WARNING,
             )  # fmt: skip
         return tuple(found)
 
     def init_random(self) -> None:
-        """Leave timm's own random start, which its constructor makes."""
+        """Keep timm's random initialisation, done by its constructor."""
 
     @property
     def kind(self) -> Dict[str, str]:
-        """Two models of the same measures may compute something else."""
+        """Name of the model: two of the same sizes may compute something else."""
         return {'model': self.model.partition('.')[0]}
 
     def translate(self, state: Dict[str, Tensor]) -> Dict[str, Tensor]:
-        """Tensors of a file in timm's or the authors' names, under this model's."""
+        """Convert tensors from timm's or the authors' names to this model's."""
         attn = getattr(self.vit.blocks[0], 'attn', None)
         if getattr(attn, 'q_bias', None) is None:
             join_biases(state)
@@ -148,10 +148,10 @@ class TimmPromptedViT(PromptedBackbone):
         return {f'vit.{name}': tensor for name, tensor in found.items()}
 
     def train(self, mode: bool = True) -> 'TimmPromptedViT':
-        """Train mode for what is tuned; frozen parts stay in eval mode."""
+        """Set train mode for tuned parts; frozen parts stay in eval mode."""
         super().train(mode)
         for module in self.vit.modules():
-            # Rotary embeddings jitter in train mode, dropouts drop: with all of it trained only.
+            # Jitter of rotary embeddings and dropout are active only if the whole ViT is trained.
             if not any(True for _ in module.parameters()):
                 module.training = mode and self.tune == 'full'
         return self
@@ -177,7 +177,7 @@ class TimmPromptedViT(PromptedBackbone):
 
     @property
     def last_norm(self) -> nn.Module:  # noqa: D102
-        # Where timm has the pre-trained norm after a mean, it is the nearest there is for maps.
+        # If timm has the pre-trained norm after a mean, it is the closest choice for maps.
         norm = self.vit.norm
         return self.vit.fc_norm if isinstance(norm, nn.Identity) else norm
 
@@ -196,7 +196,7 @@ def _create(model: str, img_size, model_args: dict) -> nn.Module:
         raise ValueError(f'model_args={model_args!r}: expected a dict')
     if not isinstance(model, str) or not timm.is_model(model.partition('.')[0]):
         raise ValueError(
-            f"model={model!r}: timm {timm.__version__} has none of this name; "
+            f"model={model!r}: timm {timm.__version__} has no model of this name; "
             "timm.list_models('*dinov3*') lists names"
         )
     taken = sorted({*_FIXED, 'img_size', 'pretrained'} & model_args.keys())
@@ -209,17 +209,17 @@ def _create(model: str, img_size, model_args: dict) -> nn.Module:
     try:
         with torch.no_grad():
             vit = timm.create_model(model, pretrained=False, **_FIXED, **size, **model_args)
-    except Exception as error:  # timm and what it calls raise all sorts
+    except Exception as error:  # timm and its dependencies raise many types
         unknown = [name for name in _FIXED if name in str(error)]
         if unknown:
             raise ValueError(
-                f'model={model!r}: takes no {", ".join(unknown)}, so is none of the ViTs that '
-                'prompts can be put into; expected a VisionTransformer or an Eva of timm'
+                f'model={model!r}: takes no {", ".join(unknown)}, so it is not a ViT that prompts '
+                'can be added to; expected a VisionTransformer or an Eva of timm'
             ) from error
         raise ValueError(f'model={model!r}, {size | model_args}: timm says {error}') from error
     if not isinstance(vit, (VisionTransformer, Eva)):
         raise ValueError(
-            f'model={model!r}: is a {type(vit).__name__}, which computes otherwise than the ViTs '
-            'that prompts can be put into; expected a VisionTransformer or an Eva of timm'
+            f'model={model!r}: is a {type(vit).__name__}, not a ViT that prompts can be added to; '
+            'expected a VisionTransformer or an Eva of timm'
         )
     return vit

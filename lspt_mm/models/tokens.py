@@ -1,4 +1,4 @@
-"""The tokens of a batch, with or without prompts, copied as seldom as possible.
+"""The tokens of a batch, with or without prompts, with as few copies as possible.
 
 Shapes: B images, E prefix tokens (class token, registers), P prompts, N patches, D width.
 """
@@ -13,7 +13,7 @@ class BlockStep(NamedTuple):
     """Input and output of block ``number`` (1..L), for ``PromptedBackbone.unroll``.
 
     ``x_in``, ``x_out``: class, register and patch tokens (B, E+N, D). ``prompts_in``: (1 or B, P,
-    D) or None. ``prompts_out``: (B, P, D), or None where nobody reads them. ``hw``: rows and
+    D) or None. ``prompts_out``: (B, P, D), or None if they are not read. ``hw``: rows and
     columns of patches. ``rope``: rotary embedding of the patches in this block, if it has one.
     """
 
@@ -27,14 +27,14 @@ class BlockStep(NamedTuple):
 
 
 class Tokens:
-    """``[prefix | prompts | patches]`` in one tensor, as a block runs on it.
+    """``[prefix | prompts | patches]`` in one tensor, the input of a block.
 
-    Parts are views, made on first access. Inserting the same prompts again, as a method does that
-    carries them on, copies nothing.
+    Parts are views, made on first access. Inserting the same prompts again, as shallow methods
+    do, copies nothing.
 
     Args:
         x: All tokens, (B, E+P+N, D).
-        num_prefix: E, how many of them stand before the prompts.
+        num_prefix: E, the number of tokens before the prompts.
         num_prompts: P; 0 without prompts.
     """
 
@@ -77,7 +77,7 @@ class Tokens:
         return self._without_prompts
 
     def with_prompts(self, prompts: Optional[Tensor]) -> 'Tokens':
-        """The same tokens with ``prompts`` (1 or B, P, D) in place of the present ones, or none."""
+        """The same tokens with the prompts replaced by ``prompts`` (1 or B, P, D), or removed."""
         if prompts is None:
             return Tokens(self.without_prompts, self.num_prefix) if self.num_prompts else self
         if prompts is self.prompts:

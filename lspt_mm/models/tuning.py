@@ -4,7 +4,7 @@ import re
 
 from torch import nn
 
-#: What can be trained, as the errors say it.
+#: Values of ``tune``, as listed in errors.
 TUNES = (
     "'prompts', 'nothing', 'bias', 'lora-R' (of rank R), 'prompts+bias', 'prompts+lora-R', "
     "'partial-K' (K blocks) or 'full'"
@@ -23,7 +23,7 @@ def check_tune(tune: str, num_layers: int) -> None:
 
 
 def lora_rank(tune: str) -> int:
-    """R of 'lora-R' and 'prompts+lora-R'; 0 of others."""
+    """R of 'lora-R' and 'prompts+lora-R'; 0 for other values."""
     match = re.fullmatch(r'(?:prompts\+)?lora-(\d+)', tune)
     return int(match[1]) if match else 0
 
@@ -31,18 +31,18 @@ def lora_rank(tune: str) -> int:
 def apply_tune(vit: nn.Module, tune: str) -> None:
     """Set ``requires_grad`` of a prompted ViT's parameters.
 
-    - ``prompts``: the prompter alone (nothing, if there is none);
+    - ``prompts``: only the prompter (nothing, if there is none);
     - ``nothing``: no parameter at all (linear probe, frozen backbone);
     - ``bias``: the ViT's biases (BitFit), without the prompter; ``prompts+bias``: both;
     - ``lora-R``: LoRA, without the prompter; ``prompts+lora-R``: both;
     - ``partial-K``: the last K blocks and the final norms;
     - ``full``: the ViT and the prompter.
 
-    MAE's position embedding is a fixed one and stays so except with ``full``.
+    MAE's position embedding is fixed and is trained only with ``full``.
     """
     check_tune(tune, vit.num_layers)
     with_prompter = tune.startswith('prompts') or tune == 'full'
-    first = vit.num_layers + 2  # the depth from which all is trained
+    first = vit.num_layers + 2  # from this depth on, all is trained
     if tune.startswith('partial-'):
         first = vit.num_layers + 1 - int(tune.split('-')[1])
     for name, parameter in vit.named_parameters():
@@ -56,9 +56,9 @@ def apply_tune(vit: nn.Module, tune: str) -> None:
 
 
 def train_tuned_only(module: nn.Module, parent_tuned: bool = False) -> None:
-    """Put modules with a trainable parameter in or below them into train mode, others into eval.
+    """Set train mode for modules with a trainable parameter in or below them, eval for others.
 
-    A module without any parameter (dropout, drop path) goes with its parent.
+    A module without any parameter (dropout, drop path) follows its parent.
     """
     parameters = list(module.parameters())
     module.training = any(p.requires_grad for p in parameters) if parameters else parent_tuned

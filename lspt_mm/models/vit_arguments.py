@@ -1,4 +1,4 @@
-"""Checks of the arguments of a ViT."""
+"""Checks the arguments of prompted ViTs."""
 
 from typing import Any, Dict, List
 
@@ -19,7 +19,7 @@ _SOME_PARTS = ('q', 'k', 'v', 'qk', 'qv', 'kv', PARTS)
 
 
 def check_arch(arch, zoo: dict) -> int:
-    """Number of blocks of ``arch``, a name in mmpretrain's ``zoo`` or a dict of measures."""
+    """Number of blocks of ``arch``, a name in mmpretrain's ``zoo`` or a dict of sizes."""
     if isinstance(arch, str):
         if arch.lower() not in zoo:
             raise ValueError(f'arch={arch!r}: expected one of {sorted(zoo)} or a dict')
@@ -38,10 +38,10 @@ def check_arch(arch, zoo: dict) -> int:
 
 
 def check_arguments(given: Dict[str, Any], arch_zoo: dict, out_types) -> List[int]:
-    """Check the arguments of a ``PromptedViT``; returns ``out_indices`` as indices from 0.
+    """Check the arguments of a ``PromptedViT``; return ``out_indices`` counted from 0.
 
     Args:
-        given: All of them by name; those of mmpretrain's ``VisionTransformer`` may be absent.
+        given: All arguments by name; those of mmpretrain's ``VisionTransformer`` may be absent.
         arch_zoo: mmpretrain's architectures by name.
         out_types: Names that ``out_type`` may have.
 
@@ -50,14 +50,14 @@ def check_arguments(given: Dict[str, Any], arch_zoo: dict, out_types) -> List[in
     """
     num_layers = check_arch(given['arch'], arch_zoo)
     if 'frozen_stages' in given:
-        raise ValueError("frozen_stages: not used here; say tune='nothing' or tune='partial-K'")
+        raise ValueError("frozen_stages: not used here; set tune='nothing' or tune='partial-K'")
     check_int('num_registers', given['num_registers'], 0)
     check_vit_arguments(given)
     return check_common(given, num_layers, out_types)
 
 
 def check_common(given: Dict[str, Any], num_layers: int, out_types) -> List[int]:
-    """Check the arguments that all prompted ViTs have; returns ``out_indices`` from 0.
+    """Check the arguments that all prompted ViTs have; return ``out_indices`` from 0.
 
     Raises:
         ValueError: For the first value that is not one.
@@ -81,13 +81,13 @@ def check_common(given: Dict[str, Any], num_layers: int, out_types) -> List[int]
 
 
 def check_outputs(vit) -> None:
-    """Raise ValueError if the blocks that ``vit`` returns are too early for what is in it."""
+    """Raise ValueError if ``out_indices`` are too early for the trained parts or prompts."""
     last = vit.num_layers - 1
     trained = vit.tune if vit.prompter is None else 'a prompter'
     if trained not in ('prompts', 'nothing') and max(vit.out_indices) < last:
         raise ValueError(
             f'out_indices={vit.out_indices}: with {trained} the last block ({last}, or -1) has to '
-            'be among them; what is trained after the last one taken would never get a gradient. '
+            'be among them; parameters after the last one would never get a gradient. '
             'For a shallower ViT give arch fewer num_layers'
         )
     if vit.out_type == 'avg_prompts' and min(vit.out_indices) + 1 < vit.prompter.start_block:
@@ -99,7 +99,7 @@ def check_outputs(vit) -> None:
 
 
 def check_vit_arguments(given: dict) -> None:
-    """Raise ValueError for values of further ViT arguments that mmpretrain would fail on later."""
+    """Raise ValueError for values of further arguments on which mmpretrain would fail later."""
     for name in ('qkv_bias', 'with_cls_token', 'pre_norm'):
         if name in given:
             check_bool(name, given[name])
@@ -117,7 +117,7 @@ def check_vit_arguments(given: dict) -> None:
 
 
 def check_out_indices(out_indices, num_layers: int) -> List[int]:
-    """``out_indices`` as a list of indices from 0."""
+    """Convert ``out_indices`` to a list of indices from 0."""
     indices = [out_indices] if isinstance(out_indices, int) else out_indices
     if not isinstance(indices, (list, tuple)):
         raise ValueError(f'out_indices={out_indices!r}: expected an integer or a list of them')
@@ -127,7 +127,7 @@ def check_out_indices(out_indices, num_layers: int) -> List[int]:
         if type(index) is not int or not -num_layers <= index < num_layers:
             raise ValueError(
                 f'out_indices={out_indices!r}: blocks are counted from 0 to {num_layers - 1} '
-                f'here (or from -1 backwards), {index} is none'
+                f'here (or from -1 backwards), got {index}'
             )
     counted = [index % num_layers for index in indices]
     if len(set(counted)) < len(counted):

@@ -98,7 +98,7 @@ def twice(state):
     (put('norm.weight', torch.ones(47)), r'of another shape: vit\.norm\.weight \(47,\) in'),
     (put('blocks.3.norm1.weight', torch.ones(48)), r'without a place .*blocks\.3\.norm1'),
     (put('blocks.0.attn.lora_A', torch.ones(4, 48)), 'LoRA that is not merged'),
-    (put('norm.bias', torch.full((48,), float('nan'))), 'not of finite'),
+    (put('norm.bias', torch.full((48,), float('nan'))), 'not finite floating'),
     (put('student.patch_embed.proj.weight', torch.ones(48, 3, 16, 16)), 'without .*student'),
     (put('patch_embed.proj.weight', torch.ones(48, 3, 14, 14)), r'another shape: .*14, 14\) in'),
     (lambda state: [state.pop(key) for key in list(state)[3:]], 'missing'),

@@ -133,7 +133,7 @@ def test_wrong_parts(parts):
 
 
 def test_blocks_that_run_as_a_whole_have_no_place_for_it():
-    with pytest.raises(ValueError, match='LoRA has no place in it'):
+    with pytest.raises(ValueError, match='LoRA cannot be added to it'):
         TimmPromptedViT('vit_small_patch16_18x2_224', model_args=SMALL, tune='lora-4')
 
 

@@ -145,7 +145,7 @@ def test_a_file_that_tunes_the_vit_is_refused(base, tmp_path):
     model = tuned(base, {'type': 'VPT', 'num_tokens': 2}, 0, tune='prompts+bias')
     with torch.no_grad():
         model.layers[1].ln1.bias.add_(1.0)
-    with pytest.raises(InputError, match='of its own'):
+    with pytest.raises(InputError, match='has its own'):
         PromptSets(loaded(base), {'a': save(model, tmp_path / 'a.pth')})
 
 
@@ -198,7 +198,7 @@ def test_prompts_that_are_not_whole(base, tmp_path):
     content = torch.load(path, weights_only=True)
     del content['state_dict']['backbone.prompter.gate_logits']
     torch.save(content, path)
-    with pytest.raises(InputError, match=r'a\.pth: its prompts are not whole'):
+    with pytest.raises(InputError, match=r'a\.pth: incomplete prompts'):
         PromptSets(loaded(base), {'a': path})
 
 
@@ -254,7 +254,7 @@ def test_lora_of_a_file(base, images, tmp_path, prompter):
 def test_lora_of_other_parts_needs_its_model(base, tmp_path):
     model = vit(None, pretrained=base, tune='lora-3', lora_parts='qv')
     model.init_weights()
-    with pytest.raises(InputError, match='not on queries, keys and values alike'):
+    with pytest.raises(InputError, match='not on all of queries, keys and values'):
         PromptSets(loaded(base), {'a': save(model, tmp_path / 'a.pth')})
 
 

@@ -286,11 +286,11 @@ def test_initialising_leaves_the_vit_alone():
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [
-    (dict(model='vit_small_patch16_dinov4'), r"timm [\d.]+ has none of this name"),
+    (dict(model='vit_small_patch16_dinov4'), r"timm [\d.]+ has no model of this name"),
     (dict(model='resnet18'), 'takes no dynamic_img_size.* or an Eva'),
     (dict(model='naflexvit_base_patch16_gap'), 'takes no dynamic_img_size.* or an Eva'),
     (dict(model='beit_base_patch16_224'), 'takes no dynamic_img_size.* or an Eva'),
-    (dict(model='vit_small_patch16_siglip_224'), 'none of this name'),
+    (dict(model='vit_small_patch16_siglip_224'), 'no model of this name'),
     (dict(model='vit_base_patch16_siglip_224', out_type='cls_token'), 'has no class token'),
     (dict(model='vit_small_patch16_dinov3', out_type='avg_featmap'), "out_type='avg_featmap'"),
     (dict(model='vit_small_patch16_dinov3', out_indices=3), 'counted from 0 to 2'),

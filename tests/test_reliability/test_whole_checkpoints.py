@@ -348,7 +348,7 @@ def test_a_run_on_a_disk_that_is_full(small_disk, tmp_path):
     (small_disk / 'ballast').write_bytes(bytes(1_200_000))  # room for two checkpoints, not three
     code, said = start(work)
     assert code == 2, said
-    assert 'checkpoint iter_9.pth cannot be written' in said and 'The run goes on' in said
+    assert 'checkpoint iter_9.pth cannot be written' in said and 'The run continues' in said
     assert 'error: the checkpoint iter_12.pth, the last one of the run, cannot be written' in said
     for name in ('iter_3.pth', 'iter_6.pth'):
         assert read_training_checkpoint(work / name)

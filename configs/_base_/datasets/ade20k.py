@@ -16,14 +16,14 @@ train_pipeline = [
     dict(type='PhotoMetricDistortion'),
     dict(type='PackSegInputs')
 ]
-# Labels are loaded after Resize: predictions are judged at the label's own size.
+# Labels are loaded after Resize: predictions are evaluated at the label's original size.
 test_pipeline = [
     dict(type='LoadImageFromFile', backend_args=dict(backend='lspt_mm.images')),
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),
     load_labels,
     dict(type='PackSegInputs')
 ]
-# Multi-scale testing scales the image as test_pipeline does, times each ratio.
+# Multi-scale testing resizes the image as in test_pipeline, times each ratio.
 img_ratios = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
 tta_pipeline = [
     dict(type='LoadImageFromFile', backend_args=dict(backend='lspt_mm.images')),

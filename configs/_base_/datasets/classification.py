@@ -1,4 +1,4 @@
-"""Loaders of a classification run; the inheriting config says what they load."""
+"""Data loaders for classification; the inheriting config sets their data sets."""
 train_dataloader = dict(
     batch_size=64,
     num_workers=4,

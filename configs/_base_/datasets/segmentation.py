@@ -1,4 +1,4 @@
-"""What the segmentation data sets have in common: how they are loaded and judged."""
+"""Data loaders and evaluators common to all segmentation data sets."""
 train_dataloader = dict(
     num_workers=1,
     persistent_workers=True,

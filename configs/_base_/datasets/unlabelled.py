@@ -1,4 +1,4 @@
-"""Unlabelled images for pre-training; the inheriting config says where they are and how they are cut."""
+"""Unlabelled images for pre-training; the inheriting config sets their folder and crops."""
 train_dataloader = dict(
     batch_size=128,
     num_workers=1,

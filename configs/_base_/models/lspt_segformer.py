@@ -1,7 +1,7 @@
 """A frozen ViT-B/16 tuned by LSPT with a light head: MultiLevelNeck and SegFormer's all-MLP head.
 
-At 512 pixels UPerNet at 512 channels costs several times the frozen ViT-B. Here the four maps are brought to 256
-channels before they are enlarged, and one 1x1 convolution joins them at a quarter of the image's size
+At 512 pixels UPerNet at 512 channels costs several times the frozen ViT-B. Here the four maps are reduced to 256
+channels before upsampling, and one 1x1 convolution joins them at a quarter of the image's size
 (arXiv 2105.15203). Protocol, blocks and auxiliary head are those of ``lspt_upernet.py``.
 """
 _base_ = './lspt_upernet.py'

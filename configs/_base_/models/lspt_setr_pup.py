@@ -1,6 +1,6 @@
 """A frozen ViT-B/16 tuned by LSPT and SETR-PUP, with auxiliary heads at blocks 5 and 9 (GaPT's table).
 
-The heads are those of MMSegmentation's SETR-PUP on ADE20K; each normalises its input, so that the ViT's
+The heads are those of MMSegmentation's SETR-PUP on ADE20K; each normalises its input, so the ViT's
 final norm is left out.
 """
 _base_ = './lspt_upernet.py'

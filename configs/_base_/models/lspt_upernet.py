@@ -1,8 +1,8 @@
 """A frozen ViT-B/16 tuned by LSPT, Feature2Pyramid, UPerHead and an FCN auxiliary head.
 
 Blocks 4, 6, 8 and 12 (``out_indices`` counts from 0) give the four maps of the pyramid, as in MAE's
-own segmentation configs. ``final_norm=False``: all four are taken from the residual stream as it is,
-since a norm on the last one alone would set it apart from the other three (ours).
+own segmentation configs. ``final_norm=False``: all four come directly from the residual stream,
+since a norm on the last one alone would make it differ from the other three (ours).
 """
 _base_ = '../prompters/lspt.py'
 from lspt_mm.utils import images

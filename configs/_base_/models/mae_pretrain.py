@@ -1,8 +1,8 @@
 """MAE pre-training (arXiv 2111.06377) with MMPretrain's own classes, sized by the inheriting config.
 
-The encoder is read by ``PromptedViT(pretrained=...)`` as it is saved.
+``PromptedViT(pretrained=...)`` reads the saved encoder without conversion.
 """
-_base_ = []  # without it MMEngine takes a file with an import for one of its lazy configs
+_base_ = []  # otherwise MMEngine takes a file with imports for a lazy config
 from lspt_mm.utils import images
 
 default_scope = 'mmpretrain'

@@ -1,5 +1,5 @@
 """A prompted ViT-B/16 under mmpretrain's ``ImageClassifier`` with a linear head."""
-_base_ = []  # without it MMEngine takes a file with an import for one of its lazy configs
+_base_ = []  # otherwise MMEngine takes a file with imports for a lazy config
 from lspt_mm.utils import images
 
 data_preprocessor = dict(

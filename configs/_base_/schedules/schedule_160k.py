@@ -1,6 +1,6 @@
-"""160k iterations. LSPT's paper names no optimizer for dense tasks: AdamW and its figures are ours.
+"""160k iterations. LSPT's paper names no optimizer for dense tasks: AdamW and its settings are ours.
 
-Prompts and cell learn at ten times the head's rate and without weight decay, as they start near
+Prompts and cell have ten times the head's learning rate and no weight decay, as they start near
 zero and have few parameters.
 """
 optim_wrapper = dict(

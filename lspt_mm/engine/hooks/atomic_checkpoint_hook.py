@@ -1,4 +1,4 @@
-"""Checkpoints that are written atomically."""
+"""Checkpoint hook and storage backend that write atomically."""
 
 from collections import deque
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ class AtomicLocalBackend(LocalBackend):
             unfinished.write_bytes(obj)
 
     def remove(self, filepath) -> None:
-        """Remove a file, or schedule it inside :meth:`removals_last`."""
+        """Remove a file; inside :meth:`removals_last`, at the end of the block."""
         if self._to_remove is None:
             super().remove(filepath)
         else:
@@ -39,7 +39,7 @@ class AtomicLocalBackend(LocalBackend):
 
     @contextmanager
     def removals_last(self) -> Iterator[None]:
-        """Postpone removals to the end of the block; an error in it cancels them."""
+        """Postpone removals to the end of the block; an error inside cancels them."""
         if self._to_remove is not None:  # nested, as in saving the best: the outer block removes
             before = len(self._to_remove)
             try:
@@ -63,13 +63,13 @@ register_backend(_BACKEND, AtomicLocalBackend)
 
 
 class AtomicCheckpointHook(CheckpointHook):
-    """MMEngine's ``CheckpointHook`` that writes atomically and always leaves a whole checkpoint.
+    """MMEngine's ``CheckpointHook`` with atomic writes: a complete checkpoint always remains.
 
-    A checkpoint is written to a temporary file and synced before it gets its name. Only then are
-    ``last_checkpoint`` updated and old ones removed (``max_keep_ckpts``, ``save_best``). When it
-    cannot be written (a full disk) the run goes on with an error in the log and keeps its earlier
-    checkpoints. At the end of training, it ends with an error. On other storage than local files
-    the backend decides.
+    A checkpoint is written to a temporary file and synced before it gets its name. Only then is
+    ``last_checkpoint`` updated and are old ones removed (``max_keep_ckpts``, ``save_best``). If it
+    cannot be written (a full disk), the run logs an error, continues, and keeps its earlier
+    checkpoints; at the end of training it stops with an error. On storage other than local files,
+    atomicity depends on the backend.
 
     Raises:
         InputError: If the last checkpoint, or that of a stopped run, cannot be written.
@@ -83,7 +83,7 @@ class AtomicCheckpointHook(CheckpointHook):
             self.backend_args = {'backend': _BACKEND}
 
     def before_train(self, runner: Runner) -> None:
-        """Remove the temporary files of a killed run."""
+        """Remove temporary files left by a killed run."""
         super().before_train(runner)
         if self._whole and runner.rank == 0 and Path(self.out_dir).is_dir():
             for unfinished in Path(self.out_dir).glob('.*.pth.part'):
@@ -125,7 +125,7 @@ class AtomicCheckpointHook(CheckpointHook):
 
     @contextmanager
     def _all_or_nothing(self, runner: Runner, what: str) -> Iterator[None]:
-        """Undo the changes of a failed save to this hook and the message hub."""
+        """Undo what a failed save changed in this hook and the message hub."""
         if not self._whole:
             yield
             return
@@ -139,12 +139,12 @@ class AtomicCheckpointHook(CheckpointHook):
         except OSError as error:
             if runner.iter + 1 >= runner.max_iters:
                 raise InputError(
-                    f'the {what}, the last one of the run, cannot be written: {error}. The ones '
-                    f'before it in {self.out_dir} are whole: free some space and use --resume'
+                    f'the {what}, the last one of the run, cannot be written: {error}. Earlier '
+                    f'ones in {self.out_dir} are complete: free some space and use --resume'
                 ) from error
             runner.logger.error(
-                f'the {what} cannot be written: {error}. The run goes on; its earlier checkpoints '
-                'are whole'
+                f'the {what} cannot be written: {error}. The run continues; its earlier '
+                'checkpoints are complete'
             )
             for name, value in own.items():
                 setattr(self, name, value)

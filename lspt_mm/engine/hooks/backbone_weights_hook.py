@@ -1,4 +1,4 @@
-"""Refuses to run on a ViT whose weights were never read."""
+"""Hook that stops a run whose ViT has no pre-trained weights."""
 
 from typing import Dict
 
@@ -19,18 +19,17 @@ def prompted_vits(runner: Runner) -> Dict[str, DescribedBackbone]:
 
 @HOOKS.register_module()
 class BackboneWeightsHook(Hook):
-    """Refuse to train, validate or test with a ViT whose weights were never read.
+    """Raise an error before training, validating or testing with a ViT without loaded weights.
 
-    MMEngine's ``Runner.val()`` and ``Runner.test()`` do not call ``init_weights``, and loading a
-    checkpoint that lacks the ViT is a warning to it: without this the numbers of a random
+    MMEngine's ``Runner.val()`` and ``Runner.test()`` do not call ``init_weights``, and MMEngine
+    only warns about a checkpoint that lacks the ViT. Without this hook, numbers of a random
     backbone would look like results.
 
     Args:
-        allow_random (bool): Run all the same (for timing, say); one warning is logged.
+        allow_random (bool): Run anyway (for timing, say); a warning is logged.
 
     Raises:
-        InputError: Before the first iteration; also if prompts would neither be trained nor are
-            loaded.
+        InputError: Before the first iteration; also if prompts are neither trained nor loaded.
     """
 
     priority = 'VERY_HIGH'
@@ -42,12 +41,12 @@ class BackboneWeightsHook(Hook):
         for name, vit in prompted_vits(runner).items():
             if vit.weights.source is not None:
                 continue
-            message = f'{name}: the ViT has no pre-trained weights, all of it is random'
+            message = f'{name}: the ViT has no pre-trained weights, it is random'
             if not self.allow_random:
                 raise InputError(
-                    f'{message}. Name a file with --pretrained FILE (or pretrained= in the config) '
-                    'or a checkpoint that holds the whole ViT; to run on a random backbone all '
-                    'the same, say --random-backbone'
+                    f'{message}. Give a file with --pretrained FILE (or pretrained= in the config) '
+                    'or a checkpoint that holds the whole ViT; to run on a random backbone anyway, '
+                    'use --random-backbone'
                 )
             runner.logger.warning(f'{message}, as --random-backbone allows')
 
@@ -61,7 +60,7 @@ class BackboneWeightsHook(Hook):
                 raise InputError(
                     f'{name}: tune={vit.tune!r} does not train the prompts of '
                     f'{type(vit.prompter).__name__}, which are random. For a baseline without '
-                    'prompts say prompter=None; to go on from trained ones, load_from='
+                    'prompts set prompter=None; to start from trained prompts, load_from='
                 )
 
     def before_val(self, runner: Runner) -> None:  # noqa: D102

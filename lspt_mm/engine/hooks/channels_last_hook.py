@@ -12,14 +12,14 @@ from lspt_mm.registry import HOOKS
 class ChannelsLastHook(Hook):
     """Converts convolutions to channels last, except those of a :class:`PromptedViT`.
 
-    Its feature maps, rows of tokens, are channels last already: a head in the default layout starts
-    by copying them.
+    The ViT's feature maps, rows of tokens, are already channels last; a head in the default layout
+    would copy them first.
     """
 
     def before_train(self, runner: Runner) -> None:
         """Convert the four-dimensional weights of neck and heads.
 
-        Not earlier, as random initialisation fills tensors in the order of their memory.
+        Not earlier: random initialisation fills tensors in memory order.
         """
         own = {id(p) for vit in prompted_vits(runner).values() for p in vit.parameters()}
         for parameter in runner.model.parameters():

@@ -18,16 +18,16 @@ from lspt_mm.version import __version__
 
 @HOOKS.register_module()
 class CheckInvalidLossHook(Hook):
-    """Ends the run at the first non-finite loss, or non-finite weight to be saved.
+    """Stops the run at the first non-finite loss, or before it saves a non-finite weight.
 
     The error names the iteration, the learning rates and the files of the batch.
     ``nonfinite_N_rank_R.json`` in the work dir also has every loss and, for each trained tensor,
-    its norm and the number of its non-finite values. Such weights are never saved, so that the
-    last checkpoint is good. With loss scaling (float16) up to ``patience`` overflowing steps in a
-    row are left to the scaler.
+    its norm and the number of its non-finite values. Non-finite weights are never saved, so the
+    last checkpoint is usable. With loss scaling (float16), up to ``patience`` overflowing steps in
+    a row are left to the scaler.
 
     Args:
-        patience (int): Number of overflowing steps in a row that loss scaling may have.
+        patience (int): Number of successive overflowing steps to tolerate with loss scaling.
 
     Raises:
         InputError: After the iteration.
@@ -87,7 +87,7 @@ class CheckInvalidLossHook(Hook):
 
 
 def files_of(batch: Any) -> List[str]:
-    """Paths of the images of a batch, where its samples have them."""
+    """Paths of the images of a batch, of those samples that have one."""
     samples = batch.get('data_samples') if isinstance(batch, dict) else None
     if samples is None:
         return []
@@ -104,7 +104,7 @@ def _value(number: Any) -> float:
 
 
 def _state_of(model: torch.nn.Module) -> Dict[str, dict]:
-    """Norms of trained weights after the step (without gradients), and non-finite values."""
+    """Norm and number of non-finite values of each trained weight after the step."""
     return {
         name: {'norm': float(p.detach().norm()), 'not_finite': int((~torch.isfinite(p)).sum())}
         for name, p in model.named_parameters() if p.requires_grad

@@ -1,4 +1,4 @@
-"""The score of each class on the validation and test images."""
+"""Hook that writes the score of each class on the validation and test images."""
 
 import math
 from pathlib import Path
@@ -21,11 +21,11 @@ VALIDATION, TEST = 'validation.json', 'test.json'
 
 @HOOKS.register_module()
 class ClassScoresHook(Hook):
-    """After each validation, write ``validation.json``: the metric, and the score of each class.
+    """Write the metric and the score of each class to ``validation.json`` after each validation.
 
-    After a test it is ``test.json``. Scores are IoU, accuracy or F1 in per cent, null for a class
-    without an image. At the end a warning names the classes that the last validation has and the
-    model never predicts.
+    After a test, the file is ``test.json``. Scores are IoU, accuracy or F1 in per cent, null for a
+    class without an image. At the end, a warning names the classes that occur in the last
+    validation but are never predicted.
     """
 
     priority = 'HIGH'

@@ -1,4 +1,4 @@
-"""One JSONL log of a run, across interruptions."""
+"""Hook that writes one JSONL log per run, across interruptions."""
 
 import json
 from contextlib import suppress
@@ -23,10 +23,10 @@ _NOT_OF_THE_RUN = ('time', 'data_time', 'memory')
 
 @HOOKS.register_module()
 class JsonlLoggerHook(Hook):
-    """Writes ``log.jsonl``: one line per logged iteration and per validation, none twice.
+    """Writes ``log.jsonl``: one line per logged iteration and per validation, without duplicates.
 
-    MMEngine starts new files when a run is resumed, and repeats in them the iterations between the
-    last checkpoint and the interruption. Here a resumed run first removes the lines after its
+    When a run is resumed, MMEngine starts new files and logs the iterations between the last
+    checkpoint and the interruption again. Here a resumed run first removes the lines after its
     checkpoint. Lines are JSON objects: ``mode`` ('train' or 'val'), ``iter`` (number of finished
     iterations), ``epoch``, and the values: losses as means over the iterations since the previous
     line and over all processes, the learning rate, the metrics of a validation.
@@ -65,7 +65,7 @@ class JsonlLoggerHook(Hook):
 
     def after_val_epoch(self, runner: Runner, metrics=None) -> None:  # noqa: D102
         if isinstance(runner._train_loop, dict) or runner._train_loop is None:
-            return  # a validation by itself is of no run
+            return  # a validation alone belongs to no run
         place = {'mode': 'val', 'iter': runner.iter, 'epoch': runner.epoch}
         self._append(runner, {**place, **(metrics or {})})
         runner.message_hub.update_info(VALIDATED, runner.iter)
@@ -89,7 +89,7 @@ class JsonlLoggerHook(Hook):
             self._report(runner, error)
 
     def _report(self, runner: Runner, error: OSError) -> None:
-        """Log once that lines are lost; the run goes on."""
+        """Log once that lines are lost; the run continues."""
         if not self._torn:
             runner.logger.error(f'{LOG} cannot be written, lines of it are lost: {error}')
         self._torn = True  # the file may end with a part of a line
@@ -97,9 +97,9 @@ class JsonlLoggerHook(Hook):
 
 @VISBACKENDS.register_module()
 class FaultTolerantLocalVisBackend(LocalVisBackend):
-    """MMEngine's ``LocalVisBackend`` that goes on when the disk is full.
+    """MMEngine's ``LocalVisBackend`` that continues when the disk is full.
 
-    It loses lines of ``scalars.json``, where MMEngine's ends the run.
+    It loses lines of ``scalars.json``, where MMEngine's would end the run.
     """
 
     def _dump(self, value_dict: dict, file_path: str, file_format: str) -> None:
@@ -118,7 +118,7 @@ def _mean_of_all(values: Dict[str, float]) -> Dict[str, float]:
 
 
 def read_log(folder) -> Iterator[dict]:
-    """The lines of a work dir's log, without those that an interruption cut off."""
+    """Read the log of a work dir; lines truncated by an interruption are skipped."""
     try:
         text = (Path(folder) / LOG).read_text(encoding='utf-8', errors='replace')
     except OSError:

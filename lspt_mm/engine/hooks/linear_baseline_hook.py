@@ -1,4 +1,4 @@
-"""A linear classifier on frozen features: the baseline of a run, and the start of its head."""
+"""Fits a linear classifier on frozen features: a run's baseline, and its head's initial value."""
 
 import copy
 import time
@@ -41,22 +41,22 @@ BASELINE = 'baseline.json'
 class LinearBaselineHook(Hook):
     """Before the first iteration, fit logistic regression to the ViT's features without prompts.
 
-    Training images pass once through the pipeline of the validation, which augments nothing; in
-    segmentation, patches of them. C is chosen on the validation images, or without any by
-    cross-validation. Features and fit are kept in the cache (``LSPT_MM_CACHE``). The log and
-    ``baseline.json`` have the metric on the validation images.
-    After the training, warnings name what points to a run that failed: a validation below the
-    baseline, or one that was still rising. Random generators are left as they were.
+    Training images (in segmentation, their patches) pass once through the validation pipeline,
+    which does not augment. C is chosen on the validation images, or by cross-validation if there
+    are none. Features and fit are cached (``LSPT_MM_CACHE``). The log and ``baseline.json`` have
+    the metric on the validation images. After training, warnings name signs of a failed run: a
+    validation below the baseline, or one that was still rising. Random generators keep their
+    state.
 
     Args:
         start (bool): Whether the model's head starts from the fit, unless ``load_from`` names a
-            checkpoint to start from. The neck is then a ``Standardize``, and the head has a
-            linear layer: mmpretrain's ``LinearClsHead`` or ``MultiLabelLinearClsHead`` (a
+            checkpoint to start from. The neck must then be a ``Standardize``, and the head must
+            have a linear layer: mmpretrain's ``LinearClsHead`` or ``MultiLabelLinearClsHead`` (a
             regression for each class against the rest), ``LinearSegHead``, or ``UPerHead`` and
             ``SegformerHead`` with ``linear_in_channels``.
 
     Raises:
-        InputError: If ``start`` is asked for and neck or head are others.
+        InputError: If ``start`` is set and neck or head are not of these types.
     """
 
     priority = 'HIGH'
@@ -82,13 +82,13 @@ class LinearBaselineHook(Hook):
             (fit,) = shared
             if fit is None:
                 return
-            start = self.start and not runner._load_from  # whose head is kept
+            start = self.start and not runner._load_from  # keep the head of load_from
             self._report(runner, model, task, fit, begin, start)
         if start:
             task.start_at(model, fit)
 
     def _fit(self, runner: Runner, model: nn.Module, task) -> Optional[LinearFit]:
-        """The fit; None where there can be none and the run does not need it."""
+        """The fit; None if it is impossible and the run does not need it."""
         try:
             return self._fitted(runner.cfg, model, task, _held_out(runner))
         except InputError as error:
@@ -127,11 +127,11 @@ class LinearBaselineHook(Hook):
     def _report(
         runner: Runner, model: nn.Module, task, fit: LinearFit, begin: float, start: bool
     ) -> None:
-        """The baseline's metric, in the log and in ``baseline.json``."""
+        """Write the baseline's metric to the log and ``baseline.json``."""
         of, value = 'cross-validation', fit.scores[fit.c]
         if _held_out(runner):
             of = 'validation'
-            if task.dense:  # judged by pixels, as the run will be
+            if task.dense:  # evaluated by pixel, as the run will be
                 value = _evaluate(runner, task.linear_model(model, fit))[task.metric_key]
         value = float(value)  # of NumPy
         if not is_main_process():
@@ -158,7 +158,7 @@ def _held_out(runner: Runner) -> Optional[dict]:
 
 
 def _evaluate(runner: Runner, model: nn.Module) -> dict:
-    """The metrics of another model on the validation images; no hook hears of it."""
+    """Evaluate another model on the validation images, without calling any hook."""
     loader = Runner.build_dataloader(copy.deepcopy(runner.cfg.val_dataloader), runner.seed)
     evaluator = runner.build_evaluator(copy.deepcopy(runner.cfg.val_evaluator))
     evaluator.dataset_meta = loader.dataset.metainfo
@@ -168,7 +168,7 @@ def _evaluate(runner: Runner, model: nn.Module) -> dict:
 
 
 def baseline_of(folder) -> Optional[dict]:
-    """The content of a work dir's ``baseline.json``; None without one."""
+    """The content of a work dir's ``baseline.json``, or None."""
     try:
         return read_json(Path(folder) / BASELINE)
     except InputError:
@@ -176,7 +176,7 @@ def baseline_of(folder) -> Optional[dict]:
 
 
 def remarks(folder) -> List[str]:
-    """What a finished run's validations say beside its baseline."""
+    """Warnings from comparing a finished run's validations with its baseline."""
     baseline = baseline_of(folder)
     if baseline is None:
         return []
@@ -185,7 +185,7 @@ def remarks(folder) -> List[str]:
     if values and max(values) < baseline['value'] - 0.005:  # per cent, as they are shown
         found.append(
             f'the best validation, {max(values):.2f}, is below logistic regression on frozen '
-            f'features ({baseline["value"]:.2f}): take lower learning rates or a longer training'
+            f'features ({baseline["value"]:.2f}): try lower learning rates or a longer training'
         )
     if len(values) > 2 and values[-1] > max(values[:-1]):
         found.append(

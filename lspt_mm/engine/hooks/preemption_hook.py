@@ -21,7 +21,7 @@ from lspt_mm.registry import HOOKS
 
 #: Exit code of a stopped run that can be resumed (EX_TEMPFAIL of sysexits.h).
 EXIT_STOPPED = 75
-#: Environment variable: a file to create as well, as launchers have exit codes of their own.
+#: Environment variable: file to create on a stop, as launchers return their own exit codes.
 STOPPED_FILE = 'LSPT_MM_STOPPED_FILE'
 #: How long processes wait for the first one to write the checkpoint.
 _TIMEOUT = timedelta(minutes=5)
@@ -33,9 +33,9 @@ class PreemptionHook(Hook):
 
     Clusters send SIGTERM before they preempt a job. ``--resume`` continues exactly from the
     checkpoint, ``interrupted.pth``, which the next regular one replaces. All processes of a
-    distributed run stop after the same iteration, whichever got the signal. A validation is broken
-    off; the resumed run repeats it. With accumulated gradients the run stops after a step of the
-    optimizer. A second SIGINT ends the process at once.
+    distributed run stop after the same iteration, whichever got the signal. A validation is
+    aborted; the resumed run repeats it. With gradient accumulation, the run stops after a step of
+    the optimizer. A second SIGINT ends the process at once.
     """
 
     priority = 'LOWEST'
@@ -80,7 +80,7 @@ class PreemptionHook(Hook):
             self._stop(runner, done)
 
     def before_val(self, runner: Runner) -> None:  # noqa: D102
-        # Processes may have different numbers of batches: they agree while all have some.
+        # Processes may have different numbers of batches: they synchronise while all have some.
         self._shared_batches = len(runner.val_dataloader)
         if self._group is not None:
             count = torch.tensor(self._shared_batches)

@@ -1,4 +1,4 @@
-"""The progress of a training on one live line."""
+"""Hook that shows the progress of training on one live line."""
 
 import logging
 from typing import Dict, Optional
@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lspt_mm.registry import HOOKS
 from lspt_mm.tasks import task_of
 
-#: Iterations that the shown loss is the mean of.
+#: Number of iterations over which the shown loss is averaged.
 _WINDOW = 20
 
 
@@ -21,8 +21,8 @@ _WINDOW = 20
 class ProgressHook(Hook):
     """Shows iteration, time left, loss and learning rate; prints a line for each validation.
 
-    The console gets warnings and errors beside it; the log file gets everything, as without the
-    hook. Where standard error is no terminal, only the lines of validations are printed.
+    The console also gets warnings and errors; the log file gets everything, as without the hook.
+    If standard error is not a terminal, only the lines of validations are printed.
     """
 
     priority = 'HIGHEST'
@@ -76,7 +76,7 @@ class ProgressHook(Hook):
         self.close()
 
     def close(self) -> None:
-        """Remove the line, and give the console back to the logger."""
+        """Remove the live line and restore the logger's console output."""
         if self.progress is not None:
             self.progress.stop()
         for handler, (stream, level) in self._streams.items():

@@ -26,18 +26,18 @@ from lspt_mm.registry import HOOKS
 class PromptCheckpointHook(AtomicCheckpointHook):
     """Checkpoints of prompt-tuned models, written atomically.
 
-    Every checkpoint says which ViT its prompts belong to, and can be written without it. A
-    checkpoint that does not fit the model is refused on resume and test, where MMEngine would
-    leave parts at random with a line in the log.
+    Every checkpoint records which ViT its prompts belong to, and can be written without that ViT.
+    On resume and test, a checkpoint that does not fit the model is an error; MMEngine would only
+    log it and leave parts random.
 
     Args:
         content (str): 'full', or 'prompts' for all but the frozen ViT (a
-            :mod:`~lspt_mm.checkpoints.prompt_only` checkpoint; the optimizer's state is kept).
+            :mod:`~lspt_mm.checkpoints.prompt_only` checkpoint; it has the optimizer's state).
         **kwargs: Arguments of MMEngine's ``CheckpointHook`` (interval, by_epoch, ...).
 
     Raises:
-        InputError: Before the first iteration if content='prompts' and it is not known where the
-            ViT came from; when a checkpoint is loaded that does not fit.
+        InputError: Before the first iteration if content='prompts' and the source of the ViT is
+            unknown; on loading a checkpoint that does not fit.
     """
 
     def __init__(self, content: str = 'full', **kwargs):
@@ -60,14 +60,14 @@ class PromptCheckpointHook(AtomicCheckpointHook):
         for name, vit in vits.items():
             if _source(runner, vit) is None:
                 raise InputError(
-                    f"checkpoint content='prompts': it is not known where the weights of {name} "
-                    'came from, so that a checkpoint without them could not be used. Name them: '
+                    f"checkpoint content='prompts': the source of the weights of {name} is "
+                    'unknown, so a checkpoint without them could not be used. Give the source: '
                     '--pretrained FILE'
                 )
             if vit.tune == 'full':
                 raise InputError(
-                    "checkpoint content='prompts': with tune='full' nothing of the ViT is frozen, "
-                    "there is nothing to leave out; use content='full'"
+                    "checkpoint content='prompts': with tune='full' no part of the ViT is frozen "
+                    "and can be left out; use content='full'"
                 )
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:  # noqa: D102
@@ -90,14 +90,14 @@ class PromptCheckpointHook(AtomicCheckpointHook):
             )
 
     def _record(self, name: str, vit: DescribedBackbone, source: str) -> BaseRecord:
-        """The ViT's record; the fingerprint is taken again only if a tensor was written to."""
+        """The ViT's record; the fingerprint is computed again only if a tensor has changed."""
         state = tuple((t.data_ptr(), t._version) for t in frozen_base(vit.describe()).values())
         if self._fingerprints.get(name, (None,))[0] != (state, source):
             self._fingerprints[name] = (state, source), record_of(vit, source)
         return self._fingerprints[name][1]
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:  # noqa: D102
-        # Without resuming, a run may start from parts of another one.
+        # Without resuming, a run may start from parts of another run.
         if runner._resume or runner._train_loop is None:
             model = model_of(runner)
             check_fit(model, checkpoint, resume=runner._resume)

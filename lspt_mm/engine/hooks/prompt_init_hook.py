@@ -1,4 +1,4 @@
-"""Prompts that start from the loaded ViT and from training data."""
+"""Hook for data-dependent initialisation of prompts."""
 
 from typing import Iterator, List, Optional, Tuple
 
@@ -19,22 +19,22 @@ from lspt_mm.utils.seed import isolate_rng
 
 @HOOKS.register_module()
 class PromptInitHook(Hook):
-    """Before the first iteration, prepare prompters that need the ViT and data (BPT, SPT).
+    """Before the first iteration, initialise prompters that need the ViT and data (BPT, SPT).
 
-    Rank 0 draws training images, as the training pipeline and the data preprocessor give them,
-    has the prompter start from them, and sends the outcome to the other ranks. The outcome is in
-    every checkpoint, so that a resumed run and a test need no data for it; a test with a
-    checkpoint that lacks it is refused. Random generators are left as they were found.
+    Rank 0 draws training images through the training pipeline and the data preprocessor,
+    initialises the prompter from them, and broadcasts the result to the other ranks. Every
+    checkpoint holds the result, so resuming and testing need no data for it. Testing a checkpoint
+    without it is an error. Random generators keep their state.
 
     Args:
-        num_images (int): How many images; about 100 suffice for whitening (arXiv 2506.22908).
-        batch_size (int): How many of them at once.
+        num_images (int): Number of images; about 100 suffice for whitening (arXiv 2506.22908).
+        batch_size (int): Number of images processed at once.
         seed (int, optional): For the choice of images, their augmentation and the prompter's
             draws; by default the run's.
 
     Raises:
-        InputError: When the images do not suffice, when a run is resumed from prompts that were
-            never prepared, and when validating or testing with such prompts.
+        InputError: If there are too few images; if a run is resumed, validated or tested with
+            prompts that were never prepared.
     """
 
     priority = 'HIGH'
@@ -52,9 +52,9 @@ class PromptInitHook(Hook):
         for name, vit in unprepared(runner):
             if runner.iter > 0:
                 raise InputError(
-                    f'{name}.prompter: the checkpoint to go on from, of iteration {runner.iter}, '
+                    f'{name}.prompter: the checkpoint to resume from, of iteration {runner.iter}, '
                     f'holds prompts that were never prepared, and {type(vit.prompter).__name__} '
-                    'would start them anew. Resume with the settings of its own run'
+                    'would initialise them again. Resume with the settings of its own run'
                 )
             if is_main_process():
                 mode = vit.training
@@ -70,7 +70,7 @@ class PromptInitHook(Hook):
                 broadcast(tensor, src=0)
 
     def _batches(self, runner: Runner) -> Iterator[Tensor]:
-        """Images (b, 3, H, W) of the training set, read in this process."""
+        """Yield images (b, 3, H, W) of the training set, read in this process."""
         loader = runner.train_dataloader
         model = model_of(runner)
         chosen: List[int] = torch.randperm(len(loader.dataset))[: self.num_images].tolist()
@@ -93,7 +93,7 @@ class PromptInitHook(Hook):
 
 
 def check_prepared_somewhere(runner: Runner) -> None:
-    """Raise InputError if prompts start from data and the config has no hook to prepare them."""
+    """Raise InputError if prompts start from data but the config has no hook to prepare them."""
     if any(isinstance(hook, PromptInitHook) for hook in runner.hooks):
         return
     for name, vit in unprepared(runner):
@@ -105,7 +105,7 @@ def check_prepared_somewhere(runner: Runner) -> None:
 
 
 def unprepared(runner: Runner) -> Iterator[Tuple[str, PromptedBackbone]]:
-    """The ViTs of a run whose prompts have yet to be started from data, with their names."""
+    """Yield names and ViTs of a run whose prompts are yet to be initialised from data."""
     for name, vit in prompted_vits(runner).items():
         if vit.prompter is not None and vit.prompter.needs_preparation:
             yield name, vit

@@ -1,4 +1,4 @@
-"""Logs which parameters a run trains, their share of the model, and how long it takes."""
+"""Hook that logs trained parameters, their share of the model, and an estimated duration."""
 
 import datetime
 import time
@@ -12,13 +12,13 @@ from lspt_mm.checkpoints.backbone import ADDED
 from lspt_mm.engine.unwrapping import model_of
 from lspt_mm.registry import HOOKS
 
-#: The time is said after so many iterations; the first ones are slower and do not count.
+#: Iterations before the duration is logged; the first ones are slower and not counted.
 _AFTER, _WARM = 10, 3
 
 
 @HOOKS.register_module()
 class TrainableReportHook(Hook):
-    """Log a table of what is trained, and what share of it all; after ten iterations the time."""
+    """Log a table of trainable parameters and, after ten iterations, the remaining time."""
 
     def before_train(self, runner: Runner) -> None:  # noqa: D102
         self._done = 0
@@ -33,13 +33,13 @@ class TrainableReportHook(Hook):
             each = (time.time() - self._begin) / (_AFTER - _WARM)
             left = runner.max_iters - runner.iter - 1
             runner.logger.info(
-                f'{each:.2g} s an iteration: {left} more take about '
+                f'{each:.2g} s per iteration: {left} more take about '
                 f'{datetime.timedelta(seconds=round(each * left))}, validations not counted'
             )
 
 
 def count_parameters(model: nn.Module) -> Dict[str, List[int]]:
-    """Trainable and all parameters of each part; prompter and LoRA are parts by themselves."""
+    """Count trainable and all parameters of each part; prompter and LoRA are separate parts."""
     parts: Dict[str, List[int]] = {}
     for name, parameter in model.named_parameters():
         part = name.split('.')[0]
@@ -53,7 +53,7 @@ def count_parameters(model: nn.Module) -> Dict[str, List[int]]:
 
 
 def trainable_table(model: nn.Module) -> str:
-    """What :func:`count_parameters` counts, as text."""
+    """Format the counts of :func:`count_parameters` as a table."""
     parts = count_parameters(model)
     parts['all'] = [sum(c[k] for c in parts.values()) for k in (0, 1)]
     width = max(map(len, parts))

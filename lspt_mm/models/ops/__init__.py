@@ -1,1 +1,1 @@
-"""Fast operators; each docstring has the eager form it stands for."""
+"""Fast operators; each docstring gives the equivalent eager code."""

@@ -1,10 +1,10 @@
-"""Cross-entropy of enlarged logits, a chunk of rows at a time.
+"""Cross-entropy of upsampled logits, computed in chunks of rows.
 
-Heads give logits at a quarter of the image's size; the loss is taken at its full size. Enlarged at
+Heads return logits at a quarter of the image's size; the loss is taken at full size. Upsampled at
 once, logits, their log-softmax and the gradients of both are four maps of all classes and pixels:
-1.3 GB for two images of 512 pixels and 150 classes, 10 GB for sixteen. Here a chunk is enlarged,
-compared with its labels, and its gradient brought back to the head's size before the next one is
-made; what stays for the backward pass is a gradient as large as the head's logits.
+1.3 GB for two images of 512 pixels and 150 classes, 10 GB for sixteen. Here each chunk is
+upsampled, compared with its labels, and its gradient reduced to the head's size before the next
+chunk. The backward pass keeps only a gradient as large as the head's logits.
 
 Shapes: B images, K classes, h and w the head's size, H and W the labels'.
 """
@@ -17,16 +17,16 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-#: Numbers in a chunk's logits: what fits a CPU's cache; what keeps a GPU busy (128 MiB).
+#: Logits per chunk: fits a CPU's cache; enough to keep a GPU busy (128 MiB).
 CHUNK_CPU, CHUNK_GPU = 1 << 20, 1 << 25
 
 
 class SumsOverPixels(NamedTuple):
-    """What :func:`upsampled_cross_entropy` gives; scalars.
+    """Result of :func:`upsampled_cross_entropy`: scalars, summed over all pixels not ignored.
 
-    ``loss`` is the sum of ``-weight[label] * log softmax(logits)[label]`` over the pixels that
-    count, the only one with a gradient; ``weight`` the sum of their weights (their number, without
-    weights); ``pixels`` their number; ``correct`` how many have the largest logit at their label.
+    ``loss``: the sum of ``-weight[label] * log softmax(logits)[label]``, the only one with a
+    gradient. ``weight``: the sum of their weights (their number, without weights). ``pixels``:
+    their number. ``correct``: how many have the largest logit at their label.
     """
 
     loss: Tensor
@@ -43,19 +43,19 @@ def upsampled_cross_entropy(
     class_weight: Optional[Tensor] = None,
     chunk: Optional[int] = None,
 ) -> SumsOverPixels:
-    """Cross-entropy of logits (B, K, h, w), enlarged bilinearly, with labels (B, H, W).
+    """Cross-entropy of bilinearly upsampled logits (B, K, h, w) with labels (B, H, W).
 
-    The same numbers as ``cross_entropy(interpolate(logits, (H, W), mode='bilinear'), labels)``,
-    computed in float32 whatever the logits are.
+    Same result as ``cross_entropy(interpolate(logits, (H, W), mode='bilinear'), labels)``, computed
+    in float32 for logits of any dtype.
 
     Args:
         logits: The head's output.
         labels: Classes 0 .. K - 1, or ``ignore_index``.
-        ignore_index: Pixels with this label count for nothing.
+        ignore_index: Pixels with this label are ignored.
         align_corners: As of ``torch.nn.functional.interpolate``.
-        class_weight: (K,), what each class's pixels weigh; None is 1.
-        chunk: Numbers in the logits of a chunk; the device's default if None. A chunk has at
-            least a row.
+        class_weight: (K,), weight of each class's pixels; None is 1.
+        chunk: Number of logits in a chunk; None is the device's default. A chunk has at least
+            one row.
 
     Raises:
         IndexError: If a label is neither a class nor ``ignore_index`` (PyTorch's; on GPUs an
@@ -78,7 +78,7 @@ def upsampled_cross_entropy(
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """The sum over pixels; its gradient is made in the forward pass, chunk by chunk."""
+    """Sum over pixels; computes its gradient in the forward pass, chunk by chunk."""
 
     @staticmethod
     def forward(ctx, logits, labels, ignore_index, align_corners, class_weight, rows):
@@ -92,7 +92,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             class_weight = class_weight.float()
         above, below, share = _neighbours(size, height, align_corners, logits.device)
         kind = logits.device.type
-        # Of devices without autocast (meta) there is nothing to turn off.
+        # Devices without autocast (meta) have nothing to turn off.
         known = torch.amp.is_autocast_available(kind)
         with torch.autocast(kind, enabled=False) if known else nullcontext():
             for first in range(0, height, rows):
@@ -110,7 +110,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                         whole, target, class_weight, ignore_index=ignore_index, reduction='sum'
                     )
                 loss += chunk_loss.detach()
-                # argmax(), for the same numbers, takes more than twice as long on a CPU.
+                # argmax() gives the same, but takes more than twice as long on a CPU.
                 hit = whole.detach().max(dim=1).indices == target
                 correct += (hit & (target != ignore_index)).sum()
                 if wanted:
@@ -133,10 +133,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 def _neighbours(
     size: int, larger: int, align_corners: bool, device
 ) -> Tuple[Tensor, Tensor, Tensor]:
-    """For each of ``larger`` rows: the two of ``size`` it lies between, and the second's share.
+    """For each of ``larger`` rows, the two of ``size`` it lies between, and the second's share.
 
-    PyTorch's rule: with ``align_corners`` the outer rows' centres fall together, otherwise the
-    outer edges do, and what lies outside the centres takes the outermost row.
+    As in PyTorch: with ``align_corners`` the centres of the outer rows coincide, otherwise the
+    outer edges do, and rows outside the centres use the outermost row.
     """
     row = torch.arange(larger, device=device, dtype=torch.float32)
     if align_corners:

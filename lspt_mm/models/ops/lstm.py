@@ -1,4 +1,4 @@
-"""The pointwise half of an LSTM step, with a backward pass in one piece."""
+"""The pointwise part of an LSTM step, with a fused backward pass."""
 
 from typing import Optional, Tuple
 
@@ -10,7 +10,7 @@ _aten = torch.ops.aten
 
 
 def lstm_pointwise(gates: Tensor, c: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:
-    """Hidden and cell state from gates before their activations, in the order i, f, g, o.
+    """Hidden and cell state from gate pre-activations, in the order i, f, g, o.
 
     The eager form, which compiled code runs::
 
@@ -18,18 +18,18 @@ def lstm_pointwise(gates: Tensor, c: Optional[Tensor] = None) -> Tuple[Tensor, T
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         return o.sigmoid() * c.tanh(), c
 
-    Autograd would assemble the gradient of the gates from four parts, and allocate two tensors for
+    Autograd would assemble the gradient of the gates from four parts and allocate two tensors for
     every product.
 
     Args:
         gates: (..., 4D).
-        c: The cell state before, broadcastable to (..., D); None is zero.
+        c: Previous cell state, broadcastable to (..., D); None is zero.
 
     Returns:
         tuple: h and c, (..., D) each.
     """
     if not torch.compiler.is_compiling():
-        # In the same way with and without a gradient, so that both give the same to the bit.
+        # The same code with and without a gradient, so that results are bit-identical.
         return _LSTMPointwise.apply(gates, c)
     i, f, g, o = gates.chunk(4, dim=-1)
     written = i.sigmoid() * g.tanh()

@@ -1,4 +1,4 @@
-"""Position embeddings on another grid."""
+"""Resizes position embeddings to another grid."""
 
 from typing import Tuple
 
@@ -11,18 +11,18 @@ from torch.nn import functional as F
 def position_embedding(
     pos_embed: Tensor, grid: Tuple[int, int], hw: Tuple[int, int], mode: str, num_extra: int
 ) -> Tensor:
-    """mmpretrain's ``resize_pos_embed``, also for images of any size while a model is exported.
+    """mmpretrain's ``resize_pos_embed``, which can also be exported for images of any size.
 
     Args:
-        pos_embed: (1, E+N, D) of ``num_extra`` leading tokens and a grid of patches.
+        pos_embed: (1, E+N, D), of ``num_extra`` leading tokens and a grid of patches.
         grid: Rows and columns of that grid.
         hw: Rows and columns of the image's patches.
-        mode: Of interpolation.
-        num_extra: E; their embeddings stay as they are.
+        mode: Interpolation mode.
+        num_extra: E; the embeddings of these tokens are unchanged.
     """
     if not is_exporting():
         return resize_pos_embed(pos_embed, grid, hw, mode=mode, num_extra_tokens=num_extra)
-    # No comparison of sizes, which may be any; a grid of its own size comes out as it is.
+    # Sizes are not compared, as they are dynamic; a grid of the same size is unchanged.
     extra, patches = pos_embed.tensor_split((num_extra,), dim=1)
     patches = patches.transpose(1, 2).unflatten(2, grid)  # (1, D, h, w)
     patches = F.interpolate(patches, hw, mode=mode, align_corners=False)

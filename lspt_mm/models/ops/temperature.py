@@ -9,8 +9,8 @@ from torch import Tensor
 def divide_by_temperature(q: Tensor, temperature: Tensor) -> Tensor:
     """``q / temperature`` for q (B, H, T, d) and a scalar or (B, 1, 1, 1).
 
-    Keeps the quotient alone for the backward pass: attention keeps it anyway, and the gradient of
-    the temperature does not need the queries again.
+    Only the quotient is kept for the backward pass. Attention keeps it anyway, and the gradient of
+    the temperature does not need the queries.
     """
     return _Divide.apply(q, temperature)
 

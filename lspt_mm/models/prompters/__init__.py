@@ -1,4 +1,4 @@
-"""Prompt methods, one file each: the maths of the paper and nothing else.
+"""Prompt methods, one file each: only the maths of the paper.
 
 Importing a method's module registers it; every registered class is exported under its name.
 """

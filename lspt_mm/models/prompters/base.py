@@ -1,4 +1,4 @@
-"""The contract of a prompt method: a cell unrolled over the depth of the ViT."""
+"""Base class of prompt methods: a cell unrolled over the depth of the ViT."""
 
 import inspect
 import math
@@ -13,23 +13,23 @@ from lspt_mm.utils.checks import check_int, check_share, constructor_parameters
 
 
 class Prompter(nn.Module):
-    """One answer to one question: which prompts enter the next block?
+    """Base class of prompt methods; determines which prompts enter each block.
 
-    The backbone owns the loop over blocks, the order of tokens, freezing and outputs; a method
-    sees prompts and patch tokens, and nothing else. Blocks are counted from 1 to L; the prompts
-    enter at ``start_block``, so that L' = L - start_block + 1 blocks see some.
+    The backbone handles the loop over blocks, the order of tokens, freezing and outputs; a method
+    sees only prompts and patch tokens. Blocks are counted from 1 to L; the prompts enter at
+    ``start_block``, so that L' = L - start_block + 1 blocks have prompts.
 
-    A method implements :meth:`first` and :meth:`next`. What it has to remember from block to
-    block is returned as ``state`` and handed back; nothing is kept on the module, so that the
-    forward pass stays a function (activation checkpointing, compile, several threads). A method
-    that starts from the ViT's weights or from data implements :meth:`prepare` as well.
+    A method implements :meth:`first` and :meth:`next`. Whatever it carries from block to block is
+    returned as ``state`` and passed to the next call. Nothing is stored on the module, so that the
+    forward pass is a pure function (activation checkpointing, compile, several threads). A method
+    that starts from the ViT's weights or from data also implements :meth:`prepare`.
 
     Args:
         num_tokens: P, the number of prompt tokens; at least 1.
         dropout: Probability of dropping a component of an inserted prompt, in [0, 1). One mask
             is drawn per training step and shared by the batch.
-        start_block: The first block that sees prompts, 1 to L.
-        embed_dims: D. Given by the backbone, as are the next two.
+        start_block: The first block with prompts, 1 to L.
+        embed_dims: D. The backbone sets this and the next two.
         num_layers: L, the number of blocks.
         patch_size: Side of a patch in pixels; sets the scale of VPT's initialisation.
 
@@ -37,7 +37,7 @@ class Prompter(nn.Module):
         ValueError: For any value outside the ranges above.
     """
 
-    #: Arguments that change nothing in a trained model.
+    #: Arguments without effect on a trained model.
     TRAINING_ONLY: Tuple[str, ...] = ('dropout',)
 
     def __init__(
@@ -63,24 +63,24 @@ class Prompter(nn.Module):
         self.unfuse()
 
     def precompute(self) -> Optional[Tensor]:
-        """What :meth:`first` derives from the parameters alone, or None (the default).
+        """Compute what :meth:`first` derives from the parameters alone; None by default.
 
-        After :meth:`fuse` it is ``self.fused``, which :meth:`first` takes instead of this.
+        After :meth:`fuse`, :meth:`first` uses the stored ``self.fused`` instead.
         """
         return None
 
     def fuse(self) -> None:
-        """Compute :meth:`precompute` once, for inference; the backbone's ``fuse()`` calls it."""
+        """Store the result of :meth:`precompute`; called by the backbone's ``fuse()``."""
         found = self.precompute()
-        self.fused = None if found is None else found.detach()  # no parameter of its own
+        self.fused = None if found is None else found.detach()  # may be a parameter
 
     def unfuse(self) -> None:
-        """Drop what ``fuse()`` holds: the tensors above, and keys and values by block."""
+        """Discard the results of ``fuse()``: the tensor above, and keys and values by block."""
         self.fused: Optional[Tensor] = None
         self.fused_keys_values: Dict[int, Tuple[Tensor, Tensor]] = {}
 
     def train(self, mode: bool = True) -> 'Prompter':
-        """As of any module; training unfuses."""
+        """As ``nn.Module.train``; training also unfuses."""
         if mode:
             self.unfuse()
         return super().train(mode)
@@ -95,7 +95,7 @@ class Prompter(nn.Module):
 
     @classmethod
     def argument_names(cls) -> Set[str]:
-        """Names of the arguments a config may give: all but what the backbone fills in."""
+        """Names of the arguments a config may set: all except those that the backbone sets."""
         return constructor_parameters(cls).keys() - {'embed_dims', 'num_layers', 'patch_size'}
 
     @classmethod
@@ -111,13 +111,13 @@ class Prompter(nn.Module):
         return False
 
     def prepare(self, vit: nn.Module, batches: Iterable[Tensor]) -> str:
-        """Start from the loaded ViT and from data; called once, before the first iteration.
+        """Initialise from the loaded ViT and data; called once, before the first iteration.
 
-        Whatever it sets is in the state dict, so that resuming and testing need no data.
+        All that it sets is in the state dict, so that resuming and testing need no data.
 
         Args:
             vit: The :class:`PromptedViT` this prompter is part of, in eval mode.
-            batches: Training images as the data preprocessor gives them, (B, 3, H, W) each.
+            batches: Training images from the data preprocessor, (B, 3, H, W) each.
 
         Returns:
             str: One line for the log.
@@ -128,7 +128,7 @@ class Prompter(nn.Module):
         raise ValueError(f'{type(self).__name__} as it is configured does not start from data')
 
     def check_vit(self, vit: nn.Module) -> None:
-        """Raise ValueError if the method cannot run in this ViT; called once, when it is built."""
+        """Raise ValueError if the method cannot run in this ViT; called once, at construction."""
         for number in range(self.start_block, self.num_layers + 1):
             if vit.block(number) is None and self.temperature(number) is not None:
                 raise ValueError(
@@ -137,37 +137,37 @@ class Prompter(nn.Module):
                 )
 
     def reads_output(self, l: int) -> bool:
-        """Whether :meth:`next` reads what block l made of its prompts.
+        """Whether :meth:`next` reads the outputs of block l at the prompts.
 
-        Where it does not, the backbone runs prompts as keys and values only, and passes None.
+        If not, the backbone runs prompts only as keys and values, and passes None.
         """
         return True
 
     def input_independent(self, l: int) -> bool:
         """Whether, in eval mode, the prompts entering block l are the same for all images.
 
-        Where they are and ``reads_output(l)`` is False, the backbone's ``fuse()`` computes their
-        keys and values once.
+        If they are and ``reads_output(l)`` is False, the backbone's ``fuse()`` computes their keys
+        and values once.
         """
         return False
 
     def drop(self, prompts: Tensor) -> Tensor:
-        """Dropout on inserted prompts; one mask for the batch where they are (1, P, D)."""
+        """Apply dropout to inserted prompts; one mask for the batch if they are (1, P, D)."""
         return F.dropout(prompts, self.dropout, self.training)
 
     @property
     def num_prompted(self) -> int:
-        """L', the number of blocks that see prompts."""
+        """L', the number of blocks with prompts."""
         return self.num_layers - self.start_block + 1
 
     def first(self, patches: Tensor) -> Tuple[Tensor, Any]:
         """Prompts that enter block ``start_block``.
 
         Args:
-            patches: Patch tokens that enter the same block, (B, N, D).
+            patches: Patch tokens that enter that block, (B, N, D).
 
         Returns:
-            tuple: prompts, (1, P, D) where they are the same for every image, else (B, P, D);
+            tuple: prompts, (1, P, D) if they are the same for every image, else (B, P, D);
             and the state for :meth:`next`.
         """
         raise NotImplementedError
@@ -179,13 +179,13 @@ class Prompter(nn.Module):
 
         Args:
             l: The block that has just run, counted from 1.
-            prompts_in: What entered block l, (1 or B, P, D).
-            prompts_out: What block l made of them, (B, P, D); None unless ``reads_output(l)``.
-            patches: Patch tokens as block l left them, (B, N, D).
-            state: What the call before returned.
+            prompts_in: Prompts that entered block l, (1 or B, P, D).
+            prompts_out: Outputs of block l for them, (B, P, D); None unless ``reads_output(l)``.
+            patches: Patch tokens after block l, (B, N, D).
+            state: Returned by the previous call.
 
         Returns:
-            tuple: prompts (1 or B, P, D), None for a block without any; and the next state.
+            tuple: prompts (1 or B, P, D), None for a block without prompts; and the next state.
         """
         raise NotImplementedError
 
@@ -194,7 +194,7 @@ class Prompter(nn.Module):
         return None
 
     def per_block_stats(self) -> Dict[str, Dict[int, float]]:
-        """What the method has learned for each block, to be drawn over depth by reports.
+        """Learned numbers of each block, which reports plot over depth.
 
         Returns:
             dict: Title to block, counted from 1, to a number; empty by default.
@@ -207,7 +207,7 @@ class Prompter(nn.Module):
 
 
 def vpt_uniform(*shape: int, patch_size: int, embed_dims: int) -> nn.Parameter:
-    """A parameter from U(-v, v), v = sqrt(6 / (3 * patch_size^2 + D)) (VPT, arXiv 2203.12119).
+    """Draw a parameter: U(-v, v), v = sqrt(6 / (3 * patch_size^2 + D)) (VPT, arXiv 2203.12119).
 
     For ViT-B/16 v is 0.0625.
     """
@@ -216,7 +216,7 @@ def vpt_uniform(*shape: int, patch_size: int, embed_dims: int) -> nn.Parameter:
 
 
 def build_prompter(cfg: dict, **vit) -> Prompter:
-    """A prompter from ``dict(type=..., **arguments)``.
+    """Build a prompter from ``dict(type=..., **arguments)``.
 
     Args:
         cfg: The method's registered name (or class) and its arguments.
@@ -229,7 +229,7 @@ def build_prompter(cfg: dict, **vit) -> Prompter:
         raise ValueError(f"prompter={cfg!r}: expected None or dict(type='LSPT', ...)")
     arguments = dict(cfg)
     kind = arguments.pop('type')
-    # Not built by the registry, which would look for a scope such as `mmseg` in it.
+    # Not built by the registry, which would search other scopes such as `mmseg`.
     method = kind
     if isinstance(kind, str):
         method = PROMPTERS.module_dict.get(kind.removeprefix('lspt_mm.'))

@@ -13,7 +13,7 @@ from lspt_mm.utils.checks import check_bool, check_choice, check_int, check_numb
 
 @PROMPTERS.register_module()
 class BilinearPrompt(Prompter):
-    r"""Prompts that are a product of two matrices, to undo the burstiness of attention's logits.
+    r"""Prompts that are a product of two matrices, to reduce the burstiness of attention logits.
 
     With :math:`\tilde X = W_q W_k^T X^T` over the patch tokens X of some training images:
 
@@ -22,29 +22,29 @@ class BilinearPrompt(Prompter):
           W = U \operatorname{diag}(s)^{-1/2} U^T \\
         & \text{fWhiten, tWhiten:}\quad P' = P W^T \qquad \text{bilinear:}\quad P' = A B^T
 
-    W is computed by the program before the first iteration (``PromptInitHook``) and stored
-    in checkpoints. Deep prompts are only read, as VPT's.
+    W is computed before the first iteration (``PromptInitHook``) and stored in checkpoints. As in
+    VPT, the outputs of deep prompts are not read.
 
     Args:
         num_tokens (int): P; any number.
         rank (int, optional): p, 1 to D; for 'bilinear' only, where it is required. The paper's:
             75 of P = 100 (shallow), 50 of P = 50 (deep).
-        deep (bool): Fresh prompts for every block, with factors (and a W) of their own.
+        deep (bool): New prompts in every block, with their own factors (and W).
         mode (str): ``'bilinear'``, ``'fwhiten'`` (W fixed) or ``'twhiten'`` (W trained as well).
-        start (str): How B starts: ``'xavier'`` (uniform, of the two Xavier forms our choice) or
-            ``'whiten'``, every row from p entries of the same row of W in columns drawn at random.
+        start (str): Initialisation of B: ``'xavier'`` (uniform; the choice between the two Xavier
+            forms is ours) or ``'whiten'``: each row has p entries of W's row, from random columns.
             The other modes always start from W.
         start_block (int): First block with prompts, from 1.
         dropout (float): On inserted prompts, one mask per step.
-        trained_right (int): In deep mode the right factors of the last so many blocks are
-            trained, the others keep their start (the paper's: 4).
-        ln1 (bool): X as attention sees it, after the block's first norm; the paper does not say.
+        trained_right (int): In deep mode, the number of last blocks whose right factors are
+            trained; the others keep their initial values (the paper's: 4).
+        ln1 (bool): Take X after the block's first norm, as attention does; the paper does not say.
         epsilon (float): Added to the variances s, in units of their mean (ours).
 
     Attributes:
         left (Parameter): A, or P of the whitening modes: (K, P, p), from N(0, 0.02^2). K = 1 for
             shallow, L' for deep; p = D in the whitening modes.
-        right (Tensor): B, or W: (K, D, p). Put together from the buffer ``right_fixed`` and the
+        right (Tensor): B, or W: (K, D, p). Concatenated from the buffer ``right_fixed`` and the
             parameter ``right_tuned``; prompts = left @ right^T.
 
     Parameters in all: K P p, and T D p for the trained right factors, T = 1 for shallow,
@@ -75,8 +75,8 @@ class BilinearPrompt(Prompter):
         check_int('trained_right', trained_right, 1)
         check_number('epsilon', epsilon)
         if not epsilon >= 1e-12:
-            # Eigenvalues are exact to about 1e-16 of the largest: below this, W would amplify
-            # what is rounding and nothing else.
+            # Eigenvalues are exact to about 1e-16 of the largest: below this, W would only amplify
+            # rounding errors.
             raise ValueError(f'epsilon={epsilon!r}: expected a number of at least 1e-12')
         if mode == 'bilinear':
             check_int('rank', rank, 1, self.embed_dims)
@@ -98,7 +98,7 @@ class BilinearPrompt(Prompter):
         fixed = right[: sets - tuned].clone() if tuned < sets else None
         self.register_buffer('right_fixed', fixed)
         self.right_tuned = nn.Parameter(right[sets - tuned :].clone()) if tuned else None
-        # In the state dict, so that a run that is resumed or tested does not start again.
+        # In the state dict, so that resuming or testing does not initialise again.
         self.register_buffer('prepared', torch.tensor(False) if self.from_data else None)
 
     @property
@@ -108,7 +108,7 @@ class BilinearPrompt(Prompter):
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def check_vit(self, vit: nn.Module) -> None:
-        """ValueError also where a block's logits are not linear in W_q and W_k, to be whitened."""
+        """Also raise ValueError if W must be computed and logits are not linear in W_q and W_k."""
         super().check_vit(vit)
         for number in range(self.start_block, self.start_block + len(self.left) * self.from_data):
             block, why = vit.block(number), 'it can only be run as a whole'
@@ -129,7 +129,7 @@ class BilinearPrompt(Prompter):
 
     @torch.no_grad()
     def prepare(self, vit: nn.Module, batches: Iterable[Tensor]) -> str:
-        """Compute W of each block, and start the right factors from it."""
+        """Compute W of each block and initialise the right factors from it."""
         if not self.from_data:
             super().prepare(vit, batches)
         blocks = [self.start_block + i for i in range(self.left.size(0))]
@@ -155,7 +155,7 @@ class BilinearPrompt(Prompter):
         """W (D, D) itself, or for 'bilinear' p random columns of each row, (D, p)."""
         if self.mode != 'bilinear':
             return matrix
-        # On the CPU, so that a seed means the same on every device.
+        # On the CPU, so that a seed gives the same on every device.
         chosen = torch.rand(matrix.shape).argsort(dim=1)[:, : self.left.size(-1)]
         return matrix.gather(1, chosen.to(matrix.device))
 
@@ -169,17 +169,17 @@ class BilinearPrompt(Prompter):
         return prompts[:1], prompts
 
     def reads_output(self, l: int) -> bool:
-        """Shallow prompts are carried on, deep ones discarded."""
+        """Shallow prompts are carried from block to block, deep ones discarded."""
         return not self.deep
 
     def input_independent(self, l: int) -> bool:
-        """Deep blocks have prompts of their own."""
+        """Deep blocks have their own prompts."""
         return self.deep or l == self.start_block
 
     def next(
         self, l: int, prompts_in: Tensor, prompts_out: Optional[Tensor], patches: Tensor, state
     ) -> Tuple[Tensor, Tensor]:
-        """The next block's own prompts (deep), or what block l made of them (shallow)."""
+        """The next block's own prompts (deep), or the outputs of block l (shallow)."""
         if not self.deep:
             return prompts_out, state
         step = l - self.start_block + 1

@@ -15,9 +15,9 @@ COLDEST, HOTTEST = 0.01, 10.0
 
 @PROMPTERS.register_module()
 class GatedPrompt(Prompter):
-    r"""Prompts that enter once, and a gate per block for how much of it they take up.
+    r"""Prompts inserted once, with a gate per block for the share of the block's output.
 
-    With :math:`\hat P_l` what block l made of its prompts :math:`P_{l-1}`:
+    With :math:`\hat P_l` the outputs of block l at its prompts :math:`P_{l-1}`:
 
     .. math::
         g_l &= \sigma(\gamma_l), \qquad
@@ -27,17 +27,17 @@ class GatedPrompt(Prompter):
     Args:
         num_tokens (int): P, the number of prompts.
         gate_init (float): :math:`-\gamma_l` at the start, the sign of the paper's tables: 5
-            means a gate of sigmoid(-5) = 0.0067, so that what is inserted reaches the last block
-            nearly as it is.
+            means a gate of sigmoid(-5) = 0.0067, so that inserted prompts reach the last block
+            almost unchanged.
         hard (bool): Gates of 0 or 1: Gumbel noise, one draw per step, and straight-through
-            gradients in training; the likelier of the two otherwise. The paper finds it worse.
-        shaping (bool): Learn the temperatures :math:`\tau_l` of all tokens' attention, in every
-            block that has prompts; kept in [0.01, 10].
+            gradients in training; otherwise the more likely value. The paper finds it worse.
+        shaping (bool): Learn a temperature :math:`\tau_l` of all tokens' attention in every block
+            that has prompts, kept in [0.01, 10].
         dropout (float): On the inserted prompts (the paper's: 0.1).
         start_block (int): First block with prompts, from 1.
 
     Attributes:
-        prompts (Parameter): (1, P, D), VPT's uniform start.
+        prompts (Parameter): (1, P, D), VPT's uniform initialisation.
         gate_logits (Parameter or None): gamma, (L'-1,); None where L' = 1.
         temperatures (Parameter or None): tau, (L',), start 1; None without ``shaping``.
 
@@ -91,7 +91,7 @@ class GatedPrompt(Prompter):
         return straight_through((logits > 0).to(logits.dtype), logits.sigmoid())
 
     def temperature(self, l: int) -> Optional[Tensor]:
-        """tau_l in [0.01, 10]; its gradient passes the bounds, so that it can come back."""
+        """tau_l in [0.01, 10]; its gradient ignores the bounds, so that it can return."""
         if self.temperatures is None:
             return None
         tau = self.temperatures[l - self.start_block]
@@ -99,7 +99,7 @@ class GatedPrompt(Prompter):
 
     @torch.no_grad()
     def per_block_stats(self) -> Dict[str, Dict[int, float]]:
-        """Gates, temperatures, and the selection ratio with what was inserted as block 0."""
+        """Gates, temperatures, and the selection ratio, with inserted prompts as block 0."""
 
         def by_block(values: Optional[Tensor]) -> Dict[int, float]:
             return {} if values is None else dict(enumerate(values.tolist(), self.start_block))
@@ -118,7 +118,7 @@ class GatedPrompt(Prompter):
     def selection_ratio(self) -> Tensor:
         r"""Share of each block's output in the prompts of the last block (the paper's figure 4).
 
-        :math:`r_l \propto g_l \prod_{k>l} (1 - g_k)`, with :math:`g_0 = 1` for what was inserted:
+        :math:`r_l \propto g_l \prod_{k>l} (1 - g_k)`, with :math:`g_0 = 1` for inserted prompts:
         (L',) for l = 0 (inserted), start_block .. L-1, summing to 1. No gradient.
         """
         if self.gate_logits is None:
@@ -131,5 +131,5 @@ class GatedPrompt(Prompter):
 
 
 def straight_through(value: Tensor, gradient: Tensor) -> Tensor:
-    """``value`` in the forward pass, exactly; the gradient goes to ``gradient``."""
+    """Return ``value`` exactly; pass the gradient to ``gradient``."""
     return value.detach() + (gradient - gradient.detach())

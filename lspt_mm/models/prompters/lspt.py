@@ -11,14 +11,14 @@ from lspt_mm.models.prompters.lstm_cells import DiagonalCell, FullCell, LowRankC
 from lspt_mm.registry import PROMPTERS
 from lspt_mm.utils.checks import check_bool, check_choice, check_int, check_number
 
-#: What travels from block to block: cell state C (None is zero), the input half of the gates of
+#: State between blocks: cell state C (None is zero), the input half of the gates of
 #: all steps (steps, P, 4D) (None without LPC), and the inserted prompts after dropout (K, P, D).
 State = Tuple[Optional[Tensor], Optional[Tensor], Tensor]
 
 
 @PROMPTERS.register_module()
 class LSPT(Prompter):
-    r"""Prompts with a long-term memory over depth and the image's global spatial code.
+    r"""Prompts with a long-term memory over depth and a global spatial code of the image.
 
     For block l, with :math:`\hat X_P^l` what the block made of its prompts and :math:`X^l` its
     patch tokens:
@@ -27,25 +27,25 @@ class LSPT(Prompter):
         \text{GSPC:}\quad & \hat X_{SP}^l = \hat X_P^l + \tfrac1N \sum_n X_n^l \\
         \text{LPC:}\quad & X_P^l, C^l = \text{LSTM}(P^l, \hat X_{SP}^l, C^{l-1})
 
-    :math:`X_P^l` are the prompts of block l+1, :math:`P^l` learnable, and the single-layer LSTM
-    is shared by all blocks and applied to each prompt token on its own. Without LPC the next
+    :math:`X_P^l` are the prompts of block l+1 and :math:`P^l` is learnable. The single-layer LSTM
+    is shared by all blocks and applied to each prompt token separately. Without LPC the next
     prompts are :math:`P^l + \hat X_{SP}^l`; without GSPC :math:`\hat X_{SP}^l = \hat X_P^l`.
 
-    The paper leaves open what enters the first block, C^0, initialisation and dropout; the
-    choices here are ours: see ``inserted``, ``cell_state``, ``forget_bias``, and VPT's uniform
-    start for the prompts. ``hidden_norm`` and ``residual`` are not in the paper either.
+    The paper does not specify what enters the first block, C^0, initialisation and dropout. The
+    choices here are ours: ``inserted``, ``cell_state``, ``forget_bias``, and VPT's uniform
+    initialisation of the prompts. ``hidden_norm`` and ``residual`` are not in the paper either.
 
     Args:
         num_tokens (int): P, the number of prompts.
         gspc (bool): Global spatial prompt coding.
-        lpc (bool): Long-term prompt coding. The cell's arguments have no effect without it.
+        lpc (bool): Long-term prompt coding. Without it, the cell's arguments have no effect.
         cell (str): Width of the cell: ``'full'``, ``'low-rank'`` (W = U V) or ``'diagonal'``.
         rank (int): r of the low-rank cell, 1 to D.
         hidden_norm (bool): LayerNorm without parameters on the hidden state. Patch tokens of MAE
             ViTs are large and share a mean that otherwise saturates the gates.
         residual (bool): Add :math:`\hat X_{SP}^l` (before ``hidden_norm``) to what the cell gives,
             :math:`X_P^l = o \tanh(C^l) + \hat X_{SP}^l`. The cell's output alone lies in (-1, 1)
-            and off the patch tokens' common direction, so that their queries may pass it by.
+            and off the patch tokens' common direction, so their queries may ignore it.
         dropout (float): On the inserted prompts :math:`P^l`, one mask per step for the batch.
         start_block (int): First block with prompts, from 1.
         inserted (str): ``'first'``: block ``start_block`` has a learnable set :math:`P^0` of its
@@ -123,7 +123,7 @@ class LSPT(Prompter):
         return DiagonalCell(self.embed_dims, forget_bias)
 
     def precompute(self) -> Optional[Tensor]:
-        """The input half of all gates, as without dropout."""
+        """The input half of all gates, without dropout."""
         return self._gates(self._inputs(self.prompts))
 
     def _inputs(self, prompts: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ class LSPT(Prompter):
     def next(
         self, l: int, prompts_in: Tensor, prompts_out: Tensor, patches: Tensor, state: State
     ) -> Tuple[Tensor, State]:
-        """GSPC, then one LPC step: returns X_P^l (B, P, D)."""
+        """Apply GSPC, then one LPC step; return X_P^l (B, P, D)."""
         cell, gates, inputs = state
         step = l - self.start_block
         spatial = prompts_out  # (B, P, D)

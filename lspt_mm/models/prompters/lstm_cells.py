@@ -1,9 +1,9 @@
-"""LSTM cells of three widths, with the image-independent half of their gates set apart.
+"""LSTM cells of three sizes, with separate computation of the image-independent gate half.
 
     i, f, o = sigmoid(W_{i,f,o} p + U_{i,f,o} h + b),   g = tanh(W_g p + U_g h + b_g)
     C' = f * C + i * g,   h' = o * tanh(C')
 
-A cell differs from another in ``W`` and ``U`` only. Rows of all gate tensors are in the order
+Cells differ only in ``W`` and ``U``. Rows of all gate tensors are in the order
 i, f, g, o of :class:`torch.nn.LSTMCell`.
 """
 
@@ -18,11 +18,11 @@ from lspt_mm.models.ops.lstm import lstm_pointwise
 
 
 class LSTMCellBase(nn.Module):
-    """The equations above; a subclass gives ``W p`` and ``U h``.
+    """Base class with the equations above; a subclass computes ``W p`` and ``U h``.
 
     Args:
         width: D, the ViT's width.
-        forget_bias: Value added to the forget gate at the start, stored in ``bias_ih``.
+        forget_bias: Initial bias of the forget gate, stored in ``bias_ih``.
     """
 
     def __init__(self, width: int, forget_bias: float = 1.0):
@@ -42,13 +42,13 @@ class LSTMCellBase(nn.Module):
         raise NotImplementedError
 
     def input_gates(self, p: Tensor) -> Tensor:
-        """``W p + b`` (..., 4D): all that does not depend on the image."""
+        """``W p + b`` (..., 4D): the part that does not depend on the image."""
         return self.from_input(p) + (self.bias_ih + self.bias_hh)
 
     def forward(
         self, input_gates: Tensor, h: Tensor, c: Optional[Tensor] = None
     ) -> Tuple[Tensor, Tensor]:
-        """One step.
+        """Run one step.
 
         Args:
             input_gates: From :meth:`input_gates`, (P, 4D) or (B, P, 4D).
@@ -79,7 +79,7 @@ class FullCell(LSTMCellBase):
 class LowRankCell(LSTMCellBase):
     """W = U V with U (4D, r), V (r, D), and the same for the hidden half: 10 D r + 8 D parameters.
 
-    The factors start so that the entries of their product have the variance of the full cell's.
+    Initially the entries of the factors' product have the same variance as the full cell's.
     """
 
     def __init__(self, width: int, rank: int, forget_bias: float = 1.0):
@@ -97,7 +97,7 @@ class LowRankCell(LSTMCellBase):
 
 
 class DiagonalCell(LSTMCellBase):
-    """Every channel has gates of its own: W, U are diagonal, (4D,) each: 16 D parameters."""
+    """Every channel has its own gates: W, U are diagonal, (4D,) each: 16 D parameters."""
 
     def __init__(self, width: int, forget_bias: float = 1.0):
         super().__init__(width, forget_bias)
@@ -116,6 +116,6 @@ class DiagonalCell(LSTMCellBase):
 
 
 def _uniform(*shape: int, fan: int, gain: float = 1.0) -> Tensor:
-    """torch.nn.LSTMCell's start, U(-1/sqrt(fan), 1/sqrt(fan)), times ``gain``."""
+    """torch.nn.LSTMCell's initialisation, U(-1/sqrt(fan), 1/sqrt(fan)), times ``gain``."""
     bound = gain / math.sqrt(fan)
     return torch.empty(*shape).uniform_(-bound, bound)

@@ -1,4 +1,4 @@
-"""Patch tokens of training images in the plain ViT, for methods that start from them."""
+"""Patch tokens of training images in the plain ViT, for methods initialised from them."""
 
 from typing import Dict, Iterator
 
@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def patch_tokens(vit: nn.Module, batches, blocks, ln1: bool = False) -> Iterator[Dict[int, Tensor]]:
-    """Patch tokens that enter blocks of the ViT without prompts, batch by batch.
+    """Yield patch tokens that enter blocks of the ViT without prompts, batch by batch.
 
     Args:
         vit: A :class:`PromptedViT`.
         batches: Iterable of images (B, 3, H, W).
         blocks: Numbers of blocks, from 1.
-        ln1: Whether to give the tokens as attention sees them, after the block's first norm.
+        ln1: Whether to take the tokens after the block's first norm, as attention does.
 
     Yields:
         dict: number of the block to (B, N, D).

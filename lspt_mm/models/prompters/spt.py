@@ -1,4 +1,4 @@
-"""Self-Prompt Tuning: prompts that start from patch tokens of the data (SPT, arXiv 2402.02382)."""
+"""Self-Prompt Tuning: prompts initialised from patch tokens (SPT, arXiv 2402.02382)."""
 
 from typing import Iterable, List
 
@@ -15,23 +15,23 @@ from lspt_mm.utils.checks import check_choice, check_int
 
 @PROMPTERS.register_module()
 class SelfPrompt(VPT):
-    r"""VPT whose prompts start as prototypes of the tokens they will stand beside.
+    r"""VPT whose prompts are initialised as prototypes of the patch tokens of the same block.
 
-    With :math:`E^{l-1}` the patch tokens of some training images that enter block l of the plain
-    ViT, :math:`P_{l-1}` starts from P of them, their P means, or their P clusters; all else is
+    Let :math:`E^{l-1}` be patch tokens of some training images that enter block l of the plain
+    ViT. :math:`P_{l-1}` starts as P of them, P means, or P cluster centres; all else is as in
     :class:`VPT`. Prepared before the first iteration (``PromptInitHook``).
 
     Args:
         num_tokens (int): P, the number of prompts.
         start (str): ``'sample'``: P tokens at random. ``'kmeans'``: the centres of P clusters.
-            ``'mean'``: the tokens, image after image, in P runs of equal length, and the mean of
-            each (with P images: one prompt per image); the paper's mean pooling, where how the
-            runs are laid is our reading.
-        max_tokens (int): At most so many tokens, drawn at random, are clustered; at least P.
-        **vpt: :class:`VPT`'s arguments, but for ``project`` and ``shared``.
+            ``'mean'``: the means of P equally long runs of the tokens, image after image (with P
+            images, one prompt per image). This is the paper's mean pooling; the layout of the runs
+            is our reading.
+        max_tokens (int): Maximal number of random tokens to cluster; at least P.
+        **vpt: :class:`VPT`'s arguments, except ``project`` and ``shared``.
 
     Attributes:
-        prompts (Parameter): (K, P, D); VPT's uniform start until prepared.
+        prompts (Parameter): (K, P, D); VPT's uniform initialisation until prepared.
 
     Parameters in all: K P D.
     """
@@ -55,7 +55,7 @@ class SelfPrompt(VPT):
 
     @torch.no_grad()
     def prepare(self, vit: nn.Module, batches: Iterable[Tensor]) -> str:
-        """Start the prompts of each deep block (shallow: the first one) from its tokens."""
+        """Initialise the prompts of each deep block (shallow: the first one) from its tokens."""
         blocks = [self.start_block + i for i in range(self.prompts.size(0))]
         tokens: List[List[Tensor]] = [[] for _ in blocks]
         for found in patch_tokens(vit, batches, blocks):
@@ -67,7 +67,7 @@ class SelfPrompt(VPT):
         return f'prompts of {len(blocks)} block(s) started from patch tokens ({self.start})'
 
     def _prototypes(self, tokens: Tensor) -> Tensor:
-        """P vectors that stand for tokens (n, D), in the order of images: (P, D)."""
+        """P prototypes of tokens (n, D) that are in the order of images: (P, D)."""
         if tokens.size(0) < self.num_tokens:
             raise ValueError(
                 f'SelfPrompt: {tokens.size(0)} patch tokens in the images, fewer than the '
@@ -78,10 +78,10 @@ class SelfPrompt(VPT):
         order = torch.randperm(tokens.size(0))
         if self.start == 'sample':
             return tokens[order[: self.num_tokens]]
-        from scipy.cluster.vq import kmeans2  # takes a second, which other methods need not wait
+        from scipy.cluster.vq import kmeans2  # takes a second, which other methods do not need
 
         tokens = tokens[order[: self.max_tokens]].numpy()
-        # Seeded by torch, whose generator the hook sets apart for this.
+        # Seeded by torch, whose generator the hook isolates for this.
         rng = numpy.random.default_rng(int(torch.randint(2**31, ()).item()))
         centres, _ = kmeans2(tokens, self.num_tokens, iter=20, minit='++', rng=rng)
         return torch.from_numpy(centres)

@@ -12,7 +12,7 @@ from lspt_mm.utils.checks import check_number
 
 @PROMPTERS.register_module()
 class FourierPrompt(VPT):
-    r"""VPT, a share of whose prompts in every block enters as its two-dimensional Fourier image.
+    r"""VPT with a share of the prompts in every block replaced by their 2D Fourier transform.
 
     Of the P prompts of a block, the first :math:`m = \lfloor \alpha P + 1/2 \rfloor` are replaced:
 
@@ -20,8 +20,8 @@ class FourierPrompt(VPT):
         P'_{1..m} = \operatorname{Re}(\mathcal F_{\text{tokens}}(\mathcal F_{\text{channels}}
         (P_{1..m}))), \qquad P'_{m+1..P} = P_{m+1..P}
 
-    The transform is not normalised, and acts before dropout; that the first ones are taken is
-    our choice, as the order of prompts has no meaning.
+    The transform is not normalised and precedes dropout. Taking the first m is our choice, as the
+    order of prompts has no meaning.
 
     Args:
         num_tokens (int): P, the number of prompts.

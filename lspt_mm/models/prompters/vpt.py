@@ -19,22 +19,22 @@ class VPT(Prompter):
         \text{shallow:}\quad & [x_l, Z_l, E_l] = B_l([x_{l-1}, Z_{l-1}, E_{l-1}]),\quad Z_0 = P \\
         \text{deep:}\quad & [x_l, \_, E_l] = B_l([x_{l-1}, P_{l-1}, E_{l-1}])
 
-    Deep prompts are only read: what a block makes of them is discarded, and the backbone runs
-    them as keys and values alone.
+    The outputs of a block at deep prompts are discarded, so the backbone runs these prompts only
+    as keys and values.
 
     Args:
         num_tokens (int): P, the number of prompts.
-        deep (bool): Fresh prompts for every block.
-        project (int, optional): Width d of the prompts; a linear layer shared by all blocks
-            brings them to D.
+        deep (bool): New prompts in every block.
+        project (int, optional): Width d of the prompts, which a linear layer shared by all blocks
+            projects to D.
         dropout (float): On inserted prompts. The paper's: 0 (shallow), 0.1 (deep).
         start_block (int): First block with prompts, from 1.
         deep_blocks (int, optional): Deep for the first k blocks with prompts only, 1 to L'.
-        afterwards (str): After these, what block k made of its prompts is carried on as in
-            shallow (``'carry'``, the authors' default), or no block has prompts (``'drop'``,
-            their no-expand).
+        afterwards (str): After these, either the outputs of block k are carried on as in shallow
+            (``'carry'``, the authors' default), or no block has prompts (``'drop'``, their
+            no-expand).
         shared (bool): All deep blocks receive the same prompts.
-        dropout_mask (str): One mask per step and shared by the batch (``'step'``, ours) or one
+        dropout_mask (str): One mask per step, shared by the batch (``'step'``, ours), or one
             per image (``'image'``, the authors'; keys and values are then per image as well).
 
     Attributes:
@@ -87,16 +87,16 @@ class VPT(Prompter):
         )
 
     def reads_output(self, l: int) -> bool:
-        """Deep blocks discard what they make of prompts, but for the last one, if carried on."""
+        """Deep blocks discard their prompts' outputs, except the last one if carried on."""
         step = l - self.start_block + 1
         return self.afterwards == 'carry' and step >= self.deep_blocks
 
     def input_independent(self, l: int) -> bool:
-        """Deep blocks have prompts of their own."""
+        """Deep blocks have their own prompts."""
         return l - self.start_block < self.deep_blocks
 
     def precompute(self) -> Tensor:
-        """The prompts of all deep blocks as they are inserted but for dropout, (K, P, D)."""
+        """The prompts of all deep blocks before dropout, (K, P, D)."""
         return self.prompts if self.projection is None else self.projection(self.prompts)
 
     def first(self, patches: Tensor) -> Tuple[Tensor, Tensor]:
@@ -112,7 +112,7 @@ class VPT(Prompter):
     def next(
         self, l: int, prompts_in: Tensor, prompts_out: Optional[Tensor], patches: Tensor, state
     ) -> Tuple[Optional[Tensor], Tensor]:
-        """Fresh prompts for a deep block; after those, the block's output or none."""
+        """New prompts for a deep block; afterwards the block's outputs or none."""
         step = l - self.start_block + 1
         if step < self.deep_blocks:
             return state[step % state.size(0)], state  # % for shared ones

@@ -1,4 +1,4 @@
-"""Whitening of W_q W_k^T X^T, what the attention logits of prompts are linear in (BPT)."""
+"""Whitening of W_q W_k^T X^T, in which the attention logits of prompts are linear (BPT)."""
 
 from typing import Dict, Iterable, NamedTuple
 
@@ -9,11 +9,11 @@ from lspt_mm.models.prompters.patch_tokens import patch_tokens
 
 
 class Whitening(NamedTuple):
-    """A whitening matrix, and what is to be known of it.
+    """A whitening matrix and its statistics.
 
-    ``matrix``: (D, D), symmetric. ``weak``: the number of directions with so little variance that
-    epsilon keeps them from being whitened (it comes out below 0.999), those in which the tokens
-    have none at all among them. ``tokens``: n.
+    ``matrix``: (D, D), symmetric. ``weak``: the number of directions with too little variance to
+    be whitened because of epsilon (the result is below 0.999), including those without any.
+    ``tokens``: n.
     """
 
     matrix: Tensor
@@ -26,8 +26,8 @@ def logit_matrix(block) -> Tensor:
 
     In the paper's row convention q = P W_q. torch stores a linear layer's weight as (out, in), so
     that the matrix is ``weight_q.T @ weight_k``: ``P @ logit_matrix @ X.T`` are the logits of
-    prompts P against tokens X, summed over heads and before scaling. Where patches are rotated,
-    these are the logits at the place where nothing is.
+    prompts P against tokens X, summed over heads and before scaling. If patches are rotated,
+    these are the logits at the position without rotation.
     """
     weight_q, weight_k = block.query_key_weights()
     return weight_q.T @ weight_k
@@ -61,7 +61,7 @@ def whiten(
         batches: Images (B, 3, H, W); the covariance is that of the patch tokens of all of them.
         blocks: Numbers of blocks, from 1.
         epsilon: Added to every variance, in units of their mean.
-        ln1: X as attention sees it, after the block's first norm; else before.
+        ln1: Take X after the block's first norm, as attention does; else before.
 
     Returns:
         dict: number of the block to its :class:`Whitening`, in float64.
