@@ -56,7 +56,3 @@ def pretrain(out: Path, quick: bool = False) -> Path:
     vit = run.model.backbone.state_dict()
     save_file({name: tensor.half().contiguous() for name, tensor in vit.items()}, weights)
     return weights
-
-
-if __name__ == '__main__':
-    print(pretrain(Path('work_dirs/demo/pretrain')))
