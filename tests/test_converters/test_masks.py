@@ -808,7 +808,7 @@ def test_labelmes_numbers(folders):
     [
         ('', 'names no class'), ('a\na\n', 'name a is given twice'),
         ('a 1 2 3\nb 1 2 3\n', 'colour .* twice'), ('a 1 2 300\n', '0 to 255'),
-        ('id,name\nx,a\n', 'first line says'),
+        ('id,name\nx,a\n', 'titles in the first line'),
         ('a 1 2 3\nb\n', 'some lines have a colour'), ('4 a\n4 b\n', 'value 4 is given twice'),
     ],
 )  # fmt: skip
