@@ -1,4 +1,4 @@
-"""Tune a ViT on your own images with labels: one command, from a folder to a trained run.
+"""Tune a ViT on your own images with labels, in one command.
 
     python -m lspt_mm classify --images things --out runs/things
     python -m lspt_mm classify --images photos --labels labels.csv --out runs/photos \\
@@ -7,8 +7,8 @@
 
 --images is a folder with a folder for each class, perhaps below train, val and test; or any folder,
 with a table of labels. Several labels for an image, or none, make the run multi-label. It prepares
-the data (as `prepare imagefolder`), trains (as `train imagefolder/transfer.py`), and leaves the
-config, prompt-only checkpoints and the data in --out. In Python: `lspt_mm.train_classification`.
+the data (as `prepare imagefolder`), trains (as `train imagefolder/transfer.py`), and writes the
+config, prompt-only checkpoints and the data to --out. In Python: `lspt_mm.train_classification`.
 """
 
 import argparse
@@ -30,10 +30,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--images', type=Path, required=True, help='folder of the images')
     add_label_arguments(parser)
     parser.add_argument(
-        '--val-share', type=float, default=0.2, help='share of each class for validation, without '
-        'one (0.2); 0: the training images',
+        '--val-share', type=float, default=0.2, help='share of each class for validation, if there '
+        'is none (0.2); 0: validate on the training images',
     )  # fmt: skip
-    parser.add_argument('--seed', type=int, default=0, help='of the split, and of the run')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the split and of the run')
     add_run_arguments(parser, [*METHODS, AUTO], 'epochs, batch_size, img_size, lr')
     return parser.parse_args()
 

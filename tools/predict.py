@@ -3,11 +3,10 @@
     python -m lspt_mm predict work_dirs/mine DIR --out found
     python -m lspt_mm predict work_dirs/mine/transfer.py work_dirs/mine/iter_9.pth DIR --out found
 
-RUN is the work dir, for its last checkpoint, or the config that the run left in it, and then a
-checkpoint. Segmentation writes masks/NAME.png (class
-numbers, shown in the classes' colours) and overlays/NAME.jpg; predictions.csv says which is whose,
-and of classification all there is.
-Checkpoints may be full or prompt-only.
+RUN is the work dir, whose last checkpoint is used, or the config in it followed by a checkpoint.
+Segmentation writes masks/NAME.png (class numbers, shown in the classes' colours),
+overlays/NAME.jpg, and predictions.csv with the files of each image. Classification writes
+predictions.csv alone. Checkpoints may be full or prompt-only.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""One page that compares runs: settings, curves, tables, pictures, and what the prompts do.
+"""Write a page that compares runs: settings, curves, tables, pictures, and what the prompts do.
 
 python tools/report.py work_dirs/lspt work_dirs/gated work_dirs/none --out report.html
 python tools/report.py LSPT=work_dirs/a GaPT=work_dirs/b --split test --images 100
 
 Takes work dirs of tools/train.py. The page is one HTML file that needs no other and no network:
 attention of class token and prompts per block and head, side by side; forgetting over depth; gates;
-burstiness; t-SNE of features; classes and confusion. docs/looking.md says how each is computed.
+burstiness; t-SNE of features; classes and confusion. docs/looking.md explains how each is computed.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
     )
     add_run_arguments(parser)
     parser.add_argument('--out', type=Path, default=Path('report.html'), help='file to write')
-    parser.add_argument('--images', type=int, default=64, help='images that numbers are taken over')
+    parser.add_argument('--images', type=int, default=64, help='images to compute numbers from')
     parser.add_argument('--pictures', type=int, default=8, help='how many of them are shown')
     parser.add_argument('--numbers', type=Path, help='file (.json) for all numbers of the page')
     return parser.parse_args()

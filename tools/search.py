@@ -2,8 +2,8 @@
 
 python tools/search.py vtab1k/lspt_mae_eurosat --grid lr=0.05,0.1,0.25 num_tokens=5,10 --jobs 2
 
-The test data are not read before the choice is made. The same command after a kill goes on where
-the search was; finished runs are not repeated.
+The test data are not read before the choice is made. After a kill, the same command resumes the
+search; finished runs are not repeated.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--dry-run', action='store_true', help='list the runs and stop')
     parser.add_argument(
         '--no-check', action='store_true',
-        help='begin without reading every file first (of training and validation data)',
+        help='start without reading every file first (of training and validation data)',
     )  # fmt: skip
     parser.add_argument('--data-root', help="folder of the data, instead of the config's")
     weights = parser.add_mutually_exclusive_group()
@@ -79,7 +79,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--jobs', type=int, help='runs at once (default: one per GPU, or one)')
     parser.add_argument(
         '--launcher', choices=('local', 'slurm'), default='local',
-        help='where runs are carried out',
+        help='where runs are executed',
     )  # fmt: skip
     parser.add_argument(
         '--launcher-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE', default={},
@@ -112,13 +112,13 @@ def grid_from(args: argparse.Namespace) -> dict:
         if name in grid:
             raise InputError(f'--grid: {name} is given twice')
         if name in fixed:
-            raise InputError(f'--grid {name}: the config is told {name}={fixed[name]!r} already')
+            raise InputError(f'--grid {name}: the config already has {name}={fixed[name]!r}')
         grid[name] = [whole(parse(value)) for value in split_list(values)]
     return grid
 
 
 def whole(value):
-    """1.0 as 1, so that one and the same point is not two."""
+    """1.0 as 1, so that equal points are not two."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -137,7 +137,7 @@ def config_maker(args: argparse.Namespace):
     kept = {}
 
     def once(point: dict):
-        """Reading a config takes a while, and each is asked for more than once."""
+        """The config of a point, cached, as reading one takes a while."""
         if name_of(point) not in kept:
             kept[name_of(point)] = config_of(point)
         return kept[name_of(point)]
@@ -146,14 +146,14 @@ def config_maker(args: argparse.Namespace):
 
 
 def launcher_from(args: argparse.Namespace, folder: Path):
-    """What carries out the runs."""
+    """The launcher that executes the runs."""
     if args.launcher == 'local' and args.launcher_options:
         raise InputError('--launcher-options: only with --launcher slurm')
     return Launcher(folder / 'submitit', args.launcher, args.jobs, args.launcher_options)
 
 
 def list_runs(search: Search, grid: dict, select_only: bool) -> None:
-    """Say what would be run."""
+    """Print the runs without starting them."""
     for point in search.points if grid else []:
         print(search.selection_folder(point))
     if not select_only:
@@ -162,7 +162,7 @@ def list_runs(search: Search, grid: dict, select_only: bool) -> None:
 
 
 def check_configs(search: Search, grid: dict, select_only: bool) -> None:
-    """Find what is wrong with any point before the first run."""
+    """Check the config of every point before the first run."""
     for point in search.points:
         cfg = search.config_of(point)
         if grid:
@@ -172,7 +172,7 @@ def check_configs(search: Search, grid: dict, select_only: bool) -> None:
 
 
 def check_files(search: Search, grid: dict, select_only: bool, read_all: bool) -> None:
-    """Look for data and weights before the first run; of the test data only that they exist."""
+    """Check data and weights before the first run; of the test data only that they exist."""
     first = search.config_of(search.points[0])
     if not select_only:
         final = final_config(first, 0, search.final_on)
@@ -196,7 +196,7 @@ def locked(folder: Path):
         with FileLock(folder / 'lock', timeout=0):
             yield
     except Timeout as error:
-        raise InputError(f'--work-dir {folder}: another search is at work there') from error
+        raise InputError(f'--work-dir {folder}: another search is running there') from error
 
 
 def run_search(search: Search, grid: dict, select_only: bool) -> None:

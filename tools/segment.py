@@ -1,12 +1,12 @@
-"""Tune a ViT on your own images and masks: one command, from a folder to a trained run.
+"""Tune a ViT on your own images and masks, in one command.
 
     python -m lspt_mm segment --images photos --masks masks --out runs/road
     python -m lspt_mm segment --images photos --masks masks --out runs/road --method vpt-deep \\
         --backbone timm:vit_small_patch16_dinov3.lvd1689m --options iters=500 batch_size=4
     python -m lspt_mm predict runs/road photos/ --out found
 
-It prepares the data (as `own_masks`), trains (as `train maskfolder/transfer.py`), and leaves the
-config, prompt-only checkpoints and the data in --out. In Python: `lspt_mm.train_segmentation`.
+It prepares the data (as `own_masks`), trains (as `train maskfolder/transfer.py`), and writes the
+config, prompt-only checkpoints and the data to --out. In Python: `lspt_mm.train_segmentation`.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 # Train under SLURM, one task per GPU.
 #   [GPUS=8] [GPUS_PER_NODE=8] [CPUS_PER_TASK=5] tools/slurm_train.sh PARTITION JOB_NAME CONFIG WORK_DIR [options of train.py]
 # More options for srun itself: SRUN_ARGS="--time=1-0 --signal=TERM@120".
-# A run that is told to stop saves a checkpoint and ends with code 75. It is then queued again and
-# goes on: by scontrol inside a job of sbatch, by another srun otherwise. REQUEUE=0 leaves it ended.
+# On a stop signal a run saves a checkpoint and exits with code 75. It is then queued again and
+# resumed: by scontrol inside a job of sbatch, else by another srun. REQUEUE=0 disables the requeue.
 set -euo pipefail
 if [ $# -lt 4 ]; then
     echo "usage: $0 PARTITION JOB_NAME CONFIG WORK_DIR [options of train.py]" >&2

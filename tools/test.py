@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def build(args: argparse.Namespace) -> Runner:
-    """The run, with the checkpoint to load in it."""
+    """The Runner, with the checkpoint to load."""
     if args.checkpoint is None:
         args.work_dir = args.work_dir or str(Path(args.config) / 'test')
         args.config, args.checkpoint = find_config_and_checkpoint(args.config)

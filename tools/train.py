@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
     add_common_arguments(parser)
     parser.add_argument(
         '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
-        help='go on from a checkpoint, or without a path from the latest in the work dir',
+        help='resume from a checkpoint, or without a path from the latest in the work dir',
     )  # fmt: skip
     parser.add_argument(
         '--amp', action='store_true',
@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         '--channels-last', action='store_true',
-        help="lay out the head's convolutions with channels last",
+        help="run the head's convolutions in channels-last memory format",
     )  # fmt: skip
     parser.add_argument(
         '--checkpoint', choices=('full', 'prompts'),
@@ -46,14 +46,14 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         '--no-check', action='store_true',
-        help='begin without reading every file of the data first (done once for unchanged files)',
+        help='start without reading every file of the data first (done once for unchanged files)',
     )  # fmt: skip
     parser.add_argument('--seed', type=int, help="random seed, instead of the config's")
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument('--pretrained', help="file of the ViT's weights, instead of the config's")
     weights.add_argument(
         '--random-backbone', action='store_true',
-        help='run on a random ViT on purpose (to time a run, say); results mean nothing',
+        help='run on a random ViT on purpose, such as to time a run; results mean nothing',
     )  # fmt: skip
     return parser.parse_args()
 
@@ -76,7 +76,7 @@ def apply_options(cfg, args: argparse.Namespace) -> None:
     if args.random_backbone and content == 'prompts':
         raise InputError(
             "checkpoint content='prompts' with --random-backbone: such a checkpoint could not be "
-            'used, as the random weights are nowhere else; take --checkpoint full, or --pretrained '
+            'used, as the random weights are not stored; use --checkpoint full, or --pretrained '
             'FILE'
         )
     if args.resume:
@@ -87,7 +87,7 @@ def apply_options(cfg, args: argparse.Namespace) -> None:
             read_training_checkpoint(found)
         cfg.resume = found is not None
         if found is None:
-            print(f'--resume: no checkpoint in {cfg.work_dir} yet, the run begins', flush=True)
+            print(f'--resume: no checkpoint in {cfg.work_dir} yet, starting a new run', flush=True)
         else:
             cfg.load_from = found
 

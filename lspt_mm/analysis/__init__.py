@@ -1,4 +1,4 @@
-"""Looking at what prompts do."""
+"""Analysis of what prompts do."""
 
 from lspt_mm.analysis.attention import BlockAttention, attention_maps
 

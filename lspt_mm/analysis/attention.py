@@ -11,11 +11,11 @@ from lspt_mm.models.tokens import BlockStep, Tokens
 
 
 class BlockAttention(NamedTuple):
-    """Where a block's class token and prompts look: weights on the grid of patches.
+    """Attention of a block's class token and prompts over the grid of patches.
 
     ``cls``: (B, H, h, w), or None without a class token; ``prompts``: (B, P, H, h, w), or None
-    before prompts enter. The weights on patches of one query sum to at most 1; what is missing
-    went to the class token and the prompts.
+    before prompts enter. The weights on patches of one query sum to at most 1; the rest is on
+    the class token and the prompts.
     """
 
     number: int
@@ -25,17 +25,17 @@ class BlockAttention(NamedTuple):
 
 @torch.no_grad()
 def attention_maps(vit: PromptedBackbone, img: Tensor) -> List[BlockAttention]:
-    """Attention in every block of ``vit``, for images (B, 3, H, W) as its data preprocessor gives.
+    """Compute the attention maps of all blocks for preprocessed images (B, 3, H, W).
 
-    The weights are computed beside the forward pass from what enters each block, as its fused
-    attention never forms them. In the last block prompts are asked as well, even where the model
-    itself runs them there as keys and values only.
+    The weights are recomputed from each block's input, as fused attention never forms them. The
+    last block includes the prompts' attention, even where the model uses prompts there as keys
+    and values only.
 
     Returns:
         list: A :class:`BlockAttention` for each block, in their order.
 
     Raises:
-        InputError: If the ViT is in eval mode and has no weights although it should.
+        InputError: If the ViT is in eval mode and its pre-trained weights are not loaded.
     """
     maps: List[BlockAttention] = []
     vit.unroll(img, lambda step: maps.append(attention_of(vit, step)))
@@ -44,15 +44,15 @@ def attention_maps(vit: PromptedBackbone, img: Tensor) -> List[BlockAttention]:
 
 @torch.no_grad()
 def attention_of(vit: PromptedBackbone, step: BlockStep) -> BlockAttention:
-    """Attention in the block of one step that ``vit.unroll`` shows."""
+    """Compute the attention of the block in one step of ``vit.unroll``."""
     block, extra = vit.block(step.number), vit.num_prefix_tokens
     if block is None:
-        raise InputError(f'block {step.number} of this ViT runs as a whole: no attention to show')
+        raise InputError(f'block {step.number} of this ViT is a single module: no attention maps')
     tokens = Tokens(step.x_in, extra).with_prompts(step.prompts_in)
     num_prompts = tokens.num_prompts
     q, k = block.project(block.norm1(tokens.x), 0, 2)  # (B, H, T, d)
     q = q[:, :, : extra + num_prompts]
-    if step.rope is not None:  # the queries that are looked at have no place
+    if step.rope is not None:  # these queries have no position
         k = block.rotate(k, step.rope, extra + num_prompts)
     k = k.repeat_interleave(block.groups, dim=1)
     scale = q.size(-1) ** -0.5

@@ -13,7 +13,7 @@ EDGES = torch.linspace(-8, 8, 65)
 
 
 class Burstiness(NamedTuple):
-    """Of all entries in one block.
+    """Statistics of all entries in one block.
 
     ``kurtosis``: excess kurtosis, E (v - m)^4 / E ((v - m)^2)^2 - 3: 0 of a Gaussian, large where
     a few entries are huge. ``density``: density of (v - m) / s over :data:`EDGES` (64 values);
@@ -37,14 +37,14 @@ def burstiness(
     blocks: Iterable[int],
     epsilon: float = 1e-6,
 ) -> List[Burstiness]:
-    """Burstiness in blocks of the plain ViT, whatever its prompts.
+    """Measure burstiness in blocks of the plain ViT, without its prompts.
 
     Args:
         vit: A :class:`PromptedViT` with its weights loaded.
         fit: Images (B, 3, H, W) that the whitening is computed from, with X after the first norm.
-        batches: Other images, that it is judged on.
+        batches: Other images, on which burstiness is measured.
         blocks: Numbers of blocks, from 1.
-        epsilon: As of ``BilinearPrompt``.
+        epsilon: As in ``BilinearPrompt``.
     """
     blocks = list(blocks)
     matrices = whiten(vit, fit, blocks, epsilon)

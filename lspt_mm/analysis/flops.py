@@ -1,4 +1,4 @@
-"""Costs by count, not by time: FLOPs, and bytes kept for the backward pass."""
+"""Count FLOPs, and bytes kept for the backward pass."""
 
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
@@ -76,7 +76,7 @@ PARTS = ('backbone', 'neck', 'decode_head', 'head')
 
 
 class Costs(NamedTuple):
-    """Of one model.
+    """Costs of one model.
 
     Attributes:
         size: Height and width of the image in pixels.
@@ -99,7 +99,7 @@ def model_costs(cfg: Config, size: Optional[Tuple[int, int]] = None) -> Costs:
     (``auxiliary_head``) are not in the FLOPs; their parameters are counted.
 
     Args:
-        cfg: Of a run of segmentation or classification.
+        cfg: Config of a segmentation or classification run.
         size: Height and width in pixels; by default the backbone's ``img_size``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Do prompts forget: what of a block's prompts is still in those of later blocks.
+"""Measure forgetting: how similar a block's prompts are to those of later blocks.
 
 Shapes: B images, P prompts, D width; blocks are counted from 1.
 """
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from lspt_mm.analysis.similarity import linear_cka, mean_cosine
 from lspt_mm.models.tokens import BlockStep
 
-#: Rows that a kernel alignment is taken over at most: its cost grows with their square.
+#: Maximum number of rows of a kernel alignment, whose cost grows with their square.
 MOST_ROWS = 1500
 
 
@@ -22,14 +22,14 @@ class Forgetting(NamedTuple):
 
     ``blocks``: the blocks that prompts enter, l. ``cka``, ``cosine``: [i][j] between the prompts
     that enter ``blocks[i]`` and ``blocks[j]``. ``passed_on``: for each of ``blocks`` but the last,
-    the cosine between what the block made of its prompts and what enters the next one; NaN where
-    nobody reads what it made (deep prompts). ``kept``: the cosine between what entered a block and
-    what it made of it. ``spread``: share of the prompts' variance within an image, between its P
-    prompts, in all of their variance over images and prompts: 1 where they are the same for all
-    images, near 0 where the image says nearly all of what a prompt is. ``alike``: mean cosine
-    between two prompts of an image; at 1 they are copies of one. NaN for a single prompt.
-    ``made_norm``, ``patch_norm``: mean Euclidean norms of the prompts as the block left them, NaN
-    where nobody reads them, and of the mean of its patch tokens, which LSPT's GSPC adds to them.
+    the cosine between the prompts that leave the block and those that enter the next one; NaN
+    where the former are discarded (deep prompts). ``kept``: the cosine between the prompts that
+    enter and leave a block. ``spread``: the variance between the P prompts of an image, as a share
+    of the variance over images and prompts: 1 where prompts are the same for all images, near 0
+    where they depend almost only on the image. ``alike``: mean cosine between two prompts of an
+    image: 1 for equal prompts, NaN for a single prompt. ``made_norm``, ``patch_norm``: mean
+    Euclidean norms of the prompts that leave the block (NaN where they are discarded), and of the
+    mean of its patch tokens, which LSPT's GSPC adds to them.
     """
 
     blocks: List[int]
@@ -46,7 +46,7 @@ class Forgetting(NamedTuple):
 class PromptTrace:
     """Collects the prompts of every block, image by image; :meth:`result` compares them.
 
-    Give :meth:`add` to ``PromptedViT.unroll``.
+    Pass :meth:`add` to ``PromptedViT.unroll``.
     """
 
     def __init__(self):
@@ -55,13 +55,13 @@ class PromptTrace:
         self._patch_norms: Dict[int, List[Tensor]] = {}
 
     def add(self, step: BlockStep) -> None:
-        """Keep the prompts of a step, with what the block made of them."""
+        """Store the prompts that enter and leave the block of one step."""
         if step.prompts_in is None:
             return
         batch = step.x_in.size(0)
         patches = step.x_out[:, -step.hw[0] * step.hw[1] :].detach().double().mean(1)  # (B, D)
         self._patch_norms.setdefault(step.number, []).append(patches.norm(dim=-1).cpu())
-        # Kept as they are where they are the same for all images: (1, P, D).
+        # Stored once, as (1, P, D), where they are the same for all images.
         self._entering.setdefault(step.number, []).append(step.prompts_in.detach().float().cpu())
         if step.prompts_out is not None:
             made = step.prompts_out.detach().float().cpu()
@@ -128,7 +128,7 @@ def _alike(prompts: Tensor) -> float:
 
 
 def _spread(prompts: Tensor) -> float:
-    """Variance between the prompts of an image, as a share of that of all, 0 to 1."""
+    """Variance between the prompts of an image, as a share of the total variance, 0 to 1."""
     prompts = prompts.double()
     within = (prompts - prompts.mean(1, keepdim=True)).square().sum()
     total = (prompts - prompts.mean((0, 1))).square().sum()

@@ -1,4 +1,4 @@
-"""How attention lies on the image: how spread out, and how well on the classes of the truth.
+"""Localization of attention maps: their entropy, and their overlap with true class masks.
 
 Shapes: Q queries (prompts times heads, or heads of the class token), h x w patches.
 """
@@ -19,9 +19,9 @@ class Localization(NamedTuple):
     ``on_patches``: share of the attention that goes to patches, 0 to 1 (the rest goes to class
     token and prompts). ``entropy``: of the attention on patches, in units of log(h w): 1 is even,
     0 a single patch. ``overlap``: intersection over union with the class mask that fits best, 0 to
-    1: of each class in the image the patches that the query looks at most, as many as the class
-    has. ``elsewhere``: the same of the query's maps on another image, which are as smooth and have
-    the same habits, and know nothing of this one. Both are NaN without a truth.
+    1. For each class in the image, the query's strongest patches are taken, as many as the class
+    has. ``elsewhere``: the same for the query's maps of another image, a chance level of equally
+    smooth maps. Both are NaN without ground truth.
     """
 
     on_patches: float
@@ -33,7 +33,7 @@ class Localization(NamedTuple):
 def localization(
     weights: Tensor, classes: Optional[Tensor] = None, others: Optional[Tensor] = None
 ) -> Localization:
-    """Judge attention maps of one image.
+    """Score the attention maps of one image.
 
     Args:
         weights: (..., h, w), a map for each query.
@@ -82,16 +82,16 @@ def classes_of_patches(
 
     Args:
         label: Class numbers (H, W), :data:`IGNORE_INDEX` for none.
-        size: Height and width of the image as the ViT had it; the label is brought to it.
-        grid: Rows and columns of patches. Those that reach beyond the image are judged by what
-            lies in it.
+        size: Height and width of the ViT's input image; the label is resized to it.
+        grid: Rows and columns of patches. Of those that reach beyond the image, only the part
+            inside counts.
         patch: Height and width of a patch, in pixels.
 
     Returns:
         Tensor: (h, w), class numbers; :data:`IGNORE_INDEX` where most pixels have none.
     """
     label = F.interpolate(label[None, None].float(), size, mode='nearest')[0, 0].long()
-    outside = int(label.max()) + 1  # a number of its own, that gets no vote
+    outside = int(label.max()) + 1  # an extra class, which gets no vote
     pad = (0, patch * grid[1] - size[1], 0, patch * grid[0] - size[0])
     label = F.pad(label, pad, value=outside)  # or cut, where the grid leaves pixels out
     cells = label.unflatten(1, (grid[1], patch)).unflatten(0, (grid[0], patch))

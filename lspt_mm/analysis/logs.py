@@ -1,4 +1,4 @@
-"""Curves of a run, from its log: ours, or MMEngine's."""
+"""Read the curves of a run from this library's log or from MMEngine's."""
 
 import json
 import math
@@ -13,19 +13,19 @@ from lspt_mm.errors import InputError
 #: Pairs of iteration and value, by iteration.
 Curve = List[Tuple[int, float]]
 
-#: What a line says of itself, and what is measured of the machine rather than of the model.
+#: Keys that are no curves: position of a line, and times and memory of the machine.
 _NO_CURVES = {'mode', 'iter', 'step', 'epoch', 'time', 'data_time', 'memory'}
-#: What a line of training has of its own, and one of validation never has, in either log.
+#: Keys that only lines of training have, never those of validation, in either log.
 _OF_TRAINING = {'lr', 'base_lr', 'loss'}
 
 
 def curves_of_log(path: Path) -> Dict[str, Curve]:
-    """Curves by key.
+    """Read the curves of a log, by key.
 
     Args:
         path: A work dir with a ``log.jsonl``, that file, or a log of MMEngine's: ``scalars.json``
-            or ``TIME.json``, one JSON object a line. In the latter a validation has no iteration
-            of its own where a run counts epochs; it is taken to be that of the line before.
+            or ``TIME.json``, one JSON object a line. Where a run counts epochs, MMEngine's
+            validations have no iteration; that of the line before is used.
 
     Raises:
         InputError: For a path without a log.
@@ -56,7 +56,7 @@ def curves_of_lines(lines: Iterable[dict]) -> Dict[str, Curve]:
 
 
 def default_keys(known: Iterable[str]) -> List[str]:
-    """The loss, and what validations gave: keys that are no loss, rate or score of a batch."""
+    """The loss and all validation metrics; no other losses, rates or scores of a batch."""
     results = [
         key for key in known
         if not any(word in key for word in ('loss', 'lr', 'momentum', 'acc_seg'))

@@ -1,4 +1,4 @@
-"""What an LSTM over depth, as LSPT's, does from block to block: its gates, and its memory."""
+"""Gates and cell state of an LSTM over depth, such as LSPT's, block by block."""
 
 from contextlib import contextmanager
 from typing import Dict, Iterator, List, NamedTuple, Optional
@@ -12,7 +12,9 @@ GATES = ('input', 'forget', 'candidate', 'output')
 
 
 class StepGates(NamedTuple):
-    """One step, between block ``number`` and the next; over images, prompts and channels.
+    """Statistics of one step, between block ``number`` and the next.
+
+    Taken over images, prompts and channels.
 
     ``mean``: name of a gate to its mean, 0 to 1 (of the candidate: of its absolute value).
     ``saturated``: share of its values beyond 0.95 or below 0.05 (of the candidate: beyond 0.95 in
@@ -45,7 +47,7 @@ class GateTrace:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Look on while the ViT runs on some images, once."""
+        """Record the gates while the ViT runs once on some images."""
         self._step = self._prompter.start_block
         handle = self._prompter.lstm.register_forward_hook(self._look)
         try:
@@ -66,7 +68,7 @@ class GateTrace:
         self._step += 1
 
     def result(self) -> List[StepGates]:
-        """Means over all that was seen, images of equal weight if batches were of equal size."""
+        """Means over all batches; images weigh the same if batches are of equal size."""
         steps = []
         for number, rows in sorted(self._found.items()):
             row = torch.stack(rows).mean(0).tolist()

@@ -1,4 +1,4 @@
-"""Finished runs, as their work dirs hold them: config, checkpoint, log, results of tests."""
+"""Finished runs, read from their work dirs: config, checkpoint, log, test results."""
 
 import argparse
 import json
@@ -16,7 +16,7 @@ from lspt_mm.engine.work_dir import find_config_and_checkpoint
 from lspt_mm.errors import InputError
 from lspt_mm.tasks import Task, task_of
 
-#: Keys of configs that say where a run was made and how it was logged.
+#: Keys of configs on where a run was made and how it was logged.
 _BOOKKEEPING = (
     'work_dir', 'launcher', 'resume', 'load_from', 'log_level', 'env_cfg', 'visualizer',
     'vis_backends', 'data_help', 'pretrained_help', 'log_processor',
@@ -25,7 +25,7 @@ _STAMP = re.compile(r'\d{8}_\d{6}$')
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that tools which compare finished runs have in common."""
+    """Add the common options of tools that compare finished runs."""
     parser.add_argument('runs', nargs='+', metavar='[NAME=]WORK_DIR', help='runs to compare')
     parser.add_argument(
         '--split', choices=('train', 'val', 'test'), default='val', help='data to look at'
@@ -37,10 +37,10 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class FinishedRun(NamedTuple):
-    """A work dir.
+    """A finished run, read from its work dir.
 
     ``name`` is unique in a report; ``curves`` are those of log.jsonl by key, none without one;
-    ``tests`` is the folder of a test, relative to the work dir, to its metrics.
+    ``tests`` maps the folder of a test, relative to the work dir, to its metrics.
     """
 
     name: str
@@ -69,7 +69,7 @@ class FinishedRun(NamedTuple):
 def find_run(
     folder: Path, name: Optional[str] = None, data_root: Optional[str] = None
 ) -> FinishedRun:
-    """What the work dir of a run holds.
+    """Read a finished run from its work dir.
 
     Args:
         folder: Work dir of ``tools/train.py``.
@@ -94,10 +94,10 @@ def find_run(
 
 
 def find_runs(given: List[str], data_root: Optional[str] = None) -> List[FinishedRun]:
-    """Runs of ``FOLDER`` or ``NAME=FOLDER``, their names made unique.
+    """Read the runs of arguments ``FOLDER`` or ``NAME=FOLDER``; make their names unique.
 
     Raises:
-        InputError: If one is no run, a name is given twice, or the tasks differ.
+        InputError: If a folder is not a run, a name is given twice, or the tasks differ.
     """
     pairs = [(text.split('=', 1) if '=' in text else (None, text)) for text in given]
     named = [name for name, _ in pairs if name is not None]
@@ -148,7 +148,7 @@ def _tests(folder: Path) -> Iterator:
 def differences(runs: List[FinishedRun]) -> Dict[str, List[Any]]:
     """Dotted keys of the configs that are not the same in all runs, to the runs' values.
 
-    Keys that say where a run was made are left out; None stands for an absent key.
+    Keys on where a run was made are left out; None stands for an absent key.
     """
     flat = [dict(_flat(_settings(run.cfg))) for run in runs]
     keys = sorted({key for one in flat for key in one})

@@ -16,16 +16,16 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
 
     :math:`\mathrm{HSIC}(K, L) / \sqrt{\mathrm{HSIC}(K, K) \, \mathrm{HSIC}(L, L)}` with
     :math:`K = X X^T` and the estimator of HSIC whose mean does not depend on the number of rows
-    (Song et al., JMLR 2012): for independent rows it is 0 in the mean, where the usual one is near
-    1 as soon as there are fewer rows than columns. It can be slightly negative.
+    (Song et al., JMLR 2012). For independent rows its mean is 0; the usual estimator is near 1
+    where there are fewer rows than columns. It can be slightly negative.
 
     Args:
         x: (n, D), n at least 4.
-        y: (n, E), the same rows seen otherwise.
+        y: (n, E), other features of the same rows.
 
     Returns:
         float: At most 1; 1 for tensors that differ by a rotation, a scale and a shift. NaN for
-        fewer than 4 rows, and where one of the two has rows that are all alike.
+        fewer than 4 rows, and where all rows of one tensor are equal.
     """
     n = x.size(0)
     if n < 4:
@@ -40,7 +40,7 @@ def _kernel(x: Tensor) -> Tensor:
     x = x.detach().double()
     x = x - x.mean(0)
     size = x.square().sum().sqrt()
-    # What is left of rows that are all alike is rounding.
+    # Of equal rows, only rounding errors are left.
     alike = size <= 1e-6 * math.sqrt(x.size(0))
     x = torch.zeros_like(x) if alike else x * (math.sqrt(x.size(0)) / size)
     return (x @ x.T).fill_diagonal_(0)
@@ -83,7 +83,7 @@ class PersistenceTrace:
 
         Args:
             maps: For every block from the first on (Q, N), attention of the same queries; None
-                for blocks without. Which blocks have some is the same for all images.
+                for blocks without. The same blocks must have maps for all images.
         """
         present = [number for number, one in enumerate(maps, 1) if one is not None]
         if not present:

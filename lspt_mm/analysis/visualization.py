@@ -15,8 +15,8 @@ def draw_attention(
     Args:
         path: PNG file to write.
         image: (H, W, 3) uint8 RGB.
-        rows: Title, such as a method and who asks, to the map (h, w) of each block, from block 1
-            on; None where there is none. Each map is drawn from 0 to its own peak.
+        rows: Title, such as a method and the queries, to the map (h, w) of each block, from
+            block 1 on; None where there is none. Each map is drawn from 0 to its own peak.
     """
     columns = max(map(len, rows.values()))
     height = 1.15 * image.shape[0] / image.shape[1] + 0.05
@@ -48,12 +48,12 @@ def _lay_over(axis, image: np.ndarray, grid: np.ndarray) -> None:
 
 
 def draw_curves(panels: Dict[str, Dict[str, Sequence]], x: str, path: Path) -> None:
-    """Write a picture with one panel below the other.
+    """Draw curves in panels, one below the other.
 
     Args:
         panels: Label of the vertical axis to name of a run to pairs (x, y).
         x: Label of the horizontal axis.
-        path: File to write; its suffix says the format.
+        path: File to write; its suffix sets the format.
     """
     figure = Figure(figsize=(7, max(4.5, 3 * len(panels))), layout='constrained')
     for axis, (label, curves) in zip(

@@ -1,4 +1,4 @@
-"""Using a tuned model: from a config and a checkpoint to the model, an inferencer, predictions."""
+"""Python API: train, load and test tuned models, and predict with them."""
 
 from lspt_mm.apis.image_features import ImageFeatures, features
 from lspt_mm.apis.model import init_inferencer, init_model

@@ -1,4 +1,4 @@
-"""Features of images as arrays, for whatever one likes to do with them."""
+"""Features of images as arrays."""
 
 from pathlib import Path
 from typing import Dict, NamedTuple, Optional, Sequence, Union
@@ -46,21 +46,21 @@ def features(
     device: Optional[str] = None,
     model: Optional[str] = None,
 ) -> ImageFeatures:
-    """What a frozen ViT makes of images; a second call reads it from the cache.
+    """Extract features of images with a frozen ViT; a second call reads them from the cache.
 
-    Images are resized (shorter side 8/7 of ``img_size``), cropped in the middle and normalised as
-    ``configs/imagefolder`` tests them.
+    Images are resized (shorter side 8/7 of ``img_size``), centre-cropped and normalised, as in
+    the tests of ``configs/imagefolder``.
 
     Args:
         backbone: The ViT's weights: ``timm:NAME`` or a file.
-        images: A folder, with the folders in it, or paths of images.
+        images: A folder, searched recursively, or paths of images.
         img_size: Side of the crops in pixels, a multiple of the patch size.
-        block: Whose output, counted from 0 or, negative, from the end; the last one's passes the
-            final norm.
-        patches: Whether those of each patch are wanted as well: h * w times the size.
+        block: Block whose output is used, counted from 0 or, negative, from the end; the last
+            one's passes the final norm.
+        patches: Whether to return the features of each patch as well: h * w times the size.
         batch_size: How many images at once.
         device: None: a GPU if there is one.
-        model: timm's name of the ViT in a file whose tensors do not say it (CLIP, SigLIP).
+        model: timm's name of the ViT in a file whose tensors do not identify it (CLIP, SigLIP).
 
     Raises:
         InputError: If an image or the weights cannot be read.

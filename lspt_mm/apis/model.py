@@ -1,4 +1,4 @@
-"""From a config and a checkpoint to a model, each file read once; what does not fit is refused."""
+"""Build a model from a config and a checkpoint; each file is read once, mismatches are errors."""
 
 from pathlib import Path
 from typing import Optional, Union
@@ -30,17 +30,17 @@ def init_model(
     device: Optional[str] = 'cpu',
     cfg_options: Optional[dict] = None,
 ) -> nn.Module:
-    """The model of a config with a checkpoint in it, in eval mode.
+    """Build the model of a config, load a checkpoint into it, and put it in eval mode.
 
     mmseg's ``init_model`` and mmpretrain's ``get_model`` load such checkpoints as well, but leave
-    what a checkpoint lacks at random, with a line in the log.
+    missing weights random, with a line in the log.
 
     Args:
         config: A config (it stays as it is), its path, or a name as ``tools/train.py`` takes it.
         checkpoint: Path or URL of the checkpoint, full or prompt-only; ``#sha256=...`` after it is
             checked.
         pretrained: Prompt-only checkpoints: file of the ViT's weights, instead of the config's.
-        device: Where the model is to be; None: on a GPU if there is one.
+        device: Device of the model; None: a GPU if there is one.
         cfg_options: Values of the config to change, by dotted key, as ``--cfg-options``.
 
     Returns:
@@ -92,10 +92,10 @@ def init_inferencer(
     device: Optional[str] = None,
     cfg_options: Optional[dict] = None,
 ):
-    """mmseg's ``MMSegInferencer`` or mmpretrain's ``ImageClassificationInferencer`` of a run.
+    """Build mmseg's ``MMSegInferencer`` or mmpretrain's ``ImageClassificationInferencer``.
 
-    Around a model of :func:`init_model`, which says what the arguments are and what is refused.
-    Test pipelines that load by ``lspt_mm.LoadImage`` are taken as well.
+    It wraps a model of :func:`init_model`; see there for the arguments and errors. Test pipelines
+    that load by ``lspt_mm.LoadImage`` are accepted as well.
     """
     model = init_model(config, checkpoint, pretrained, device, cfg_options)
     return task_of(model.cfg).inferencer(model)
@@ -104,7 +104,7 @@ def init_inferencer(
 def read_model_checkpoint(
     cfg: Config, checkpoint: Union[str, Path], pretrained: Optional[str] = None
 ) -> dict:
-    """The content of a checkpoint; ``pretrained`` is written into the config.
+    """Read a checkpoint, and write ``pretrained`` into the config.
 
     Raises:
         InputError: If one of the files is missing, or the checkpoint cannot be read.
@@ -120,12 +120,12 @@ def load_content(model: nn.Module, content: dict, checkpoint: str) -> None:
     """Load a checkpoint's content into a model, all of it or nothing.
 
     Args:
-        model: Also inside wrappers for processes and test-time augmentation.
+        model: May be inside wrappers for processes and test-time augmentation.
         content: From :func:`read_model_checkpoint`.
         checkpoint: Where it came from, for messages.
 
     Raises:
-        InputError: If it is not of this model, or lacks parts of it.
+        InputError: If the content belongs to another model, or lacks weights.
     """
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
@@ -144,9 +144,9 @@ def load_content(model: nn.Module, content: dict, checkpoint: str) -> None:
 
 
 def load_into_runner(runner: Runner, content: dict) -> None:
-    """Have a run load content that has been read, in place of the file of its ``load_from``.
+    """Make a run load this content instead of the file of its ``load_from``.
 
-    The hooks' ``after_load_checkpoint`` are called as ever.
+    The hooks' ``after_load_checkpoint`` are still called.
     """
 
     def load_checkpoint(filename: str, *_, **__) -> dict:
@@ -159,7 +159,7 @@ def load_into_runner(runner: Runner, content: dict) -> None:
 
 
 def check_is_prompted(cfg: Config) -> None:
-    """Raise InputError if the config's model is none of ours, such as that of a pre-training."""
+    """Raise InputError if the config's model has no prompted ViT, as in pre-training."""
     backbone = (cfg.get('model') or {}).get('backbone') or {}
     if not takes_prompts(backbone):
         name = cfg.filename or 'the config'

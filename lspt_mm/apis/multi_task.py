@@ -31,13 +31,13 @@ class MultiTask:
         found['roads'].labels       # (H, W), class numbers
         found['scene'].scores       # (K,), probabilities
 
-    Equal tensors are held once. Of models that see the same pixels, the blocks before the first
-    prompts (``start_block``), LoRA or other tensor of their own run once. Predictions are those of
-    the models on their own.
+    Equal tensors are held once. Models that get the same pixels share their first blocks: those
+    before the first prompts (``start_block``), LoRA or other tensors of their own run once.
+    Predictions are the same as those of the separate models.
 
     Args:
-        models: By name; they are for inference from then on.
-        device: For those that are read here; None: a GPU if there is one.
+        models: By name; they are for inference only from then on.
+        device: For models that are loaded here; None: a GPU if there is one.
         pretrained: File of the ViT's weights, instead of the configs', for prompt-only checkpoints.
 
     Raises:
@@ -74,7 +74,7 @@ class MultiTask:
         self._pipelines = {name: image_pipeline(model.cfg) for name, model in self.models.items()}
 
     def __call__(self, image: Image) -> Dict[str, Prediction]:
-        """What each model says of an image: its path, or an array (H, W, 3) uint8 RGB."""
+        """Predict an image with each model: its path, or an array (H, W, 3) uint8 RGB."""
         try:
             found = {}
             for name, model in self.models.items():
@@ -86,7 +86,7 @@ class MultiTask:
 
     @contextmanager
     def _continuing(self, name: str, vit: nn.Module) -> Iterator[None]:
-        """Have the ViT go on from what the shared blocks made."""
+        """Make the ViT continue from the output of the shared blocks."""
         forward = vit.forward
         vit.forward = lambda img: forward(self._shared.early(name, img))
         try:

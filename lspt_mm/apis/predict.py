@@ -25,8 +25,8 @@ Image = Union[str, Path, np.ndarray]
 def image_pipeline(cfg: Config) -> Callable[[Image], dict]:
     """The test pipeline of a config, for one image: its path, or an array (H, W, 3) uint8 RGB.
 
-    It is that of the test data set, which ``tools/test.py`` runs; without one, ``test_pipeline``.
-    Labels are not loaded.
+    It is the pipeline of the test data set, as in ``tools/test.py``; without one,
+    ``test_pipeline``. Labels are not loaded.
 
     Raises:
         InputError: If there is none, or it does not begin with loading an image.
@@ -58,7 +58,7 @@ def image_pipeline(cfg: Config) -> Callable[[Image], dict]:
 
 @torch.no_grad()
 def predict_image(model: nn.Module, packed: dict) -> Prediction:
-    """What a model says of one image.
+    """Predict one image.
 
     Args:
         model: From :func:`lspt_mm.apis.init_model`.
@@ -86,7 +86,7 @@ def check_size(model: nn.Module, packed: dict) -> None:
 
 
 def images_of(sources: Sequence[Path]) -> List[Path]:
-    """The images that files and folders stand for, each decoded once to see that it can be.
+    """List the images of files and folders, and check that each can be decoded.
 
     Raises:
         InputError: Naming all that are missing, unreadable or truncated, and folders without one.
@@ -112,7 +112,7 @@ def images_of(sources: Sequence[Path]) -> List[Path]:
 
 
 def names_for(images: Sequence[Path]) -> List[str]:
-    """Names of outputs: the images' without suffix, and with it where two would be one."""
+    """Names of outputs: the images' without suffix, or with it where two would be equal."""
     stems = Counter(path.stem for path in images)
     names = [path.stem if stems[path.stem] == 1 else path.name for path in images]
     seen: Counter = Counter()
@@ -127,11 +127,11 @@ def predict_images(
     model: nn.Module, images: Sequence[Path], out: Path, top: Optional[int] = None,
     progress: bool = False,
 ) -> List[str]:  # fmt: skip
-    """Predict images one by one and write what is found below ``out``.
+    """Predict images one by one and write the results below ``out``.
 
-    Segmentation: ``masks/NAME.png``, numbers of classes from 0 with the classes' colours as the
-    palette, ``overlays/NAME.jpg``, the image with the classes over it and a legend, and
-    ``predictions.csv`` with the columns image, mask, overlay.
+    Segmentation: ``masks/NAME.png`` has numbers of classes from 0 with the classes' colours as the
+    palette. ``overlays/NAME.jpg`` is the image with the classes over it and a legend.
+    ``predictions.csv`` has the columns image, mask, overlay.
     Classification: ``predictions.csv`` with the columns image, rank, class, probability.
 
     Args:

@@ -29,7 +29,7 @@ _PARTS = ('test', 'val')
 
 
 class ImageResult(NamedTuple):
-    """What a model says of one image.
+    """A model's result for one image.
 
     Attributes:
         name: Of the image's file without suffix, or ``image_N``.
@@ -51,17 +51,17 @@ class ImageResult(NamedTuple):
     shares: Dict[str, float]
 
     def save(self, path: Union[str, Path]) -> None:
-        """Write the image with its classes over it and a legend, of a segmentation.
+        """Write the image of a segmentation, with the classes over it and a legend.
 
         Raises:
-            InputError: Of a classification, which has no picture.
+            InputError: For a classification, which has no picture.
         """
         self._check_dense()
         _parent(path)
         overlay(self.image, self.labels.astype(np.uint8), self.classes, self.palette).save(path)
 
     def save_mask(self, path: Union[str, Path]) -> None:
-        """Write the class numbers as a PNG that shows the classes' colours, of a segmentation."""
+        """Write the class numbers of a segmentation as a PNG that shows the classes' colours."""
         self._check_dense()
         if Path(path).suffix.lower() != '.png':
             raise InputError(f'{path}: expected a name that ends in .png, as masks must not change')
@@ -71,7 +71,7 @@ class ImageResult(NamedTuple):
     def _check_dense(self) -> None:
         if self.labels.ndim != 2:
             raise InputError(
-                'a classification has no picture to save; its shares give the classes'
+                'a classification has no picture to save; its classes are in shares'
             )
 
 
@@ -85,11 +85,11 @@ class Results(List[ImageResult]):
 
 
 class Run:
-    """A trained run, from the folder that it left.
+    """A trained run, opened from its work dir.
 
     Args:
         folder: Its work dir.
-        device: Where the model is to be; None: a GPU if there is one.
+        device: Device of the model; None: a GPU if there is one.
         pretrained: File of the ViT's weights, instead of the one that the run names.
 
     Raises:
@@ -111,7 +111,7 @@ class Run:
 
     @cached_property
     def model(self) -> nn.Module:
-        """mmseg's or mmpretrain's model, read when it is needed first."""
+        """mmseg's or mmpretrain's model, loaded on first use."""
         model = init_model(self.config, self.checkpoint, self._pretrained, self._device)
         model.backbone.fuse()
         return model
@@ -134,7 +134,7 @@ class Run:
         return read_json(path)
 
     def test(self) -> Dict[str, Any]:
-        """Test on the test images, once the run is chosen; the form is that of :attr:`metrics`.
+        """Test the chosen run on the test images; returns the same keys as :attr:`metrics`.
 
         Raises:
             InputError: If the data have no test images.
@@ -150,11 +150,11 @@ class Run:
         return read_json(folder / TEST)
 
     def predict(self, images: Images) -> Union[ImageResult, Results]:
-        """What the model says of images: one result for one image, else a list of them.
+        """Predict images: one result for one image, else a list of them.
 
         Raises:
-            InputError: For a path that is not there, a pattern that finds nothing, or a file that
-                is no image.
+            InputError: For a missing path, a pattern without matches, or a file that is not an
+                image.
         """
         found = [self._result(name, image) for name, image in _named(images)]
         single = isinstance(images, (np.ndarray, PILImage.Image)) or (
@@ -182,17 +182,17 @@ class Run:
         Args:
             path: File to write.
             size: Height and width it is traced with; None is the backbone's ``img_size``.
-            dynamic: Whether batch, height and width may be any.
+            dynamic: Whether batch, height and width may vary.
 
         Returns:
             float: The largest difference, in units of the largest logit.
 
         Raises:
-            InputError: As :func:`lspt_mm.deployment.export_model`.
+            InputError: As in :func:`lspt_mm.deployment.export_model`.
         """
         from lspt_mm.deployment import export_model
 
-        # Exporting folds layers and drops what training needs: of a model of its own.
+        # A separate model, as exporting folds layers and drops what training needs.
         model = init_model(self.config, self.checkpoint, self._pretrained)
         return export_model(model, Path(path), size, dynamic).difference
 
@@ -200,12 +200,12 @@ class Run:
 def load(
     folder: Union[str, Path], device: Optional[str] = None, pretrained: Optional[str] = None
 ) -> Run:
-    """The run that a folder holds; arguments as of :class:`Run`."""
+    """Open the run in a folder; arguments as in :class:`Run`."""
     return Run(folder, device, pretrained)
 
 
 def _named(images: Images) -> List[Tuple[str, np.ndarray]]:
-    """Names and arrays of all that is meant."""
+    """Names and arrays of the given images."""
     given = list(images) if isinstance(images, (list, tuple)) else [images]
     if not given:
         raise InputError('predict: no images')
@@ -235,7 +235,7 @@ def _expanded(text: str) -> List[Path]:
     else:
         found = sorted(map(Path, glob.glob(text, recursive=True)))
     if not found:
-        raise InputError(f'{text}: no image in it, or no file of this pattern')
+        raise InputError(f'{text}: no image in this folder, or no file matches')
     return found
 
 

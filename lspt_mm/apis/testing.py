@@ -1,4 +1,4 @@
-"""A Runner for the test of a checkpoint."""
+"""Build a Runner that tests a checkpoint."""
 
 from typing import Callable, Optional
 
@@ -13,13 +13,13 @@ def build_test_runner(
     cfg: Config, checkpoint: str, pretrained: Optional[str] = None,
     change: Optional[Callable[[Config], None]] = None,
 ) -> Runner:  # fmt: skip
-    """A Runner whose ``test`` is ready to run, as ``tools/test.py``'s.
+    """Build a Runner whose ``test`` is ready to run, as in ``tools/test.py``.
 
     Args:
         cfg: From :func:`lspt_mm.config.load.read_config`, with a ``work_dir`` and a ``launcher``.
         checkpoint: Full or prompt-only.
         pretrained: File of the ViT's weights, instead of the config's.
-        change: Changes the config after the checkpoint is read by it.
+        change: Called with the config to change it, after the checkpoint was read.
 
     Raises:
         InputError: For inputs that are missing or damaged, and values that a class rejects.

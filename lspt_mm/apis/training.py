@@ -1,4 +1,4 @@
-"""From a folder of images, with masks or labels, to a trained run, in one call."""
+"""Train on a folder of images with masks or labels, in one call."""
 
 import os
 import warnings
@@ -25,7 +25,7 @@ from lspt_mm.utils.malloc import keep_freed_memory
 DATA = 'data'
 #: Methods that ``method='auto'`` tries: of each kind the best on a real ViT (docs/results.md).
 AUTO, CANDIDATES = 'auto', ('vpt-deep', 'lspt', 'lora', 'bias')
-#: Training images from which ``method='auto'`` tries them on half of these.
+#: Number of training images from which ``method='auto'`` tries them on half of the images.
 _LEAST = 40
 _Path = Union[str, Path]
 
@@ -52,22 +52,23 @@ def train_segmentation(
 
     Args:
         images: Folder of the images, with folders train, val and test in it or without.
-        masks: Folder of the masks, of the images' names.
+        masks: Folder of the masks, with the images' names.
         out: Folder of the run: the prepared data, config, log, checkpoints (without the frozen
-            ViT). The config trains on with ``tools/train.py`` and can be inherited.
-        classes: File of the classes, a line each; None: what the masks hold.
+            ViT). ``tools/train.py`` can resume the config, and other configs can inherit it.
+        classes: File of the classes, a line each; None: as found in the masks.
         backbone: The ViT's weights, ``timm:NAME`` or a file.
         method: A method of ``configs/_base_/prompters``, or frozen, lora, bias, partial-1, full;
             or 'auto': vpt-deep, lspt, lora and bias train a quarter as long on half of the
             training images, and the best on validation trains in full.
         head: 'linear', 'light', 'upernet', or 'paper'.
-        labels: What the values of masks are: 'indices', 'colors' or 'binary'; None: the only
-            reading that they allow.
-        ignore: Numbers, colours or names of classes that count for nothing.
-        val_share, test_share: Share of the images for validation and test, without folders of them.
+        labels: Meaning of the masks' values: 'indices', 'colors' or 'binary'; None: the only
+            meaning that they allow.
+        ignore: Numbers, colours or names of classes to ignore.
+        val_share, test_share: Share of the images for validation and test, where there are no
+            folders of them.
         seed: Of the split and the run.
         amp: Mixed precision.
-        resume: Go on from the last checkpoint in ``out``, if there is one.
+        resume: Resume from the last checkpoint in ``out``, if there is one.
         options: Further arguments of :class:`~lspt_mm.recipes.mask_folder.MaskRun` (iters,
             batch_size, crop, lr, ...), and with dots any key of the config
             (``{'train_cfg.val_interval': 100}``).
@@ -111,21 +112,21 @@ def train_classification(
     """Tune a ViT on images with labels; the same run as ``configs/imagefolder/transfer.py``.
 
     Args:
-        images: Folder with a folder for each class; or with folders train, and val and test or not,
-            that have these; or, with ``labels``, any folder of images.
-        out: As of :func:`train_segmentation`.
+        images: Folder with a folder for each class; or with folders ``train`` and perhaps ``val``
+            and ``test`` that have these; or, with ``labels``, any folder of images.
+        out: As in :func:`train_segmentation`.
         labels: Table (CSV) of labels: columns image and label (several between ``|`` or ``;``), or
             image and a column of 0 and 1 for each class
             (:func:`~lspt_mm.converters.label_file.read_label_file`). If an image has none or
             several, the run is multi-label: a sigmoid for each class, macro F1 as its metric.
         backbone: The ViT's weights, ``timm:NAME`` or a file.
         method: A method of ``configs/_base_/prompters``, or linear, lora, bias, partial-1, full;
-            or 'auto', as of :func:`train_segmentation`.
-        val_share, test_share: Share of each class for validation and test, where nothing says which
-            images they have.
+            or 'auto', as in :func:`train_segmentation`.
+        val_share, test_share: Share of each class for validation and test, where the data define
+            no such split.
         seed: Of the split and the run.
         amp: Mixed precision.
-        resume: Go on from the last checkpoint in ``out``, if there is one.
+        resume: Resume from the last checkpoint in ``out``, if there is one.
         options: Further arguments of :class:`~lspt_mm.recipes.Experiment` (epochs, batch_size,
             img_size, lr, balance, ...), and with dots any key of the config.
         verbose: Print MMEngine's log instead of one line of progress.
@@ -189,7 +190,7 @@ def _best_method(
     config: str, out: Path, arguments: Dict[str, Any], options: Dict[str, Any], resume: bool,
     verbose: bool, **how,
 ) -> str:  # fmt: skip
-    """The method of :data:`CANDIDATES` that a short run on half the images finds best."""
+    """The method of :data:`CANDIDATES` that is best in a short run on half the images."""
     kept = out / 'auto' / 'methods.json'
     if resume and kept.is_file():
         return read_json(kept)['method']
@@ -198,7 +199,7 @@ def _best_method(
     while 'dataset' in dataset:
         dataset, key = dataset.dataset, f'{key}.dataset'
     count = len(read_json(Path(dataset.data_root) / dataset.ann_file))
-    # Lists are sorted by class or by name: each second image is a fair half.
+    # Lists are sorted by class or by name: every second image is a fair half.
     part = {f'{key}.indices': list(range(0, count, 2))} if count >= _LEAST else {}
     epochs = plain.train_cfg.get('max_epochs')
     length = max(1, (epochs or plain.train_cfg.max_iters) // 4)
@@ -213,7 +214,7 @@ def _best_method(
     write_json(kept, dict(method=best, metric=run.metrics['metric'], scores=scores))
     print(f'{run.metrics["metric"]} on the validation images: '
           + ', '.join(f'{name} {score:.2f}' for name, score in scores.items())
-          + f'. Training goes on with method={best}', flush=True)  # fmt: skip
+          + f'. Training continues with method={best}', flush=True)  # fmt: skip
     return best
 
 

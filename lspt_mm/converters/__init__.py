@@ -1,4 +1,4 @@
-"""From the files that a data set is published as to the lists that a training reads.
+"""Convert published data sets, or your own files, to the lists that training reads.
 
 Nothing is downloaded. ``tools/dataset_converters/prepare.py`` is the command.
 """

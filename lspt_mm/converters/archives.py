@@ -1,4 +1,4 @@
-"""Where data sets are published, and how their archives or folders are brought to one folder."""
+"""Sources of data sets; extract, link or copy their files into one folder."""
 
 import gzip
 import lzma
@@ -24,7 +24,7 @@ SOURCES: Dict[str, str] = {
     "lists written by VTAB's own code",
     'imagefolder': 'your own images, a folder for each class',
 }
-#: The same of train and val as VPT published them.
+#: The same for the train and val lists that VPT published.
 SPLITS_SOURCE = 'the original links of the published FGVC splits are dead; copies circulate'
 SUFFIXES = ('.tgz', '.tar.gz', '.tar')
 #: What a damaged archive raises, depending on where the damage is.
@@ -32,7 +32,7 @@ _DAMAGED = (tarfile.ReadError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzi
 
 
 def find_folder(source: Path, name: str) -> Optional[Path]:
-    """The extracted folder ``name`` in ``source``, also twice nested, or ``source`` itself."""
+    """Find the extracted folder ``name``: in ``source``, nested twice, or ``source`` itself."""
     for folder in (source / name / name, source / name, source.absolute()):
         if folder.name == name and folder.is_dir():
             return folder
@@ -40,7 +40,7 @@ def find_folder(source: Path, name: str) -> Optional[Path]:
 
 
 def find_archive(source: Path, archive: str) -> Optional[Path]:
-    """The archive in ``source``, also with another of :data:`SUFFIXES` than its own."""
+    """Find the archive in ``source``, with any of :data:`SUFFIXES`."""
     paths = (source / f'{_stem(archive)}{suffix}' for suffix in SUFFIXES)
     return next((path for path in paths if path.is_file()), None)
 
@@ -50,7 +50,7 @@ def _stem(archive: str) -> str:
 
 
 def read_file(source: Path, name: str, archive: Optional[str] = None) -> Optional[bytes]:
-    """The content of a small file in ``source``, in its archive or where that was extracted.
+    """Read a small file in ``source``, from its archive or from where that was extracted.
 
     Args:
         source (Path): The folder.
@@ -58,7 +58,7 @@ def read_file(source: Path, name: str, archive: Optional[str] = None) -> Optiona
         archive (str, optional): Of the archive that has it, see :func:`find_archive`.
 
     Returns:
-        bytes, or None if it is nowhere.
+        bytes, or None if it is not found.
 
     Raises:
         InputError: If the archive is damaged.
@@ -85,15 +85,15 @@ def read_file(source: Path, name: str, archive: Optional[str] = None) -> Optiona
 def place_folder(source: Path, name: str, archive: str, dest: Path, copy: bool) -> bool:
     """Make ``dest/name``: a link to the extracted folder, its copy, or the archive's content.
 
-    A folder gets its name only when it is whole. An existing folder is kept.
+    A folder gets its name only when it is complete. An existing folder is kept.
 
     Returns:
         bool: Whether a folder other than that of ``source`` was kept.
 
     Raises:
-        InputError: If ``source`` has neither the folder nor the archive, the archive is damaged,
-            one of its members lies outside the folder it is extracted to, it has no such folder,
-            or ``dest/name`` is a link to another one.
+        InputError: If ``source`` has neither the folder nor the archive, or ``dest/name`` is a link
+            to another one. If the archive is damaged, has no such folder, or has a member outside
+            the folder it is extracted to.
     """
     target = dest / name
     path = find_archive(source, archive)
@@ -159,7 +159,7 @@ def _is_real(target: Path) -> bool:
 
 
 def _unlink(target: Path, source: Path) -> None:
-    """Make room at ``target``, where a link to ``source`` or to nothing may be."""
+    """Remove a link to ``source``, or a dangling link, at ``target``."""
     if target.exists() and target.resolve() != source:
         raise InputError(
             f'{target} leads to {target.resolve()}, not {source}: remove it, or choose another '
@@ -211,7 +211,7 @@ def _extract_all(archive: Path, part: Path) -> None:
 
 
 def _fresh(target: Path) -> Path:
-    """Path beside ``target`` for unfinished content, without that of an earlier run."""
+    """Path beside ``target`` for unfinished content; that of an earlier run is removed."""
     part = target.parent / f'.{target.name}.part'
     shutil.rmtree(part, ignore_errors=True)
     return part

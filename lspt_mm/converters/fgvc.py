@@ -46,10 +46,10 @@ def prepare_fgvc(
         official_counts (bool): Whether the numbers of classes and images must be the published.
 
     Returns:
-        str: What was written, in a line.
+        str: A line about what was written.
 
     Raises:
-        InputError: For everything that is missing or wrong; no list is written then.
+        InputError: If anything is missing or wrong; no list is written then.
     """
     facts = TASKS[name]
     layout, files = _find(name, source, dest)
@@ -79,7 +79,7 @@ def prepare_fgvc(
 
 
 def expected_files(name: str) -> str:
-    """What the official files of a data set are, for messages and the table."""
+    """The official files of a data set, for messages and the table."""
     return ', or '.join(_files_of(layout) for layout in LAYOUTS[name])
 
 
@@ -117,7 +117,7 @@ def _find(name: str, source: Path, dest: Path) -> Tuple[Layout, Dict[str, bytes]
 def _divide(
     official: Official, splits: Optional[Path], seed: int
 ) -> Tuple[Pairs, Pairs, str, List[str]]:
-    """Train, val, which val it is, and what is wrong with it."""
+    """Train, val, the origin of val, and problems."""
     if official.val is not None:
         if splits is not None:
             raise InputError(f'--splits {splits}: this data set has an official val; leave it out')

@@ -1,4 +1,4 @@
-"""Prepares your own images: in folders named after their classes, or with a table of labels."""
+"""Prepare your own images: in folders named after their classes, or with a table of labels."""
 
 import argparse
 from pathlib import Path
@@ -26,17 +26,17 @@ from lspt_mm.errors import InputError
 from lspt_mm.utils.images import folders_in, list_images
 from lspt_mm.utils.text import shorten
 
-#: Of each class's training images, those that are val where there is no folder of them.
+#: Share of each class's training images that become val where there is no folder of val.
 VAL_SHARE = 0.1
-#: Name of the link to images that lie in no folders of splits.
+#: Name of the link to images without folders of splits.
 IMAGES = 'images'
 
 
 class _Found(NamedTuple):
-    """Images as they lie in a folder.
+    """Images found in a folder.
 
-    ``folders``: of the prepared folder, to what they are below the source. Paths in ``splits``
-    begin with them. ``problems`` and ``notes`` are sentences.
+    ``folders`` maps folders of the prepared data to folders below the source. Paths in ``splits``
+    begin with the former. ``problems`` and ``notes`` are sentences.
     """
 
     folders: Dict[str, str]
@@ -48,7 +48,7 @@ class _Found(NamedTuple):
 
 
 def add_label_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that say where labels are and how many images are a test."""
+    """Add the options for a table of labels and for the share of test images."""
     parser.add_argument(
         '--labels', type=Path, metavar='FILE', help='CSV of labels: image,label (several between '
         '| or ;), or image and a column of 0 and 1 for each class; a column split may say train, '
@@ -82,17 +82,17 @@ def prepare_image_folder(
     splits, sorted; or those of ``labels``.
 
     Args:
-        source (Path): Folder with the folders ``train``, and ``val`` and ``test`` or not; or with
-            a folder for each class; or, with ``labels``, any folder of images.
+        source (Path): Folder with folders ``train`` and perhaps ``val`` and ``test``; or with a
+            folder for each class; or, with ``labels``, any folder of images.
         dest (Path): Folder of the lists and of links to the images, made if absent.
         train, val, test (str, optional): Folders in ``source``. By default those of these names,
             or of ``training``, ``valid``, ``validation``, ``testing``; val and test may be missing.
-        val_share (float, optional): Draw val from train, this share of each class, also where there
+        val_share (float, optional): Draw val from train, this share of each class, even if there
             is a val. 0 validates on the training images, for classes of one image.
         seed (int): Of the drawing.
         copy (bool): Copy the folders rather than link to them.
-        overwrite (bool): Prepare a folder anew although its classes become others, which runs
-            that were trained on it do not know.
+        overwrite (bool): Prepare a folder again even if its classes change; runs that were
+            trained on it would then read other labels.
         verify (bool): Decode each image.
         fail_on_duplicates (bool): Refuse equal images in two splits or classes.
         labels (Path, optional): Table of labels
@@ -101,10 +101,10 @@ def prepare_image_folder(
         usual_share (float): As ``val_share``, where there is no val.
 
     Returns:
-        str: What was written, in a line, and remarks below it.
+        str: A line about what was written, and remarks below it.
 
     Raises:
-        InputError: For everything that is missing or wrong; no list is written then.
+        InputError: If anything is missing or wrong; no list is written then.
     """
     _check_shares(val, val_share, test_share, usual_share)
     named = {'train': train, 'val': val, 'test': test}
@@ -165,7 +165,7 @@ def _check_shares(val, val_share, test_share, usual_share) -> None:
 
 
 def _divided(found: _Found, val_share, usual_share, test_share, seed):
-    """Train, val and perhaps test; where val, and a test that was drawn, are from; problems."""
+    """Train, val and perhaps test; the origin of val and of a drawn test; problems."""
     splits, problems = dict(found.splits), []
     kinds = {'val': 'official'}
     if 'val' not in splits or val_share is not None:
@@ -193,7 +193,7 @@ def _divided(found: _Found, val_share, usual_share, test_share, seed):
 
 
 def _is_divided(source: Path) -> bool:
-    """Whether folders are those of splits: such a name alone may also be that of a class."""
+    """Whether the folders are splits: a single such name may also be that of a class."""
     there = folders_in(source) if source.is_dir() else []
     splits = _split_folders(source).values()
     return not there or len(splits) == len(there) or any(
@@ -263,7 +263,7 @@ def _check_classes(folder: Path, classes: List[str]) -> None:
 
 
 def _left_out(source: Path, folders: Dict[str, str]) -> List[str]:
-    """Lines on files that are no images, and on images outside the folders of classes."""
+    """Lines on files that are not images, and on images outside the folders of classes."""
     lines = [f'{_shown(source, folder)}: {skipped}' for folder in folders.values()
              if (skipped := list_images(source / folder).left_out())]  # fmt: skip
     for folder in folders.values():
@@ -276,7 +276,7 @@ def _left_out(source: Path, folders: Dict[str, str]) -> List[str]:
 
 
 def _absent(found: Dict[str, Pairs], classes: List[str]) -> List[str]:
-    """A line for each split that lacks classes; those are never judged in it."""
+    """A line for each split that lacks classes; those are not evaluated in it."""
     lines = []
     for part, pairs in found.items():
         lacking = sorted(set(range(len(classes))) - set(labels_in(pairs)))
@@ -309,7 +309,7 @@ def _check_folders(source: Path, folders: Dict[str, str]) -> None:
 
 
 def _labelled_images(source: Path, folders: Dict[str, str], classes: List[str]):
-    """Images of each folder with labels, and what is wrong with the folders of the classes."""
+    """Images of each folder with labels, and problems of the folders of the classes."""
     label_of = {name: label for label, name in enumerate(classes)}
     found: Dict[str, Pairs] = {}
     problems = []

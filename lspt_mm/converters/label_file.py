@@ -12,9 +12,9 @@ from lspt_mm.errors import InputError
 from lspt_mm.utils.images import list_images
 from lspt_mm.utils.text import format_list, shorten
 
-#: Title of the column that says which split an image is of.
+#: Title of the column that names the split of an image.
 SPLIT = 'split'
-#: What stands between several labels of a cell. A space is part of a name.
+#: Separators of several labels in a cell. A space is part of a name.
 _BETWEEN = str.maketrans(';,', '||')
 _FORM = (
     'expected a first line of titles such as image,label or image,cat,dog, and a line for each '
@@ -23,11 +23,11 @@ _FORM = (
 
 
 class LabelFile(NamedTuple):
-    """What a table says.
+    """Content of a table of labels.
 
     Attributes:
         classes: Names, sorted, or in the order of their columns.
-        splits: Train, and val and test if the table says so; paths are relative to the images'
+        splits: Train, and val and test if the table has them; paths are relative to the images'
             folder. Labels are numbers, or lists of them if ``multi_label``.
         multi_label: Whether an image has no label or several.
         notes: Remarks, a line each.
@@ -54,8 +54,8 @@ def read_label_file(path: Path, images: Path) -> LabelFile:
     The first column is the image: its path below ``images``, or its file's name if it is the only
     one of that name; with or without suffix. Then there is either one column with the label, or
     several labels between ``|``, ``;`` or commas; or a column for each class with 0 and 1. A column
-    ``split`` may say train, val or test; without it, folders of these names do, if every image lies
-    in one. Spaces around cells are dropped.
+    ``split`` may hold train, val or test; without it, folders of these names set the split, if
+    every image lies in one. Spaces around cells are dropped.
 
     Args:
         path: The table, in UTF-8.
@@ -137,11 +137,11 @@ def _row(
     number: int, cells: List[str], titles: List[str], columns: Sequence[int], split: Optional[int],
     names: '_Names',
 ) -> _Row:  # fmt: skip
-    """One line; ValueError says what is wrong with it."""
+    """Parse one line; ValueError for a line that is wrong."""
     if len(cells) != len(titles):
         raise ValueError(
-            f'{len(cells)} cells, expected {len(titles)} as in line 1 (a cell with a comma in it '
-            'stands in "quotes")'
+            f'{len(cells)} cells, expected {len(titles)} as in line 1 (put a cell with a comma '
+            'in "quotes")'
         )
     image = names.find(cells[0])
     if len(image) != 1:
@@ -159,14 +159,14 @@ def _row(
         if cells[i] not in ('0', '1'):
             raise ValueError(
                 f'{cells[i]!r} in column {titles[i]!r}, expected 0 or 1 in a column for each class '
-                '(names of classes stand in one column, besides split)'
+                '(names of classes belong in one column, besides split)'
             )
     return _Row(number, image[0], tuple(titles[i] for i in columns if cells[i] == '1'), part)
 
 
 def _twice(rows: List[_Row]) -> List[str]:
     first: Dict[str, int] = {}
-    return [f'line {row.line}: {row.image!r} stands in line {first[row.image]} already; put all '
+    return [f'line {row.line}: {row.image!r} is in line {first[row.image]} already; put all '
             'labels of an image in one line'
             for row in rows if first.setdefault(row.image, row.line) != row.line]  # fmt: skip
 
@@ -184,7 +184,7 @@ def _check_classes(path: Path, classes: List[str]) -> None:
 
 
 def _take_folders_as_splits(rows: List[_Row]) -> None:
-    """Where no column says it, by the folders that all images lie in."""
+    """Set the splits from the folders that all images lie in, without a column of splits."""
     parts = [SPLIT_FOLDERS.get(row.image.split('/')[0].lower()) if '/' in row.image else None
              for row in rows]  # fmt: skip
     if all(parts) and rows[0].split is None:

@@ -9,11 +9,11 @@ from lspt_mm.errors import InputError
 Colour = Tuple[int, int, int]
 #: Classes have the numbers 0 to 254 in a mask of 8 bits; 255 is ignored.
 MOST_CLASSES = 255
-#: LabelMe's name of what counts for nothing, -1 in its arrays and 255 in its masks.
+#: LabelMe's name of ignored pixels, -1 in its arrays and 255 in its masks.
 LABELME_IGNORE = '__ignore__'
-#: No file of another format, no colour or number that was not understood, is a list of names.
+#: A name of a class; does not match lines of other formats, colours or numbers.
 _NAME = re.compile(r"(?!\d+([.):=]|\s+\d|\s*$))[\w(][\w .,'()&+/%?-]*")
-#: What columns are called in the first line of a table of classes.
+#: Titles of columns in the first line of a table of classes.
 _COLUMNS = {
     'name': ('name', 'class', 'label', 'class name', 'class_name', 'category'),
     'value': ('pixel value', 'value', 'id', 'index', 'class id', 'class_id', 'class_index'),
@@ -22,7 +22,7 @@ _COLUMNS = {
 
 
 class MaskClass(NamedTuple):
-    """A class, its number in the masks, and its colour; each None where the file does not say."""
+    """A class, its number in the masks, and its colour; None where the file does not give them."""
 
     name: str
     value: Optional[int] = None
@@ -34,9 +34,9 @@ def read_classes(path: Path) -> List[MaskClass]:
 
     A line is ``name``, ``name r g b``, ``index name`` or ``index name r g b``, with blanks, commas,
     semicolons or tabs between. A line that begins with ``#`` is a comment. Files of other programs
-    are known by their first lines: CVAT's ``labelmap.txt`` (``# label:color_rgb:...``), LabelMe's
-    ``labels.txt`` (``__ignore__``, which it numbers -1), and tables with a line of titles, such as
-    Roboflow's ``_classes.csv`` (``Pixel Value, Class``) and ``name,r,g,b``.
+    are recognised by their first lines: CVAT's ``labelmap.txt`` (``# label:color_rgb:...``),
+    LabelMe's ``labels.txt`` (``__ignore__``, which it numbers -1), and tables with a line of
+    titles, such as Roboflow's ``_classes.csv`` (``Pixel Value, Class``) and ``name,r,g,b``.
 
     Raises:
         InputError: For a file that cannot be read, has no class, or has one twice.
@@ -64,7 +64,7 @@ def read_classes(path: Path) -> List[MaskClass]:
     for (where, line), one in zip(lines[bool(titles) :], classes, strict=True):
         if not _NAME.fullmatch(one.name):
             raise InputError(
-                f"{where}: {line!r}: {one.name!r} is no name of a class; expected lines 'name', "
+                f"{where}: {line!r}: {one.name!r} is not a class name; expected lines 'name', "
                 "'index name', 'name r g b', or a table with titles"
             )
     if len(classes) > 1 and all(re.search(r' \d+$', one.name) for one in classes):
@@ -111,7 +111,7 @@ def _of_table(titles: List[str], where: str, line: str) -> MaskClass:
     colour = [row[part] for part in 'rgb' if part in row]
     numbers = [*colour, *([row['value']] if 'value' in row else [])]
     if not row.get('name') or not all(number.isdecimal() for number in numbers):
-        raise InputError(f'{where}: {line!r}: not as the first line says')
+        raise InputError(f'{where}: {line!r}: does not match the titles in the first line')
     value = int(row['value']) if 'value' in row else None
     return MaskClass(row['name'], value, _colour(colour, where, line) if colour else None)
 
@@ -137,7 +137,7 @@ def _of_line(where: str, line: str) -> MaskClass:
 
 def _colour(numbers: Sequence[str], where: str, line: str) -> Colour:
     if len(numbers) != 3 or not all(n.strip().isdecimal() and int(n) < 256 for n in numbers):
-        raise InputError(f'{where}: {line!r}: colours are of three values 0 to 255')
+        raise InputError(f'{where}: {line!r}: expected colours of three values 0 to 255')
     return tuple(int(number) for number in numbers)
 
 

@@ -1,4 +1,4 @@
-"""Reads masks without loss; rejects files that cannot be read exactly."""
+"""Read masks without loss; reject files that cannot be read exactly."""
 
 from pathlib import Path
 from typing import Dict, NamedTuple, Optional
@@ -9,21 +9,21 @@ from PIL import Image, ImageOps
 from lspt_mm.errors import InputError
 from lspt_mm.utils.images import EXIF_TURNS, check_image, describe_image, read_image
 
-#: Formats, and compressions of a TIFF, that change values. A WebP may; nothing tells cheaply.
+#: Lossy formats and compressions of a TIFF. WebP may be lossless, but checking it is expensive.
 _LOSSY = {'JPEG', 'MPO', 'JPEG2000', 'AVIF', 'HEIF', 'WEBP', 'jpeg', 'tiff_jpeg', 'webp'}
 _SAMPLE_FORMAT, _SIGNED = 339, 2
 
 
 class RawMask(NamedTuple):
-    """A mask as its file has it.
+    """A mask as stored in its file.
 
     Attributes:
         numbers (ndarray or None): (H, W) integers: of one channel, of three that are equal, or
-            places in a palette. None where there are colours.
+            indices of a palette. None where there are colours.
         rgb (ndarray or None): (H, W) of 0xRRGGBB, where the file has three channels.
-        palette (ndarray or None): (256,) of 0xRRGGBB, what the numbers stand for.
-        lossy (bool): Whether the format changes values (JPEG and its like); the numbers are then
-            0 and 255, cut at the middle.
+        palette (ndarray or None): (256,) of 0xRRGGBB, the colours of the numbers.
+        lossy (bool): Whether the format is lossy (such as JPEG); the numbers are then thresholded
+            at the middle to 0 and 255.
     """
 
     numbers: Optional[np.ndarray]
@@ -41,11 +41,11 @@ class RawMask(NamedTuple):
 
 
 def read_mask(path: Path) -> RawMask:
-    """Read a mask, turned as its own orientation tag says.
+    """Read a mask, rotated by its own orientation tag.
 
     Raises:
-        InputError: For a file that cannot be read, has several pages, transparent pixels, other
-            numbers than integers, values that Pillow scales, colours of more than 8 bits, or a
+        InputError: For a file that cannot be read, has several pages, transparent pixels,
+            non-integer values, values that Pillow scales, colours of more than 8 bits, or a
             colour space besides RGB.
     """
     try:
@@ -59,7 +59,7 @@ def read_mask(path: Path) -> RawMask:
         raise
     except FileNotFoundError as error:
         raise InputError(f'{path}: does not exist') from error
-    except Exception as error:  # decoders raise what they like for broken files
+    except Exception as error:  # decoders raise any type for broken files
         raise InputError(f'{path}: cannot be read as a mask ({error})') from error
 
 
@@ -89,8 +89,8 @@ def _values_of(image: Image.Image, path: Path, lossy: bool) -> RawMask:
         hidden = np.argwhere(np.asarray(image.convert('RGBA'))[..., 3] < 255)
         if len(hidden):
             raise InputError(
-                f'{path}: transparent at {at(hidden[0])}; what that means is in no colour: flatten '
-                'the mask, such as onto black'
+                f'{path}: transparent at {at(hidden[0])}, which has no defined class: flatten the '
+                'mask, such as onto black'
             )
     if image.mode == 'P':
         return RawMask(np.asarray(image), None, _palette_of(image), lossy)
@@ -129,7 +129,7 @@ def count_values(array: Optional[np.ndarray]) -> Optional[Dict[int, int]]:
     """Value to number of pixels."""
     if array is None:
         return None
-    if array.dtype == np.uint8:  # rows by rows: bincount makes each number one of 64 bits
+    if array.dtype == np.uint8:  # in chunks of rows: bincount casts to 64 bits
         counts = sum(np.bincount(rows.ravel(), minlength=256) for rows in np.array_split(
             array, max(1, array.size >> 22)))  # fmt: skip
         return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
@@ -155,7 +155,7 @@ def image_facts(path: Path) -> ImageFacts:
     Raises:
         InputError: If it is unreadable or truncated.
     """
-    check_image(path)  # finds truncated files, which the loader takes for whole
+    check_image(path)  # finds truncated files, which the loader accepts
     shown = read_image(path).shape[:2]
     with Image.open(path) as image:
         facts = describe_image(image)
@@ -164,5 +164,5 @@ def image_facts(path: Path) -> ImageFacts:
 
 
 def turned(mask: np.ndarray, turn: int) -> np.ndarray:
-    """A mask (H, W) uint8 that was drawn on the stored pixels, as a viewer shows the image."""
+    """Rotate a mask (H, W) uint8 of the stored pixels to how a viewer shows the image."""
     return np.asarray(Image.fromarray(mask).transpose(EXIF_TURNS[turn]))

@@ -1,4 +1,4 @@
-"""Which mask belongs to which image, in folders as people have them, and to which split."""
+"""Match masks to images by name, and read their split from the names of folders."""
 
 import re
 import unicodedata
@@ -10,13 +10,13 @@ from lspt_mm.errors import InputError
 from lspt_mm.utils.images import list_images
 from lspt_mm.utils.text import shorten
 
-#: Names of folders that are a split already.
+#: Names of folders that are splits.
 SPLIT_FOLDERS = {
     'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val',
     'test': 'test', 'testing': 'test',
 }  # fmt: skip
 _SPLIT = re.compile(r'(train|val|valid|test)(ing|idation)?([^a-z]|$)')
-#: Names of folders that hold one of the two, in a folder that holds both.
+#: Names of folders of images and of masks inside one common folder.
 _KINDS = {
     **dict.fromkeys(('images', 'image', 'imgs', 'img', 'jpegimages', 'photos'), 'image'),
     **dict.fromkeys(('masks', 'mask', 'labels', 'label', 'annotations', 'annotation', 'gt',
@@ -25,7 +25,7 @@ _KINDS = {
 
 
 class Pair(NamedTuple):
-    """An image and its mask, relative to their folders; ``key`` is what they have in common."""
+    """An image and its mask, relative to their folders; ``key`` is the common part of the names."""
 
     key: str
     image: str
@@ -33,7 +33,7 @@ class Pair(NamedTuple):
 
     @property
     def split(self) -> Optional[str]:
-        """The split that the first folder of the name says."""
+        """The split that the first folder of the name denotes."""
         first, _, rest = self.key.partition('/')
         return SPLIT_FOLDERS.get(first.lower()) if rest else None
 
@@ -53,7 +53,7 @@ def find_pairs(
     """Match images and masks by name.
 
     Args:
-        images: Folder of the images; folders in it count.
+        images: Folder of the images, searched recursively.
         masks: Folder of the masks, with the same sub-folders. If it is the folder of the images,
             masks are identified by a sub-folder such as ``masks``, by the suffix, or as the PNG
             that has the name of a JPEG.
@@ -117,7 +117,7 @@ def _separate(names: List[str], image_suffix: str, mask_suffix: str):
 def _by_key(
     names: List[str], suffix: str, folder: Path, same: bool
 ) -> Tuple[Dict[str, str], List[str]]:
-    """Names by what is before ``suffix``, in one Unicode form."""
+    """Names by the part before ``suffix``, in one Unicode form."""
     found: Dict[str, List[str]] = {}
     for name in names:
         path = Path(name)

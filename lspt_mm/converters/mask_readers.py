@@ -1,4 +1,4 @@
-"""What the values of masks mean: indices, colours, or background and foreground."""
+"""Interpret the values of masks: indices, colours, or background and foreground."""
 
 import hashlib
 from collections import Counter
@@ -29,7 +29,7 @@ from lspt_mm.errors import InputError
 from lspt_mm.utils.images import IGNORE_INDEX, spread_colours
 from lspt_mm.utils.text import shorten
 
-#: What the masks may hold.
+#: Kinds of mask values.
 LABELS = ('indices', 'colors', 'binary')
 
 
@@ -38,8 +38,8 @@ class ScannedPair:
     """Statistics of an image and its mask, from one pass over both.
 
     ``counts`` has, for each of :data:`LABELS`, value to number of pixels; None where the mask
-    cannot be read so. ``palette``: number to 0xRRGGBB. ``digest`` and ``mask_digest`` are of the
-    image's file and of the mask's pixels.
+    cannot be read that way. ``palette``: number to 0xRRGGBB. ``digest`` and ``mask_digest`` are of
+    the image's file and of the mask's pixels.
     """
 
     pair: Pair
@@ -69,7 +69,7 @@ class ScannedPair:
 
 
 class Reader(NamedTuple):
-    """One of :data:`LABELS`, what becomes of each value, and the classes."""
+    """A way to read masks: one of :data:`LABELS`, the class of each value, and the classes."""
 
     labels: str
     table: Dict[int, int]  #: value or 0xRRGGBB to class, 255 to ignore
@@ -82,7 +82,7 @@ class Reader(NamedTuple):
         return _sums((self.table[v], n) for v, n in scan.counts[self.labels].items())
 
     def total(self, scans: Iterable[ScannedPair]) -> Counter:
-        """:meth:`counts` of several masks; 0 for what is in none."""
+        """:meth:`counts` of several masks; 0 for classes that are in none."""
         return sum((Counter(self.counts(scan)) for scan in scans), Counter())
 
     def classes_in(self, scan: ScannedPair) -> set:
@@ -115,7 +115,7 @@ def choose_reader(
     scans: List[ScannedPair], named: Optional[List[MaskClass]], labels: Optional[str],
     ignore: Sequence[str],
 ) -> Reader:
-    """The reader that ``labels`` names, or the only one that the masks allow.
+    """Choose the reader that ``labels`` names, or the only one that the masks allow.
 
     Args:
         scans: At least one.
@@ -131,8 +131,8 @@ def choose_reader(
     lossy = [scan.pair.mask for scan in scans if scan.lossy]
     if lossy and labels != 'binary':
         raise InputError(
-            f'{shorten(lossy)}: a format that changes values (JPEG, WebP), so that they name no '
-            'class; save masks as PNG. Black and white: --labels binary'
+            f'{shorten(lossy)}: a lossy format (JPEG, WebP), whose values are not exact class '
+            'labels; save masks as PNG. Black and white: --labels binary'
         )
     build = {'indices': _indices, 'colors': _colors, 'binary': _binary}[labels]
     return build(scans, named, _ignored(ignore, labels, named))
@@ -286,7 +286,7 @@ def _binary(scans, named, ignored: _Ignored) -> Reader:
 
 
 def _found(scans: List[ScannedPair], labels: str) -> set:
-    """All values; InputError if a mask cannot be read so."""
+    """All values; InputError if a mask cannot be read that way."""
     others = [scan for scan in scans if scan.counts[labels] is None]
     if not others:
         return set().union(*(scan.counts[labels] for scan in scans))
@@ -301,7 +301,7 @@ def _found(scans: List[ScannedPair], labels: str) -> set:
 
 
 def _reader(labels, scans, named, ignored: _Ignored, key: Callable) -> Reader:
-    """The reader with these classes, once every value of every mask is known to it."""
+    """Build the reader with these classes; InputError for values without a class."""
     classes = [one for one in named if one.name not in ignored.names]
     table = {key(one): IGNORE_INDEX for one in named}
     table.update({key(one): i for i, one in enumerate(classes)})
@@ -358,7 +358,7 @@ def _colours_for(classes: List[MaskClass], scans: List[ScannedPair]) -> List[Col
 
 
 def _array(mask: RawMask, labels: str) -> np.ndarray:
-    """(H, W) that ``labels`` reads of a mask."""
+    """The array (H, W) of a mask that ``labels`` uses."""
     return mask.colours() if labels == 'colors' else mask.numbers
 
 

@@ -38,7 +38,7 @@ Split = Dict[str, List[ScannedPair]]
 
 
 class Outcome(NamedTuple):
-    """What masks were read as: about.json's content, a table of the classes, and remarks."""
+    """Result of reading masks: about.json's content, a table of the classes, and remarks."""
 
     about: dict
     table: str
@@ -46,27 +46,26 @@ class Outcome(NamedTuple):
 
 
 def add_mask_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that say what images and masks are, and how they are divided."""
+    """Add the options for images, masks, the meaning of values, and the split."""
     parser.add_argument('--images', type=Path, required=True, help='folder of the images')
     parser.add_argument('--masks', type=Path, required=True, help='folder of the masks')
     parser.add_argument(
         '--classes', type=Path, metavar='FILE', help='names of the classes, a line each: name, '
-        'index name, or name r g b; LabelMe, CVAT and Roboflow files; by default what masks hold',
+        'index name, or name r g b; LabelMe, CVAT and Roboflow files; by default from the masks',
     )  # fmt: skip
     parser.add_argument(
-        '--labels', choices=LABELS, help='what the values of masks are: indices of classes, '
+        '--labels', choices=LABELS, help='meaning of the values of masks: indices of classes, '
         'colors, or binary (background 0, foreground one other value)',
     )  # fmt: skip
     parser.add_argument(
         '--ignore', action='append', default=[], metavar='VALUE', help='number, colour (r,g,b or '
-        '#rrggbb) or class that counts for nothing; may be repeated; a negative '
-        'number as --ignore=-1',
+        '#rrggbb) or class to ignore; may be repeated; a negative number as --ignore=-1',
     )  # fmt: skip
     parser.add_argument(
         '--val-share', type=float, default=0.2, help='share of the images for validation (0.2)'
     )
     parser.add_argument('--test-share', type=float, default=0.0, help='share for a test (0)')
-    parser.add_argument('--seed', type=int, default=0, help='of the split, and of a run')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the split and of a run')
 
 
 def prepare_masks(
@@ -88,39 +87,39 @@ def prepare_masks(
     fail_on_duplicates: bool = False,
     confirm: Callable[[Outcome], bool] = lambda outcome: True,
 ) -> Optional[Outcome]:
-    """Have ``images``, ``masks``, the lists, ``classes.txt`` and ``about.json`` in ``dest``.
+    """Write ``images``, ``masks``, the lists, ``classes.txt`` and ``about.json`` to ``dest``.
 
-    Masks are written anew: palette PNGs of class numbers from 0, 255 being ignored. Images are
-    linked to. ``preview.png``, a dozen images with their classes, is written before all else.
+    Masks are rewritten as palette PNGs of class numbers from 0, with 255 ignored. Images are
+    linked to. ``preview.png``, a dozen images with their classes, is written first.
 
     Args:
         images (Path): Folder of the images. Folders ``train``, ``val`` and ``test`` in it are the
-            split; what is not there is drawn from ``train``.
-        masks (Path): Folder of the masks; names as the images', folders as the images'.
+            split; missing ones are drawn from ``train``.
+        masks (Path): Folder of the masks; same names and folders as the images.
         dest (Path): Folder to write, made if absent.
         classes (Path, optional): File of the classes (``mask_classes.read_classes``); by default
-            they are what the masks hold.
+            they are those in the masks.
         labels (str, optional): 'indices' of classes, 'colors', or 'binary' (0 and one other value).
             By default the only reading that the masks allow.
         ignore (list): Integers, colours (``r,g,b`` or ``#rrggbb``) or names of classes whose
-            pixels count for nothing. 255 among indices does where the others are consecutive.
-        image_suffix, mask_suffix (str): What follows the common part of the files' names.
+            pixels are ignored. 255 among indices is too, where the others are consecutive.
+        image_suffix, mask_suffix (str): Text after the common part of the files' names.
         val_share, test_share (float): Share of the images that are val (at least one) and test.
         seed (int): Of the split.
-        exif (str, optional): Whether masks of photos that their EXIF data turn are as the photo is
-            'shown' or as it is 'stored'; required if the size fits both.
+        exif (str, optional): Orientation of masks whose photos have EXIF rotation: as 'shown' or
+            as 'stored'; required if the size fits both.
         skip_unpaired (bool): Leave out images without masks and masks without images.
         copy (bool): Copy the images rather than link to them.
-        overwrite (bool): Prepare a folder anew although its classes become others, which runs
-            that were trained on it do not know.
+        overwrite (bool): Prepare a folder again even if its classes change; runs that were
+            trained on it would then read other labels.
         fail_on_duplicates (bool): Refuse equal images in two splits or with two masks.
-        confirm: Asked after the preview; where it says no, nothing more is written.
+        confirm: Called after the preview; if it returns False, nothing more is written.
 
     Returns:
-        What was prepared; None if ``confirm`` said no.
+        What was prepared; None if ``confirm`` returned False.
 
     Raises:
-        InputError: For everything that is wrong; nothing is written then.
+        InputError: If anything is wrong; nothing is written then.
     """
     _check_arguments(images, masks, dest, labels, val_share, test_share, exif)
     pairs, problems, left_out = find_pairs(images, masks, image_suffix, mask_suffix, skip_unpaired)
@@ -258,7 +257,7 @@ def _split_of(
     elif alike := [scan for scan in scans if scan.pair.looks_split]:
         raise InputError(
             f'{shorten(scan.pair.image for scan in alike)}: in folders that look like a split; '
-            'folders that are one are called train, val and test, right below --images and --masks'
+            'name folders of splits train, val and test, directly below --images and --masks'
         )
     drawn = {'val': val_share, 'test': test_share}
     drawn = {part: share for part, share in drawn.items() if share and part not in split}
@@ -282,7 +281,7 @@ def _split_of(
 
 
 def _drawn(order: List[ScannedPair], wanted: int, reader: Reader) -> List[ScannedPair]:
-    """The first ones of ``order`` that leave each class an image, and if need be others."""
+    """The first ones of ``order`` that leave each class an image; if needed, others too."""
     left = Counter(label for scan in order for label in reader.classes_in(scan))
     chosen = []
     for scan in order:
@@ -396,8 +395,8 @@ def _remarks(split: Split, reader: Reader, ignore: Sequence[str]) -> List[str]:
     small = [name for i, name in enumerate(names) if 0 < of_class[i] < 0.01 * pixels]
     if small:
         remarks.append(
-            f'less than 1 % of the pixels: {shorten(small)}; the training weighs classes more the '
-            'rarer they are, and balance=sampling draws crops around them'
+            f'less than 1 % of the pixels: {shorten(small)}; training gives rare classes a larger '
+            'weight, and balance=sampling draws crops around them'
         )
     for part, found in split.items():
         inside = set().union(*(reader.classes_in(scan) for scan in found))

@@ -16,10 +16,10 @@ from lspt_mm.utils.text import shorten
 
 
 class Official(NamedTuple):
-    """What a data set's authors say.
+    """The official lists of a data set.
 
     ``train`` holds all training images; ``val`` is None where there is no official one.
-    ``prefixes`` are the folders that others leave out of the paths.
+    ``prefixes`` are folders that other lists leave out of the paths.
     """
 
     classes: List[str]
@@ -30,7 +30,7 @@ class Official(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What must be there.
+    """The files and folders that a data set is published as.
 
     ``folders``: folder of images to the archive that has it. ``files``: list to the archive that
     may have it, or None. ``read`` takes the folder that has the folders, and the
@@ -169,7 +169,7 @@ def _table(path: Path) -> Dict[str, str]:
         if not value:
             raise InputError(f'{path}, line {number}: {line!r}: expected an id and a value')
         if key in found:
-            raise InputError(f'{path}, line {number}: id {key} stands in it twice')
+            raise InputError(f'{path}, line {number}: id {key} occurs twice')
         found[key] = value.strip()
     return found
 
@@ -201,7 +201,7 @@ def _columns(files: Dict[str, bytes], file: str, inside: str = '', **kinds: type
         found = [
             [kind(item) for item in np.atleast_1d(content[key])] for key, kind in kinds.items()
         ]
-    except Exception as error:  # whatever scipy makes of another or a broken file
+    except Exception as error:  # scipy raises any type for another or a broken file
         raise InputError(
             f'{file}: {inside} {", ".join(kinds)} cannot be read ({error!r}); is it the official '
             'file?'
@@ -223,7 +223,7 @@ def published(folder: Path, official: Official) -> Tuple[Pairs, Pairs, List[str]
     images into the same classes.
 
     Returns:
-        Train, val, and what is wrong with the files, a sentence each.
+        Train, val, and problems of the files, a sentence each.
 
     Raises:
         InputError: If a file is missing or malformed.

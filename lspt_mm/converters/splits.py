@@ -14,8 +14,8 @@ from lspt_mm.utils.cli import map_with_progress
 from lspt_mm.utils.images import check_image, list_images
 from lspt_mm.utils.text import shorten
 
-#: Images of a split in order: path relative to the data set's folder, label from 0; or labels,
-#: where an image may have several or none.
+#: Images of a split in order: path relative to the data set's folder, and label from 0, or a list
+#: of labels where an image may have several or none.
 Pairs = List[Tuple[str, Union[int, List[int]]]]
 #: The splits, in the order in which lists name them.
 PARTS = ('train', 'val', 'test')
@@ -54,7 +54,7 @@ def random_tenth(train: Pairs, seed: int) -> Tuple[Pairs, Pairs]:
     with every version, whatever the order of the list. Each class keeps a training image.
 
     Raises:
-        InputError: If so many cannot be drawn.
+        InputError: If there are not enough images.
     """
     count = -(-len(train) // 10)
     left = Counter(label for _, label in train)
@@ -65,8 +65,8 @@ def random_tenth(train: Pairs, seed: int) -> Tuple[Pairs, Pairs]:
             val.add(name)
     if len(val) < count:
         raise InputError(
-            f'{len(train)} training images of {len(left)} classes: {count} for validation cannot '
-            'be had, as each class keeps one'
+            f'{len(train)} training images of {len(left)} classes: cannot draw {count} for '
+            'validation, as each class keeps one'
         )
     return _divided(train, val)
 
@@ -115,7 +115,7 @@ def problems_of(
     counts: Optional[Dict[str, int]] = None,
     verify: bool = True,
 ) -> List[str]:
-    """Everything that is wrong with some splits, a sentence each.
+    """All problems of some splits, a sentence each.
 
     Args:
         splits (dict): Name to images.
@@ -148,7 +148,7 @@ def duplicates(items: Iterable[Tuple[str, str, str, Any]], what: str) -> List[st
 
     Args:
         items: Digest of an image's content, its split, its name and its label.
-        what: Labels in a sentence, such as 'masks'.
+        what: Word for labels in a sentence, such as 'masks'.
     """
     first: Dict[str, tuple] = {}
     lines = []
@@ -167,7 +167,7 @@ def digest_of(path: Path) -> str:
 
 
 def wrong_counts(splits: Dict[str, Pairs], counts: Dict[str, int]) -> List[str]:
-    """A sentence for each split with another number of images than ``counts`` has."""
+    """A sentence for each split whose number of images differs from ``counts``."""
     return [
         f'{split}: {len(splits[split])} images, expected {count}. If this is a part of the data '
         'on purpose: --not-official'
@@ -273,7 +273,7 @@ def write_splits(folder: Path, splits: Dict[str, Pairs], about: dict, suffix: st
 def write_lists(folder: Path, texts: Dict[str, str]) -> None:
     """Write the files of one folder as a set.
 
-    Each gets its name only when it is whole, and old ones are removed before the first new one
+    Each gets its name only when it is complete, and old ones are removed before the first new one
     appears: an interruption leaves files missing, but never a mixture of two sets.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -299,5 +299,5 @@ def check_same_classes(dest: Path, classes: List[str]) -> None:
         raise InputError(
             f'--to {dest} was prepared before, with {len(before)} classes ({shorten(before)}); '
             f'now there are {len(classes)} ({shorten(classes)}). Runs that were trained on it '
-            'would read other labels: name another folder, or say --overwrite'
+            'would read other labels: name another folder, or pass --overwrite'
         )

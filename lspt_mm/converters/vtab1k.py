@@ -26,7 +26,7 @@ BOTH = 'train800val200'
 
 
 class _Read(NamedTuple):
-    """A task as it was found: its folder, its four lists, its classes, what is wrong."""
+    """A task as it was found: its folder, its four lists, its classes, problems."""
 
     folder: Path
     lists: Dict[str, Pairs]
@@ -50,7 +50,7 @@ def prepare_vtab(
     - ``train800.txt``, ``val200.txt``, ``test.txt`` of lines ``path label``; without
       ``train800val200.txt`` it is made;
     - ``train800/CLASS/...``, ``val200/CLASS/...``, ``test/CLASS/...``, the labels numbering the
-      sorted names of the classes; lists of bare paths say which images and in which order.
+      sorted names of the classes; lists of bare paths select the images and their order.
 
     Args:
         source (Path): The folder.
@@ -65,7 +65,7 @@ def prepare_vtab(
         str: What was written, a line for each task.
 
     Raises:
-        InputError: For everything that is missing or wrong; no list is written then.
+        InputError: If anything is missing or wrong; no list is written then.
     """
     if not source.is_dir():
         raise InputError(f'{source} is not a folder; expected one with the tasks of VTAB-1K')
@@ -103,7 +103,7 @@ def _folder_of(task: str, source: Path, alone: bool) -> Optional[Path]:
     for folder in (source / task, source) if alone else (source / task,):
         if any((folder / f'train800{suffix}').exists() for suffix in ('', '.txt')):
             return folder
-    # Of a folder without train800 the caller names the missing files.
+    # For a folder without train800, the caller reports the missing files.
     return source / task if (source / task).is_dir() else None
 
 

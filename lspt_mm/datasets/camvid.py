@@ -18,10 +18,10 @@ class CamVidDataset(BaseSegDataset):
     ``annotations/.../NAME.png``. A name starts with its drive (``0001TP``, ``0006R0``,
     ``0016E5``, ``Seq05VD``).
 
-    Frames are of few drives at 1 per second and neighbours look alike, so that a random part of
-    the training frames would judge a model on what it has as good as seen. To choose
-    hyper-parameters there are ``training-fit`` and ``training-select``: the last tenth of each
-    drive's training frames (rounded, at least one) is held out for selection.
+    Frames are from few drives, at 1 per second. Neighbours look alike, so a random part of the
+    training frames would contain near-copies of the rest. To choose hyper-parameters there are
+    ``training-fit`` and ``training-select``: the last tenth of each drive's training frames
+    (rounded, at least one) is held out for selection.
 
     Args:
         split (str): One of 'training', 'training-fit', 'training-select', 'validation', 'test'.

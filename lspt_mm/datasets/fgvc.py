@@ -12,7 +12,7 @@ from lspt_mm.utils.checks import check_choice
 
 
 class Task(NamedTuple):
-    """A data set: its numbers of classes and of images in each split, and what it is called."""
+    """A data set: its numbers of classes and of images in each split, and its title."""
 
     num_classes: int
     num_train: int
@@ -35,7 +35,7 @@ SPLITS = ('train', 'val', 'test')
 
 @DATASETS.register_module()
 class FGVC(ListedImages):
-    """One of the five data sets, as ``tools/dataset_converters/prepare.py`` leaves it.
+    """One of the five data sets, as ``tools/dataset_converters/prepare.py`` writes it.
 
     Below ``data_root``, for each a folder with ``train.json``, ``val.json`` and ``test.json`` of
     ``{path: label}``, labels from 0 and paths relative to that folder.

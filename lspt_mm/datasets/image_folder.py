@@ -11,7 +11,7 @@ from lspt_mm.utils.images import folders_in, list_images
 
 @DATASETS.register_module()
 class ImageFolder(CustomDataset):
-    """mmpretrain's ``CustomDataset``, for folders as people have them.
+    """mmpretrain's ``CustomDataset``, with more tolerance for what is in a folder.
 
     Hidden and generated folders are skipped. Images are recognised by suffix or content.
 

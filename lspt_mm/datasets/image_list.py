@@ -37,7 +37,7 @@ class ListedImages(BaseDataset):
             of images, names an image twice or a label outside the range, or an image is missing.
     """
 
-    #: How to say that any number of images will do.
+    #: How to allow any number of images, for messages.
     ANY_NUMBER = 'num_images=None'
 
     def __init__(
@@ -79,7 +79,7 @@ class ListedImages(BaseDataset):
             raise InputError(f'{path}: names no image')
         name, count = Counter(name for name, _ in pairs).most_common(1)[0]
         if count > 1:
-            raise InputError(f'{path}: image {name} stands in it {count} times, expected once')
+            raise InputError(f'{path}: image {name} occurs {count} times, expected once')
         for name, label in pairs:
             if not is_inside(name):
                 raise InputError(
@@ -126,7 +126,7 @@ def read_text_list(path: Path) -> List[Tuple[str, int]]:
 
 def read_json_list(path: Path, multi_label: bool = False) -> List[Tuple[str, Label]]:
     """Pairs of image and label(s) of a ``.json`` split file; InputError for another form."""
-    # As pairs, which keep an image that stands in it twice.
+    # As pairs, which keep an image that occurs twice.
     pairs = read_json(path, object_pairs_hook=lambda items: [tuple(item) for item in items])
     if not isinstance(pairs, list) or not all(isinstance(pair, tuple) for pair in pairs):
         raise InputError(f'{path}: expected {{"relative/path": label, ...}}')

@@ -23,7 +23,7 @@ class MaskFolder(BaseSegDataset):
     """Segmentation data in ``{"image": "mask", ...}`` lists.
 
     Paths of images are relative to ``images/``, those of masks to ``masks/``, below ``data_root``.
-    Masks hold the numbers of the classes from 0, and 255 where a pixel counts for nothing.
+    Masks hold the numbers of the classes from 0, and 255 for ignored pixels.
 
     Args:
         ann_file (str): The list, relative to ``data_root``: ``train.json``, ``val.json`` or
@@ -71,7 +71,7 @@ class MaskFolder(BaseSegDataset):
 
 
 def read_pairs(path: Path) -> Dict[str, str]:
-    """Image to mask of a list; InputError for a file that is none."""
+    """Image to mask of a list; InputError for any other file."""
     pairs = read_json(path)
     if not isinstance(pairs, dict) or not all(isinstance(mask, str) for mask in pairs.values()):
         raise InputError(f'{path}: expected {{"image": "mask", ...}}')

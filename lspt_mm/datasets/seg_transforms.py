@@ -1,4 +1,4 @@
-"""Loads label images and checks every value of them, crops around rare classes."""
+"""Load label images and check all their values; crop around rare classes."""
 
 from pathlib import Path
 from typing import Sequence, Tuple
@@ -60,7 +60,7 @@ class LoadSegLabels(LoadAnnotations):
                 f'{path}: the label is {_size(label.shape)}, its image {results["img_path"]} '
                 f'{_size(results["ori_shape"])}; they must be of one size'
             )
-        shift = int(bool(results['reduce_zero_label']))  # void counts as the file does
+        shift = int(bool(results['reduce_zero_label']))  # void are values as in the file
         for value in self.void:
             label[label == value - shift] = IGNORE_INDEX
         self._check_values(path, label, results['reduce_zero_label'])
@@ -86,14 +86,14 @@ def _size(shape) -> str:
 
 @TRANSFORMS.register_module()
 class RareClassCrop(RandomCrop):
-    """mmseg's ``RandomCrop``, of which a part is drawn around pixels of rare classes.
+    """mmseg's ``RandomCrop`` that draws a share of the crops around pixels of rare classes.
 
-    For such a crop one of the image's classes is drawn, with a probability inversely proportional
-    to its pixels in the training data, then a pixel of it, then a crop that holds the pixel.
+    Such a crop is drawn in three steps: one of the image's classes, with a probability inversely
+    proportional to its pixels in the training data; a pixel of it; a crop that holds the pixel.
 
     Args:
-        pixels: (K,), of each class in the training data.
-        share: Of crops that are drawn so, 0 to 1.
+        pixels: (K,), number of pixels of each class in the training data.
+        share: Share of crops that are drawn this way, 0 to 1.
         **kwargs: As mmseg's.
     """
 

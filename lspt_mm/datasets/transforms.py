@@ -1,4 +1,4 @@
-"""Loads images as people have them."""
+"""Load images of many formats."""
 
 from mmcv.transforms import LoadImageFromFile
 
@@ -9,7 +9,7 @@ from lspt_mm.utils.images import BACKEND
 
 @TRANSFORMS.register_module()
 class LoadImage(LoadImageFromFile):
-    """mmcv's ``LoadImageFromFile``, for the files that people have.
+    """mmcv's ``LoadImageFromFile``, for more formats of images.
 
     Images are read as :func:`lspt_mm.utils.images.read_image` does; an InputError names a broken
     file. For training pipelines only: OpenMMLab's inferencers replace ``LoadImageFromFile`` in the

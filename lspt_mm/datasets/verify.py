@@ -1,4 +1,4 @@
-"""Reads every file of a data set before a run, and reports all problems at once."""
+"""Read every file of a data set before a run, and report all problems at once."""
 
 import hashlib
 import json
@@ -25,8 +25,8 @@ class Findings(NamedTuple):
     """Lines that each name a file.
 
     Attributes:
-        errors: What would end a run, or spoil it.
-        remarks: What a run can live with: labels without a class, classes without an image.
+        errors: Problems that would end a run, or spoil it.
+        remarks: Harmless findings: labels without a class, classes without an image.
     """
 
     errors: List[str]
@@ -41,7 +41,7 @@ def check_data(cfg: Config, loaders: Tuple[str, ...]) -> Findings:
     Raises:
         InputError: Naming all bad files, if there are more than ``train_cfg.skip_bad``.
     """
-    errors, remarks = {}, {}  # in order, none twice
+    errors, remarks = {}, {}  # in order, without duplicates
     classes = ((cfg.get('model') or {}).get('head') or {}).get('num_classes')
     for dataset in datasets_of(cfg, loaders):
         found = _check(dataset, classes)
@@ -51,7 +51,7 @@ def check_data(cfg: Config, loaders: Tuple[str, ...]) -> Findings:
         print(f'Remarks on the data:\n{format_list(remarks)}', flush=True)
     if len(errors) > (cfg.get('train_cfg') or {}).get('skip_bad', 0):
         raise InputError(
-            f'{len(errors)} problems in the data; to train all the same: --no-check, and '
+            f'{len(errors)} problems in the data; to train anyway: --no-check, and '
             f'train_cfg.skip_bad=N for files that cannot be read\n'
             + format_list(errors, len(errors))
         )

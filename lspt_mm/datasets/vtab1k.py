@@ -8,7 +8,7 @@ from lspt_mm.utils.checks import check_choice
 
 
 class Task(NamedTuple):
-    """A task: its group, number of classes, number of test images, and what it is called."""
+    """A task: its group, number of classes, number of test images, and its title."""
 
     group: str
     num_classes: int

@@ -1,4 +1,4 @@
-"""A tuned model as one function from images to logits, fit to be traced.
+"""Wrap a tuned model as one traceable function from images to logits.
 
 Shapes: B images, K classes, H and W pixels.
 """
@@ -19,19 +19,19 @@ from lspt_mm.tasks import Task, takes_rgb, task_of
 class Exportable(nn.Module):
     """A copy of a model in eval mode: images in, logits out.
 
-    The images' mean and deviation are part of it. What tracing cannot do for images of any size is
-    replaced by parts that give the same.
+    Normalisation by mean and deviation is part of it. Layers that cannot be traced for any image
+    size are replaced by equivalent ones.
 
     Args:
         model: From :func:`lspt_mm.apis.init_model`, or built in another way, with a
             prompted ViT as its backbone. It stays as it is.
         task: The model's task; by default that of its ``cfg``.
-        preprocess: Whether the images are RGB values of 0 to 255; otherwise they are what the
-            model's data preprocessor makes of them.
+        preprocess: Whether the images are RGB values of 0 to 255; otherwise they are outputs of
+            the model's data preprocessor.
 
     Attributes:
         patch_size (int): Height and width of images are multiples of it.
-        least_size (int): What height and width are at least.
+        least_size (int): Minimum height and width.
 
     Raises:
         InputError: If the model is of another kind.
@@ -74,7 +74,7 @@ class Exportable(nn.Module):
         self.takes_rgb = takes_rgb(preprocessor)
 
     def fuse(self) -> None:
-        """Make constants of what is the same for every image, until the model is moved."""
+        """Precompute what is the same for every image; valid until the model is moved."""
         self.model.backbone.fuse()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class Exportable(nn.Module):
 
 
 def _for_any_size(module: nn.Module) -> nn.Module:
-    """Replace what looks at sizes while it is traced; returns ``module`` or what replaces it."""
+    """Replace layers whose trace depends on sizes; returns ``module`` or its replacement."""
     if isinstance(module, nn.AdaptiveAvgPool2d):
         return _AveragePool(module.output_size)
     if isinstance(module, RotaryEmbeddingDinoV3):
@@ -112,10 +112,10 @@ def _with_patches(module: nn.Module, patch_size) -> nn.Module:
 
 
 class _Patches(nn.Module):
-    """The convolution of a patch embedding, as one product.
+    """The convolution of a patch embedding, as one matrix product.
 
-    ONNX runs a convolution on any size, and drops the last pixels; this fails there for a size that
-    is no multiple of the patch, which in PyTorch is padded.
+    In ONNX, a convolution would drop the last pixels of a size that is no multiple of the patch.
+    This fails there for such a size, which in PyTorch is padded.
     """
 
     def __init__(self, convolution: nn.Conv2d):
@@ -174,7 +174,7 @@ def _means(bins: int, size: int, like: Tensor) -> Tensor:
 
 
 class _Enlarge(nn.Module):
-    """An ``Upsample`` by a whole number: without its way through floating-point sizes."""
+    """``Upsample`` by an integer factor, without floating-point sizes."""
 
     def __init__(self, factor: int, mode: str, align_corners):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Files of exported models: torch.export, ONNX, and whether they give what the model gives."""
+"""Export models by torch.export or to ONNX, and compare the files with PyTorch."""
 
 import contextlib
 import logging
@@ -13,25 +13,25 @@ from torch.export import Dim, ExportedProgram
 from lspt_mm.deployment.exportable import Exportable
 from lspt_mm.errors import InputError
 
-#: Of the operators in ONNX files; onnxruntime 1.17 (2024) and later run it.
+#: Version of the operators in ONNX files; onnxruntime 1.17 (2024) and later run it.
 OPSET = 20
-#: Of the largest logit; what is beyond is a fault of the file.
+#: Largest accepted difference, in units of the largest logit.
 CLOSE = 1e-4
 
 
 def export_program(
     model: Exportable, size: Tuple[int, int] = (224, 224), dynamic: bool = True
 ) -> ExportedProgram:
-    """``torch.export`` of a model, on the device it is on.
+    """Export a model by ``torch.export``, on the device it is on.
 
-    What is the same for every image is a constant of the outcome: prompts that are keys and values
-    only cost what a plain ViT does, and their share of attention.
+    What is the same for every image becomes a constant. Prompts that are only keys and values thus
+    add nothing but their share of attention to the cost of a plain ViT.
 
     Args:
         model: What to export.
-        size: Height and width of the images it is traced with, multiples of the patch size; all
-            there is unless ``dynamic``.
-        dynamic: Whether batch, height and width may be any (height and width multiples of the
+        size: Height and width of the images it is traced with, multiples of the patch size; the
+            only size unless ``dynamic``.
+        dynamic: Whether batch, height and width may vary (height and width as multiples of the
             patch size, and at least the model's ``least_size``).
 
     Raises:
@@ -43,7 +43,7 @@ def export_program(
             f'size {tuple(size)}: expected multiples of {patch}, the size of a patch, '
             f'and at least {least}'
         )
-    # A batch of one, and an image as high as wide, would be taken for rules.
+    # A batch of one, or a square image, would be traced as a constraint.
     images = model.mean.new_zeros(2 if dynamic else 1, 3, size[0], size[1] + patch * dynamic)
     shapes = None
     if dynamic:
@@ -55,7 +55,7 @@ def export_program(
 
 
 class Exported(NamedTuple):
-    """A file that was written: how far it is from PyTorch, and over how many sizes of images.
+    """Result of an export: the difference from PyTorch, and the number of image sizes compared.
 
     ``difference`` is in units of the largest logit.
     """
@@ -74,15 +74,15 @@ def export_model(
     """Write a tuned model as ``.onnx`` or ``.pt2``, run the file, and compare it with PyTorch.
 
     Args:
-        model: Of :func:`lspt_mm.apis.init_model`; it is not to be trained afterwards.
+        model: From :func:`lspt_mm.apis.init_model`; do not train it afterwards.
         out: File to write.
         size: Height and width it is traced with; None is the backbone's ``img_size``.
-        dynamic: Whether batch, height and width may be any.
-        preprocess: Whether the file normalises images; else whoever calls it does.
+        dynamic: Whether batch, height and width may vary.
+        preprocess: Whether the file normalises images; otherwise the caller must.
 
     Raises:
-        InputError: For another suffix, a size that is none, packages that are not installed, or a
-            file that gives something else than PyTorch, which is removed.
+        InputError: For another suffix, an invalid size, packages that are not installed, or a
+            file whose output differs from PyTorch's; that file is removed.
     """
     if out.suffix not in ('.onnx', '.pt2'):
         raise InputError(f'{out}: expected a name that ends in .onnx or .pt2')
@@ -104,7 +104,7 @@ def export_model(
     if difference > CLOSE:
         out.unlink()
         raise InputError(
-            f'what was exported differs from PyTorch by {difference:.1e} of the largest logit '
+            f'the exported file differs from PyTorch by {difference:.1e} of the largest logit '
             f'(at most {CLOSE} is expected) and was removed'
         )
     return Exported(difference, len(sizes))
@@ -126,7 +126,7 @@ def export_onnx(program: ExportedProgram, path: Path) -> None:
 
 
 def run_onnx(path: Path) -> Callable[[Tensor], Tensor]:
-    """A function that runs an ONNX file on the CPU, by onnxruntime.
+    """Return a function that runs an ONNX file on the CPU, by onnxruntime.
 
     Raises:
         InputError: If onnxruntime is not installed.
@@ -145,7 +145,7 @@ def largest_difference(
 
     Args:
         model: As it is in PyTorch.
-        run: The exported one.
+        run: The exported model.
         sizes: Number, height and width of images, of random numbers, to try.
     """
     generator = torch.Generator().manual_seed(0)
@@ -172,7 +172,7 @@ def _need(*packages: str) -> None:
 
 @contextlib.contextmanager
 def _quiet():
-    """Without what the exporters remark on every operator."""
+    """Silence the exporters' remarks on every operator."""
     loggers = [logging.getLogger(name) for name in ('onnxscript', 'onnx_ir', 'torch.onnx')]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():

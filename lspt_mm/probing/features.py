@@ -25,8 +25,8 @@ from lspt_mm.utils.cache import cache_folder, digest_samples
 class Features(NamedTuple):
     """``x`` (N, D) float32 of N images or patches, memory-mapped, and ``shares`` (N, K) of classes.
 
-    An image is of one class wholly, or of several or none where classes do not exclude each other;
-    a patch is of one or several in part.
+    An image has one class, or in multi-label data any number of them; a patch has shares of one
+    or several.
     """
 
     x: np.ndarray
@@ -37,14 +37,14 @@ def frozen_features(
     dataset: dict, model: nn.Module, task: Task, batch_size: int = 8, workers: int = 0,
     skip_bad: int = 0,
 ) -> Features:  # fmt: skip
-    """What a ViT without prompts makes of a data set: of its images, or for dense tasks of patches.
+    """Features of a data set by the ViT without prompts: of images, or of patches for dense tasks.
 
-    Of images it is what the head reads, the last of ``out_indices``; of patches all of them, joined
-    (:mod:`~lspt_mm.probing.patches`). The arrays come from the cache (:func:`cached`).
+    An image's features are what the head reads, the last of ``out_indices``; a patch's are all of
+    these, concatenated (:mod:`~lspt_mm.probing.patches`). Arrays are cached (:func:`cached`).
 
     Args:
         dataset: Config of a data set, whose pipeline draws no random numbers.
-        model: With a ``PromptedViT`` as its backbone, on the device to be used; it stays as it is.
+        model: With a ``PromptedViT`` as its backbone, on the device to be used; not changed.
         task: The model's task.
         batch_size: How many images or windows at once.
         workers: Processes that load images.
@@ -95,11 +95,11 @@ def _labels(task: Task, sample) -> np.ndarray:
 
 
 def items(data, chosen: Sequence[int], workers: int = 0, skip_bad: int = 0) -> Iterator[dict]:
-    """Items of a data set, those left out that cannot be read.
+    """Yield items of a data set, except those that cannot be read.
 
     Args:
         data: With a pipeline.
-        chosen: Numbers of those that are wanted.
+        chosen: Numbers of the items to load.
         workers: Processes that load them.
         skip_bad: How many may be unreadable.
 
@@ -121,7 +121,7 @@ def items(data, chosen: Sequence[int], workers: int = 0, skip_bad: int = 0) -> I
 
 
 class _Items(Dataset):
-    """Items, or what is wrong with them: workers cannot raise all types of errors."""
+    """Items, or their error messages: workers cannot raise all types of errors."""
 
     def __init__(self, data):
         self.data = data
@@ -134,7 +134,7 @@ class _Items(Dataset):
             return self.data[index]
         except InputError as error:
             return str(error)
-        except Exception as error:  # decoders raise what they like for broken files
+        except Exception as error:  # decoders raise any type for broken files
             return f'{self.data.get_data_info(index)["img_path"]}: cannot be read ({error})'
 
 
@@ -157,10 +157,10 @@ def _frozen(model: nn.Module) -> Iterator[None]:
 def cached(
     settings: Any, samples: Iterable[dict], compute: Callable[[], Dict[str, np.ndarray]]
 ) -> Dict[str, np.ndarray]:
-    """Arrays, memory-mapped from the cache (``LSPT_MM_CACHE``), or computed and put there.
+    """Load arrays from the cache (``LSPT_MM_CACHE``), memory-mapped, or compute and store them.
 
     Args:
-        settings: All that they depend on but for the images' files, as JSON or text.
+        settings: All that they depend on, except the images' files, as JSON or text.
         samples: With ``img_path``; names, sizes and times of the files count.
         compute: Returns the arrays by name.
     """

@@ -24,7 +24,7 @@ _LARGE = 2e8
 _LAST = dict(tol=1e-6, max_iter=500)
 #: Logit, or its opposite, of a class that all training images have or none of them.
 _SURE = 10.0
-#: Standard deviations below this share of the largest are of constants.
+#: Features with a standard deviation below this share of the largest count as constant.
 _CONSTANT = 1e-6
 
 
@@ -72,12 +72,12 @@ def fit_linear(
             five folds for images, or the middle of ``path`` for patches and where a class has one
             image.
         path: Values of C, from strong penalties to weak ones.
-        score: Of a confusion matrix (K, K), rows by true class; by default the share that is
-            right, in per cent.
-        class_weight: (K,), what each class weighs in the loss; 1 by default.
+        score: Of a confusion matrix (K, K), rows by true class; by default the accuracy in per
+            cent.
+        class_weight: (K,), weight of each class in the loss; 1 by default.
 
     Raises:
-        InputError: If all is of one class, or a feature is not finite.
+        InputError: If all samples are of one class, or a feature is not finite.
     """
     mean, std = _moments(x)
     present = np.flatnonzero(shares.sum(0))
@@ -104,7 +104,7 @@ def fit_linear(
         scores = {}
     if not scores:
         scores = {path[len(path) // 2]: float('nan')}
-    best = max(scores, key=lambda c: (scores[c], -c))  # of equals the strongest penalty
+    best = max(scores, key=lambda c: (scores[c], -c))  # ties: the strongest penalty
     model = models.get(best)
     if model is None or not large:
         end = end if large else _LAST
@@ -221,7 +221,7 @@ def _moments(x: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
 
 
 def _end(large: bool) -> dict:
-    """Where fits of a path end."""
+    """Stopping criteria of the fits of a path."""
     return dict(tol=1e-4, max_iter=100) if large else dict(tol=1e-5, max_iter=500)
 
 
@@ -229,7 +229,7 @@ def _path(
     z: np.ndarray, labels: np.ndarray, weights: np.ndarray, path: Sequence[float], end: dict,
     start: Optional[LogisticRegression] = None,
 ) -> Iterator[Tuple[float, LogisticRegression]]:  # fmt: skip
-    """Each C and its model; one starts from the other's solution, the first from ``start``."""
+    """Each C and its model; a fit starts from the solution before, the first from ``start``."""
     model = LogisticRegression(warm_start=True, **end)
     if start is not None:
         for name in ('coef_', 'intercept_'):

@@ -1,4 +1,4 @@
-"""Patches of images as samples: of how many images, how many of each, and of which classes."""
+"""Sample patches of images, with the shares of classes in each."""
 
 import math
 from typing import Iterator, List, Tuple
@@ -11,18 +11,18 @@ from torch.nn import functional as F
 from lspt_mm.tasks import Task
 from lspt_mm.utils.images import IGNORE_INDEX
 
-#: How many patches are taken at most; fewer of many channels for many classes, so that a fit
-#: takes a minute or two.
+#: Maximum number of patches; fewer with many channels and classes, so that a fit takes a minute
+#: or two.
 MOST, _MOST_NUMBERS = 20_000, 10**9
-#: And of so many images, evenly spaced over the data set.
+#: Maximum number of images, evenly spaced over the data set.
 _MOST_IMAGES = 2000
 
 
 def sample_sizes(images: int, numbers: int) -> Tuple[List[int], int]:
-    """Which of so many images are read, and how many patches of each are taken.
+    """Choose which images are read, and how many patches are taken from each.
 
     Args:
-        images: Of the data set.
+        images: Number of images in the data set.
         numbers: Channels times classes.
     """
     chosen = np.linspace(0, images - 1, min(images, _MOST_IMAGES)).astype(int).tolist()
@@ -35,7 +35,7 @@ def patch_rows(
     """Features (n, D) and shares of classes (n, K) of n patches of each image.
 
     Each image gives ``each`` patches, drawn from windows of the size that the ViT is built for
-    (``img_size``); a smaller image is padded. Patches without a class are none.
+    (``img_size``); a smaller image is padded. Patches without a class are left out.
     """
     random, vit = np.random.default_rng(0), model.backbone
     for item in loaded:

@@ -1,4 +1,4 @@
-"""What a run on ADE20K is made of, on any ViT: its weights, a method, a head."""
+"""Configs of runs on ADE20K with any ViT: its weights, a method, a head."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from lspt_mm.recipes.segmentation import METHODS, ramp_and_decay, tuned_vit, who
 from lspt_mm.recipes.vits import vit_of
 from lspt_mm.utils.checks import check_choice, check_int, check_number
 
-#: What ``head`` may be.
+#: Values of ``head``.
 HEADS = ('linear', 'upernet')
 _CLASSES = 150
 _NORM = dict(type='SyncBN', requires_grad=True)
@@ -19,15 +19,15 @@ _FULL_LR = 1e-4
 
 @dataclass
 class ADE20KRun:
-    """The arguments of ``configs/ade20k/transfer.py``; None is worked out from the others.
+    """The arguments of ``configs/ade20k/transfer.py``; None is derived from the others.
 
     Attributes:
         pretrained (str): The ViT's weights: dinov3, dinov2, siglip2, pe, ``timm:NAME``, a file or
             a URL.
-        model (str, optional): timm's name of the ViT in a file whose tensors do not say it.
-        arch (str or dict, optional): As of :class:`~lspt_mm.recipes.mask_folder.MaskRun`.
-        patch_size (int, optional): As of ``MaskRun``.
-        method (str): As of ``MaskRun``.
+        model (str, optional): timm's name of the ViT in a file whose tensors do not identify it.
+        arch (str or dict, optional): As in :class:`~lspt_mm.recipes.mask_folder.MaskRun`.
+        patch_size (int, optional): As in ``MaskRun``.
+        method (str): As in ``MaskRun``.
         head (str): 'linear', batch norm and a 1x1 convolution on the last block's normalised
             features: DINOv3's recipe for frozen ViTs (arXiv 2508.10104, its public code: AdamW,
             1e-3, weight decay 1e-3, batch 16, 40,000 iterations, 1,500 of them warm-up, crops of
@@ -36,7 +36,7 @@ class ADE20KRun:
         crop (int): Side of the training crops and of the test's windows in pixels; the shorter
             side of images. By default 512, or the multiple of the patch size below it.
         iters (int): Training iterations.
-        batch_size (int): Images of a process and iteration.
+        batch_size (int): Images per process and iteration.
         num_tokens (int): P. By default the method's own.
         rank (int): Of LoRA and BPT. By default the method's own.
         lr (float): Learning rate of the head. By default 1e-3, for UPerNet 2e-4.
@@ -81,7 +81,7 @@ class ADE20KRun:
                 check_number(name, getattr(self, name), 0)
 
     def config(self) -> Dict[str, Any]:
-        """All of the run's config that follows from the arguments, but for the data."""
+        """The run's config, without the data."""
         depth, size = self.vit.measures['num_layers'], (self.crop, self.crop)
         linear = self.head == 'linear'
         outs = (depth - 1,) if linear else tuple(round(depth * k / 4) - 1 for k in (1, 2, 3, 4))
@@ -134,6 +134,6 @@ def resolve_ade20k_run(**defaults) -> ADE20KRun:
     """The run of the config being read; the config's arguments override ``defaults``.
 
     Raises:
-        InputError: For an unknown argument or a value that is none.
+        InputError: For an unknown argument or an invalid value.
     """
     return ADE20KRun(**taken_arguments('ade20k', ADE20KRun, defaults))

@@ -17,7 +17,7 @@ def taken_arguments(
         folder: Of the config, below ``configs/``.
         run: The dataclass.
         defaults: Values that the config has for some of them.
-        fixed: Fields that are no arguments.
+        fixed: Fields that are not arguments.
 
     Raises:
         InputError: For an unknown argument.

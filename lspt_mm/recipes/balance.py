@@ -1,19 +1,19 @@
-"""Defaults for classes of few pixels or images."""
+"""Class weights and defaults for classes of few pixels or images."""
 
 from typing import List, Sequence
 
 import numpy as np
 
-#: What ``balance`` may be; 'dice', the last, is for masks alone.
+#: Values of ``balance``; 'dice', the last, is for masks alone.
 BALANCE = ('none', 'weights', 'sampling', 'dice')
-#: Classes weigh their share to this power: 0 is no weights, -1 equal classes (ours).
+#: A class weighs its share to this power: 0 is no weighting, -1 equal classes (ours).
 _POWER = -0.5
 #: Smaller shares count as this one.
 _LEAST = 1e-4
 
 
 def class_weights(counts: Sequence[int]) -> List[float]:
-    """What each class weighs in the loss; a pixel or image weighs 1 on average.
+    """Weight of each class in the loss; a pixel or image weighs 1 on average.
 
     Args:
         counts: (K,), pixels or images of each class.

@@ -19,19 +19,19 @@ from lspt_mm.recipes.published_values import BPT, BPT_SHALLOW, GAPT, BPTValues, 
 from lspt_mm.recipes.vits import ALIASES
 from lspt_mm.utils.checks import check_choice, check_int, check_number
 
-#: Data sets of each benchmark; of a folder of one's own any.
+#: Data sets of each benchmark; any for folders of your own.
 BENCHMARKS: Dict[str, Optional[tuple]] = {
     'fgvc': tuple(fgvc.TASKS),
     'vtab1k': tuple(vtab1k.TASKS),
     'imagefolder': None,
 }
 
-#: Where there is no published value: GaPT's most common ones for FGVC, and BPT's (ours).
+#: Without a published value: GaPT's most common ones for FGVC, and BPT's (ours).
 _GAPT_OTHERWISE = {'mae': GaPTValues(64, 100, 0.25, 5), 'mocov3': GaPTValues(64, 100, 1, 5)}
 _BPT_OTHERWISE = BPTValues(5e-2, 5e-3, 0.1)
-#: With a fitted head (ours): its rate keeps it near its start. The rest's is the method's.
+#: With a fitted head (ours). Its rate keeps it near its start; other rates are the method's.
 _FITTED = dict(batch_size=32, optimizer='AdamW', head_lr=1e-3, epochs=20, num_tokens=10)
-#: What ``head`` may be.
+#: Values of ``head``.
 HEADS = ('fitted', 'paper')
 #: Full fine-tuning (ours).
 _FULL = dict(batch_size=64, optimizer='AdamW', lr=1e-4, weight_decay=0.05)
@@ -44,29 +44,29 @@ class Experiment:
     Attributes:
         benchmark: 'fgvc', 'vtab1k' or 'imagefolder'.
         task: The data set; for ``imagefolder`` the folder that ``prepare.py imagefolder`` wrote.
-        pretraining: One of :data:`~lspt_mm.recipes.pretrainings.PRETRAININGS`, ``timm:NAME`` or a
-            file of weights, which say what ViT it is.
+        pretraining: One of :data:`~lspt_mm.recipes.pretrainings.PRETRAININGS`, or ``timm:NAME`` or
+            a file of weights, which determine the ViT.
         method: One of :data:`~lspt_mm.recipes.methods.METHODS`.
-        arch: The ViT, by mmpretrain's names; of a file of another size a dict of measures.
-        model: timm's name of the ViT in a file whose tensors do not say it.
+        arch: The ViT, by mmpretrain's names; for a file of another size a dict of measures.
+        model: timm's name of the ViT in a file whose tensors do not identify it.
         img_size: Side of its images in pixels, a multiple of the patch size; by default 224, or
             the multiple below it.
         patch_size: Side of a patch in pixels.
         num_tokens: P; None without prompts.
-        batch_size: Images of a step.
+        batch_size: Images per step.
         optimizer: 'SGD' (with momentum 0.9) or 'AdamW'.
         lr: Learning rate, not scaled by the batch.
         weight_decay: Of all that is trained.
         head_weight_decay: Of the head; None is the rest's.
-        epochs: In all, warm-up among them.
-        warmup: Epochs.
+        epochs: In all, including warm-up.
+        warmup: Epochs of warm-up.
         official: Whether the data must have the official number of images.
         gate_init: GaPT's; None for other methods.
         rank: BPT's p, LoRA's rank (8); None for other methods.
         dropout: On the prompts; None is the method's.
         head: 'fitted' starts from logistic regression on standardised frozen features
-            (``LinearBaselineHook``); 'paper' is mmpretrain's at random, as in the published
-            protocols.
+            (``LinearBaselineHook``); 'paper' is mmpretrain's, randomly initialised, as in the
+            published protocols.
         head_lr: Learning rate of the head; None is the rest's.
         balance: For classes of few images, of ``imagefolder`` alone: 'weights' in the loss,
             'sampling' that repeats their images, or 'none'. Not for multi-label data.
@@ -134,7 +134,7 @@ class Experiment:
         if out_type == 'avg_tokens' and self.prompter is None:
             out_type = 'avg_patches'
         measures = dict(arch=self.arch, patch_size=self.patch_size)
-        if 'model' in facts.backbone:  # timm's, which say it by their name
+        if 'model' in facts.backbone:  # timm's name determines the ViT
             measures = {}
         return dict(
             **{**facts.backbone, **measures}, img_size=self.img_size, out_type=out_type,
@@ -171,8 +171,8 @@ class Experiment:
         eta_min = 1e-8 if get_method(self.method).recipe == 'bpt' else 0.0
         common = dict(by_epoch=True, convert_to_iter_based=True) if by_step else dict(by_epoch=True)
         parts = []
-        # MMEngine's ramp reaches its end in its last step: one of a single step never leaves its
-        # start, and what comes after goes on from there.
+        # MMEngine's ramp reaches its end in its last step: a ramp of a single step never leaves
+        # its start, and the next schedule continues from there.
         if self.warmup > 1 or (self.warmup and by_step):
             parts.append(
                 dict(type='LinearLR', start_factor=1e-3, begin=0, end=self.warmup, **common)
@@ -188,7 +188,7 @@ class Experiment:
         Args:
             num_classes: K.
             multi_label: Whether an image may have several classes or none: a sigmoid for each
-                instead of a softmax, judged by the mean F1 of the classes and by mAP.
+                instead of a softmax, evaluated by the mean F1 of the classes and by mAP.
         """
         facts = self._facts
         head: Dict[str, Any] = dict(in_channels=self.embed_dims, num_classes=num_classes)
@@ -232,7 +232,7 @@ class Experiment:
         """The run's data loaders.
 
         Args:
-            dataset: What the data sets have in common.
+            dataset: Arguments that the data sets have in common.
             pipelines: Transforms of training, and of validation and test.
             **by_split: An argument of the data set, and its values for training, validation, test.
         """

@@ -15,7 +15,7 @@ ABOUT = 'about.json'
 
 
 def images_of(folder: str) -> Dict[str, Any]:
-    """What ``prepare.py imagefolder`` wrote about a folder.
+    """Read what ``prepare.py imagefolder`` wrote about a folder.
 
     Returns:
         dict: ``classes``, their names in the order of their numbers; ``multi_label``, whether an
@@ -27,7 +27,7 @@ def images_of(folder: str) -> Dict[str, Any]:
     path = Path(folder) / ABOUT
     try:
         about = json.loads(path.read_text(encoding='utf-8'))
-        # Before there were folders without a test, the images were not counted in it.
+        # Earlier versions always wrote a test, and did not count the images.
         tested = 'test' in about.get('images', {'test': None})
         return {
             'classes': list(about['classes']), 'multi_label': bool(about.get('multi_label')),
@@ -61,7 +61,7 @@ def usual_size(folder: str) -> Tuple[int, int]:
     Read from the headers of at most fifty of them; those that cannot be read are left out.
     """
     path = Path(folder) / 'train.json'
-    names = list(read_json(path)) if path.is_file() else []  # the data set says that it is absent
+    names = list(read_json(path)) if path.is_file() else []  # the data set reports an absent file
     sizes = []
     for name in names[:: max(1, len(names) // 50)]:
         with suppress(OSError), Image.open(Path(folder) / 'images' / name) as image:
@@ -71,7 +71,7 @@ def usual_size(folder: str) -> Tuple[int, int]:
 
 
 def masks_of(folder: str) -> Dict[str, Any]:
-    """What ``own_masks.py`` wrote about a folder: name, classes, palette, images of each split.
+    """Read what ``own_masks.py`` wrote: name, classes, palette, images of each split.
 
     Raises:
         InputError: If the folder was not prepared, or for another task.

@@ -8,7 +8,7 @@ from lspt_mm.recipes.published_values import BPT, GAPT, VPT_BASE_LR, VPT_WEIGHT_
 
 
 def default_grid(exp: Experiment) -> Dict[str, Tuple[float, ...]]:
-    """Names of an experiment's arguments to the values to try, in ascending order.
+    """The default grid of an experiment: arguments to the values to try, in ascending order.
 
     - Methods with VPT's recipe: VPT's learning rates, scaled by the batch, and weight decays.
     - GaPT: the learning rates and gate inits that occur in its table; weight decay 0.

@@ -1,4 +1,4 @@
-"""What a run on a folder of one's own images and masks is made of, with defaults for its size."""
+"""Configs of runs on your own images and masks, with defaults that depend on the data's size."""
 
 import logging
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ from lspt_mm.utils.checks import check_choice, check_int, check_number
 
 #: Upper limit of the longer side; practically none.
 _ANY = 1 << 20
-#: What ``head`` may be.
+#: Values of ``head``.
 HEADS = ('linear', 'light', 'upernet', 'paper')
 #: ``balance=sampling`` repeats images of classes that a smaller share of the images has (ours).
 _SEEN_IN = 0.3
-#: What `flip` stands for: directions and how often.
+#: Directions and probabilities of each `flip`.
 FLIPS = {
     'horizontal': dict(prob=0.5),
     'both': dict(prob=[0.25, 0.25, 0.25], direction=['horizontal', 'vertical', 'diagonal']),
@@ -31,42 +31,42 @@ FLIPS = {
 
 @dataclass
 class MaskRun:
-    """The arguments of ``configs/maskfolder/transfer.py``; None is worked out from the others.
+    """The arguments of ``configs/maskfolder/transfer.py``; None is derived from the others.
 
     Attributes:
         data (str): Folder that ``own_masks.py`` wrote.
         method (str): A method of ``configs/_base_/prompters``, or a baseline.
         pretrained (str): The ViT's weights: dinov3, dinov2, siglip2, pe, ``timm:NAME``, a file or
             a URL.
-        model (str, optional): timm's name of the ViT in a file whose tensors do not say it.
-        arch (str or dict, optional): The ViT of a file whose measures are none of mmpretrain's
-            ViTs, as ``PromptedViT`` takes it.
+        model (str, optional): timm's name of the ViT in a file whose tensors do not identify it.
+        arch (str or dict, optional): The ViT of a file, of a size that mmpretrain has no ViT of,
+            as ``PromptedViT`` takes it.
         patch_size (int, optional): Of the ViT; by default the name's or the file's.
         crop (int, optional): Side of the training crops and of the test's windows in pixels, a
             multiple of the patch size. By default 512, or the multiple below it.
         short_side (int, optional): Images are resized so that their shorter side is this long,
-            keeping their form. By default ``crop``; 0 leaves them as they are.
+            keeping the aspect ratio. By default ``crop``; 0 leaves them as they are.
         mode (str): Test in 'slide' windows of ``crop``, or the image as a 'whole'.
-        iters (int): Training iterations. By default 60 times through the data, 1,000 to 20,000.
+        iters (int): Training iterations. By default those of 60 epochs, but 1,000 to 20,000.
         batch_size (int): Images in an iteration, at least 2 (the head normalises over them).
         num_tokens (int): P. By default the method's own on ADE20K, but no more than a tenth of a
             crop's patches.
         rank (int): Of LoRA and BPT; by default the method's own.
         head (str): 'linear', a layer on each patch's features of four blocks; 'light', SegFormer's
             all-MLP head; 'upernet'. All start from logistic regression on frozen features
-            (``LinearBaselineHook``): the latter two have the linear layer beside them. 'paper' is
-            UPerNet with an auxiliary head at random, as in the published protocols.
+            (``LinearBaselineHook``): the latter two have the linear layer in parallel. 'paper' is
+            a randomly initialised UPerNet with an auxiliary head, as in the published protocols.
         channels (int): Width of UPerNet and the light head.
         balance (str): For classes of few pixels: 'weights' in the loss, 'sampling' of images and
             crops that have them, 'dice' loss beside cross-entropy, or 'none'. By default
             'weights', the best on the validation images of DRIVE and CrackForest
             (docs/results.md); 'none' with ``head='paper'``.
         lr (float): Learning rate of the head (AdamW). By default 3e-3, for ``method=full`` 1e-4.
-            On CamVid 1e-2 was best of three (docs/results.md), with a slim head; this is a
-            cautious neighbour for wider ones.
+            On CamVid 1e-2 was best of three (docs/results.md), with a narrow head; the default is
+            more cautious, for wider ones.
         prompt_lr (float): Learning rate of the prompts. By default the same.
         linear_lr (float): Learning rate of the fitted layer.
-        flip (str): 'horizontal', 'both' (for pictures without an above and below), or 'none'.
+        flip (str): 'horizontal', 'both' (for images without a fixed up direction), or 'none'.
         workers (int): Processes that load images.
         seed (int): Of the run.
     """
@@ -112,8 +112,8 @@ class MaskRun:
         if 0 < self.short_side < half:
             print_log(
                 f'images of {width}x{height} pixels are shrunk to a shorter side of '
-                f'{self.short_side}: things of a few pixels disappear. short_side={half} keeps '
-                'them, at the price of more windows',
+                f'{self.short_side}: objects of a few pixels disappear. short_side={half} keeps '
+                'them, at the cost of more windows',
                 logger='current', level=logging.WARNING,
             )  # fmt: skip
         if self.iters is None:
@@ -148,7 +148,7 @@ class MaskRun:
 
     @property
     def backbone(self) -> Dict[str, Any]:
-        """Config of the backbone, with what the method puts into the ViT."""
+        """Config of the backbone, with the method's prompter or LoRA."""
         depth = self.vit.measures['num_layers']
         # Blocks 4, 6, 8 and 12 of 12, in proportion.
         out_indices = tuple(round(depth * part) - 1 for part in (1 / 3, 1 / 2, 2 / 3, 1))
@@ -160,7 +160,7 @@ class MaskRun:
         )
 
     def config(self) -> Dict[str, Any]:
-        """All of the run's config that follows from the arguments, but for the data."""
+        """The run's config, without the data."""
         window = (self.crop, self.crop)
         stride = (max(1, self.crop * 2 // 3),) * 2
         test = dict(mode='whole') if self.mode == 'whole' else dict(
@@ -210,7 +210,7 @@ class MaskRun:
         )  # fmt: skip
 
     def _validation_cost(self) -> float:
-        """How many training iterations take as long as a validation, roughly."""
+        """Roughly the number of training iterations that take as long as a validation."""
         height, width = self._image_size
         scale = self.short_side / min(height, width) if self.short_side else 1.0
         windows = scale * scale * height * width / self.crop**2
@@ -264,7 +264,7 @@ class MaskRun:
 
     @property
     def _pixels(self) -> List[int]:
-        """Of each class in the training masks."""
+        """Number of pixels of each class in the training masks."""
         if 'pixels' not in self.about:
             raise InputError(
                 f'balance={self.balance}: {self.data} was prepared by an earlier version, without '
@@ -273,7 +273,7 @@ class MaskRun:
         return self.about['pixels']
 
     def _rates(self) -> Dict[str, dict]:
-        """Learning rates beside that of the head."""
+        """Learning rates other than that of the head."""
         fitted = 'conv_seg' if self.head == 'linear' else 'linear'
         rates = {'prompter': self.prompt_lr, f'decode_head.{fitted}': self.linear_lr}
         if self.head == 'paper':
@@ -311,7 +311,7 @@ class MaskRun:
         if FLIPS[self.flip]:
             train.append(dict(type='RandomFlip', **FLIPS[self.flip]))
         train += [dict(type='PhotoMetricDistortion'), dict(type='PackSegInputs')]
-        # Labels are loaded after Resize: predictions are judged at the image's own size.
+        # Labels are loaded after Resize: predictions are evaluated at the image's own size.
         pack = [labels, dict(type='PackSegInputs')]
         test = [LOAD_TEST, *resize, *pack]
         ratios = (0.75, 1.0, 1.25)
@@ -327,6 +327,6 @@ def resolve_mask_run(**defaults) -> MaskRun:
     """The run of the config being read; the config's arguments override ``defaults``.
 
     Raises:
-        InputError: For an unknown argument or a value that is none.
+        InputError: For an unknown argument or an invalid value.
     """
     return MaskRun(**taken_arguments('maskfolder', MaskRun, defaults))

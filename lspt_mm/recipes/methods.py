@@ -1,4 +1,4 @@
-"""The methods by their names in commands: what each puts into the ViT, and what it trains."""
+"""The tuning methods by name: the prompter or LoRA of each, and what it trains."""
 
 import re
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
@@ -15,13 +15,13 @@ class Method(NamedTuple):
     """``method`` of ``configs/_base_/prompters/NAME.py``.
 
     Attributes:
-        title: In tables.
+        title: Name in tables.
         prompter: ``dict(type=..., num_tokens=..., ...)`` for ViT-B on ADE20K; None without prompts.
         tune: The backbone's ``tune``.
         recipe: Of the benchmarks: 'gapt' (SGD, GaPT's values per task), 'bpt' (AdamW, BPT's),
             'lora' (AdamW at ``lr``, ours) or 'full' (AdamW, ours).
         lr: Learning rate (AdamW) where the head starts from a fit (ours, docs/results.md).
-        benchmarks: Arguments of the prompter that differ there. Where ``num_tokens`` is none of
+        benchmarks: Arguments of the prompter that differ there. Without ``num_tokens`` among
             them, GaPT's table gives P.
         camvid: Arguments of the prompter that differ in ``configs/camvid``.
     """
@@ -46,7 +46,7 @@ class Method(NamedTuple):
         return (*found, *(('rank',) if lora_rank(self.tune) else ()))
 
     def tune_of_rank(self, rank: Optional[int]) -> str:
-        """:attr:`tune`, its LoRA of ``rank``; None is the method's own."""
+        """:attr:`tune`, with a LoRA of ``rank``; None is the method's own."""
         return self.tune if rank is None else re.sub(r'lora-\d+', f'lora-{rank}', self.tune)
 
     def default_rank(self, num_tokens: int, width: int) -> int:
@@ -56,7 +56,7 @@ class Method(NamedTuple):
 
 
 def _prompt_methods() -> Dict[str, Method]:
-    """Those of ``configs/_base_/prompters``."""
+    """The methods of ``configs/_base_/prompters``."""
     found = {}
     for path in sorted((config_dir() / '_base_' / 'prompters').glob('*.py')):
         values = Config.fromfile(path).to_dict()['method']
@@ -82,6 +82,6 @@ METHODS: Dict[str, Method] = {
 
 
 def get_method(name: str) -> Method:
-    """The method, or ValueError naming those there are."""
+    """The method of this name; ValueError lists the known ones."""
     check_choice('method', name, METHODS)
     return METHODS[name]

@@ -1,4 +1,4 @@
-"""Transforms of images, by the classes of mmpretrain and mmseg."""
+"""Image pipelines of training and test, by the transforms of mmpretrain and mmseg."""
 
 from typing import List, Sequence, Tuple
 

@@ -1,4 +1,4 @@
-"""The pre-trainings of classification: file, normalisation, what the head reads."""
+"""The pre-trainings of classification: file, normalisation, and the features for the head."""
 
 from pathlib import Path
 from types import MappingProxyType
@@ -11,11 +11,11 @@ from lspt_mm.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
 
 class Pretraining(NamedTuple):
-    """A pre-trained ViT, of the benchmarks ViT-B/16.
+    """A pre-trained ViT; in the benchmarks ViT-B/16.
 
-    ``out_type`` is GaPT's protocol (arXiv 2306.05067): for MAE the mean of prompts and patches
-    behind the frozen final norm, otherwise the class token. ``mean`` and ``std`` are for RGB
-    values of 0 to 255.
+    ``out_type`` follows GaPT's protocol (arXiv 2306.05067): for MAE the mean of prompts and
+    patches after the frozen final norm, otherwise the class token. ``mean`` and ``std`` are for
+    RGB values of 0 to 255.
     """
 
     pretrained: str
@@ -69,16 +69,16 @@ def get_pretraining(
     Args:
         name: One of :data:`PRETRAININGS`, of :data:`~lspt_mm.recipes.vits.ALIASES`, ``timm:NAME``
             or a path.
-        arch, patch_size, model: Of a file, as of :func:`~lspt_mm.recipes.vits.vit_of`.
+        arch, patch_size, model: Of a file, as in :func:`~lspt_mm.recipes.vits.vit_of`.
 
     Raises:
         ValueError: If it is none of these.
-        InputError: If the weights are those of no ViT.
+        InputError: If the weights are not those of a ViT.
     """
     if not (name in ALIASES or name.startswith(TIMM) or Path(name).is_file()):
         check_choice('pretraining', name, (*PRETRAININGS, *ALIASES, f'{TIMM}NAME', 'a file'))
         if model is not None:
-            raise ValueError(f'model={model!r}: for a file; pretraining={name} says it already')
+            raise ValueError(f'model={model!r}: for a file; pretraining={name} determines it')
         return PRETRAININGS[name]
     vit = vit_of(name, arch, patch_size, model)
     measures = dict(arch=vit.arch, patch_size=vit.patch_size)

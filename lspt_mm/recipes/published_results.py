@@ -1,4 +1,4 @@
-"""Top-1 accuracies as published, ViT-B/16, to stand beside ours. None was measured here."""
+"""Published top-1 accuracies of ViT-B/16, for comparison with ours. None was measured here."""
 
 from typing import Dict, Tuple
 

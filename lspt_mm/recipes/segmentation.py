@@ -1,4 +1,4 @@
-"""What runs of segmentation have in common, whatever the data: methods, sizes, a schedule."""
+"""Common parts of segmentation recipes, whatever the data: methods, sizes, a schedule."""
 
 from typing import Any, Dict, List, Optional
 
@@ -7,7 +7,7 @@ from lspt_mm.recipes import methods
 from lspt_mm.recipes.methods import Method
 from lspt_mm.recipes.vits import ViT
 
-#: What ``method`` may be. A linear head is none here: `frozen` is UPerNet alone.
+#: Values of ``method``. `linear` is not among them: without prompts, `frozen` is UPerNet alone.
 METHODS: Dict[str, Method] = {
     'frozen': Method('No prompts', tune='nothing'),
     **{name: method for name, method in methods.METHODS.items() if name != 'linear'},
@@ -18,7 +18,7 @@ def whole_patches(crop: Optional[int], patch: int) -> int:
     """``crop``, or by default the largest multiple of ``patch`` up to 512.
 
     Raises:
-        InputError: If it is no multiple: patches of 14 do not divide 512.
+        InputError: If it is not a multiple: patches of 14 do not divide 512.
     """
     if crop is None:
         return 512 // patch * patch
@@ -37,7 +37,7 @@ def tuned_vit(
     num_tokens: Optional[int],
     rank: Optional[int],
 ) -> Dict[str, Any]:
-    """Arguments of a backbone for images of ``crop`` pixels, with what ``method`` puts into it.
+    """Arguments of a backbone for images of ``crop`` pixels, with ``method``'s prompter or LoRA.
 
     Raises:
         InputError: If ``num_tokens`` or ``rank`` is given for a method that has none.
@@ -61,7 +61,7 @@ def tuned_vit(
 
 
 def ramp_and_decay(iters: int, warmup: int) -> List[dict]:
-    """A linear ramp, and a linear decay to 0; of fewer than 20 iterations the decay alone."""
+    """A linear ramp, then a linear decay to 0; for fewer than 20 iterations the decay alone."""
     if iters < 20:  # a ramp of a single step would never leave its start
         warmup = 0
     ramp = dict(type='LinearLR', start_factor=1e-3, by_epoch=False, begin=0, end=warmup)

@@ -27,7 +27,7 @@ ALIASES: Dict[str, str] = {
     'siglip2': f'{TIMM}vit_base_patch16_siglip_224.v2_webli',
     'pe': f'{TIMM}vit_pe_core_base_patch16_224.fb',
 }
-#: Of a file that is not there, or that holds what loading will refuse.
+#: For a file that is absent, or whose content loading will refuse.
 _DEFAULT = dict(type='lspt_mm.PromptedViT', arch='base', patch_size=16)
 #: A block of the plain ViT, by mmpretrain's names.
 _PLAIN = {
@@ -79,13 +79,13 @@ def vit_of(
     """The ViT of weights: one of :data:`ALIASES`, ``timm:NAME``, a file, or a URL or an absent file
     (ViT-B/16).
 
-    ``model`` is timm's name of the ViT in a file whose tensors do not say it; ``arch`` and
-    ``patch_size`` are for sizes that neither timm nor mmpretrain has a name for. Files are
-    normalised by ImageNet's mean and deviation (MAE, MoCo v3, DINO), JAX archives by 0.5 and 0.5;
-    with ``model`` as timm says.
+    ``model`` is timm's name of the ViT in a file whose tensors do not identify it; ``arch`` and
+    ``patch_size`` are for sizes that neither timm nor mmpretrain has a name for. Normalisation is
+    by ImageNet's mean and deviation for files (MAE, MoCo v3, DINO), by 0.5 and 0.5 for JAX
+    archives, and by timm's values with ``model``.
 
     Raises:
-        InputError: If timm has no such ViT, the file cannot be read, or leaves its ViT open.
+        InputError: If timm has no such ViT, or the file cannot be read or does not determine it.
     """
     given = {k: v for k, v in dict(arch=arch, patch_size=patch_size).items() if v is not None}
     source = ALIASES.get(source, source)
@@ -104,7 +104,7 @@ def vit_of(
             named, said_by = TIMM + vit['model'], f'{source} is a {vit["model"]}, and'
     if named:
         for name, value in given.items():
-            raise InputError(f'{name}={value!r}: {said_by} says it already')
+            raise InputError(f'{name}={value!r}: {said_by} already determines it')
         return timm_vit(named)._replace(source=source)
     vit = {**vit, **given}
     if isinstance(vit['arch'], dict) and 'num_heads' not in vit['arch']:  # of a file
@@ -120,7 +120,7 @@ def vit_of(
 
 
 def _check(source, arch, patch_size, model) -> None:
-    """Raise ValueError for values that are none."""
+    """Raise ValueError for invalid values."""
     place = Path(source)
     if not (source.startswith(TIMM) or is_url(source) or place.suffix or place.is_file()):
         raise ValueError(
@@ -135,10 +135,10 @@ def _check(source, arch, patch_size, model) -> None:
 
 
 def timm_vit(source: str) -> ViT:
-    """The ViT that ``timm:NAME`` stands for: mmpretrain's where that computes the same, or timm's.
+    """The ViT of ``timm:NAME``: as mmpretrain's class where that computes the same, else timm's.
 
     Raises:
-        InputError: If timm has no such model, or it is none that takes prompts.
+        InputError: If timm has no such model, or it is one that cannot take prompts.
     """
     import timm
     from timm.models.eva import Eva
@@ -148,7 +148,7 @@ def timm_vit(source: str) -> ViT:
     try:
         with torch.device('meta'):  # no memory, no random numbers
             vit = timm.create_model(name, pretrained=False)
-    except Exception as error:  # timm raises all sorts
+    except Exception as error:  # timm raises many types
         told = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"{source}: timm has no such model ({told}); timm.list_models('vit*', "
@@ -186,11 +186,11 @@ def timm_vit(source: str) -> ViT:
 def file_vit(source: str) -> Dict[str, Any]:
     """Arguments of a backbone for the ViT in a file, ``type`` among them.
 
-    Of a DINOv3 and of DINOv2's largest it is timm's ``model``; otherwise ``arch`` is a name of
-    mmpretrain's, or a dict, which lacks ``num_heads`` if nothing says it.
+    For DINOv3 and DINOv2's largest it has timm's ``model``; otherwise ``arch`` is a name of
+    mmpretrain's, or a dict, which lacks ``num_heads`` if that is unknown.
 
     Raises:
-        InputError: If the file cannot be read, holds no ViT, or does not say which it is.
+        InputError: If the file cannot be read, holds no ViT, or does not determine which.
     """
     return dict(_measures(source, os.stat(source).st_mtime_ns))
 
@@ -212,11 +212,11 @@ def _measures(source: str, changed: int) -> Dict[str, Any]:
     strange = _not_plain(tensors, mapped.ignored)
     if strange:
         raise InputError(
-            f'{source}: its tensors do not say what it computes ({shorten(strange)}); if timm has '
-            "the model, name it: model=NAME, such as vit_base_patch16_clip_224 (timm.list_models())"
+            f'{source}: its tensors do not determine the model ({shorten(strange)}); if timm has '
+            "it, name it: model=NAME, such as vit_base_patch16_clip_224 (timm.list_models())"
         )
     if ffn is None:
-        raise InputError(f'{source}: block 0 is missing, or is none of a plain ViT')
+        raise InputError(f'{source}: block 0 is missing, or is not that of a plain ViT')
     measures = dict(
         embed_dims=len(kernel), num_layers=depth_of(tensors), feedforward_channels=len(ffn)
     )
@@ -231,7 +231,7 @@ def _measures(source: str, changed: int) -> Dict[str, Any]:
 
 
 def _not_plain(tensors, ignored) -> List[str]:
-    """Names of tensors by which a ViT may compute otherwise than mmpretrain's plain one.
+    """Names of tensors of a ViT that may compute something else than mmpretrain's plain one.
 
     CLIP has a norm in front and an eps of its own, the Perception Encoder a rotary embedding
     without tensors, SigLIP an attention pool and sometimes an approximate GELU.
@@ -246,10 +246,10 @@ def _not_plain(tensors, ignored) -> List[str]:
 
 
 def _timm_name(checkpoint: dict, source: str) -> Optional[str]:
-    """timm's name of the model in a file, if its tensors say it; None for others."""
+    """timm's name of the model in a file, if its tensors identify it; None for others."""
     try:
         state = find_timm_names(checkpoint)
-    except ValueError:  # whoever reads it next says why
+    except ValueError:  # the next reader of the file reports why
         return None
     gated = state.get('blocks.0.mlp.w12.weight')
     if gated is not None and 'pos_embed' in state and gated.shape == (8192, 1536):

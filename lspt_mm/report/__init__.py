@@ -1,4 +1,4 @@
-"""One page that compares runs: what was set, how it went, what the prompts do."""
+"""Report page that compares runs: settings, curves, scores, and what the prompts do."""
 
 from lspt_mm.report.collect import collect_pictures, collect_results
 from lspt_mm.report.page import write_page

@@ -27,9 +27,9 @@ from lspt_mm.tasks import Prediction, takes_rgb
 from lspt_mm.utils.images import IGNORE_INDEX
 from lspt_mm.utils.overlay import colours_of
 
-#: Prompts are kept of so many images at most: (images, P, D) for every block, twice.
+#: Maximum number of images whose prompts are kept: (images, P, D) for every block, twice.
 TRACED_IMAGES = 32
-#: Images that whitening is computed from, and as many others that burstiness is judged on.
+#: Images that whitening is computed from; burstiness is measured on as many others.
 BURSTINESS_IMAGES = 32
 
 
@@ -38,7 +38,7 @@ class Collector:
 
     Args:
         model: The run's model, from :func:`lspt_mm.apis.init_model`.
-        run: Where it is from.
+        run: The run of the model.
         dataset: Images with their truth, by the pipeline that the run is tested with.
         shown: Positions in the data set of the images that are kept as pictures.
     """
@@ -106,7 +106,7 @@ class Collector:
         return blocks
 
     def _patches(self, truth, img: Tensor, block: BlockAttention) -> Optional[Tensor]:
-        """The class of each patch, where the truth has places."""
+        """The class of each patch, where the truth is spatial."""
         pixels = None if truth is None else self.task.pixel_classes(truth)
         if pixels is None:
             return None
@@ -153,7 +153,7 @@ class Collector:
         )
 
     def result(self) -> RunResult:
-        """All of it."""
+        """All collected results."""
         prompter, vit = self.vit.prompter, self.vit
         half = len(self.inputs) // 2
         return RunResult(
@@ -229,7 +229,7 @@ def collect_results(
     Args:
         run: From :func:`~lspt_mm.analysis.runs.find_runs`.
         split: ``'train'``, ``'val'`` or ``'test'``: the config's data loader.
-        images: How many images numbers are taken over.
+        images: Number of images for the numbers of the report.
         pictures: How many of them are kept to be shown.
         pretrained: File of the ViT's weights, instead of the config's.
         device: Device of the model.
@@ -281,7 +281,7 @@ def _remarks(run: FinishedRun, model: nn.Module) -> List[str]:
     if run.curves and iteration is not None and run.iterations != iteration:
         remarks.append(
             f'its log ends at iteration {run.iterations}, the checkpoint is of {iteration}: '
-            'the run is going on, was interrupted, or has begun anew since'
+            'the run is not finished, was interrupted, or was started again since'
         )
     return remarks
 
@@ -300,7 +300,7 @@ def _without_flips(run: FinishedRun, loader: str) -> dict:
         if tested is None or 'pipeline' not in dataset:
             raise InputError(
                 f'{run.folder}: without a val_dataloader or test_dataloader there is no pipeline '
-                'to look at training images with; take another split'
+                'to look at training images with; choose another split'
             )
         dataset['pipeline'] = tested.dataset.pipeline
     return dataset

@@ -1,4 +1,4 @@
-"""The report's figures, each as SVG to stand in a page."""
+"""The report's figures, each as SVG for the page."""
 
 import io
 import math
@@ -7,14 +7,14 @@ from typing import Dict, List, Optional, Sequence
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure  # not pyplot, which would want a screen
+from matplotlib.figure import Figure  # pyplot would need a display
 from matplotlib.ticker import MaxNLocator
 
 from lspt_mm.analysis.burstiness import EDGES, Burstiness
 from lspt_mm.analysis.lstm_gates import GATES
 from lspt_mm.report.results import RunResult
 
-#: Okabe and Ito's colours, that the colour-blind tell apart; runs have them in order.
+#: Okabe and Ito's colours, which are safe for the colour-blind; runs have them in order.
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#B2A800')
 DASHES = ('-', '--', ':', '-.')
 WHO = {'cls': 'class token', 'prompts': 'prompts'}
@@ -42,10 +42,9 @@ def style_of(position: int) -> dict:
 
 
 def _svg(figure) -> str:
-    """The figure's SVG, fit to stand in a page beside others.
+    """The figure's SVG, to be embedded in a page beside others.
 
-    Without a prolog, without metadata, and without the identifiers that nothing refers to, which
-    are the same in every figure.
+    Its prolog, metadata and unused identifiers, which are the same in every figure, are removed.
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format='svg')
@@ -78,7 +77,7 @@ def lines(
 
     Args:
         panels: Title to name of the run to pairs (x, y); values that are NaN are left out.
-        names: Of all runs of the report, which gives each its colour.
+        names: Names of all runs of the report, which set the colours.
         x: Label of the horizontal axis.
         columns: Panels in a row.
     """

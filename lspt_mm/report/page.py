@@ -16,7 +16,7 @@ from lspt_mm.report.viewer import viewer_data
 from lspt_mm.utils.atomic_io import write_text
 from lspt_mm.version import __version__
 
-#: What runs may differ in that are compared over the block their prompts enter at.
+#: Settings that may differ between runs compared by the block at which prompts enter.
 _ENTRY = ('model.backbone.prompter.start_block', 'randomness.seed')
 
 
@@ -27,7 +27,7 @@ def write_page(results: List[RunResult], path: Path, split: str, command: str = 
         results: Runs in the order in which they are shown.
         path: File to write.
         split: The data that numbers and pictures were taken on.
-        command: What made it, for the page's foot.
+        command: The command that made it, for the page's footer.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters['number'] = number
@@ -211,7 +211,7 @@ def _forgetting(results: List[RunResult]) -> Dict[str, Dict[str, list]]:
         'passed on to the next block (cosine)': panel(lambda f: f.passed_on),
         "spread of an image's prompts": panel(lambda f: f.spread),
         'cosine between prompts of an image': panel(lambda f: f.alike),
-        'norm of what the block made of them': panel(lambda f: f.made_norm),
+        'norm of the prompts after the block': panel(lambda f: f.made_norm),
         'norm of its mean patch token': panel(lambda f: f.patch_norm),
     }
 
@@ -225,7 +225,7 @@ def _per_block_stats(results: List[RunResult]) -> Dict[str, Dict[str, list]]:
 
 
 def entry_blocks(results: List[RunResult]) -> Dict[str, Dict[str, list]]:
-    """Metric over ``start_block``, for runs that differ in it alone, or in their seed as well."""
+    """Metric over ``start_block``, for runs that differ only in it and in their seed."""
     groups: Dict[str, List[RunResult]] = {}
     for one in results:
         if one.start_block is not None and one.score is not None:

@@ -33,7 +33,7 @@ class Picture:
 
 @dataclass
 class RunResult:
-    """All that a report says of one run; None or empty where a method has no such thing.
+    """All results of one run in a report; None or empty where they do not apply to a method.
 
     ``confusion``: the sum of the task's :meth:`~lspt_mm.tasks.Task.counts` over the images, None
     where no image has a truth.
@@ -69,12 +69,12 @@ class RunResult:
         return [] if self.confusion is None else self.run.task.class_scores(self.confusion)
 
 
-#: What is not a number of the report, or is large and can be made again.
+#: Fields that are not numbers of the report, or are large and can be computed again.
 _LEFT_OUT = ('run', 'pictures', 'features', 'feature_classes', 'palette')
 
 
 def numbers_of(result: RunResult) -> Dict[str, Any]:
-    """What was computed of a run, as JSON may hold it; NaN becomes None.
+    """The numbers of a run as values for JSON; NaN becomes None.
 
     Keys are those of :class:`RunResult`, ``score``, ``baseline`` and ``checkpoint``.
     """

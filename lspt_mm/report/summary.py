@@ -1,4 +1,4 @@
-"""What the tools from a folder to a trained run print and write at the end."""
+"""Summary that ``segment`` and ``classify`` print, and the report that they write, at the end."""
 
 from typing import Any, Callable, Dict
 
@@ -9,12 +9,12 @@ from lspt_mm.report.collect import collect_results
 from lspt_mm.report.page import write_page
 from lspt_mm.utils.cli import input_errors_as_messages
 
-#: Name of the report in the run's folder, and the validation images that it is taken over.
+#: Name of the report in the run's folder, and its number of validation images.
 REPORT, _IMAGES, _PICTURES = 'report.html', 16, 6
 
 
 def train_and_summarize(train: Callable[..., Run], args: Dict[str, Any]) -> None:
-    """Train; print the scores of the last validation, write a report, and print what comes next.
+    """Train, print the scores of the last validation, write a report, and print the next commands.
 
     Args:
         train: Takes ``args`` without ``debug``.

@@ -1,4 +1,4 @@
-"""Pictures to flip through, as data for the page's script."""
+"""Data of the page's image viewer, for its script."""
 
 import base64
 import io
@@ -20,8 +20,8 @@ def viewer_data(results: List[RunResult]) -> Dict[str, Any]:
 
     ``runs``: names, whether there are class token and prompts, heads; ``images``: name, pixels
     (a data URL), truth, and for every run its prediction and attention. Attention of one block is
-    ``{h, w, peak, maps}``: base64 of heads + 1 maps of h*w bytes, the mean over heads first, each
-    from 0 to its largest value (255), which is ``peak`` times that of even attention.
+    ``{h, w, peak, maps}``: base64 of heads + 1 maps of h*w bytes, the mean over heads first. Each
+    goes from 0 to its largest value (255), which is ``peak`` times that of even attention.
     """
     names = list(dict.fromkeys(p.name for m in results for p in m.pictures))
     shown = []

@@ -16,7 +16,7 @@ def expand_grid(grid: Mapping[str, Sequence[Any]]) -> List[Point]:
 
     Raises:
         InputError: For a name without values, for two points that would have one folder, for a
-            learning rate that is no number, and for seeds, which are no matter of choice.
+            learning rate that is not a number, and for seeds, which must not be chosen.
     """
     for name, values in grid.items():
         if not values:
@@ -51,10 +51,10 @@ class Outcome(NamedTuple):
 
 
 def best(outcomes: Sequence[Outcome]) -> Outcome:
-    """The outcome of the highest accuracy; of equal ones that of the smaller learning rate.
+    """The outcome of the highest accuracy; ties go to the smaller learning rate.
 
-    So VPT breaks ties (arXiv 2203.12119). Those equal in that as well go by the grid's order. A
-    run that diverged (NaN) never wins against one that did not.
+    VPT breaks ties this way (arXiv 2203.12119). Further ties go by the grid's order. A run that
+    diverged (NaN) never wins against one that did not.
     """
 
     def rank(outcome: Outcome):

@@ -1,4 +1,4 @@
-"""Carries out runs by submitit, on this machine or on a SLURM cluster, each in its own process."""
+"""Execute runs by submitit, on this machine or on a SLURM cluster, each in its own process."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ LOST = -1
 
 
 def work(folder: str, gpu: Optional[str] = None) -> int:
-    """Carry out the run of ``folder`` in this process, its output in a log; the exit code."""
+    """Execute the run of ``folder`` in this process, with a log; returns the exit code."""
     if gpu is not None:
         os.environ['CUDA_VISIBLE_DEVICES'] = gpu
     with open(Path(folder) / LOG, 'wb') as log:
@@ -38,9 +38,9 @@ def work(folder: str, gpu: Optional[str] = None) -> int:
 
 
 def end_with_parent(work: Callable[..., int], *args) -> int:
-    """Call ``work``; this process ends at once when submitit's, which started it, is gone.
+    """Call ``work``; exit at once when the parent process, submitit's, is gone.
 
-    An interrupt can reach submitit's process while it starts this one, which it then forgets.
+    An interrupt can reach submitit while it starts this process, which would then be orphaned.
     """
     parent = os.getppid()
 
@@ -54,7 +54,7 @@ def end_with_parent(work: Callable[..., int], *args) -> int:
 
 
 class Launcher:
-    """Carries out runs, several at once.
+    """Executes runs, several at once.
 
     Args:
         logs (Path): Folder for submitit's files; with SLURM on a shared file system, like the
@@ -93,7 +93,7 @@ class Launcher:
             raise InputError(f'--launcher {cluster}: {error}') from error
 
     def __call__(self, folders: Iterable[Path], on_done: Callable[[Path, int], None]) -> None:
-        """Carry out the runs, and call ``on_done(folder, exit code)`` after each."""
+        """Execute the runs, and call ``on_done(folder, exit code)`` after each."""
         waiting = list(folders)
         free = list(range(self.jobs or len(waiting)))
         running: Dict[submitit.Job, tuple] = {}
@@ -123,7 +123,7 @@ class Launcher:
                 raise
 
     def _submit(self, places: Dict[Path, int]) -> Dict[submitit.Job, tuple]:
-        """Begin a run at each place; returns their jobs with folder and place."""
+        """Start a run at each place; returns their jobs with folder and place."""
         before = os.environ.get('OMP_NUM_THREADS')
         if self.jobs and self.jobs > 1 and not self.gpus and before is None:
             os.environ['OMP_NUM_THREADS'] = str(max((os.cpu_count() or 1) // self.jobs, 1))

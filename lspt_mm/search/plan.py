@@ -1,4 +1,4 @@
-"""Configs of a search's runs: who may see which data."""
+"""Configs of a search's runs, each with only the data that it may use."""
 
 import copy
 from typing import Any, List, Mapping
@@ -9,10 +9,10 @@ from lspt_mm.config.preflight import allows_random
 from lspt_mm.errors import InputError
 from lspt_mm.tasks import task_of
 
-#: What a run needs to reach data.
+#: Config keys of the test and the validation data.
 _OF_TEST = ('test_dataloader', 'test_cfg', 'test_evaluator')
 _OF_VAL = ('val_dataloader', 'val_cfg', 'val_evaluator')
-#: Keys of a data set that do not say which images it has.
+#: Keys of a data set that do not affect which images it has.
 _HOW = ('pipeline', 'test_mode', 'metainfo', 'lazy_init', 'serialize_data')
 
 
@@ -28,7 +28,7 @@ def selection_config(cfg: Config, seed: int) -> Config:
     cfg = copy.deepcopy(cfg)
     for key in _OF_TEST:
         cfg[key] = None
-    _hooks(cfg)['checkpoint'] = None  # nobody goes on from these runs
+    _hooks(cfg)['checkpoint'] = None  # these runs are never resumed
     return _common(cfg, seed)
 
 
@@ -39,8 +39,8 @@ def final_config(cfg: Config, seed: int, on: str = 'train+val') -> Config:
     the two data sets are concatenated, both with the training pipeline.
 
     Raises:
-        InputError: If the config has no test data, if they are the validation data, or if no
-            the task's metric is measured on them.
+        InputError: If the config has no test data, if they are the validation data, or if the
+            task's metric is not measured on them.
     """
     if cfg.get('test_dataloader') is None:
         raise InputError('the config has no test_dataloader')
@@ -56,9 +56,9 @@ def final_config(cfg: Config, seed: int, on: str = 'train+val') -> Config:
             cfg.train_dataloader.dataset = _joined(
                 cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
             )
-    for key in _OF_VAL:  # what was trained on is not validated on
+    for key in _OF_VAL:  # training data are not used for validation
         cfg[key] = None
-    # The last epoch is what is tested: its accuracy decides nothing any more.
+    # The last epoch is tested: its accuracy decides nothing any more.
     epochs = cfg.train_cfg.get('max_epochs')
     hooks = _hooks(cfg)
     hooks['checkpoint'] = dict(
@@ -73,7 +73,7 @@ def final_config(cfg: Config, seed: int, on: str = 'train+val') -> Config:
 
 
 def _frozen_and_found_again(cfg: Config) -> bool:
-    """Whether a checkpoint may leave out the ViT: not a random one, nor one that is trained."""
+    """Whether a checkpoint may leave out the ViT: only if it is frozen and not random."""
     backbone = (cfg.get('model') or {}).get('backbone') or {}
     return not allows_random(cfg) and backbone.get('tune', 'prompts') != 'full'
 
@@ -89,8 +89,8 @@ def _like(train: ConfigDict, val: ConfigDict) -> dict:
     if 'pipeline' not in train:
         raise InputError(
             f'train_dataloader.dataset of type {train.get("type")} has no pipeline that could be '
-            'given to the validation images; say in the config what the final runs are trained '
-            'on: final = dict(train_dataloader=dict(dataset=dict(...)))'
+            'given to the validation images; set the training data of the final runs in the '
+            'config: final = dict(train_dataloader=dict(dataset=dict(...)))'
         )
     return dict(val, pipeline=train.pipeline)
 
@@ -105,9 +105,9 @@ def _check_test_is_apart(cfg: Config) -> None:
     )
     if val == test:
         raise InputError(
-            'the test data of this config are its validation data: what is chosen and trained on '
-            'them cannot be tested on them. Give test_dataloader data of its own, or stop before '
-            'the test with --select-only'
+            'the test data of this config are its validation data: a model that is chosen and '
+            'trained on them cannot be tested on them. Give test_dataloader data of its own, or '
+            'stop before the test with --select-only'
         )
 
 
@@ -116,7 +116,7 @@ def _check_metric(cfg: Config, name: str) -> None:
     evaluators = evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
     if not any(task.measured_by(evaluator or {}) for evaluator in evaluators):
         raise InputError(
-            f'{name} of this config measures no {task.metric}, which a search goes by; expected '
+            f'{name} of this config measures no {task.metric}, which a search selects by; expected '
             f'{task.evaluator!r}'
         )
 

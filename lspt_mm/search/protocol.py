@@ -28,17 +28,17 @@ OnProgress = Callable[[int, int, str], None]
 
 @dataclass
 class Search:
-    """A search in a folder; what is there already is not done again.
+    """A hyper-parameter search in a folder; finished runs are not repeated.
 
     Args:
         folder: Where all of it is kept; see docs/benchmarks.md.
-        config_of: From a point of the grid to the config of a run with it.
+        config_of: From a point of the grid to the config of its run.
         points: The grid.
-        launcher: Carries out runs (:mod:`lspt_mm.search.launcher`).
+        launcher: Executes runs (:mod:`lspt_mm.search.launcher`).
         seeds: Of the final runs.
         selection_seed: Of the selection runs.
         final_on: What the final runs are trained on, ``'train+val'`` or ``'train'``.
-        on_progress: Told of every run that ends.
+        on_progress: Called after every run.
     """
 
     folder: Path
@@ -104,7 +104,7 @@ class Search:
             cfg = final_config(self.config_of(chosen.point), seed, self.final_on)
             path = folder / CONFIG
             if not self._tested() and path.is_file() and not _holds(path, cfg):
-                shutil.rmtree(folder)  # begun for another choice, and never saw the test set
+                shutil.rmtree(folder)  # started for another choice, and never used the test set
             self._prepare(folder, cfg)
         self._write_state(chosen)
         self._run_all(folders)
@@ -115,7 +115,7 @@ class Search:
         state = self._state()
         if state is None:
             raise InputError(
-                f'{self.folder}: has final runs, but no {STATE} that says of what. Take another '
+                f'{self.folder}: has final runs, but no {STATE} with their choice. Take another '
                 '--work-dir'
             )
         now = (json.loads(json.dumps(chosen.point)), self.final_on, self._names())
@@ -140,7 +140,7 @@ class Search:
         return sorted(folders, key=lambda path: int(path.name[5:]))
 
     def _tested(self) -> bool:
-        """Whether a final run has come to the test set."""
+        """Whether a final run has started its test."""
         return any(self.folder.glob(f'final/seed=*/{TEST_BEGUN}')) or bool(self._finals())
 
     def _state(self) -> Optional[dict]:
@@ -160,7 +160,7 @@ class Search:
         })  # fmt: skip
 
     def _prepare(self, folder: Path, cfg: Config) -> None:
-        """Write the run's config, or find that it is the one that is there."""
+        """Write the run's config, or check that the existing one is equal."""
         path = folder / CONFIG
         if not path.is_file():
             folder.mkdir(parents=True, exist_ok=True)
@@ -168,7 +168,7 @@ class Search:
         elif not _holds(path, cfg):
             raise InputError(
                 f'{folder} holds a run with other settings than now ({CONFIG} differs). Take '
-                'another --work-dir, or remove that folder if the run is not wanted any more'
+                'another --work-dir, or remove that folder if the run is no longer needed'
             )
 
     def _run_all(self, folders: List[Path]) -> None:
@@ -194,8 +194,8 @@ class Search:
         if failed:
             lines = [f'{folder}: {_last_words(folder, code)}' for folder, code in failed.items()]
             raise InputError(
-                f'{len(failed)} of {len(folders)} runs failed; what is done is kept, the same '
-                'command tries them again:\n  ' + '\n  '.join(lines)
+                f'{len(failed)} of {len(folders)} runs failed; finished runs are kept, the same '
+                'command tries the others again:\n  ' + '\n  '.join(lines)
             )
 
     # -- Results -----------------------------------------------------------------------------
@@ -236,17 +236,17 @@ class Search:
 
 
 def _holds(path: Path, cfg: Config) -> bool:
-    """Whether the file has this very config, under today's names or earlier ones."""
+    """Whether the file has an equal config, under today's names or earlier ones."""
     if path.read_text(encoding='utf-8') == cfg.pretty_text:
         return True
     try:
         there, here = read_config_file(path).to_dict(), cfg.to_dict()
         for values in (there, here):
             hooks = values.get('default_hooks') or {}
-            if not (hooks.get('linear_baseline') or {}).get('start', True):  # it looks on
+            if not (hooks.get('linear_baseline') or {}).get('start', True):  # it only measures
                 del hooks['linear_baseline']
             hooks.pop('class_scores', None)
-            if 'experiment' in values:  # arguments that came later have their defaults
+            if 'experiment' in values:  # newer arguments have their defaults
                 values['experiment'] = Experiment.from_dict(values['experiment']).to_dict()
         return there == here
     except Exception:  # the file's own code may raise any type
@@ -260,13 +260,13 @@ def mean_and_deviation(accuracies: Sequence[float]) -> str:
 
 
 def read_result(folder: Path) -> dict:
-    """What a run came to; InputError if the file is not as a run writes it."""
+    """Read the result of a run; InputError if the file is not one that a run writes."""
     path = folder / RESULT
     result = read_json(path)
     whole = isinstance(result, dict) and type(result.get('accuracy')) in (int, float)
     counts = result.get('trainable') if whole else None
     if not isinstance(counts, dict) or not {'prompts', 'backbone', 'head'} <= set(counts):
-        raise InputError(f'{path}: not as a run writes it; remove the file to have the run again')
+        raise InputError(f'{path}: not a result of a run; remove the file to repeat the run')
     return result
 
 

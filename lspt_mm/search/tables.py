@@ -1,4 +1,4 @@
-"""The tables of the papers from the folders of searches: accuracies per data set, group means."""
+"""Build the papers' tables from folders of searches: accuracies per data set, group means."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ _NOT_OFFICIAL = ' (not the official split)'
 
 
 class Row(NamedTuple):
-    """What a row of a table is of: pre-training, ViT, method."""
+    """Key of a row of a table: pre-training, ViT, method."""
 
     pretraining: str
     arch: str
@@ -101,7 +101,7 @@ def collect(folders: Iterable[Path]) -> Dict[str, Entries]:
         if search != path.parents[1]:
             raise InputError(
                 f'{experiment["name"]} was run in two places, {search} and {path.parents[1]}; name '
-                'the folders of which a table is to be made one by one'
+                'the folders for the table one by one'
             )
         results.append(result)
     return {
@@ -115,12 +115,12 @@ def collect(folders: Iterable[Path]) -> Dict[str, Entries]:
 
 def _place(path: Path, experiment: dict, result: dict) -> Tuple[Row, str]:
     """Row and column of a run."""
-    experiment = {**Row._field_defaults, **experiment}  # results of before there was a choice
+    experiment = {**Row._field_defaults, **experiment}  # results of earlier versions
     missing = {*Row._fields, 'benchmark', 'task', 'name'} - set(experiment)
     if missing:
         raise InputError(f'{path}: its experiment lacks {", ".join(sorted(missing))}')
     row = Row(*(experiment[name] for name in Row._fields))
-    # A random ViT is no pre-trained one, whatever the experiment's name says.
+    # A random ViT is not pre-trained, whatever the experiment's name.
     if 'weights' in result and result['weights'] is None:
         row = row._replace(pretraining=RANDOM)
     task = Path(str(experiment['task'])).name
@@ -180,7 +180,7 @@ def columns_of(benchmark: str, entries: Entries) -> List[str]:
 
 
 def means(benchmark: str, values: Dict[str, float]) -> Dict[str, float]:
-    """The means of what is complete: a mean over some of its data sets would compare nothing."""
+    """The means of complete groups only: a mean over some data sets is not comparable."""
     if benchmark == 'fgvc':
         complete = set(fgvc.TASKS) <= set(values)
         return {'mean': mean(values[task] for task in fgvc.TASKS)} if complete else {}
@@ -227,7 +227,7 @@ def _title(column: str) -> str:
 
 
 def compact(table: Table) -> Table:
-    """The table without the columns in which nothing of ours stands."""
+    """The table without the columns that have no results of ours."""
     ours = [row for row in table.rows if row[len(LEFT) - 1] == 'ours']
     kept = [
         i for i in range(len(table.header)) if i < len(LEFT) or any(row[i] != '-' for row in ours)

@@ -1,8 +1,8 @@
 """One run of a search, in a process of its own: ``python -m lspt_mm.search.worker FOLDER``.
 
 Reads ``FOLDER/config.py``, trains, and writes ``FOLDER/result.json`` last. A folder that has one is
-done; in any other, what an interrupted attempt left is removed and the run starts anew, so that its
-outcome is that of a run nobody interrupted.
+done. In any other, files of an interrupted attempt are removed and the run starts again, so that
+its outcome equals that of an uninterrupted run.
 """
 
 import pickle
@@ -55,7 +55,7 @@ class Scores(Hook):
 
 
 def run_folder(folder: Path) -> None:
-    """Do the run of ``folder`` unless it is done; waits for another process at it."""
+    """Execute the run of ``folder`` unless it is done; waits for another process that runs it."""
     with FileLock(folder / LOCK):
         if not (folder / RESULT).is_file():
             shutil.rmtree(folder / RUN, ignore_errors=True)
@@ -115,7 +115,7 @@ def write_confusion(folder: Path, num_classes: int) -> None:
     from mmpretrain.evaluation import ConfusionMatrix
 
     with open(folder / PREDICTIONS, 'rb') as file:
-        samples = pickle.load(file)  # what this very process has written
+        samples = pickle.load(file)  # written by this process
     predicted = torch.cat([torch.as_tensor(s['pred_label']).reshape(-1) for s in samples])
     true = torch.cat([torch.as_tensor(s['gt_label']).reshape(-1) for s in samples])
     matrix = ConfusionMatrix.calculate(predicted, true, num_classes=num_classes)
@@ -123,7 +123,7 @@ def write_confusion(folder: Path, num_classes: int) -> None:
 
 
 def main(folder: str) -> None:
-    """Carry out the run of a folder; an input error ends the process with code 2."""
+    """Execute the run of a folder; an input error ends the process with code 2."""
     with input_errors_as_messages():
         run_folder(Path(folder))
 

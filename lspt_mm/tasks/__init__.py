@@ -1,4 +1,4 @@
-"""What differs between tasks: one file and one object for each, found by ``default_scope``."""
+"""Tasks, such as segmentation: one file and one object for each, found by ``default_scope``."""
 
 from lspt_mm.tasks import classification, segmentation  # noqa: F401  (they register themselves)
 from lspt_mm.tasks.base import (

@@ -1,4 +1,4 @@
-"""The seam for tasks: what a run, a prediction, a report and an export need to know of one."""
+"""Base class of tasks: what a run, a prediction, a report and an export need of one."""
 
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -13,10 +13,10 @@ from lspt_mm.errors import InputError
 
 
 class Prediction(NamedTuple):
-    """What a model says of one image.
+    """A model's prediction for one image.
 
-    ``labels``: as the truth is, such as class numbers (H, W) or (1,). ``scores``: (K,), the
-    probability of each class, where the task has one for the whole image.
+    ``labels``: in the form of the truth, such as class numbers (H, W) or (1,). ``scores``: (K,),
+    the probability of each class, where the task has one for the whole image.
     """
 
     labels: np.ndarray
@@ -36,14 +36,14 @@ class ClassShare(NamedTuple):
 
 
 class Description(NamedTuple):
-    """A prediction, or a truth, for people: ``picture`` (H, W, 3) uint8 RGB and its classes."""
+    """A prediction or truth for display: ``picture`` (H, W, 3) uint8 RGB and its classes."""
 
     picture: Optional[np.ndarray]
     classes: List[ClassShare]
 
 
 class Task:
-    """What differs between tasks. A third one is a subclass in one file, registered there.
+    """Base class of tasks. A new one is a subclass in one file, registered there.
 
     In the order in which a run needs it:
 
@@ -62,13 +62,13 @@ class Task:
     - :attr:`columns`, :meth:`write`: the files of ``tools/predict.py``.
     - :meth:`logits`, :attr:`least_patches`: the exported model.
 
-    Shapes: K classes, H and W pixels. What raises NotImplementedError here is each task's own; the
-    rest are defaults.
+    Shapes: K classes, H and W pixels. Methods that raise NotImplementedError must be overridden;
+    the rest are defaults.
     """
 
     #: ``default_scope`` of the configs.
     scope: str
-    #: In messages, such as 'segmentation'.
+    #: Name in messages, such as 'segmentation'.
     name: str
     #: Where the model has its head.
     head_name = 'head'
@@ -86,18 +86,18 @@ class Task:
     counted_in = 'images'
     #: Columns of ``predictions.csv`` after the image.
     columns: Tuple[str, ...] = ()
-    #: Height and width of images, in patches, that a model needs at least. Maps of one row are a
-    #: case of their own to a tracer.
+    #: Minimum height and width of images, in patches. A tracer treats maps of one row as a special
+    #: case.
     least_patches = 2
 
     def of(self, cfg: Config) -> 'Task':
-        """The task of a config of this scope: this one, or a kind of it."""
+        """The task of a config of this scope: this one, or a variant."""
         return self
 
     # ---- the model ----------------------------------------------------------------------------
 
     def build(self, cfg: Config) -> nn.Module:
-        """The config's model, its weights random."""
+        """Build the config's model with random weights."""
         init_default_scope(self.scope)
         model = dict(cfg.model)
         if cfg.get('data_preprocessor') is not None:  # as MMEngine's Runner does
@@ -105,11 +105,11 @@ class Task:
         return MODELS.build(model)
 
     def head(self, model: nn.Module) -> Optional[nn.Module]:
-        """The part of ``model`` that makes logits of features; None without one."""
+        """The part of ``model`` that turns features into logits; None without one."""
         return getattr(model, self.head_name, None)
 
     def class_weight(self, model: nn.Module) -> Optional[Sequence[float]]:
-        """What each class weighs in the head's loss, (K,); None is 1 each."""
+        """Weight of each class in the head's loss, (K,); None is 1 each."""
         return None
 
     def linear_layer(self, model: nn.Module) -> Optional[nn.Module]:
@@ -122,7 +122,7 @@ class Task:
         return hasattr(neck, 'start_at') and self.linear_layer(model) is not None
 
     def start_at(self, model: nn.Module, fit) -> None:
-        """Let the model's linear layer start from a fit.
+        """Initialise the model's linear layer with a fit.
 
         Args:
             model: One that :meth:`starts_from_fit`.
@@ -143,14 +143,14 @@ class Task:
     def linear_model(self, model: nn.Module, fit) -> nn.Module:
         """A model for inference: ``model``'s frozen ViT without prompts, and ``fit`` as its head.
 
-        Tasks with :attr:`dense` predictions have it, to judge a fit by pixels.
+        Tasks with :attr:`dense` predictions have it, to evaluate a fit by pixels.
         """
         raise NotImplementedError
 
     def class_names(self, model: nn.Module, given: Optional[Sequence[str]] = None) -> List[str]:
         """Names of a model's classes: those given, those it was trained on, or else numbers.
 
-        Names that are not as many as the model's head has classes are not taken.
+        Names are ignored if their number differs from the classes of the head.
         """
         count = getattr(self.head(model), 'num_classes', None)
         meta = getattr(model, 'dataset_meta', None) or {}
@@ -166,7 +166,7 @@ class Task:
     # ---- tools/test.py ------------------------------------------------------------------------
 
     def show(self, cfg: Config, folder: str) -> None:
-        """Have the run's visualization hook draw predictions into ``folder``."""
+        """Make the run's visualization hook draw predictions into ``folder``."""
         raise InputError(f'--show-dir: {self.name} has no pictures of its predictions')
 
     def use_tta(self, cfg: Config) -> None:
@@ -190,13 +190,13 @@ class Task:
         raise NotImplementedError
 
     def prediction(self, sample) -> Prediction:
-        """What ``model.predict`` has put into a data sample."""
+        """The prediction that ``model.predict`` has put into a data sample."""
         raise NotImplementedError
 
     # ---- scores -------------------------------------------------------------------------------
 
     def counts(self, truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-        """What :meth:`score` needs of an image; a sum over images is that of all of them.
+        """Counts of one image for :meth:`score`; counts of several images add up.
 
         Here a confusion matrix (K, K), rows by true class, columns by predicted class.
 
@@ -240,14 +240,14 @@ class Task:
             classes: K names.
             palette: K colours, RGB.
             top: How many classes are named where all have a probability, the likeliest first; None:
-                those that the prediction says, which may be none.
+                the predicted ones, which may be none.
         """
         raise NotImplementedError
 
     def pixel_classes(self, truth: np.ndarray) -> Optional[np.ndarray]:
-        """The truth as a class for each pixel (H, W), 255 for none; None where it has no places.
+        """The truth as a class for each pixel (H, W), 255 for none; None if it is not spatial.
 
-        The overlap of attention with classes is judged by it.
+        The overlap of attention with classes is measured by it.
         """
         return None
 
@@ -274,10 +274,10 @@ class Task:
             prediction: Of it.
             classes: K names.
             palette: K colours, RGB.
-            top: As of :meth:`describe`.
+            top: As in :meth:`describe`.
 
         Returns:
-            A line that says what was found, and rows of ``predictions.csv`` (:attr:`columns`).
+            A line with the result, and rows of ``predictions.csv`` (:attr:`columns`).
         """
         raise NotImplementedError
 
@@ -300,7 +300,7 @@ def register_task(task: type) -> type:
 def task_of(cfg: Config) -> Task:
     """The task of a config, by its ``default_scope`` (mmseg's, as MMEngine has it, without one).
 
-    Of one scope :meth:`Task.of` chooses.
+    :meth:`Task.of` chooses between tasks of one scope.
 
     Raises:
         InputError: If no task of that scope is registered.
@@ -314,6 +314,6 @@ def task_of(cfg: Config) -> Task:
 
 def takes_rgb(preprocessor: nn.Module) -> bool:
     """Whether a data preprocessor turns its images' BGR, as OpenCV reads them, to RGB."""
-    # Three names of it: mmpretrain's, mmseg's and mmengine's.
+    # Its names in mmpretrain, mmseg and mmengine.
     names = ('to_rgb', 'channel_conversion', '_channel_conversion')
     return any(getattr(preprocessor, name, False) for name in names)

@@ -23,7 +23,7 @@ class Classification(Task):
     columns = ('rank', 'class', 'probability')
 
     def of(self, cfg):
-        """By the head: of mmpretrain's multi-label ones :class:`MultiLabelClassification`."""
+        """:class:`MultiLabelClassification` for mmpretrain's multi-label heads, else this task."""
         head = (cfg.get('model') or {}).get('head') or {}
         several = str(head.get('type')).split('.')[-1].startswith('MultiLabel')
         return _MULTI_LABEL if several else self
@@ -60,7 +60,7 @@ class Classification(Task):
         return float(100 * counts.trace() / counts.sum()) if counts.sum() else None
 
     def class_scores(self, counts) -> List[float]:
-        """Share of each true class that was found, in per cent; NaN for one that is not there."""
+        """Share of each true class that was found, in per cent; NaN for an absent one."""
         with np.errstate(invalid='ignore'):
             return (100 * np.diag(counts) / counts.sum(1)).tolist()
 
@@ -114,7 +114,7 @@ class MultiLabelClassification(Classification):
         return self
 
     def inferencer(self, model):
-        """Raises InputError: mmpretrain's says one class of each image, the likeliest."""
+        """Raise InputError: mmpretrain's returns one class of each image, the likeliest."""
         raise InputError(
             f"{self.name}: mmpretrain's inferencer names one class an image; expected "
             'predict_images or Run.predict, which name all'
@@ -129,7 +129,7 @@ class MultiLabelClassification(Classification):
         )
 
     def counts(self, truth, predicted, num_classes) -> np.ndarray:
-        """(K, 2, 2), for each class whether an image has it (rows) and was said to (columns)."""
+        """(K, 2, 2), for each class whether it is true (rows) and predicted (columns)."""
         of_class = np.arange(num_classes)
         counts = np.zeros((num_classes, 2, 2), int)
         counts[of_class, np.isin(of_class, truth).astype(int),
@@ -144,7 +144,7 @@ class MultiLabelClassification(Classification):
         return float(np.nan_to_num(self.class_scores(counts)).mean()) if counts.any() else None
 
     def class_scores(self, counts) -> List[float]:
-        """F1 of each class in per cent; NaN for one that is neither there nor predicted."""
+        """F1 of each class in per cent; NaN for one that is neither present nor predicted."""
         true, predicted = self.occurrences(counts)
         with np.errstate(invalid='ignore'):
             return (100 * 2 * counts[:, 1, 1] / (true + predicted)).tolist()

@@ -54,7 +54,7 @@ class Segmentation(Task):
         from mmseg.apis import MMSegInferencer
 
         class Inferencer(MMSegInferencer):
-            """mmseg's, around a model that has its weights."""
+            """mmseg's inferencer, around a model that has its weights."""
 
             def _init_model(self, *_):
                 return model
@@ -64,7 +64,7 @@ class Segmentation(Task):
             cfg.visualizer.vis_backends = []  # those of a run's log
         for step in cfg.test_dataloader.dataset.pipeline:
             if str(step.get('type')).split('.')[-1] == 'LoadImage':
-                step['type'] = 'LoadImageFromFile'  # the name that it replaces by its own
+                step['type'] = 'LoadImageFromFile'  # the name that mmseg's inferencer replaces
         device = str(next(model.parameters()).device)
         inferencer = Inferencer(cfg, device=device)
         inferencer.show_progress = False  # no argument of the original mmseg's

@@ -1,1 +1,1 @@
-"""Ground floor: files, seeds, checks of arguments. Knows no model and nothing of OpenMMLab."""
+"""Basic helpers: files, images, seeds, checks of arguments. Independent of models."""

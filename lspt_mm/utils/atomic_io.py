@@ -11,7 +11,7 @@ from lspt_mm.errors import InputError
 
 @contextmanager
 def atomic_write(path: Union[str, Path]) -> Iterator[Path]:
-    """A temporary path, whose file replaces ``path`` after the block, once it is on disk.
+    """Yield a temporary path; its file replaces ``path`` after the block, once it is on disk.
 
     An interruption, or a power failure, leaves either the old file or the new one under that name.
     An error in the block removes the temporary file.
@@ -39,7 +39,7 @@ def write_text(path: Union[str, Path], text: str) -> None:
 
 
 def read_json(path: Union[str, Path], **options) -> Any:
-    """Content of a JSON file; ``options`` as of ``json.loads``.
+    """Content of a JSON file; ``options`` as in ``json.loads``.
 
     Raises:
         InputError: If the file does not exist, or is no JSON file.
@@ -58,7 +58,7 @@ def write_json(path: Union[str, Path], content: Any) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Write a folder's names to disk, where the file system can."""
+    """Sync a folder's entries to disk, where the file system can."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:  # Windows

@@ -1,4 +1,4 @@
-"""The cache of what is known of files: where it is, and what identifies files."""
+"""Location of the cache, and digests that identify files."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Iterable
 
 import pooch
 
-#: Environment variable: the folder, instead of the user's cache.
+#: Environment variable with the folder, instead of the user's cache.
 CACHE = 'LSPT_MM_CACHE'
 
 

@@ -45,7 +45,7 @@ def check_size(name: str, value) -> None:
 
 def check_choice(name: str, value, choices) -> None:
     """Raise ValueError unless ``value`` is one of ``choices``."""
-    if value not in list(choices):  # a dict may be asked for, which has no hash
+    if value not in list(choices):  # value may be a dict, which has no hash
         raise ValueError(f'{name}={value!r}: expected one of {", ".join(map(repr, choices))}')
 
 

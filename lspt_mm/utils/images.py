@@ -20,7 +20,7 @@ IMAGE_SUFFIXES = (
     '.jpg', '.jpeg', '.jfif', '.jpe', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm',
     '.pnm', '.jp2',
 )  # fmt: skip
-#: How such files begin.
+#: First bytes of such files.
 _SIGNATURES = (
     rb'\xff\xd8\xff', rb'\x89PNG\r\n', rb'BM.{12}[\x0c-\x7f]\0\0\0', rb'RIFF....WEBP', rb'II\*\0',
     rb'MM\0\*', rb'II\+\0', rb'MM\0\+', rb'P[2356]\s', rb'\0\0\0\x0cjP  ', rb'GIF8[79]a',
@@ -67,7 +67,7 @@ class FileFacts(NamedTuple):
 
 
 def describe_image(image: Image.Image) -> FileFacts:
-    """The facts of an image that :func:`PIL.Image.open` gave, not yet decoded."""
+    """The facts of an image from :func:`PIL.Image.open`, not yet decoded."""
     how = [str(tile[3]) for tile in image.tile]
     bits = 32 if image.mode in ('I', 'F') else 8
     if image.mode.startswith('I;16') or any(';16' in one for one in how):
@@ -186,9 +186,10 @@ def read_image(path: Union[str, Path]) -> np.ndarray:
 def decode_image(content: bytes) -> np.ndarray:
     """An image file's content as (H, W, 3) uint8 RGB.
 
-    Turned as its orientation tag says; transparent parts on white; CMYK, LAB and other colour
-    spaces converted; integers of 16 bits by their upper 8; other numbers as they are if they lie
-    in 0 to 255, else from their least to their largest; of several pages the first.
+    It is rotated by its orientation tag, transparent parts on white, CMYK, LAB and other colour
+    spaces converted. Integers of 16 bits are reduced to their upper 8; other numbers are kept if
+    they lie in 0 to 255, else scaled from their least to their largest. Of several pages the first
+    is used.
 
     Raises:
         InputError: If it cannot be decoded.
@@ -234,10 +235,10 @@ def eight_bits(values: np.ndarray) -> np.ndarray:
 
 
 class ImageBackend(LocalBackend):
-    """MMEngine's files, with images as :func:`decode_image` reads them.
+    """MMEngine's local file backend, with images as :func:`decode_image` reads them.
 
-    For ``backend_args=dict(backend='lspt_mm.images')`` of ``LoadImageFromFile``, whose name the
-    inferencers of mmseg and mmpretrain look for. What OpenCV reads as well comes as it is.
+    For ``backend_args=dict(backend='lspt_mm.images')`` of ``LoadImageFromFile``, a name that the
+    inferencers of mmseg and mmpretrain require. Images that OpenCV reads correctly are unchanged.
     """
 
     def get(self, filepath) -> bytes:
@@ -246,7 +247,7 @@ class ImageBackend(LocalBackend):
         try:
             with Image.open(io.BytesIO(content)) as image:
                 plain = not _needs_pillow(image)
-        except Exception:  # the loader says what is wrong with it
+        except Exception:  # the loader reports the problem
             return content
         if plain:
             return content

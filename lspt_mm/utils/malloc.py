@@ -18,7 +18,7 @@ def keep_freed_memory() -> bool:
     step, so this is for training, where all steps are alike.
 
     Returns:
-        bool: Whether it does; False without glibc, or with a GPU.
+        bool: Whether it took effect; False without glibc, or with a GPU.
     """
     if torch.cuda.is_available() or platform.libc_ver()[0] != 'glibc':
         return False
@@ -29,8 +29,8 @@ def keep_freed_memory() -> bool:
 def release_freed_memory() -> bool:
     """Return free memory to the system, such as that of a checkpoint that was read.
 
-    The C library keeps freed pieces between those in use, so that a service that loads several
-    models would stay larger by what loading them took.
+    The C library keeps freed pieces between those in use. Without this, a service that loads
+    several models would keep the memory that loading took.
 
     Returns:
         bool: Whether some was returned; False without glibc.

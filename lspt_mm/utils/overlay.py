@@ -90,7 +90,7 @@ def overlay(
 
 
 def _legend(rows: List[Tuple[str, tuple, float]], height: int) -> Image.Image:
-    """Swatch, name and share of each class; letters grow with the picture."""
+    """Swatch, name and share of each class; the font grows with the picture."""
     letters = int(np.clip(height / 28, 12, 48))
     font = ImageFont.truetype(_font_file(), letters)
     texts = [f'{name}  {100 * share:.1f}%' for name, _, share in rows]
@@ -109,7 +109,7 @@ def _legend(rows: List[Tuple[str, tuple, float]], height: int) -> Image.Image:
 
 
 def _font_file() -> str:
-    """DejaVu Sans, which matplotlib carries on every machine."""
+    """DejaVu Sans, which matplotlib ships."""
     return str(Path(matplotlib.get_data_path()) / 'fonts' / 'ttf' / 'DejaVuSans.ttf')
 
 

@@ -1,4 +1,4 @@
-"""Reads checkpoints without executing anything in them."""
+"""Read checkpoints without executing anything in them."""
 
 from contextlib import contextmanager
 from typing import Callable, Iterator, List, Sequence, Tuple
@@ -25,9 +25,9 @@ def _load_plain_values(file, map_location=None, weights_only=None):
 
 @contextmanager
 def allow_mmengine_checkpoints(others: Sequence[type] = ()) -> Iterator[None]:
-    """Inside, ``torch.load(..., weights_only=True)`` takes mmengine's training checkpoints.
+    """Inside, ``torch.load(..., weights_only=True)`` accepts mmengine's training checkpoints.
 
-    And the classes in ``others``, which have to be harmless to unpickle.
+    It also accepts the classes in ``others``, which must be harmless to unpickle.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Seeds random numbers by position in the run, independent of earlier draws."""
+"""Seed random numbers by position in the run, independent of earlier draws."""
 
 import random
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Time, memory and work of prompt methods on this machine, beside the plain ViT and the reference.
+"""Measure time, memory and FLOPs of prompt methods against the plain ViT and the reference.
 
 python -m lspt_mm benchmark --out work_dirs/benchmark/train
 python -m lspt_mm benchmark --inference --batch 1 8
@@ -11,9 +11,9 @@ python -m lspt_mm benchmark --configs configs/ade20k/full_upernet_ade20k.py \\
 
 Every combination of the options is a row. Without --configs: a ViT with a class-token head, forward
 and backward pass; ``plain`` is the frozen ViT of mmpretrain or timm with a gradient with respect to
-its tokens, ``(reference)`` the method as papers write it down. With --configs: the model of a
-segmentation config with AdamW, 512 pixels and batch 2 unless said otherwise. Writes OUT.md, OUT.csv
-and OUT.png.
+its tokens, ``(reference)`` the method as papers describe it. With --configs: the model of a
+segmentation config with AdamW, by default 512 pixels and batch 2. Writes OUT.md, OUT.csv and
+OUT.png.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--reference', nargs='*', choices=METHODS, default=['vpt-deep', 'gated', 'lspt'],
-        help='methods to run as papers write them down as well',
+        help='methods to run also as papers describe them',
     )  # fmt: skip
     parser.add_argument('--configs', nargs='+', help='segmentation configs instead of methods')
     parser.add_argument('--inference', action='store_true', help='forward pass in eval mode')
@@ -60,7 +60,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--with-cp', nargs='+', choices=CHECKPOINTING, default=['off'])
     parser.add_argument('--compile', action='store_true', help="compile the ViT's blocks")
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    parser.add_argument('--threads', type=int, help='of PyTorch on the CPU')
+    parser.add_argument('--threads', type=int, help='PyTorch threads on the CPU')
     parser.add_argument('--rounds', type=int, default=5, help='steps timed of each row')
     parser.add_argument('--no-memory', action='store_true', help='leave peak memory out')
     parser.add_argument('--out', help='name of the files to write; by default the table is printed')
@@ -93,7 +93,7 @@ def cases_of(args: argparse.Namespace) -> List[Case]:
         for name, config in names:
             if of_timm(arch) and name.endswith(REFERENCE):
                 continue  # written for mmpretrain's
-            # What a reference does not depend on makes no second row of it.
+            # Options that a reference ignores make no second row of it.
             fixed = name == PLAIN or name.endswith(REFERENCE)
             case = Case(
                 name=name, training=not args.inference, batch=batch, img_size=size, arch=arch,
@@ -127,7 +127,7 @@ COLUMNS = [
 
 def settings_that_differ(rows: List[dict], settings: List[str]) -> List[str]:
     """Those of ``settings`` that are not the same in all rows with prompts."""
-    # The plain ViT and LoRA have none; that makes their number none of what differs.
+    # The plain ViT and LoRA have no prompts; that is not a difference in their number.
     prompted = [row for row in rows if row['name'] not in (PLAIN, 'lora')]
     return [name for name in settings if len({str(row[name]) for row in prompted}) > 1]
 

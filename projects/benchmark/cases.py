@@ -1,4 +1,4 @@
-"""What a benchmark runs: one step of a ViT with a class-token head, or of a config's model."""
+"""Benchmark cases: one step of a ViT with a class-token head, or of a config's model."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, Callable, Optional
@@ -22,7 +22,7 @@ METHODS = tuple(
 )
 #: The library's ViT with a gradient with respect to its tokens: what an input-side prompt pays.
 PLAIN = 'plain'
-#: Behind a method's name: as papers write it down.
+#: After a method's name: as papers describe it.
 REFERENCE = ' (reference)'
 
 
@@ -37,7 +37,7 @@ class Case:
             the forward pass in eval mode.
         batch, img_size: Images (batch, 3, img_size, img_size), of random numbers.
         arch, num_tokens: Of the ViT (mmpretrain's name, or ``timm:NAME``) and its prompts; with
-            ``config``, which says it, None and 0.
+            ``config``, which sets them, None and 0.
         num_layers: Blocks; None is as many as ``arch`` has.
         dtype: 'fp32', or 'bf16' for autocast.
         device: 'cpu' or 'cuda'.
@@ -75,12 +75,12 @@ class Case:
         return step
 
     def settings(self) -> dict:
-        """All of it but the config, for a table."""
+        """All fields except the config, for a table."""
         return {k: v for k, v in asdict(self).items() if k != 'config'}
 
 
 class Step:
-    """Call it for one step."""
+    """A callable that runs one step."""
 
     model: nn.Module
 
@@ -104,14 +104,14 @@ class Step:
         return torch.autocast(self.case.device, torch.bfloat16, enabled=self.case.dtype == 'bf16')
 
     def fuse(self) -> None:
-        """Compute beforehand what inference computes once."""
+        """Precompute what inference computes once."""
         with self.precision():
             for module in self.model.modules():
                 if isinstance(module, PromptedBackbone):
                     module.fuse()
 
     def forward(self) -> Tensor:
-        """A scalar."""
+        """Run the forward pass; returns a scalar."""
         raise NotImplementedError
 
     def update(self) -> None:

@@ -1,4 +1,4 @@
-"""Time, memory and counted work of benchmark cases, and the machine's own rate beside them."""
+"""Measure time, memory and FLOPs of benchmark cases, and the machine's rate in matrix products."""
 
 import itertools
 import multiprocessing
@@ -109,7 +109,7 @@ def measure_memory(case: Case, steps: int = 2) -> Dict[str, float]:
         dict: ``peak``, and ``before`` the first step, with the model in memory; on a CPU of the
         whole process, Python, libraries and what the C library cannot use again included. And
         ``tensors``, the most that a step's tensors take beside those that were there before; on a
-        GPU that is all there is, and ``peak`` is ``before`` and that.
+        GPU ``peak`` is the sum of ``before`` and this.
     """
     context = multiprocessing.get_context('spawn')
     with context.Pool(1) as pool:

@@ -1,4 +1,4 @@
-"""Reference forward pass of a prompted ViT, as papers write it: all tokens in every block.
+"""Reference forward pass of a prompted ViT, as papers describe it: all tokens in every block.
 
 Benchmarks and tests compare the fast paths with it. It runs on the parameters of a
 :class:`PromptedViT` and gives the same features.
@@ -16,9 +16,9 @@ from lspt_mm.models.prompters.lstm_cells import FullCell
 def reference_forward(vit: PromptedViT, img: Tensor) -> Tensor:
     """Class token (B, D) of images (B, 3, H, W) after the final norm.
 
-    Prompts are put beside the tokens of each image and run through each block whole, attention
-    weights are formed, the temperature divides the logits, LSPT's full cell is PyTorch's
-    ``lstm_cell`` on each image's tokens, and the last block runs for all of them.
+    Prompts are concatenated with the tokens of each image and run through every whole block, also
+    the last one. Attention weights are formed, and the temperature divides the logits. LSPT's full
+    cell is PyTorch's ``lstm_cell`` on each image's tokens.
 
     Args:
         vit: With a class token and without registers.

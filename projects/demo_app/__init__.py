@@ -1,6 +1,6 @@
-"""Tuned models in a service: uploads read safely, several models on one ViT, their pictures.
+"""Serve tuned models: safe uploads, several models on one ViT, pictures of their results.
 
-Nothing here knows of a web framework; ``projects/demo_app/demo_app.py`` puts an interface on it.
+Independent of a web framework; ``projects/demo_app/demo_app.py`` adds an interface.
 """
 
 from projects.demo_app.image_io import Limits, Upload, read_image

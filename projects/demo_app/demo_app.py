@@ -1,11 +1,11 @@
-"""Look at tuned models live: drop an image, see class or mask and attention, block by block.
+"""Web app for tuned models: drop an image, see class or mask and attention, block by block.
 
 python -m lspt_mm demo_app CONFIG CHECKPOINT [CONFIG CHECKPOINT ...]
 python -m lspt_mm demo_app --run lspt=work_dirs/demo/lspt --run frozen=work_dirs/demo/frozen
 
-Models that have the same frozen ViT hold it once and are switched without loading anything. The
-page is served to this machine alone unless --host says otherwise, needs no connection to the
-internet, and is never shared to it. Needs Gradio: pip install 'lspt_mm[app]'.
+Models with the same frozen ViT share it in memory and are switched without loading anything. The
+page is served to this machine alone unless --host is given, needs no connection to the internet,
+and is never shared to it. Requires Gradio: pip install 'lspt_mm[app]'.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from projects.demo_app import ImageResult, Limits, ServedModels, Upload, named_s
 from projects.demo_app.image_io import check_limits
 from projects.demo_app.pictures import attention_over, map_of
 
-#: In place of a second model.
+#: Choice of no second model.
 ALONE = 'nothing'
 MEAN = 'mean of all heads'
 ASKERS = {'class token': 'cls', 'prompts': 'prompts'}
-#: Those of the user's system.
+#: Fonts of the user's system.
 FONTS = ['system-ui', 'sans-serif']
 #: Classes of a mask that are listed; the others share a row.
 LEGEND_ROWS = 12
@@ -67,7 +67,7 @@ table.lspt-rows td.number {text-align: right; font-variant-numeric: tabular-nums
 
 
 class Shown(NamedTuple):
-    """What a session has on its page: the file, its image, and one or two results."""
+    """Content of a session's page: the file, its image, and one or two results."""
 
     path: str
     upload: Upload
@@ -108,7 +108,7 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
 
 
 class Demo:
-    """What happens on the page, without the page: from inputs to what the components show."""
+    """Logic of the page, without the page: from inputs to the content of its components."""
 
     def __init__(self, models: ServedModels, limits: Limits):
         self.models = models
@@ -139,7 +139,7 @@ class Demo:
             return status(message, problem=True), None
         except Exception:
             traceback.print_exc()
-            message = 'Something went wrong in the app itself; its log says what.'
+            message = 'Something went wrong in the app itself; see its log.'
             return status(message, problem=True), None
 
     @staticmethod
@@ -235,11 +235,11 @@ def build_page(demo: Demo):
                     label='Image', type='filepath', sources=['upload', 'clipboard'], height=260,
                     elem_id='upload', buttons=[],
                 )  # fmt: skip
-                # Gradio's own opens the file, and its errors for bad ones say nothing to a user.
+                # Gradio's own opens the file, and its errors for bad ones are no help to a user.
                 upload.preprocess = lambda payload: payload and payload.path
                 first = gr.Dropdown(names, value=names[0], label='Model', elem_id='first')
                 second = gr.Dropdown(
-                    [ALONE, *names], value=ALONE, label='Beside it', elem_id='second',
+                    [ALONE, *names], value=ALONE, label='Second model', elem_id='second',
                     visible=len(names) > 1,
                 )  # fmt: skip
                 line = gr.HTML(status(HINT), elem_id='status')
@@ -251,7 +251,9 @@ def build_page(demo: Demo):
                 panels = [_panel(gr, which) for which in ('one', 'two')]
         gr.Markdown('### Attention, block by block')
         with gr.Row():
-            asker = gr.Radio(list(ASKERS), value='class token', label='Of', elem_id='asker')
+            asker = gr.Radio(
+                list(ASKERS), value='class token', label='Attention of', elem_id='asker'
+            )
             head = gr.Dropdown(
                 [MEAN, *(f'head {n}' for n in range(1, heads + 1))], value=MEAN, label='Head',
                 elem_id='head',
@@ -340,15 +342,15 @@ def serve(page, args: argparse.Namespace) -> None:
         )  # fmt: skip
     except OSError as error:
         raise InputError(
-            f'--host {args.host} --port {args.port}: cannot be listened on ({error}); is another '
-            'app there? Choose another: --port NUMBER'
+            f'--host {args.host} --port {args.port}: cannot listen there ({error}); is another '
+            'app running there? Choose another port: --port NUMBER'
         ) from error
     logger.info('ready: %s (Ctrl-C ends it)', page.local_url)
     page.block_thread()
 
 
 def prepare_gradio() -> None:
-    """Have Gradio here, and silent towards the internet.
+    """Check that Gradio is installed, and keep it from contacting the internet.
 
     Raises:
         InputError: If it is not installed.
@@ -358,7 +360,7 @@ def prepare_gradio() -> None:
             "this app needs Gradio, which is not installed: pip install 'lspt_mm[app]'"
         )
     os.environ.update(GRADIO_ANALYTICS_ENABLED='False', HF_HUB_DISABLE_TELEMETRY='1')
-    # Gradio asks its own page whether it is there; a proxy would not know.
+    # Gradio checks that its own page responds; through a proxy that would fail.
     for name in ('NO_PROXY', 'no_proxy'):
         known = os.environ.get(name, '')
         os.environ[name] = f'{known},127.0.0.1,localhost'.lstrip(',')

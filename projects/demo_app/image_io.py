@@ -1,6 +1,6 @@
-"""Reading an uploaded file as an image, or saying why that cannot be done.
+"""Read an uploaded file as an image, or report why it cannot be read.
 
-Sizes are looked at before anything is decoded, so that a small file of many pixels costs nothing.
+Sizes are checked before anything is decoded, so that a small file of many pixels costs nothing.
 """
 
 from pathlib import Path
@@ -12,13 +12,13 @@ from PIL import Image, UnidentifiedImageError
 from lspt_mm.errors import InputError
 from lspt_mm.utils.images import decode_image, describe_image
 
-#: What is read. Pillow knows more, some of which starts other programs (EPS) or is no picture.
+#: Formats that are read. Pillow knows more, but some start other programs (EPS) or are no picture.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'GIF', 'BMP', 'TIFF', 'PPM')
 _READ = 'JPEG, PNG, WebP, GIF, BMP, TIFF and PPM'
 
 
 class Limits(NamedTuple):
-    """What is taken: pixels and sides of an upload, and what it is reduced to.
+    """Limits of an upload: its pixels and sides, and the size it is reduced to.
 
     ``max_pixels``, ``max_side``, ``min_side`` and ``max_ratio`` (long side to short side) are of
     the file; larger images than ``work_side`` are reduced to that long side, as a mask has a score
@@ -66,10 +66,10 @@ def read_image(path, limits: Optional[Limits] = None) -> Upload:
 
     Args:
         path: The file.
-        limits: What is taken; by default :class:`Limits`.
+        limits: Limits of the file; by default those of :class:`Limits`.
 
     Raises:
-        InputError: With a message for whoever sent the file: it is empty, not an image of a known
+        InputError: With a message for the sender, if the file is empty, not an image of a known
             format, damaged or cut off, too large, too small or too narrow.
     """
     limits = limits or Limits()
@@ -87,17 +87,17 @@ def read_image(path, limits: Optional[Limits] = None) -> Upload:
         raise
     except UnidentifiedImageError as error:
         raise InputError(
-            f'{path.name}: not an image that can be read here, whatever its name says. '
+            f'{path.name}: not an image that can be read here, whatever its suffix. '
             f'{_READ} can be; save it as one of these'
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(
             f'{path.name}: far too many pixels; at most {_count(limits.max_pixels)} are taken'
         ) from error
-    except Exception as error:  # decoders raise what they like for damaged files
+    except Exception as error:  # decoders raise any type for damaged files
         raise InputError(
             f'{path.name}: the file is damaged or was cut off on its way ({error}); send it again '
-            'or save it anew'
+            'or save it again'
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Several tuned models in one process, on one copy of the ViT where it is the same."""
+"""Several tuned models in one process, which share equal ViTs."""
 
 import logging
 import threading
@@ -26,25 +26,24 @@ from projects.demo_app.sources import Source
 
 logger = logging.getLogger('lspt_mm.demo_app')
 
-#: Patches up to which attention is drawn at the model's own size; larger inputs are reduced, as it
-#: is taken of the image as a whole, also where predictions come from windows.
+#: Maximum number of patches for attention at the model's own size. Larger inputs are reduced, as
+#: attention is of the whole image, even where predictions come from windows.
 MOST_PATCHES = 4096
 #: Likeliest classes that a classifier names.
 TOP = 5
 
 
 class ServedModels:
-    """Models by name, loaded once; choosing another one reads nothing.
+    """Models by name, loaded once; switching between them reads nothing.
 
-    Models whose ViTs are bit for bit the same hold its tensors once
-    (:class:`~lspt_mm.models.PromptSets`). Predictions are those of the models
-    on their own. May be called from several threads: pipelines run in the callers', the models one
-    call at a time, which bounds the memory and takes nothing away, as one call uses the whole
-    device.
+    Models with bit-identical ViTs hold its tensors once (:class:`~lspt_mm.models.PromptSets`).
+    Predictions are the same as those of the separate models. May be called from several threads:
+    pipelines run in the callers' threads, and the models one call at a time. This bounds the
+    memory and costs no speed, as one call uses the whole device.
 
     Args:
-        sources: What to load, names all different.
-        device: Where to, such as 'cpu' or 'cuda:0'; None: a GPU if there is one.
+        sources: Models to load, with different names.
+        device: Device, such as 'cpu' or 'cuda:0'; None: a GPU if there is one.
         pretrained: File of the ViT's weights, instead of the configs', for prompt-only checkpoints.
 
     Raises:
@@ -101,7 +100,7 @@ class ServedModels:
         return self._of(name).model
 
     def bytes_held(self) -> Tuple[int, int]:
-        """Bytes of all models' tensors as they are held, and as they were if nothing was shared."""
+        """Bytes of all models' tensors as they are held, and as they would be without sharing."""
         modules = [served.model for served in self._served.values()]
         return bytes_held(modules), sum(bytes_held([module]) for module in modules)
 

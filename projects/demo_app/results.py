@@ -1,4 +1,4 @@
-"""What a served model says of an image."""
+"""Results of a served model for an image."""
 
 from typing import List, NamedTuple, Optional, Tuple
 
@@ -20,7 +20,7 @@ class BlockMaps(NamedTuple):
 
 
 class Attention(NamedTuple):
-    """Attention block by block, and what the model saw.
+    """Attention block by block, and the image that the model saw.
 
     ``seen``: (H, W, 3) uint8 RGB, the image after the test pipeline, resized and cropped. The
     grid's cell (i, j) is of its pixels ``cell*i .. cell*(i+1)-1``, ``cell*j .. cell*(j+1)-1``.

@@ -61,7 +61,7 @@ def resident() -> float:
 
 
 def cpu_seconds(call) -> float:
-    """Seconds a call keeps processors busy, which others on the machine do not change."""
+    """CPU seconds of a call, which other processes on the machine do not change."""
     start = time.process_time()
     call()
     return time.process_time() - start
@@ -77,7 +77,7 @@ def main() -> None:
     args = parser.parse_args()
     image = np.random.default_rng(0).integers(0, 256, (375, 500, 3), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
-        # In a process of its own, so that what it needed is not counted here.
+        # In a process of its own, so that its memory is not counted here.
         context = torch.multiprocessing.get_context('spawn')
         with context.Pool(1) as pool:
             sources = pool.apply(write_sources, (Path(folder), args.models, args.classes))

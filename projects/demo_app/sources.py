@@ -16,7 +16,7 @@ class Source(NamedTuple):
 
 
 def source_of_work_dir(name: str, folder) -> Source:
-    """Config and last whole checkpoint of the run in ``folder``.
+    """Config and last complete checkpoint of the run in ``folder``.
 
     Raises:
         InputError: If there is no config or checkpoint in it, or more than one config.
@@ -31,12 +31,12 @@ def named_sources(pairs: Sequence[str], runs: Sequence[str]) -> List[Source]:
     """Sources from a command line.
 
     Args:
-        pairs: CONFIG CHECKPOINT CONFIG CHECKPOINT ...; a model is called like its config, with the
+        pairs: CONFIG CHECKPOINT CONFIG CHECKPOINT ...; a model is named after its config, with the
             checkpoint after it if several have the same.
-        runs: ``NAME=WORK_DIR``, or ``WORK_DIR``, which is called like the folder.
+        runs: ``NAME=WORK_DIR``, or ``WORK_DIR``, which is named after the folder.
 
     Raises:
-        InputError: If there are none, one stands alone, or two have the same name.
+        InputError: If there are none, one has no pair, or two have the same name.
     """
     if len(pairs) % 2:
         raise InputError(f'{pairs[-1]}: expected CONFIG CHECKPOINT in pairs, this one is alone')
@@ -62,7 +62,7 @@ def named_sources(pairs: Sequence[str], runs: Sequence[str]) -> List[Source]:
 
 
 def _title(config: str) -> str:
-    """A config's name without folder and ending; a cell's as it is given."""
+    """A config's name without folder and suffix; an experiment's as it is given."""
     path = Path(config.partition(':')[0])
     return path.stem if path.suffix == '.py' else config
 

@@ -1,1 +1,1 @@
-"""Runs that are killed again and again, and must end as one that was not."""
+"""Soak test: runs that are killed repeatedly must end as an uninterrupted one."""

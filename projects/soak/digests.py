@@ -1,4 +1,4 @@
-"""What a run ended with, as short texts that are equal exactly when two runs ended alike."""
+"""Digests of a run's final state, which are equal exactly if two runs ended alike."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ import torch
 from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.engine.hooks.jsonl_logger_hook import read_log
 
-#: What of a checkpoint follows from the run alone, and not from when and where it was written.
+#: Keys of a checkpoint that depend on the run alone, not on when and where it was written.
 _OF_THE_RUN = ('state_dict', 'ema_state_dict', 'optimizer', 'param_schedulers')
 
 

@@ -1,4 +1,4 @@
-"""Kills a training run repeatedly, and compares its end with an uninterrupted one."""
+"""Kill a training run repeatedly, and compare its end with an uninterrupted one."""
 
 import random
 import signal
@@ -17,7 +17,7 @@ PATIENCE = 600
 
 
 class Ended(NamedTuple):
-    """What a run has ended with."""
+    """The final state of a run."""
 
     checkpoint: str
     weights: str
@@ -37,8 +37,8 @@ def soak(
 ) -> Dict[str, int]:
     """Run to the end, with ``kills`` interruptions by a signal on the way.
 
-    Every attempt ends at a random moment: after an iteration that is not done yet, or, where that
-    one is done already, while it starts. Three in five by SIGKILL, the others by SIGTERM or
+    Every attempt is ended at a random moment: after an iteration that is not done yet, or, where
+    that one is done already, while it starts. Three in five get SIGKILL, the others SIGTERM or
     SIGINT.
 
     Args:
@@ -47,7 +47,7 @@ def soak(
         work_dir: Folder of the run; iterations are read off its log.
         iterations: How many the run has.
         kills: How often to end it before it is left alone.
-        rng: Where the moments come from.
+        rng: Random numbers of the moments.
 
     Returns:
         dict: 'kills' (by SIGKILL), 'stops' (by another signal), 'attempts',
@@ -90,7 +90,7 @@ def soak(
 
 
 def stopped_codes(number: int, starting: bool) -> Tuple[int, ...]:
-    """With what a run may end that got signal ``number``, while it was still starting or not."""
+    """Exit codes that a run may have after signal ``number``, while it starts or later."""
     if number == KILL:
         return ()
     # Imports of C extensions make an ImportError of a KeyboardInterrupt.

@@ -34,9 +34,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='as of tools/train.py')
+    parser.add_argument('config', help='as in tools/train.py')
     parser.add_argument('--kills', type=int, default=20, help='default: 20')
-    parser.add_argument('--seed', type=int, default=0, help='of the moments; default: 0')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the moments; default: 0')
     parser.add_argument('--out', type=Path, required=True, help='folder for both runs; replaced')
     args = parser.parse_args(own)
     args.train = rest
@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def starter(args: argparse.Namespace, work_dir: Path, log: Path):
-    """A function that starts, or goes on with, a run."""
+    """A function that starts or resumes a run."""
     train = list(args.train)
     if '--cfg-options' in train:
         at = train.index('--cfg-options') + 1
@@ -64,14 +64,14 @@ def starter(args: argparse.Namespace, work_dir: Path, log: Path):
 
 
 def differences(left: tuple, right: tuple) -> List[str]:
-    """Names of what two runs did not end with alike."""
+    """Names of the parts in which two runs' final states differ."""
     return [name for name in left._fields if getattr(left, name) != getattr(right, name)]
 
 
 def main() -> None:
     """Run, kill, compare."""
     args = parse_args()
-    # Shells start what runs in the background with SIGINT ignored, and so would the runs be.
+    # Shells start background processes with SIGINT ignored, which the runs would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with input_errors_as_messages():
         if args.kills < 1:
@@ -90,7 +90,7 @@ def main() -> None:
                 f'the run by itself ends with code {code}; see {args.out / "whole.txt"}'
             )
         iterations = done_iterations(whole)
-        print(f'left alone: {iterations} iterations, {time.time() - begun:.0f} s', flush=True)
+        print(f'uninterrupted: {iterations} iterations, {time.time() - begun:.0f} s', flush=True)
         counts = soak(
             starter(args, killed, args.out / 'killed.txt'), killed, iterations, args.kills,
             random.Random(args.seed),

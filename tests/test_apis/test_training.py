@@ -121,7 +121,7 @@ def test_from_disk_and_by_the_command(folder, trained, tmp_path):
 
 
 @pytest.mark.parametrize(('images', 'message'), [
-    ('absent.jpg', 'absent.jpg'), ('*.nothing', 'or no file of this pattern'), ([], 'no images'),
+    ('absent.jpg', 'absent.jpg'), ('*.nothing', 'or no file matches'), ([], 'no images'),
     (np.zeros((4, 4)), r'float64 \(4, 4\): expected uint8'), (3, 'int, expected paths'),
 ])  # fmt: skip
 def test_what_is_no_image(trained, images, message):

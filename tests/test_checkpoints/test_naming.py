@@ -186,7 +186,7 @@ def test_a_file_says_which_dinov3_it_is(biased, tmp_path):
     found = vit_of(str(tmp_path / 'vit.pth'))
     assert found.backbone == dict(type='lspt_mm.TimmPromptedViT', model=name)
     assert found.measures['embed_dims'] == 384 and found.patch_size == 16
-    with pytest.raises(InputError, match=f'patch_size=14: .* is a {name}, and says it already'):
+    with pytest.raises(InputError, match=f'patch_size=14: .* is a {name}, and already determines'):
         vit_of(str(tmp_path / 'vit.pth'), patch_size=14)
 
 

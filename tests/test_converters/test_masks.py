@@ -322,7 +322,7 @@ def large(folders):
 def test_formats_that_change_values(large, suffix, options):
     write_masks(large, lambda label: blocks((label > 0).astype(np.uint8) * 255), suffix, **options)
     for labels in (None, 'indices', 'colors'):
-        with pytest.raises(InputError, match='a format that changes values'):
+        with pytest.raises(InputError, match='a lossy format'):
             prepare(large, labels=labels)
     assert not (large / 'data').exists()
     prepare(large, labels='binary')
@@ -808,7 +808,7 @@ def test_labelmes_numbers(folders):
     [
         ('', 'names no class'), ('a\na\n', 'name a is given twice'),
         ('a 1 2 3\nb 1 2 3\n', 'colour .* twice'), ('a 1 2 300\n', '0 to 255'),
-        ('id,name\nx,a\n', 'first line says'),
+        ('id,name\nx,a\n', 'titles in the first line'),
         ('a 1 2 3\nb\n', 'some lines have a colour'), ('4 a\n4 b\n', 'value 4 is given twice'),
     ],
 )  # fmt: skip
@@ -823,18 +823,18 @@ def test_files_of_classes_that_are_none(tmp_path, text, said):
     [
         ('background,0\ncar,2\nroad,1\n', 'each name ends in a number'),
         ('bg 0\ncar 2\nroad 1\n', 'each name ends in a number'),
-        ('bg=2\ncar=0\n', 'line 1: .*no name of a class'),
-        ('0. bg\n1. car\n', 'no name of a class'),
-        ('2\n1\n0\n', 'no name of a class'),
-        ('2 255 0 0\n1 0 255 0\n', 'no name of a class'),
-        ('1 255 0 0 car\n0 0 0 0 bg\n', 'no name of a class'),
-        ('[\n"car",\n"road"\n]\n', 'no name of a class'),
-        ('{\n"bg": 0,\n"car": 1\n}\n', 'no name of a class'),
-        ('names:\n- bg\n- car\n', 'line 2: .*no name of a class'),
-        ('// classes\nbg\ncar\n', 'no name of a class'),
-        ('bg #000000\ncar #ff0000\n', 'no name of a class'),
-        ('item {\n  id: 1\n}\n', 'no name of a class'),
-        ('name,value\n1,0\n0,1\n', 'no name of a class'),
+        ('bg=2\ncar=0\n', 'line 1: .*not a class name'),
+        ('0. bg\n1. car\n', 'not a class name'),
+        ('2\n1\n0\n', 'not a class name'),
+        ('2 255 0 0\n1 0 255 0\n', 'not a class name'),
+        ('1 255 0 0 car\n0 0 0 0 bg\n', 'not a class name'),
+        ('[\n"car",\n"road"\n]\n', 'not a class name'),
+        ('{\n"bg": 0,\n"car": 1\n}\n', 'not a class name'),
+        ('names:\n- bg\n- car\n', 'line 2: .*not a class name'),
+        ('// classes\nbg\ncar\n', 'not a class name'),
+        ('bg #000000\ncar #ff0000\n', 'not a class name'),
+        ('item {\n  id: 1\n}\n', 'not a class name'),
+        ('name,value\n1,0\n0,1\n', 'not a class name'),
     ],
 )
 def test_class_files_that_are_not_understood(tmp_path, text, said):
@@ -899,6 +899,6 @@ def test_photos_of_32_bits_are_refused(folders, form):
 def test_jpeg_inside_a_tiff(large):
     write_masks(large, lambda label: blocks((label > 0).astype(np.uint8) * 255), '.tif',
                 compression='jpeg')  # fmt: skip
-    with pytest.raises(InputError, match='a format that changes values'):
+    with pytest.raises(InputError, match='a lossy format'):
         prepare(large, labels='indices')
     prepare(large, labels='binary')

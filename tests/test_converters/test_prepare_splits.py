@@ -330,7 +330,7 @@ def test_each_class_keeps_a_training_image():
         rest, val = random_tenth(train, seed)
         assert len(val) == 2 and ('only.jpg', 1) in rest
     # 11 images, of which 2 are to be drawn: one class may give one, the others none.
-    with pytest.raises(InputError, match='2 for validation cannot be had'):
+    with pytest.raises(InputError, match='cannot draw 2 for validation'):
         random_tenth([('twin.jpg', 0), *((f'{i}.jpg', i) for i in range(10))], seed=0)
 
 
@@ -441,7 +441,7 @@ def replace_line(path, old, new):
     [
         ('images', '1-0 001/0.jpg', '1-0 001/1.jpg', '001/1.jpg listed more than once'),
         ('images', '1-0 001/0.jpg', '1-0 001/4.jpg', '001/4.jpg both in train and in test'),
-        ('images', '1-0 001/0.jpg', '1-1 001/0.jpg', 'images.txt, line 2: id 1-1 stands in it tw'),
+        ('images', '1-0 001/0.jpg', '1-1 001/0.jpg', 'images.txt, line 2: id 1-1 occurs twice'),
         ('images', '1-0 001/0.jpg', '1-0 001/9.jpg', 'do not exist'),
         ('images', '1-0 001/0.jpg', '1-0 ../../../x.jpg', '../../../x.jpg outside'),
         ('images', '1-0 001/0.jpg', '1-0', "line 1: '1-0': expected an id and a value"),

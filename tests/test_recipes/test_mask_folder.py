@@ -230,7 +230,7 @@ def test_a_file_and_its_arch(folder):
         (',method=vtp', "method='vtp': expected one of"),
         (',batch_size=1', 'batch_size=1: expected an integer of at least 2'),
         (',method=frozen,num_tokens=3', 'method=frozen has no prompts'),
-        (',arch=base', 'says it already'),
+        (',arch=base', 'already determines it'),
         (',pretrained=timm:resnet50', 'expected a VisionTransformer'),
         (',pretrained=timm:vit_small_resnet26d_224', 'its patches come from another network'),
         (',pretrained=dinov4', "'dinov4': expected timm:NAME, a file"),
@@ -324,9 +324,9 @@ def test_a_file_that_does_not_say_what_it_computes_asks_for_its_name(folder, nam
     vit = timm.create_model(name, depth=6, embed_dim=48, num_heads=3, num_classes=0)
     torch.save(vit.state_dict(), folder / 'vit.pth')
     file = f',pretrained={folder}/vit.pth'
-    with pytest.raises(InputError, match=f'do not say what it computes .*{key}.* model=NAME'):
+    with pytest.raises(InputError, match=f'do not determine the model .*{key}.* model=NAME'):
         read(folder, file)
-    with pytest.raises(InputError, match=f"arch='base': model={name} says it already"):
+    with pytest.raises(InputError, match=f"arch='base': model={name} already determines it"):
         read(folder, f'{file},model={name},arch=base')
     cfg = read(folder, f'{file},model={name}')
     assert cfg.model.backbone.model == name and cfg.model.backbone.pretrained.endswith('vit.pth')
@@ -353,7 +353,7 @@ def test_rotary_vits_ask_for_their_name(folder):
     for name in ('vit_base_patch16_rope_reg1_gap_256', 'vit_base_patch16_rope_224'):
         vit = timm.create_model(name, depth=6, embed_dim=48, num_heads=3, num_classes=0)
         torch.save(vit.state_dict(), folder / 'vit.pth')
-        with pytest.raises(InputError, match='do not say what it computes .*no pos_embed'):
+        with pytest.raises(InputError, match='do not determine the model .*no pos_embed'):
             read(folder, f',pretrained={folder}/vit.pth')
 
 

@@ -330,8 +330,8 @@ def test_another_choice_after_the_test_changes_nothing(tmp_path):
         ('search.json', '[]', 'search.json: not as a search writes it'),
         ('search.json', 'null', 'search.json: not as a search writes it'),
         ('selection/lr=0.1/result.json', '{', 'result.json: not a JSON file'),
-        ('selection/lr=0.1/result.json', '{}', 'not as a run writes it; remove the file'),
-        ('selection/lr=0.1/result.json', 'null', 'not as a run writes it; remove the file'),
+        ('selection/lr=0.1/result.json', '{}', 'not a result of a run; remove the file'),
+        ('selection/lr=0.1/result.json', 'null', 'not a result of a run; remove the file'),
     ],
 )
 def test_damaged_files(file, text, said, tmp_path):

@@ -185,9 +185,9 @@ def test_the_number_of_seeds_is_shown(tmp_path):
     ('text', 'said'),
     [
         ('', 'not a JSON file'),
-        ('{}', 'not as a run writes it'),
-        ('[]', 'not as a run writes it'),
-        ('{"accuracy": "50", "trainable": {"prompts": 1, "backbone": 0, "head": 1}}', 'not as a'),
+        ('{}', 'not a result of a run'),
+        ('[]', 'not a result of a run'),
+        ('{"accuracy": "50", "trainable": {"prompts": 1, "backbone": 0, "head": 1}}', 'not a res'),
         ('{"accuracy": 5, "trainable": {"prompts": 1, "backbone": 0, "head": 1}, "experiment": {}}',
          'its experiment lacks arch, benchmark'),
     ],

@@ -154,7 +154,7 @@ def test_dry_run_lists_the_runs(data, tmp_path):
     [
         (['--grid', 'lr'], '--grid lr: expected NAME=VALUE'),
         (['--grid', 'lr=0.1', 'lr=0.2'], 'lr is given twice'),
-        (['--grid', 'epochs=3'], 'the config is told epochs=1 already'),
+        (['--grid', 'epochs=3'], 'the config already has epochs=1'),
         (['--grid', 'learning_rate=3'], "no argument 'learning_rate'"),
         (['--grid', 'optim_wrapper.optimizer.rate=3'], "optim_wrapper.optimizer has no 'rate'"),
         (['--seeds', '1', '1'], r'seeds \[1, 1\]: expected different integers'),
@@ -206,7 +206,7 @@ def test_one_search_at_a_time(data, tmp_path):
     with FileLock(work / 'lock'):
         run = run_tool('search.py', *arguments(data, work), cwd=tmp_path)
     assert run.code == 2
-    assert 'another search is at work there' in run.err
+    assert 'another search is running there' in run.err
 
 
 def test_a_config_that_tests_on_its_validation_data(data, tmp_path):

@@ -1,13 +1,13 @@
-"""Curves and a table of any number of runs: losses, learning rates, results of validations.
+"""Curves and a table of any number of runs: losses, learning rates, validation results.
 
 python tools/analysis_tools/analyze_logs.py work_dirs/a work_dirs/b --out curves
 python tools/analysis_tools/analyze_logs.py work_dirs/* --keys loss mIoU
 python tools/analysis_tools/analyze_logs.py work_dirs/a/20261121_120000/vis_data/scalars.json
 
-A run is a work dir with our `log.jsonl`, which goes on over all interruptions; or a log of
-MMEngine's (`scalars.json` or `TIME.json`), of which every start of a run has one of its own. Prints
-the last, lowest and highest value of each key, and with --out writes OUT.csv and OUT.png. Curves of
-hyper-parameter searches: curves.py.
+A run is a work dir with a `log.jsonl` of this library, which continues over interruptions; or a log
+of MMEngine's (`scalars.json` or `TIME.json`), one for every start of a run. Prints the last, lowest
+and highest value of each key, and with --out writes OUT.csv and OUT.png. For curves of
+hyper-parameter searches, see curves.py.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def collect(args: argparse.Namespace) -> Curves:
     """Curves by name of the run and key."""
     names = args.names or [str(path) for path in args.runs]
     if len(names) != len(args.runs) or len(set(names)) != len(names):
-        raise InputError(f'{len(args.runs)} runs need as many names, each of its own; got {names}')
+        raise InputError(f'{len(args.runs)} runs need as many different names; got {names}')
     logs, without = {}, []
     for name, path in zip(names, args.runs, strict=True):
         try:

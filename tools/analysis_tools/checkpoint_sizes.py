@@ -5,7 +5,7 @@ ViT's values are random, which makes no difference to a file's size. Takes a min
 
 python tools/analysis_tools/checkpoint_sizes.py --classes 200
 
-Of one segmentation or classification config, by parts, in memory and without training state:
+Parts of one segmentation or classification config, in memory and without training state:
 
 python tools/analysis_tools/checkpoint_sizes.py --config configs/lspt_upernet_ade20k.py
 """

@@ -1,4 +1,4 @@
-"""Parameters and FLOPs of a config's model, by parts: what is trained, and what an image costs.
+"""Parameters, trainable parameters and FLOPs of a config's model, by parts.
 
 python tools/analysis_tools/get_flops.py configs/lspt_upernet_ade20k.py
 python tools/analysis_tools/get_flops.py configs/camvid/vpt-deep_upernet_camvid.py --shape 360 480
@@ -6,7 +6,7 @@ python tools/analysis_tools/get_flops.py vtab1k/lspt_mae_eurosat --json costs.js
 
 One image, forward pass in eval mode, no weights needed. A multiplication with its addition is 2
 FLOPs and 1 MAC; what OpenMMLab's tools and papers call FLOPs are mostly MACs. Matrix products,
-convolutions and attention are counted, nothing that is done element by element.
+convolutions and attention are counted; element-wise operations are not.
 """
 
 import argparse

@@ -2,9 +2,10 @@
 
 python tools/analysis_tools/table.py work_dirs/vtab1k --format md
 
-Mean and standard deviation over seeds for each data set, the means of groups and both means of
-VTAB-1K by name, trainable parameters without the head, and the published figures in rows of their
-own. What was not run is a dash, and so is every mean that needs it.
+Tables have the mean and standard deviation over seeds for each data set, the means of groups, and
+both means of VTAB-1K by name. Parameters are the trainable ones without the head. Published figures
+are in rows of their own. Data sets that were not run are a dash, and so is every mean that needs
+them.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Prepare your own images and masks for segmentation: read as you say, shown, divided, written.
+"""Prepare your own images and masks for segmentation, with a preview before anything is written.
 
     python -m lspt_mm own_masks --images photos --masks drawings --to data/mine
     python -m lspt_mm own_masks --images a --masks b --to data/mine --classes classes.txt
 
-A table and DEST/preview.png show what the masks were read as, before anything else is written.
---labels says what their values mean where they allow several readings. --classes names them, a line
+A table and DEST/preview.png show how the masks were read, before anything else is written.
+--labels gives the meaning of their values where several are possible. --classes names them, a line
 each: `name`, `index name`, or `name r g b` for masks of colours. Images are linked to, masks are
-rewritten, and a configuration reads the folder:
+rewritten, and a config reads the folder:
 
     python -m lspt_mm train maskfolder/transfer.py:data=data/mine
 """
@@ -29,38 +29,38 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--to', type=Path, required=True, metavar='DEST', help='folder to write')
     parser.add_argument(
         '--mask-suffix', default='', metavar='TEXT',
-        help="after the image's name in a mask's, such as _mask (for a leading hyphen: "
+        help="text after the image's name in a mask's, such as _mask (for a leading hyphen: "
         '--mask-suffix=-mask)',
     )  # fmt: skip
     parser.add_argument(
         '--image-suffix', default='', metavar='TEXT',
-        help="after the common name in an image's, such as _leftImg8bit",
+        help="text after the common name in an image's, such as _leftImg8bit",
     )  # fmt: skip
     parser.add_argument(
         '--exif', choices=('shown', 'stored'),
         help='whether masks were drawn on photos as shown or as stored, where EXIF data turn them',
     )  # fmt: skip
     parser.add_argument(
-        '--skip-unpaired', action='store_true', help='leave out what has no counterpart'
+        '--skip-unpaired', action='store_true', help='leave out images and masks without a pair'
     )
     parser.add_argument(
         '--fail-on-duplicates', action='store_true',
-        help='end on equal images in two splits or with two masks',
+        help='fail on equal images in two splits or with two masks',
     )  # fmt: skip
     parser.add_argument('--copy', action='store_true', help='copy the images, not link to them')
     parser.add_argument(
         '--overwrite', action='store_true',
-        help='replace a prepared folder although its classes change',
+        help='replace a prepared folder even if its classes change',
     )  # fmt: skip
     parser.add_argument(
-        '--yes', action='store_true', help='write without asking, as where nobody can answer'
+        '--yes', action='store_true', help='write without asking, for use in scripts'
     )
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     return parser.parse_args()
 
 
 def main() -> None:
-    """Prepare, and say what was found."""
+    """Prepare the data, and print the result."""
     args = parse_args()
 
     def confirm(found: Outcome) -> bool:

@@ -1,4 +1,4 @@
-"""Prepare a data set: from the files it is published as to the lists that a training reads.
+"""Prepare a data set: from its published files to the lists that training reads.
 
     python tools/dataset_converters/prepare.py cub --from downloads
     python tools/dataset_converters/prepare.py vtab-1k --from vtab-1k --task dtd --task eurosat
@@ -38,18 +38,18 @@ def parse_args() -> argparse.Namespace:
             help='published train.json, val.json and test.json, rather than a val drawn here; '
             f'{SPLITS_SOURCE}',
         )  # fmt: skip
-        one.add_argument('--seed', type=int, default=0, help='of the val drawn here')
+        one.add_argument('--seed', type=int, default=0, help='seed of the val drawn here')
         _add_not_official(one)
     one = _add(names, 'vtab-1k', 'data/vtab-1k', "VTAB-1K in the community's layout")
     one.add_argument(
         '--task', action='append', default=[], choices=vtab1k.TASKS, metavar='NAME',
-        help=f'only this one; may be given again: {", ".join(vtab1k.TASKS)}',
+        help=f'only this task; may be repeated: {", ".join(vtab1k.TASKS)}',
     )  # fmt: skip
     _add_not_official(one)
     one = _add(names, 'imagefolder', 'data/NAME of the folder', 'your own images')
     one.add_argument('--train', help='folder in DIR of the training images (default: train)')
-    one.add_argument('--val', help='of the validation images (default: val, if there is one)')
-    one.add_argument('--test', help='of the test images (default: test, if there is one)')
+    one.add_argument('--val', help='folder of the validation images (default: val, if it exists)')
+    one.add_argument('--test', help='folder of the test images (default: test, if it exists)')
     add_label_arguments(one)
     one.add_argument(
         '--val-share', type=float, help='draw val: this share of each class of train; 0: val is '
@@ -57,13 +57,13 @@ def parse_args() -> argparse.Namespace:
     )  # fmt: skip
     one.add_argument(
         '--fail-on-duplicates', action='store_true',
-        help='end on equal images in two splits or classes',
+        help='fail on equal images in two splits or classes',
     )  # fmt: skip
     one.add_argument(
         '--overwrite', action='store_true',
-        help='replace a prepared folder although its classes change',
+        help='replace a prepared folder even if its classes change',
     )  # fmt: skip
-    one.add_argument('--seed', type=int, default=0, help='of the val drawn here')
+    one.add_argument('--seed', type=int, default=0, help='seed of the val drawn here')
     args = parser.parse_args()
     if not args.list and not args.name:
         parser.error(f'expected one of {", ".join(SOURCES)}, or --list')
@@ -82,7 +82,7 @@ def _add(names, name: str, dest: str, description: str) -> argparse.ArgumentPars
     parser.add_argument('--copy', action='store_true', help='copy folders rather than link to them')
     parser.add_argument(
         '--verify', action=argparse.BooleanOptionalAction, default=True,
-        help='decode every image (default: do)',
+        help='decode every image (default: yes)',
     )  # fmt: skip
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     return parser
@@ -90,7 +90,7 @@ def _add(names, name: str, dest: str, description: str) -> argparse.ArgumentPars
 
 def _add_not_official(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        '--not-official', action='store_true', help='let other numbers of images through'
+        '--not-official', action='store_true', help='accept other numbers of images'
     )
 
 
@@ -108,7 +108,7 @@ def table() -> str:
 
 
 def prepare(args: argparse.Namespace) -> str:
-    """Prepare the data set; returns what was written."""
+    """Prepare the data set; returns a line about what was written."""
     if args.to is not None and args.to.exists() and not args.to.is_dir():
         raise InputError(f'--to {args.to}: is a file, expected a folder')
     how = {'copy': args.copy, 'verify': args.verify}

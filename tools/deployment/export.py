@@ -5,12 +5,12 @@ python tools/deployment/export.py CONFIG CHECKPOINT model.onnx
 python tools/deployment/export.py CONFIG CHECKPOINT model.pt2 --size 512 512
 
 Input `images` (B, 3, H, W), RGB values of 0 to 255; output `logits`, (B, K, H, W) of a segmentor at
-the images' size, (B, K) of a classifier. Batch, height and width may be any, height and width
-multiples of the patch size (at least two of a classifier's, four of a segmentor's patches);
---fixed-size takes one image of the given size only. A segmentor takes the image as a whole: what
-the config tests in sliding windows, cut into windows of --size.
+the images' size, (B, K) of a classifier. Batch, height and width may vary; height and width must be
+multiples of the patch size (at least two patches for a classifier, four for a segmentor). With
+--fixed-size, the file takes one image of the given size only. A segmentor takes the image as a
+whole: if the config tests in sliding windows, cut images into windows of --size.
 
-The file is run before this ends, for several sizes, and compared with PyTorch.
+At the end, the file is run for several sizes and compared with PyTorch.
 """
 
 import argparse
@@ -32,11 +32,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('paths', nargs='+', metavar='out', help='file to write, .onnx or .pt2')
     parser.add_argument(
         '--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'),
-        help="of the images it is traced with; default: the backbone's img_size",
+        help="size of the images it is traced with; default: the backbone's img_size",
     )  # fmt: skip
     parser.add_argument('--fixed-size', action='store_true', help='one image of this size only')
     parser.add_argument(
-        '--no-preprocess', action='store_true', help='images are normalised by whoever calls'
+        '--no-preprocess', action='store_true', help='images are normalised by the caller'
     )
     parser.add_argument('--pretrained', help="file of the ViT's weights, instead of the config's")
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
@@ -49,7 +49,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Export, write, compare."""
+    """Export the model, write the file, and compare."""
     args = parse_args()
     with input_errors_as_messages(args.debug):
         config, checkpoint = args.run, args.checkpoint

@@ -24,7 +24,7 @@ from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import input_errors_as_messages
 
 PACKAGES = ('mmseg', 'mmpretrain')
-#: Theirs that are looked for first where two have one name.
+#: Folders that are searched first where two tools have the same name.
 PREFERRED = ('analysis_tools', 'visualization')
 
 
@@ -60,7 +60,7 @@ def resolved(argument: str, folder: Path) -> str:
 
 
 def main() -> None:
-    """Run the tool with what follows its name."""
+    """Run the tool with the arguments after its name."""
     arguments: List[str] = sys.argv[1:]
     if not arguments or arguments[0] in ('-h', '--help'):
         print(__doc__)

@@ -4,7 +4,7 @@ python tools/model_converters/publish_model.py CONFIG CHECKPOINT OUT --prompts-o
     --dataset 'CamVid, 11 classes' --metric 'mIoU 34.2' --base-licence CC-BY-NC-4.0
 
 writes OUT-<hash>.pth and OUT-<hash>.md. With --prompts-only (the default) the frozen ViT is left
-out: whoever loads the file needs the base it names. With --merged everything is in the file.
+out: loading the file requires the base that it names. With --merged everything is in the file.
 """
 
 import argparse
@@ -58,8 +58,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--format', choices=('pth', 'safetensors'), default='pth')
     parser.add_argument('--pretrained', help="file of the ViT's weights, instead of the config's")
     parser.add_argument(
-        '--base-source', help='to be recorded as where the base can be had, such as a URL '
-        '(with #sha256=... behind it if you know it), instead of what the run was given',
+        '--base-source', help='where the base can be downloaded, to be recorded in the file, such '
+        'as a URL (with #sha256=... after it if known), instead of the source that the run used',
     )  # fmt: skip
     parser.add_argument('--dataset', help='for the card: what it was trained on')
     parser.add_argument('--metric', help='for the card: what was measured, and on what')
@@ -70,7 +70,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def load_model(args: argparse.Namespace) -> torch.nn.Module:
-    """The model with the checkpoint in it; its ViT knows where its weights came from."""
+    """The model with the checkpoint in it; its ViT has the source of its weights."""
     model = init_model(args.config, args.checkpoint, args.pretrained)
     known = records_in_meta(model.checkpoint_meta)
     for name, vit in prompted_backbones(model).items():
@@ -100,7 +100,7 @@ def publish(args: argparse.Namespace) -> None:
     records = {}
     for name, vit in vits.items():
         if args.kind == 'prompts' and vit.tune == 'full':
-            raise InputError("tune='full': nothing of the ViT is frozen; publish it --merged")
+            raise InputError("tune='full': nothing of the ViT is frozen; publish it with --merged")
         source = args.base_source or vit.weights.source
         if source == UNKNOWN:
             raise InputError(

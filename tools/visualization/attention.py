@@ -1,11 +1,11 @@
-"""Attention of class token and prompts over images, block by block, runs under one another.
+"""Draw attention of class token and prompts over images, block by block, for several runs.
 
 python tools/visualization/attention.py work_dirs/lspt work_dirs/gated --out attention
 python tools/visualization/attention.py LSPT=work_dirs/a VPT=work_dirs/b --images 3 --head all
 
 Takes work dirs of tools/train.py and images of their data; writes a PNG for each image, with a row
-for each run and asker and a column for each block (and a PNG for each head, with --head all). The
-same maps to flip through, with numbers: tools/report.py.
+for each run's class token and prompts and a column for each block (and a PNG for each head, with
+--head all). tools/report.py shows the same maps in a page, with numbers.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Images as a run gets them: after the config's pipeline, with their masks or classes drawn in.
+"""Draw images as a run gets them: after the config's pipeline, with their masks or classes.
 
 python tools/visualization/browse_dataset.py CONFIG --data-root DATA --out browsed --not-show
 python tools/visualization/browse_dataset.py vtab1k/lspt_mae_eurosat --number 20 --not-show
 python tools/visualization/browse_dataset.py CONFIG --split val
 
-Without --not-show each is shown in a window as well. Drawn by mmseg's and mmpretrain's own
-visualizers. Images of pre-training have no label to draw.
+Without --not-show each is shown in a window as well. mmseg's and mmpretrain's own visualizers draw
+them. Images of pre-training have no label to draw.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def dataset_of(cfg: Config, split: str):
     loader = f'{split}_dataloader'
     if not cfg.get(loader):
         raise InputError(f'--split {split}: the config has no {loader}')
-    # Of the data alone: no weights are needed to look at images.
+    # Only the data: no weights are needed to look at images.
     needed = {key: cfg[key] for key in ('data_help', loader) if cfg.get(key)}
     check_inputs(Config(needed), (loader,))
     return DATASETS.build(cfg[loader].dataset)
