@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from mmengine.config import Config
-from mmengine.model import BaseTTAModel, is_model_wrapper, revert_sync_batchnorm
+from mmengine.model import revert_sync_batchnorm
 from mmengine.runner import Runner
 from torch import nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
@@ -14,6 +14,7 @@ from lspt_mm.checkpoints.prompt_only import check_fit
 from lspt_mm.checkpoints.records import RANDOM, records_in, records_in_meta
 from lspt_mm.config.load import apply_common_options, read_config
 from lspt_mm.config.preflight import check_vit_file
+from lspt_mm.engine.unwrapping import unwrapped
 from lspt_mm.errors import InputError
 from lspt_mm.registry import takes_prompts
 from lspt_mm.tasks import task_of
@@ -127,8 +128,7 @@ def load_content(model: nn.Module, content: dict, checkpoint: str) -> None:
     Raises:
         InputError: If the content belongs to another model, or lacks weights.
     """
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
+    model = unwrapped(model)
     state = content.get('state_dict', content)
     try:
         check_fit(model, content)

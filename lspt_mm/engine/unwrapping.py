@@ -1,10 +1,17 @@
-"""Unwraps a run's model from its distributed wrapper."""
+"""Unwraps a run's model."""
 
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 
 def model_of(runner: Runner) -> nn.Module:
-    """The model of a run, without a distributed wrapper."""
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+    """The :func:`unwrapped` model of a run."""
+    return unwrapped(runner.model)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """A model without wrappers for processes and test-time augmentation."""
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    return model

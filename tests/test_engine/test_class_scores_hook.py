@@ -23,10 +23,11 @@ def told():
 
 @pytest.fixture
 def runner(tmp_path, told):
+    loader = SimpleNamespace(dataset=SimpleNamespace(metainfo={'classes': [*'abcd']}))
     return SimpleNamespace(
         cfg=dict(default_scope='mmseg'), work_dir=str(tmp_path), iter=7,
         model=SimpleNamespace(decode_head=SimpleNamespace(num_classes=4)),
-        val_dataloader=SimpleNamespace(dataset=SimpleNamespace(metainfo={'classes': [*'abcd']})),
+        val_dataloader=loader, test_dataloader=loader,
         logger=SimpleNamespace(warning=told.append),
     )  # fmt: skip
 
@@ -58,3 +59,12 @@ def test_classes_that_are_never_predicted(runner, told):
 def test_without_a_validation(runner, told, tmp_path):
     ClassScoresHook().after_train(runner)
     assert not told and not (tmp_path / 'validation.json').exists()
+
+
+def test_images_without_a_truth_are_not_counted(runner, tmp_path):
+    hook = ClassScoresHook()
+    hook.before_test_epoch(runner)
+    predicted = SimpleNamespace(data=torch.tensor([[[0, 1]]]))
+    hook.after_test_iter(runner, 0, None, [Sample(pred_sem_seg=predicted)])
+    hook.after_test_epoch(runner)
+    assert not (tmp_path / 'test.json').exists()

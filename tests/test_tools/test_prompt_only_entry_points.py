@@ -206,7 +206,8 @@ def test_prompts_of_an_unknown_base_are_not_written(seg, tmp_path):
     )
     run = run_tool('train.py', child, '--work-dir', tmp_path / 'work', '--checkpoint', 'prompts',
                    cwd=tmp_path)  # fmt: skip
-    refused(run, "content='prompts'", 'not known where the weights of backbone', '--pretrained')
+    unknown = 'the source of the weights of backbone is unknown'
+    refused(run, "content='prompts'", unknown, '--pretrained')
 
 
 @pytest.mark.slow
