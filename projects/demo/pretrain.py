@@ -2,6 +2,10 @@
 
 The other eight classes of the demo are in the pictures, but their masks count for nothing here, as
 a big ViT has seen much that nobody labelled. Other seeds than the demo's: no scene is in both.
+
+`vit_scenes.safetensors` is the outcome of `python -m lspt_mm demo --pretrain` (seed 1000, a thread
+of an AMD EPYC beside other work, 80 minutes, 2026-11-29): mIoU 77.2 on its eight classes.
+`vit_scenes.log.jsonl` is its log. The weights are ours, under this repository's licence.
 """
 
 from pathlib import Path
