@@ -22,8 +22,8 @@ help:  ## list the targets
 
 venv: .venv/.installed  ## make .venv: everything that the other targets need
 
-demo: venv  ## train and draw a small example: METHOD=lspt, DEMO_ARGS='...'
-	.venv/bin/python -m lspt_mm demo --method $(METHOD) $(DEMO_ARGS)
+demo: venv  ## tune a small ViT and draw it: METHOD=lspt, BACKBONE=timm:NAME, DEMO_ARGS='...'
+	.venv/bin/python -m lspt_mm demo --method $(METHOD) $(if $(BACKBONE),--backbone $(BACKBONE)) $(DEMO_ARGS)
 
 test: venv  ## quick tests: JOBS=2, PYTEST_ARGS='...'
 	$(call QUICK_TESTS,.venv/bin/python)

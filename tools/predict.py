@@ -27,7 +27,8 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('run', help="the run's folder, or its config followed by a checkpoint")
     parser.add_argument('images', nargs='+', type=Path, help='images, or folders of them')
-    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder to write')
+    parser.add_argument('--out', type=Path, default=Path('predictions'), metavar='DIR',
+                        help='folder to write (predictions)')  # fmt: skip
     parser.add_argument(
         '--top', type=int, help='classification: classes per image, the likeliest first (1; of '
         'multi-label runs those of at least a half)',

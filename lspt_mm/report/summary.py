@@ -37,5 +37,5 @@ def train_and_summarize(train: Callable[..., Run], args: Dict[str, Any]) -> None
         print(f'logistic regression on frozen features: {baseline["value"]:.2f}')
     print(f'report: {page}')
     print('next:')
-    print(f'  python -m lspt_mm predict {run.folder} IMAGES --out found')
+    print(f'  python -m lspt_mm predict {run.folder} IMAGES')
     print(f'  python -m lspt_mm export {run.folder} {run.folder / "model.onnx"}')

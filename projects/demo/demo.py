@@ -165,7 +165,7 @@ def main() -> None:
     print('\n'.join(table(results)))
     say(f'{args.out / "demo.png"}: open it. Next:')
     tuned = runs[args.method].folder
-    print(f'  python -m lspt_mm predict {tuned} IMAGES --out found')
+    print(f'  python -m lspt_mm predict {tuned} IMAGES')
     print(f'  python -m lspt_mm report {tuned} {runs[BASELINE].folder}')
 
 

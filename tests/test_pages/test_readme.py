@@ -45,7 +45,7 @@ def test_both_runs_are_the_same(done):
 def test_what_it_leaves(done):
     assert (done / 'photo_01.png').is_file() and (done / 'scenes.onnx').is_file()
     assert (done / 'runs/again/report.html').is_file()
-    assert len(list((done / 'found/overlays').iterdir())) == 20
+    assert len(list((done / 'predictions/overlays').iterdir())) == 20
 
 
 def test_it_is_short():
