@@ -163,8 +163,8 @@ def test_logs_of_both_kinds_side_by_side(tmp_path):
         (['ours', '--keys', 'mAcc'], 'mAcc: in none of the logs, which have: loss, lr, mIoU'),
         (['nowhere'], 'nowhere'),
         (['theirs'], 'there is no log.jsonl'),
-        (['ours', 'ours'], '2 runs need as many names'),
-        (['ours', '--names', 'a', 'b'], '1 runs need as many names'),
+        (['ours', 'ours'], '2 runs need as many different names'),
+        (['ours', '--names', 'a', 'b'], '1 runs need as many different names'),
         (['empty.json'], 'no line of a log'),
     ],
 )
