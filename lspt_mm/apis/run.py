@@ -171,7 +171,7 @@ class Run:
 
     @cached_property
     def pipeline(self) -> Callable:
-        """The test pipeline, for one image: a path, or an array (H, W, 3) uint8 RGB."""
+        """Loads and transforms an image, a path or an array (H, W, 3) uint8 RGB, as in a test."""
         return image_pipeline(self.model.cfg)
 
     def export(

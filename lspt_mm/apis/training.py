@@ -224,7 +224,7 @@ def train(cfg: Config, check: bool = True, progress: bool = False) -> None:
     Args:
         cfg: From :func:`lspt_mm.config.load.read_config`, with a ``work_dir`` and a ``launcher``.
         check: Read every file of the data first.
-        progress: Show one live line instead of MMEngine's log (:class:`ProgressHook`).
+        progress: Show one live line (``ProgressHook``) instead of MMEngine's log.
 
     Raises:
         InputError: For inputs that are missing or damaged, and values that a class rejects.
