@@ -18,7 +18,7 @@ from timm.models.vision_transformer import VisionTransformer
 from projects.demo.practice_data import OTHER, write_photos_and_masks
 from projects.demo.scenes import CLASSES
 
-#: The weights that this made, float16, in mmpretrain's names.
+#: The weights that this made, float16, in mmpretrain's names; without a final norm.
 WEIGHTS = Path(__file__).with_name('vit_scenes.safetensors')
 ARCH = {'embed_dims': 128, 'num_layers': 8, 'num_heads': 4, 'feedforward_channels': 512}
 PATCH = 16
