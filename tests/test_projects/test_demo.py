@@ -60,7 +60,7 @@ def test_what_is_there_is_used_again(demo):
 def test_the_weights_of_the_package_are_a_whole_vit():
     assert WEIGHTS.stat().st_size <= 4e6
     vit = PromptedViT(
-        arch=ARCH, patch_size=PATCH, img_size=192, pretrained=str(WEIGHTS), out_type='featmap',
+        arch=ARCH, patch_size=PATCH, img_size=160, pretrained=str(WEIGHTS), out_type='featmap',
         final_norm=False,
     )  # fmt: skip
     vit.init_weights()
