@@ -15,10 +15,10 @@ import argparse
 from pathlib import Path
 
 import lspt_mm
-from lspt_mm.apis.training import AUTO
 from lspt_mm.config.one_call import add_run_arguments
 from lspt_mm.converters.image_folder import add_label_arguments
 from lspt_mm.recipes import METHODS
+from lspt_mm.recipes.methods import AUTO
 from lspt_mm.report.summary import train_and_summarize
 
 

@@ -12,10 +12,10 @@ config, prompt-only checkpoints and the data to --out. In Python: `lspt_mm.train
 import argparse
 
 import lspt_mm
-from lspt_mm.apis.training import AUTO
 from lspt_mm.config.one_call import add_run_arguments
 from lspt_mm.converters.masks import add_mask_arguments
 from lspt_mm.recipes.mask_folder import HEADS
+from lspt_mm.recipes.methods import AUTO
 from lspt_mm.recipes.segmentation import METHODS
 from lspt_mm.report.summary import train_and_summarize
 

@@ -17,14 +17,13 @@ from lspt_mm.engine.hooks import ProgressHook
 from lspt_mm.engine.runner import build_runner, run
 from lspt_mm.engine.work_dir import latest_checkpoint
 from lspt_mm.errors import InputError
+from lspt_mm.recipes.methods import AUTO, CANDIDATES
 from lspt_mm.utils.atomic_io import read_json, write_json
 from lspt_mm.utils.cli import ignore_known_warnings
 from lspt_mm.utils.malloc import keep_freed_memory
 
 #: Folder of the prepared data, below a run's.
 DATA = 'data'
-#: Methods that ``method='auto'`` tries: of each kind the best on a real ViT (docs/results.md).
-AUTO, CANDIDATES = 'auto', ('vpt-deep', 'lspt', 'lora', 'bias')
 #: Number of training images from which ``method='auto'`` tries them on half of the images.
 _LEAST = 40
 _Path = Union[str, Path]
@@ -190,7 +189,7 @@ def _best_method(
     config: str, out: Path, arguments: Dict[str, Any], options: Dict[str, Any], resume: bool,
     verbose: bool, **how,
 ) -> str:  # fmt: skip
-    """The method of :data:`CANDIDATES` that is best in a short run on half the images."""
+    """The method of ``CANDIDATES`` that is best in a short run on half the images."""
     kept = out / 'auto' / 'methods.json'
     if resume and kept.is_file():
         return read_json(kept)['method']

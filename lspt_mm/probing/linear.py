@@ -3,7 +3,7 @@
 import copy
 import itertools
 import warnings
-from typing import Callable, Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -88,28 +88,21 @@ def fit_linear(
     weights = shares[rows, labels] * (1 if class_weight is None else np.take(class_weight, labels))
     large = len(rows) * x.shape[1] * len(present) > _LARGE
     z = ((x - mean) / std)[rows]
-    path_z, score = z.astype(np.float32), score or _accuracy
-    end = _end(large)
-    models = {}
+
+    def walk(z, chosen, *how):
+        return _path(z, labels[chosen], weights[chosen], *how)
+
+    folds = 0
+    if len(rows) == len(x):  # images
+        folds = min(5, int(np.bincount(labels)[np.unique(labels)].min()))
+    splits = ()
+    if folds > 1:
+        splits = StratifiedKFold(folds, shuffle=True, random_state=0).split(z, labels)
     if validation is not None:
-        other = ((validation[0] - mean) / std).astype(np.float32)
-        scores = {}
-        for c, models[c] in _path(path_z, labels, weights, path, end):
-            scores[c] = score(_confusion(models[c], other, validation[1]))
-            if large and max(scores.values()) > max(list(scores.values())[-2:]):
-                break
-    elif len(rows) == len(x):
-        scores = _cross_validated(path_z, labels, weights, path, end, shares, score)
-    else:
-        scores = {}
-    if not scores:
-        scores = {path[len(path) // 2]: float('nan')}
-    best = max(scores, key=lambda c: (scores[c], -c))  # ties: the strongest penalty
-    model = models.get(best)
-    if model is None or not large:
-        end = end if large else _LAST
-        z = path_z if large else z.astype(np.float64)
-        ((_, model),) = _path(z, labels, weights, [best], end, model)
+        validation = (validation[0] - mean) / std, validation[1]
+    model, best, scores = _best(
+        z, shares, walk, _confusion, validation, splits, path, score or _accuracy, large
+    )
     weight, bias = model.coef_, model.intercept_
     if len(present) == 2:  # scikit-learn has one logit of two classes
         weight, bias = np.concatenate((-weight, weight)) / 2, np.concatenate((-bias, bias)) / 2
@@ -150,29 +143,63 @@ def fit_one_vs_rest(
         raise InputError(
             'no class is in some training images and not in others; expected one at least'
         )
-    z, score = (x - mean) / std, score or _macro_f1
-    large, path_z = z.size * labels.shape[1] > _LARGE, z.astype(np.float32)
-    scores, models = {}, {}
+    z = (x - mean) / std
+
+    def walk(z, chosen, *how):
+        return _path_of_each(z, labels[chosen], *how)
+
+    splits = ()
+    if len(x) > 1:
+        splits = KFold(min(5, len(x)), shuffle=True, random_state=0).split(z)
     if validation is not None:
-        other = ((validation[0] - mean) / std).astype(np.float32)
-        for c, models[c] in _path_of_each(path_z, labels, path, _end(large)):
-            scores[c] = score(_counts_of_each(models[c], other, validation[1]))
+        validation = (validation[0] - mean) / std, validation[1]
+    large = z.size * labels.shape[1] > _LARGE
+    found, best, scores = _best(
+        z, labels, walk, _counts_of_each, validation, splits, path, score or _macro_f1, large
+    )
+    return LinearFit(*_layer(found, x.shape[1]), mean, std, best, scores)
+
+
+def _best(
+    z: np.ndarray, truth: np.ndarray, walk: Callable, count: Callable,
+    validation: Optional[Tuple[np.ndarray, np.ndarray]], splits: Iterable, path: Sequence[float],
+    score: Callable[[np.ndarray], float], large: bool,
+) -> Tuple[Any, float, Dict[float, float]]:  # fmt: skip
+    """The model of the best C of a path, this C, and each C's score.
+
+    Args:
+        z: (N, D), standardised.
+        truth: (N, K), what ``count`` compares with.
+        walk: Features, rows, values of C, stopping criteria and perhaps a first model to pairs of C
+            and model.
+        count: Model, features and truth to counts that add up.
+        validation: Standardised features and truth.
+        splits: Without validation: rows to fit and rows to count, for cross-validation.
+        path: Values of C.
+        score: Of counts.
+        large: Whether to stay in single precision, and to end the path early.
+    """
+    path_z, every, end = z.astype(np.float32), slice(None), _end(large)
+    scores, models, counts = {}, {}, dict.fromkeys(path, 0)
+    if validation is not None:
+        other = validation[0].astype(np.float32)
+        for c, models[c] in walk(path_z, every, path, end):
+            scores[c] = score(count(models[c], other, validation[1]))
             if large and max(scores.values()) > max(list(scores.values())[-2:]):
                 break
-    elif len(x) > 1:
-        folds = KFold(min(5, len(x)), shuffle=True, random_state=0)
-        counts = dict.fromkeys(path, 0)
-        for a, b in folds.split(z):
-            for c, found in _path_of_each(path_z[a], labels[a], path, _end(large)):
-                counts[c] = counts[c] + _counts_of_each(found, path_z[b], labels[b])
-        scores = {c: score(found) for c, found in counts.items()}
+    else:
+        for a, b in splits:
+            for c, model in walk(path_z[a], a, path, end):
+                counts[c] = counts[c] + count(model, path_z[b], truth[b])
+            scores = counts
+        scores = {c: score(found) for c, found in scores.items()}
     scores = scores or {path[len(path) // 2]: float('nan')}
-    best = max(scores, key=lambda c: (scores[c], -c))
-    found = models.get(best)
-    if found is None or not large:
-        z, end = (path_z, _end(large)) if large else (z.astype(np.float64), _LAST)
-        ((_, found),) = _path_of_each(z, labels, [best], end, found)
-    return LinearFit(*_layer(found, x.shape[1]), mean, std, best, scores)
+    best = max(scores, key=lambda c: (scores[c], -c))  # ties: the strongest penalty
+    model = models.get(best)
+    if model is None or not large:
+        last = (path_z, end) if large else (z.astype(np.float64), _LAST)
+        ((_, model),) = walk(last[0], every, [best], last[1], model)
+    return model, best, scores
 
 
 def _path_of_each(
@@ -250,14 +277,3 @@ def _confusion(model: LogisticRegression, z: np.ndarray, shares: np.ndarray) -> 
 
 def _accuracy(counts: np.ndarray) -> float:
     return 100 * counts.trace() / counts.sum()
-
-
-def _cross_validated(z, labels, weights, path, end, shares, score) -> Dict[float, float]:
-    folds = min(5, int(np.bincount(labels)[np.unique(labels)].min()))
-    if folds < 2:
-        return {}
-    counts = dict.fromkeys(path, 0)
-    for a, b in StratifiedKFold(folds, shuffle=True, random_state=0).split(z, labels):
-        for c, model in _path(z[a], labels[a], weights[a], path, end):
-            counts[c] = counts[c] + _confusion(model, z[b], shares[b])
-    return {c: score(found) for c, found in counts.items()}

@@ -70,6 +70,10 @@ def _prompt_methods() -> Dict[str, Method]:
     return found
 
 
+#: Methods that ``method='auto'`` tries: the best of each kind on a real ViT (docs/results.md), and
+#: LSPT.
+AUTO, CANDIDATES = 'auto', ('vpt-deep', 'lspt', 'lora', 'bias')
+
 #: Name of the method to the method.
 METHODS: Dict[str, Method] = {
     'linear': Method('Linear probe'),
