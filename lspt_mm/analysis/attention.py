@@ -56,12 +56,17 @@ def attention_of(vit: PromptedBackbone, step: BlockStep) -> BlockAttention:
         k = block.rotate(k, step.rope, extra + num_prompts)
     k = k.repeat_interleave(block.groups, dim=1)
     scale = q.size(-1) ** -0.5
-    if num_prompts:
+    further = 0
+    if vit.prompter is not None and step.number >= vit.prompter.start_block:
         temperature = vit.prompter.temperature(step.number)
         scale = scale if temperature is None else scale / temperature
+        pair = vit.prompter.keys_values(step.number)
+        if pair is not None:
+            further = pair[0].size(2)
+            k = torch.cat((pair[0].to(k.dtype).expand(*k.shape[:2], -1, -1), k), dim=2)
     weights = (q @ k.transpose(-1, -2) * scale).softmax(dim=-1)
     # Columns of the patches only, on their grid: (B, H, E+P, h, w).
-    weights = weights[..., extra + num_prompts :].unflatten(-1, step.hw)
+    weights = weights[..., further + extra + num_prompts :].unflatten(-1, step.hw)
     return BlockAttention(
         number=step.number,
         cls=weights[:, :, 0] if vit.num_extra_tokens else None,

@@ -5,10 +5,10 @@ from lspt_mm.models.features import POOLED
 
 
 def vit_size(vit) -> dict:
-    """Size of a ViT as arguments of a prompter: embed_dims, num_layers, patch_size."""
+    """Size of a ViT as arguments of a prompter."""
     return dict(
-        embed_dims=vit.embed_dims, num_layers=vit.num_layers,
-        patch_size=vit.patch_size[0],
+        embed_dims=vit.embed_dims, num_layers=vit.num_layers, patch_size=vit.patch_size[0],
+        num_heads=vit.num_heads, grid=tuple(vit.patch_resolution),
     )  # fmt: skip
 
 

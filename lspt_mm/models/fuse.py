@@ -21,17 +21,23 @@ def fuse(vit, prompter: Prompter) -> None:
         raise InputError('fuse() is for inference: call eval() first')
     prompter.unfuse()
     prompter.fuse()
+    if not prompter.input_independent(prompter.start_block):
+        return
     # Only their shape and type matter.
     patches = next(vit.parameters()).new_zeros(1, 1, vit.embed_dims)
-    prompts, state = prompter.first(patches)
+    prompts, state = prompter.first(patches, (1, 1))
     for number in range(prompter.start_block, vit.num_layers + 1):
-        if prompts is None or not prompter.input_independent(number):
+        if prompts is None:
             return
         block = vit.block(number)
         if block is not None and not vit.reads_prompts(number, prompter):
             found = keys_and_values(block, prompts.to(patches.dtype))
             prompter.fused_keys_values[number] = found
-        if number == vit.num_layers or prompter.reads_output(number):
+        if (
+            number == vit.num_layers
+            or prompter.reads_output(number)
+            or not prompter.input_independent(number + 1)
+        ):
             return
         # The block's output is not read, so neither it nor the image is needed.
         prompts, state = prompter.next(number, prompts, None, patches, state)

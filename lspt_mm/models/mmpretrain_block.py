@@ -37,10 +37,16 @@ class MMPretrainBlock:
         dropout = attn.attn_drop if attn.training else 0.0
         return attn.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
 
-    def finish(self, x: Tensor, heads: Tensor, queries: Optional[Tensor]) -> Tensor:  # noqa: D102
-        layer, attn = self.layer, self.layer.attn
-        x = x + attn.out_drop(attn.gamma1(attn.proj_drop(attn.proj(heads))))
-        return layer.ffn(layer.ln2(x), identity=x)
+    def branch(self, heads: Tensor, queries: Optional[Tensor]) -> Tensor:  # noqa: D102
+        attn = self.layer.attn
+        return attn.proj_drop(attn.proj(heads))
+
+    def add_attention(self, x: Tensor, branch: Tensor) -> Tensor:  # noqa: D102
+        attn = self.layer.attn
+        return x + attn.out_drop(attn.gamma1(branch))
+
+    def add_mlp(self, x: Tensor) -> Tensor:  # noqa: D102
+        return self.layer.ffn(self.layer.ln2(x), identity=x)
 
     def weights(self) -> Tuple[Tensor, ...]:  # noqa: D102
         return self.layer.attn.qkv.weight.split(self.widths)

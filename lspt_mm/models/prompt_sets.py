@@ -1,7 +1,7 @@
 """Several prompt sets on one copy of their frozen ViT, chosen by name per call or image."""
 
 import copy
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,11 @@ from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.checkpoints.prompt_only import base_fingerprint
 from lspt_mm.checkpoints.records import RECORD, BaseRecord, from_tensor
 from lspt_mm.errors import InputError
+from lspt_mm.models.block_adapter import BlockAdapter
 from lspt_mm.models.description import vit_size
 from lspt_mm.models.lora import PARTS
 from lspt_mm.models.prompted_backbone import PromptedBackbone
-from lspt_mm.models.prompters.base import Prompter, build_prompter
+from lspt_mm.models.prompters.base import OF_THE_VIT, Prompter, build_prompter
 from lspt_mm.models.tuning import lora_rank
 
 
@@ -227,13 +228,8 @@ class PerImagePrompter(Prompter):
 
     def __init__(self, sets: Mapping[str, Prompter], names: List[str]):
         one = sets[names[0]]
-        super().__init__(
-            one.num_tokens,
-            start_block=one.start_block,
-            embed_dims=one.embed_dims,
-            num_layers=one.num_layers,
-            patch_size=one.patch_size,
-        )
+        size = {name: getattr(one, name) for name in OF_THE_VIT}
+        super().__init__(one.num_tokens, start_block=one.start_block, **size)
         self._groups = [
             (sets[name], [i for i, n in enumerate(names) if n == name])
             for name in dict.fromkeys(names)
@@ -244,9 +240,9 @@ class PerImagePrompter(Prompter):
         """As the method's own."""
         return self._groups[0][0].reads_output(l)
 
-    def first(self, patches: Tensor) -> Tuple[Tensor, List[Any]]:
+    def first(self, patches: Tensor, grid: Tuple[int, int]) -> Tuple[Tensor, List[Any]]:
         """Every prompter's first prompts, combined to (B, P, D)."""
-        found = [prompter.first(patches[rows]) for prompter, rows in self._groups]
+        found = [prompter.first(patches[rows], grid) for prompter, rows in self._groups]
         return self._together([p for p, _ in found]), [state for _, state in found]
 
     def next(self, l, prompts_in, prompts_out, patches, state):
@@ -271,12 +267,50 @@ class PerImagePrompter(Prompter):
             out[rows] = value
         return out
 
+    def keys_values(self, l: int) -> Optional[Sequence[Tensor]]:
+        """Every image's further keys and values, (B, 1 or H, P', d) each."""
+        found = [prompter.keys_values(l) for prompter, _ in self._groups]
+        if found[0] is None:
+            return None
+        return [self._together(list(parts)) for parts in zip(*found, strict=True)]
+
+    def adapter(self, l: int) -> Optional[BlockAdapter]:
+        """Each image's tokens are changed by its own prompter."""
+        found = [(prompter.adapter(l), rows) for prompter, rows in self._groups]
+        return None if found[0][0] is None else PerImageAdapter(found)
+
     def _together(self, prompts: List[Optional[Tensor]]) -> Optional[Tensor]:
         if prompts[0] is None:  # the method ends its prompts, for all images at the same block
             return None
         out = prompts[0].new_empty(self._size, *prompts[0].shape[1:])
         for (_, rows), part in zip(self._groups, prompts, strict=True):
-            out[rows] = part.expand(len(rows), -1, -1)
+            out[rows] = part.expand(len(rows), *part.shape[1:])
+        return out
+
+
+class PerImageAdapter(BlockAdapter):
+    """Applies adapters to their images of a batch.
+
+    Args:
+        groups: Adapters, each with the rows of its images.
+    """
+
+    def __init__(self, groups: Sequence[Tuple[BlockAdapter, List[int]]]):
+        self._groups = groups
+
+    def attention_output(self, out: Tensor, normed: Tensor) -> Tensor:  # noqa: D102
+        return self._by_rows(lambda one, rows: one.attention_output(out[rows], normed[rows]), out)
+
+    def before_mlp(self, x: Tensor, block) -> Tensor:  # noqa: D102
+        return self._by_rows(lambda one, rows: one.before_mlp(x[rows], block), x)
+
+    def block_output(self, x: Tensor, leading: int) -> Tensor:  # noqa: D102
+        return self._by_rows(lambda one, rows: one.block_output(x[rows], leading), x)
+
+    def _by_rows(self, change: Callable, x: Tensor) -> Tensor:
+        out = torch.empty_like(x)
+        for adapter, rows in self._groups:
+            out[rows] = change(adapter, rows)
         return out
 
 

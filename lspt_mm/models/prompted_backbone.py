@@ -14,6 +14,7 @@ from lspt_mm.models.description import describe, vit_size
 from lspt_mm.models.features import READ_PROMPTS, features, out_range
 from lspt_mm.models.fuse import fuse
 from lspt_mm.models.lora import LoRA
+from lspt_mm.models.observed import CURRENT
 from lspt_mm.models.prompted_block import ViTBlock, block_forward, compiled_block_forward
 from lspt_mm.models.prompters.base import Prompter, build_prompter
 from lspt_mm.models.tokens import BlockStep, Tokens
@@ -268,6 +269,9 @@ class PromptedBackbone(BaseModule):
                 ))  # fmt: skip
 
         self._unroll(img, collect, prompter, last)
+        observed = CURRENT.get()
+        if observed is not None:
+            observed.features = tuple(outs)
         return tuple(outs)
 
     def unroll(
@@ -303,12 +307,16 @@ class PromptedBackbone(BaseModule):
             visit(number, done, None, done, hw, None if ropes is None else ropes[number - 1])
         tokens = Tokens(x, self.num_prefix_tokens)
         start = self.num_layers + 1 if prompter is None else prompter.start_block
-        prompts, state, temperature = None, None, None
+        prompts, state, temperature, extra, adapter = None, None, None, None, None
+        observed = None if prompter is None else CURRENT.get()
         for number in range(early.number + 1, (last or self.num_layers) + 1):
             if number == start:
-                prompts, state = prompter.first(tokens.patches)
+                prompts, state = prompter.first(tokens.patches, hw)
             if number >= start:
                 temperature = prompter.temperature(number)
+                extra, adapter = prompter.keys_values(number), prompter.adapter(number)
+            if observed is not None and prompter.observes(number):
+                observed.blocks[number] = tokens.without_prompts
             rope = None if ropes is None else ropes[number - 1]
             block = self.block(number, adapted)
             as_tokens = block is None or self.reads_prompts(number, prompter)
@@ -322,7 +330,7 @@ class PromptedBackbone(BaseModule):
                 read = out_range(self.out_type, before, number) if number == last else None
                 x = self._block(
                     block, before.x, kv_prompts, temperature, read, rope,
-                    before.num_prefix + before.num_prompts,
+                    before.num_prefix + before.num_prompts, extra, adapter,
                 )  # fmt: skip
             tokens = Tokens(x, before.num_prefix, before.num_prompts)
             visit(number, before, prompts, tokens, hw, rope)
@@ -330,10 +338,14 @@ class PromptedBackbone(BaseModule):
                 out = tokens.prompts if prompter.reads_output(number) else None
                 prompts, state = prompter.next(number, prompts, out, tokens.patches, state)
 
-    def _block(self, block, x, kv_prompts, temperature, read, rope, leading) -> Tensor:
+    def _block(
+        self, block, x, kv_prompts, temperature, read, rope, leading, extra=None, adapter=None
+    ) -> Tensor:
         run = compiled_block_forward() if self.compile_blocks else block_forward
         selective = self.with_cp == 'selective' and self.training
-        args = (block, x, kv_prompts, temperature, read, selective, rope, leading)
+        args = (
+            block, x, kv_prompts, temperature, read, selective, rope, leading, extra, adapter
+        )  # fmt: skip
         return run(*args) if selective else self._checkpointed(run, *args)
 
     def plain_block(self, number: int, x: Tensor, rope: Optional[Tensor]) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from lspt_mm.models.block_adapter import BlockAdapter
 from lspt_mm.models.lora import LoRA
 from lspt_mm.models.ops.temperature import divide_by_temperature
 
@@ -23,7 +24,7 @@ class ViTBlock(Protocol):
     Attributes:
         norm1: The first norm, (B, T, D) to the same.
         groups: Query heads for each head of keys and values.
-        gated: Whether :meth:`finish` reads the queries' tokens.
+        gated: Whether :meth:`branch` reads the queries' tokens.
         widths: Widths of queries, keys and values, of all heads together.
         lora: Update added to queries, keys and values, if any.
     """
@@ -49,12 +50,18 @@ class ViTBlock(Protocol):
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """softmax(q k^T / sqrt(d)) v, with the block's dropout; (B, H, T, d)."""
 
-    def finish(self, x: Tensor, heads: Tensor, queries: Optional[Tensor]) -> Tensor:
-        """Do all that follows attention: gate, projection, scales, residuals, MLP; (B, T, D).
+    def branch(self, heads: Tensor, queries: Optional[Tensor]) -> Tensor:
+        """Attention's output after gate and projection, (B, T, D).
 
         ``heads``: (B, T, H d), concatenated. ``queries``: the normed tokens of the queries,
-        (B, T, D); None unless ``gated``.
+        (B, T, D); they may be None unless ``gated``.
         """
+
+    def add_attention(self, x: Tensor, branch: Tensor) -> Tensor:
+        """Add the scaled :meth:`branch` to the tokens; (B, T, D) each."""
+
+    def add_mlp(self, x: Tensor) -> Tensor:
+        """Add the scaled output of the MLP to the tokens; (B, T, D)."""
 
     def weights(self) -> Sequence[Tensor]:
         """W_q, W_k and W_v, (width, D) each, as views of the parameters."""
@@ -76,6 +83,8 @@ def block_forward(
     recompute_mlp: bool = False,
     rope: Optional[Tensor] = None,
     leading: int = 0,
+    extra: Optional[Sequence[Tensor]] = None,
+    adapter: Optional[BlockAdapter] = None,
 ) -> Tensor:
     """Run one block.
 
@@ -94,6 +103,8 @@ def block_forward(
         rope: Rotary embedding of all but the first ``leading`` of the T tokens, (T - leading, 2 d)
             or (H, T - leading, 2 d): sines, then cosines.
         leading: Number of leading tokens without a position in the image.
+        extra: Further keys and values, (1 or B, 1 or H, P', d) each.
+        adapter: Changes the tokens inside the block.
 
     Returns:
         Tensor: (B, T, D), or (B, out_range[1] - out_range[0], D).
@@ -111,13 +122,14 @@ def block_forward(
         rows = rope[..., max(first - leading, 0) : max(end - leading, 0), :]
         q = block.rotate(q, rows, min(max(leading - first, 0), end - first)).type_as(v)
         k = block.rotate(k, rope, leading).type_as(v)
-    if kv_prompts is not None:
-        if isinstance(kv_prompts, Tensor):
-            kv_prompts = keys_and_values(block, kv_prompts.to(x.dtype))
+    if isinstance(kv_prompts, Tensor):
+        kv_prompts = keys_and_values(block, kv_prompts.to(x.dtype))
+    added = [pair for pair in (kv_prompts, extra) if pair is not None]
+    if added:
         k, v = (
-            torch.cat((prompts.expand(x.size(0), -1, -1, -1), own), dim=2)  # (B, H, P+T, d)
-            for prompts, own in zip(kv_prompts, (k, v), strict=True)
-        )
+            torch.cat([*(p.to(own.dtype).expand(*own.shape[:2], -1, -1) for p in parts), own], 2)
+            for *parts, own in zip(*added, (k, v), strict=True)
+        )  # (B, H, P+P'+T, d)
     if block.groups > 1:
         k, v = (part.repeat_interleave(block.groups, dim=1) for part in (k, v))
     if temperature is not None:
@@ -125,10 +137,22 @@ def block_forward(
     heads = block.attend(q, k, v).transpose(1, 2).flatten(2)
     if out_range is not None:
         x = x[:, out_range[0] : out_range[1]]
-    queries = queries if block.gated else None
-    if recompute_mlp:
-        return checkpoint(block.finish, x, heads, queries, use_reentrant=False)
-    return block.finish(x, heads, queries)
+    queries = queries if block.gated or adapter is not None else None
+    if adapter is not None:
+        first, end = out_range or (0, leading)
+        leading = min(max(leading - first, 0), end - first)
+    args = (block, x, heads, queries, adapter, leading)
+    return checkpoint(_finish, *args, use_reentrant=False) if recompute_mlp else _finish(*args)
+
+
+def _finish(block, x, heads, queries, adapter, leading) -> Tensor:
+    """Do all that follows attention."""
+    out = block.branch(heads, queries)
+    if adapter is None:
+        return block.add_mlp(block.add_attention(x, out))
+    x = block.add_attention(x, adapter.attention_output(out, queries))
+    x = block.add_mlp(adapter.before_mlp(x, block))
+    return adapter.block_output(x, leading)
 
 
 def keys_and_values(block: ViTBlock, prompts: Tensor) -> Sequence[Tensor]:

@@ -64,18 +64,19 @@ class TimmBlock:
         dropout = self.attn.attn_drop
         return attention(q, k, v, dropout_p=dropout.p if dropout.training else 0.0)
 
-    def finish(self, x: Tensor, heads: Tensor, queries: Optional[Tensor]) -> Tensor:  # noqa: D102
-        block = self.block
-        x = x + block.drop_path1(self._scaled(1, self.branch(heads, queries)))
-        return x + block.drop_path2(self._scaled(2, block.mlp(block.norm2(x))))
-
-    def branch(self, heads: Tensor, queries: Optional[Tensor]) -> Tensor:
-        """Apply timm's steps after the heads: norm, gate, projection."""
+    def branch(self, heads: Tensor, queries: Optional[Tensor]) -> Tensor:  # noqa: D102
         attn = self.attn
         heads = attn.norm(heads)
         if attn.gate is not None:
             heads = heads * attn.gate(queries).sigmoid()
         return attn.proj_drop(attn.proj(heads))
+
+    def add_attention(self, x: Tensor, branch: Tensor) -> Tensor:  # noqa: D102
+        return x + self.block.drop_path1(self._scaled(1, branch))
+
+    def add_mlp(self, x: Tensor) -> Tensor:  # noqa: D102
+        block = self.block
+        return x + block.drop_path2(self._scaled(2, block.mlp(block.norm2(x))))
 
     def _scaled(self, which: int, x: Tensor) -> Tensor:
         """Apply LayerScale: a module in ``Block``, a parameter or None in ``EvaBlock``."""

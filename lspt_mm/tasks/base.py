@@ -189,6 +189,19 @@ class Task:
         """The truth of a data sample; None without one."""
         raise NotImplementedError
 
+    def label_matrix(
+        self, samples: Optional[Sequence], num_classes: Optional[int]
+    ) -> Optional[Tensor]:
+        """The classes that occur in each data sample, (B, K) of bool; None without truths."""
+        truths = [self.truth(sample) for sample in samples or ()]
+        if not truths or not num_classes or any(truth is None for truth in truths):
+            return None
+        rows = torch.zeros(len(truths), num_classes, dtype=torch.bool)
+        for row, truth in zip(rows, truths, strict=True):
+            known = truth[(truth >= 0) & (truth < num_classes)].astype(np.int64)
+            row[torch.from_numpy(np.bincount(known, minlength=num_classes) > 0)] = True
+        return rows
+
     def prediction(self, sample) -> Prediction:
         """The prediction that ``model.predict`` has put into a data sample."""
         raise NotImplementedError

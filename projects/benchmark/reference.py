@@ -9,6 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lspt_mm.models import PromptedViT
+from lspt_mm.models.block_adapter import BlockAdapter
+from lspt_mm.models.mmpretrain_block import MMPretrainBlock
 from lspt_mm.models.prompters.lspt import LSPT
 from lspt_mm.models.prompters.lstm_cells import FullCell
 
@@ -24,20 +26,21 @@ def reference_forward(vit: PromptedViT, img: Tensor) -> Tensor:
         vit: With a class token and without registers.
         img: Images.
     """
-    x = vit.embed(img).tokens
+    x, grid, _ = vit.embed(img)
     prompter = vit.prompter
     prompts = state = None
     for number, layer in enumerate(vit.layers, 1):
-        temperature = None
+        temperature = further = adapter = None
         if prompter is not None and number >= prompter.start_block:
             if number == prompter.start_block:
-                prompts, state = prompter.first(x[:, 1:])
+                prompts, state = prompter.first(x[:, 1:], grid)
             temperature = prompter.temperature(number)
+            further, adapter = prompter.keys_values(number), prompter.adapter(number)
         number_of_prompts = 0 if prompts is None else prompts.size(1)
         if prompts is not None:
             prompts = prompts.expand(x.size(0), -1, -1)
             x = torch.cat((x[:, :1], prompts, x[:, 1:]), dim=1)
-        x = _block(layer, x, temperature)
+        x = _block(layer, x, temperature, further, adapter)
         out = x[:, 1 : 1 + number_of_prompts]
         x = torch.cat((x[:, :1], x[:, 1 + number_of_prompts :]), dim=1)
         if prompter is not None and prompter.start_block <= number < len(vit.layers):
@@ -48,17 +51,23 @@ def reference_forward(vit: PromptedViT, img: Tensor) -> Tensor:
     return vit.ln1(x)[:, 0]
 
 
-def _block(layer, x: Tensor, temperature) -> Tensor:
+def _block(layer, x: Tensor, temperature, further, adapter) -> Tensor:
     attn = layer.attn
+    adapter = adapter or BlockAdapter()
     batch, length, width = x.shape
-    packed = attn.qkv(layer.ln1(x)).reshape(batch, length, 3, attn.num_heads, -1)
+    normed = layer.ln1(x)
+    packed = attn.qkv(normed).reshape(batch, length, 3, attn.num_heads, -1)
     q, k, v = packed.permute(2, 0, 3, 1, 4)
+    if further is not None:
+        k, v = (torch.cat((more.expand(*own.shape[:2], -1, -1), own), dim=2)
+                for more, own in zip(further, (k, v), strict=True))  # fmt: skip
     logits = q @ k.transpose(-2, -1) * q.size(-1) ** -0.5
     if temperature is not None:
         logits = logits / temperature
     out = (logits.softmax(dim=-1) @ v).transpose(1, 2).reshape(batch, length, width)
-    x = x + attn.gamma1(attn.proj(out))
-    return layer.ffn(layer.ln2(x), identity=x)
+    x = x + attn.gamma1(adapter.attention_output(attn.proj(out), normed))
+    x = adapter.before_mlp(x, MMPretrainBlock(layer))
+    return adapter.block_output(layer.ffn(layer.ln2(x), identity=x), 1)
 
 
 def _lspt(prompter: LSPT, number: int, out: Tensor, patches: Tensor, state):

@@ -69,7 +69,33 @@ METHODS = {
     },
     'spt': {'type': 'SelfPrompt', 'num_tokens': 3, 'deep': True},
     'vfpt': {'type': 'FourierPrompt', 'num_tokens': 4, 'deep': True},
+    'vapt': {'type': 'VAPT', 'num_tokens': 3, 'kernel_size': 1, 'rank': 2},
+    'vapt-late': {
+        'type': 'VAPT',
+        'num_tokens': 2,
+        'kernel_size': 1,
+        'rank': 3,
+        'start_block': 2,
+    },
+    'apt': {'type': 'APT', 'num_tokens': 3},
+    'apt-late': {'type': 'APT', 'num_tokens': 2, 'start_block': 2},
+    'rein': {'type': 'Rein', 'num_tokens': 4},
+    'rein-low-rank-late': {'type': 'Rein', 'num_tokens': 3, 'rank': 2, 'start_block': 2},
 }
+
+#: Methods of the table that discard what blocks make of their prompts; of these, methods whose
+#: prompts depend on the image; and methods without prompts, which change blocks from the inside.
+DISCARD = {
+    'vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt', 'vapt',
+    'vapt-late',
+}  # fmt: skip
+OF_THE_IMAGE = {'vapt', 'vapt-late'}
+NO_TOKENS = {'apt', 'apt-late', 'rein', 'rein-low-rank-late'}
+
+
+def has_output(name, out_type):
+    """Whether a method's model can return this."""
+    return not (name in NO_TOKENS and out_type == 'avg_prompts')
 
 
 # ---- literal equations ------------------------------------------------------------------------
@@ -183,6 +209,75 @@ def literal_bilinear(p, cfg, step, seen, patches, memory):
     return prompts.expand(patches.size(0), -1, -1), None
 
 
+def literal_vapt(p, cfg, step, seen, patches, memory):
+    """VAPT, a channel and a window at a time."""
+    batch, _, width = patches.shape
+    if step == 0:
+        return p['prompter.prompts'][0].expand(batch, -1, -1), None
+    h, w = cfg['hw']
+    name = f'prompter.norms.{step - 1}.'
+    x = layer_norm(patches, p[name + 'weight'], p[name + 'bias'], eps=1e-5)
+    x = x.reshape(batch, h, w, width)
+    kernel = p['prompter.kernels'][step - 1]
+    k = len(kernel)
+    rows, columns = h - k + 1, w - k + 1
+    alpha = p['prompter.weights'][step - 1]
+    if tuple(alpha.shape[1:]) != (rows, columns):
+        built = alpha.shape[1] * alpha.shape[2]
+        alpha = torch.nn.functional.interpolate(
+            alpha[None], (rows, columns), mode='bilinear', align_corners=False
+        )[0] * (built / (rows * columns))  # fmt: skip
+    prompts = []
+    for j in range(cfg['num_tokens']):
+        total = p['prompter.biases'][step - 1, j] * patches.new_ones(batch, width)
+        for r in range(rows):
+            for c in range(columns):
+                window = sum(
+                    kernel[a, b] * x[:, r + a, c + b] for a in range(k) for b in range(k)
+                )  # fmt: skip
+                total = total + alpha[j, r, c] * window
+        prompts.append(total)
+    prompts = torch.stack(prompts, 1)
+    hidden = (prompts @ p['prompter.down.weight'].T).clamp(min=0)
+    return prompts + hidden @ p['prompter.up.weight'].T, None
+
+
+def no_prompts(p, cfg, step, seen, patches, memory):
+    return None, None
+
+
+def literal_apt(p, cfg, step):
+    """APT's keys and values, the same for all heads."""
+    scales = p['prompter.scales'][step]
+    scales = scales + (torch.where(scales > 1, scales, 1.0) - scales).detach()  # its gradient
+    pair = p['prompter.prompts'][step] * scales[..., None]
+    return [part.expand(cfg['heads'], -1, -1) for part in pair]
+
+
+def literal_rein(p, cfg, step):
+    """Rein's refinement of the patches."""
+    if 'rank' in cfg:
+        tokens = p['prompter.left'][step] @ p['prompter.right'][step]
+    else:
+        tokens = p['prompter.tokens'][step]
+
+    def linear(x, name):
+        return x @ p[f'prompter.{name}.weight'].T + p[f'prompter.{name}.bias']
+
+    def refine(x):
+        patches = x[:, cfg['extra'] :]
+        logits = patches @ tokens.T / math.sqrt(x.size(-1))
+        weights = logits.exp() / logits.exp().sum(-1, keepdim=True)
+        found = sum(
+            weights[:, :, k : k + 1] * linear(tokens[k], 'token_to_feature')
+            for k in range(1, len(tokens))
+        )
+        delta = linear(found + patches, 'delta')
+        return torch.cat((x[:, : cfg['extra']], patches + p['prompter.scale'] * delta), 1)
+
+    return {'block_output': refine}
+
+
 # ---- trainable parameters ---------------------------------------------------------------------
 
 
@@ -234,6 +329,38 @@ def count_bilinear(cfg, d, blocks):
     return counts
 
 
+def count_vapt(cfg, d, blocks):
+    k, r, count = cfg.get('kernel_size', 2), cfg.get('rank', 8), cfg['num_tokens']
+    side = (14 if d == 768 else 2) - k + 1
+    counts = {'prompts': count * d}
+    if blocks > 1:
+        counts.update({
+            'kernels': (blocks - 1) * k * k, 'weights': (blocks - 1) * count * side * side,
+            'biases': (blocks - 1) * count, 'down.weight': r * d, 'up.weight': r * d,
+        })  # fmt: skip
+    for step in range(blocks - 1):
+        counts.update({f'norms.{step}.weight': d, f'norms.{step}.bias': d})
+    return counts
+
+
+def count_apt(cfg, d, blocks):
+    heads = 12 if d == 768 else ARCH['num_heads']
+    return {
+        'prompts': 2 * blocks * cfg['num_tokens'] * d // heads,
+        'scales': 2 * blocks * cfg['num_tokens'],
+    }
+
+
+def count_rein(cfg, d, blocks):
+    counts = {'scale': 1}
+    for name in ('token_to_feature', 'delta'):
+        counts.update({f'{name}.weight': d * d, f'{name}.bias': d})
+    if 'rank' not in cfg:
+        return {**counts, 'tokens': blocks * cfg['num_tokens'] * d}
+    r = cfg['rank']
+    return {**counts, 'left': blocks * cfg['num_tokens'] * r, 'right': blocks * r * d}
+
+
 # ---- the table --------------------------------------------------------------------------------
 
 
@@ -243,11 +370,17 @@ class Oracle(NamedTuple):
     ``next_prompts(params, cfg, step, prompts_out, patches, memory) -> prompts, memory``: step 0
     is what enters first. ``count(cfg, D, L')``: trainable parameters by name.
     ``temperature(params, cfg, step)``: tau of the step-th block with prompts.
+    ``further(params, cfg, step)``: its further keys and values, (H, n, d) each, or None.
+    ``inside(params, cfg, step)``: functions by place, as of :func:`vit_oracles.block`.
+    ``cfg`` also has what depends on the ViT: ``hw`` (rows and columns of patches), ``extra``
+    (tokens before the patches), ``heads`` and ``block`` (name of the step's block).
     """
 
     next_prompts: Callable
     count: Callable
     temperature: Callable = lambda p, cfg, step: 1.0
+    further: Callable = lambda p, cfg, step: None
+    inside: Callable = lambda p, cfg, step: None
 
 
 ORACLES = {
@@ -257,6 +390,9 @@ ORACLES = {
     'BilinearPrompt': Oracle(literal_bilinear, count_bilinear),
     'SelfPrompt': Oracle(literal_vpt, count_vpt),
     'FourierPrompt': Oracle(literal_vpt, count_vpt),
+    'VAPT': Oracle(literal_vapt, count_vapt),
+    'APT': Oracle(no_prompts, count_apt, further=literal_apt),
+    'Rein': Oracle(no_prompts, count_rein, inside=literal_rein),
 }
 
 
@@ -271,24 +407,30 @@ def literal_forward(model, img, cfg, out_type, out_indices, final_norm=True):
     grid = tuple(model.patch_embed.init_out_size)
     x, (h, w) = embed(p, img, PATCH, grid, extra)
     start = cfg.get('start_block', 1)
-    next_prompts, temperatures = ORACLES[cfg['type']].next_prompts, ORACLES[cfg['type']].temperature
+    oracle = ORACLES[cfg['type']]
+    next_prompts = oracle.next_prompts
+    cfg = dict(cfg, hw=(h, w), extra=extra, heads=heads)
     outs, prompts, memory = [], None, None
     for l in range(1, depth + 1):
+        cfg['block'] = f'layers.{l - 1}.'
         if l == start:
             prompts, memory = next_prompts(p, cfg, 0, None, x[:, extra:], None)
+        changes = ()
+        if l >= start:
+            parts = (oracle.temperature, oracle.further, oracle.inside)
+            changes = [part(p, cfg, l - start) for part in parts]
         if prompts is None:
-            x = block(p, f'layers.{l - 1}.', x, heads)
+            x = block(p, f'layers.{l - 1}.', x, heads, *changes)
         else:
             count = prompts.size(1)
             tokens = torch.cat((x[:, :extra], prompts, x[:, extra:]), 1)
-            tau = temperatures(p, cfg, l - start)
-            tokens = block(p, f'layers.{l - 1}.', tokens, heads, tau)
+            tokens = block(p, f'layers.{l - 1}.', tokens, heads, *changes)
             prompts = tokens[:, extra : extra + count]
             x = torch.cat((tokens[:, :extra], tokens[:, extra + count :]), 1)
 
         if l - 1 in out_indices:
             normed = final_norm and l == depth
             outs.append(literal_output(p, x, prompts, extra, (h, w), out_type, normed))
-        if prompts is not None and l < depth:
+        if start <= l < depth:
             prompts, memory = next_prompts(p, cfg, l - start + 1, prompts, x[:, extra:], memory)
     return outs

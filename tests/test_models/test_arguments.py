@@ -30,6 +30,8 @@ BAD_FOR_ALL = [
     ('start_block', DEPTH + 1),
 ]
 BAD = {
+    'VAPT': [('kernel_size', 0), ('kernel_size', 3), ('kernel_size', 1.5), ('rank', 0)],
+    'Rein': [('num_tokens', 1), ('rank', 0), ('rank', WIDTH + 1), ('scale', 'a')],
     'LSPT': [
         ('cell', 'x'),
         ('cell', None),

@@ -16,7 +16,10 @@ KEYS_VALUES = [
     'vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt'
 ]  # fmt: skip
 #: Methods with other products that do not depend on the image: of prompts, of gates.
-OTHERS = ['vpt-deep-2-projected', 'bilinear', 'fwhiten', 'lspt', 'lspt-low-rank', 'lspt-late']
+OTHERS = [
+    'vpt-deep-2-projected', 'bilinear', 'fwhiten', 'lspt', 'lspt-low-rank', 'lspt-late', 'vapt',
+    'vapt-late',
+]  # fmt: skip
 HELD = ['vpt-deep', 'lspt', 'lspt-low-rank', 'bilinear']
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from method_table import METHODS, ORACLES, literal_forward
+from method_table import METHODS, NO_TOKENS, ORACLES, has_output, literal_forward
 from vit_oracles import ARCH, IMG, build, images, weighted_sum
 
 from lspt_mm.registry import PROMPTERS
@@ -48,6 +48,8 @@ OTHER_SWITCHES = {
     'spt-shallow': {'type': 'SelfPrompt', 'start': 'mean'},
     'vfpt-shallow-all': {'type': 'FourierPrompt', 'share': 1.0},
     'vfpt-none': {'type': 'FourierPrompt', 'share': 0.0, 'deep': True},
+    'vapt-2x2': {'type': 'VAPT', 'rank': 3},
+    'vapt-last-block': {'type': 'VAPT', 'start_block': DEPTH},
     'vfpt-projected': {'type': 'FourierPrompt', 'share': 0.7, 'deep': True, 'project': 5},
 }
 SWITCHES = dict(METHODS)
@@ -83,8 +85,10 @@ def first_prompted(cfg):
     return cfg.get('start_block', 1) - 1
 
 
-@pytest.mark.parametrize('out_type', OUT_TYPES)
-@pytest.mark.parametrize('name', SWITCHES)
+@pytest.mark.parametrize(
+    ('name', 'out_type'),
+    [(name, out_type) for name in SWITCHES for out_type in OUT_TYPES if has_output(name, out_type)],
+)
 def test_equals_literal(name, out_type):
     cfg = SWITCHES[name]
     # avg_prompts has nothing to say about blocks before the prompts.
@@ -96,6 +100,18 @@ def test_equals_literal(name, out_type):
 @pytest.mark.parametrize('name', METHODS)
 def test_equals_literal_at_other_sizes(name, size):
     assert_equals_literal(METHODS[name], images(2, *size))
+
+
+@pytest.mark.parametrize('size', [(16, 24), (40, 24)])
+def test_vapt_resizes_its_maps(size):
+    cfg = {'type': 'VAPT', 'num_tokens': 3, 'kernel_size': 2, 'rank': 3}
+    assert_equals_literal(cfg, images(2, *size), img_size=(24, 16))
+
+
+def test_vapt_of_images_smaller_than_its_kernel():
+    model = build({'type': 'VAPT', 'num_tokens': 3})
+    with pytest.raises(ValueError, match='a grid of 1 x 2 patches .* kernel of 2'):
+        model(images(1, 8, 16))
 
 
 @pytest.mark.parametrize('out_type', ['raw', 'featmap', 'avg_tokens', 'avg_prompts'])
@@ -145,6 +161,13 @@ def test_hard_gates_in_evaluation(hard_logits):
 def test_vpt_prompts_dropped_after_the_deep_blocks(deep_blocks, out_type):
     cfg = dict(METHODS['vpt-deep'], deep_blocks=deep_blocks, afterwards='drop')
     assert_equals_literal(cfg, images(), out_type)
+
+
+@pytest.mark.parametrize('name', sorted(NO_TOKENS))
+def test_avg_prompts_of_a_method_without_prompts_says_so(name):
+    model = build(METHODS[name], out_type='avg_prompts')
+    with pytest.raises(ValueError, match='block 3 has no prompts'):
+        model(images())
 
 
 def test_avg_prompts_of_dropped_prompts_says_so():

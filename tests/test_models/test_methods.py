@@ -4,14 +4,15 @@ import math
 
 import pytest
 import torch
-from method_table import METHODS, ORACLES
-from vit_oracles import ARCH, build, images
+from method_table import DISCARD, METHODS, NO_TOKENS, OF_THE_IMAGE, ORACLES
+from vit_oracles import ARCH, IMG, PATCH, build, images, weighted_sum
 
-from lspt_mm.models import VPT, BilinearPrompt, FourierPrompt, GatedPrompt
+from lspt_mm.models import VPT, BilinearPrompt, FourierPrompt, GatedPrompt, PromptedViT
 from lspt_mm.registry import PROMPTERS
 
 D, L = 768, 12
 DEPTH, WIDTH = ARCH['num_layers'], ARCH['embed_dims']
+SIZE = {'arch': ARCH, 'img_size': IMG, 'patch_size': PATCH}
 
 # ---- counts -----------------------------------------------------------------------------------
 
@@ -31,6 +32,10 @@ COUNTS = [
     ('SelfPrompt', {'num_tokens': 100}, 76_800),
     ('FourierPrompt', {'num_tokens': 10, 'deep': True}, 92_160),
     ('LSPT', {'num_tokens': 100}, 4_724_736 + 921_600),
+    ('VAPT', {'num_tokens': 10}, 55_608),
+    ('APT', {'num_tokens': 2}, 3_120),
+    ('APT', {'num_tokens': 200}, 312_000),
+    ('Rein', {'num_tokens': 100}, 12 * 76_800 + 2 * (589_824 + 768) + 1),
 ]
 
 
@@ -150,12 +155,52 @@ def test_number_of_fourier_prompts():
 def test_lspt_without_lpc_adds_its_prompts_to_the_blocks_output(gspc):
     model = build({'type': 'LSPT', 'num_tokens': 3, 'lpc': False, 'gspc': gspc}, out_type='raw')
     out, patches = torch.randn(2, 3, WIDTH).double(), torch.randn(2, 5, WIDTH).double()
-    _, state = model.prompter.first(patches)
+    _, state = model.prompter.first(patches, (1, 5))
     prompts, _ = model.prompter.next(1, None, out, patches, state)
     want = model.prompter.prompts[1] + out
     if gspc:
         want = want + patches.mean(1, keepdim=True)
     torch.testing.assert_close(prompts, want)
+
+
+def test_apt_scales_below_one_count_as_one_and_can_return():
+    prompter = build({'type': 'APT', 'num_tokens': 3}).prompter
+    with torch.no_grad():
+        prompter.scales[0] = torch.tensor([[0.2, 1.5, 1.0], [3.0, -1.0, 1.0]])
+    keys, values = prompter.keys_values(1)
+    p = prompter.prompts[0]
+    torch.testing.assert_close(keys[0, 0], torch.stack((p[0, 0], 1.5 * p[0, 1], p[0, 2])))
+    torch.testing.assert_close(values[0, 0], torch.stack((3 * p[1, 0], p[1, 1], p[1, 2])))
+    keys.sum().backward()
+    torch.testing.assert_close(prompter.scales.grad[0, 0], p[0].sum(-1))
+
+
+@pytest.mark.parametrize('out_type', ['raw', 'cls_token', 'avg_patches'])
+def test_rein_of_scale_zero_is_the_plain_vit(out_type):
+    tuned = build({'type': 'Rein', 'num_tokens': 3}, out_type=out_type)
+    with torch.no_grad():
+        tuned.prompter.scale.zero_()
+    plain = build(out_type=out_type)
+    plain.load_state_dict(tuned.state_dict(), strict=False)
+    torch.testing.assert_close(tuned(images())[-1], plain(images())[-1], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_every_trained_parameter_has_a_gradient_after_the_first_step(name):
+    # From the method's own start, at which some gradients of the first step are 0.
+    torch.manual_seed(0)
+    cfg = dict(METHODS[name])
+    plain = build(out_type='raw')
+    model = PromptedViT(prompter=cfg, **SIZE, out_type='raw').double().train()
+    model.load_state_dict(plain.state_dict(), strict=False)
+    parameters = dict(model.prompter.named_parameters())
+    optimizer = torch.optim.SGD(parameters.values(), lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        weighted_sum(model(images(2, 24, 24))).backward()
+        optimizer.step()
+    still = [n for n, p in parameters.items() if p.grad is None or not p.grad.any()]
+    assert not still
 
 
 # ---- gates and temperatures -------------------------------------------------------------------
@@ -272,28 +317,24 @@ def test_blocks_before_the_start_are_the_plain_vit_without_a_graph(name, start):
         assert torch.equal(step.x_out, same.x_out) == (step.number < start)
 
 
-#: Methods of the table that discard what blocks make of their prompts.
-DISCARD = {'vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt'}
-
-
 @pytest.mark.parametrize('name', METHODS)
 def test_prompts_are_keys_and_values_only_where_nobody_reads_them(name):
     steps = []
     build(METHODS[name]).unroll(images(), steps.append)
     read = [step.number for step in steps if step.prompts_out is not None]
     start = METHODS[name].get('start_block', 1)
-    want = [] if name in DISCARD else list(range(start, DEPTH))
+    want = [] if name in DISCARD | NO_TOKENS else list(range(start, DEPTH))
     if name == 'vpt-deep-2-projected':  # discarded after block 1, carried on after block 2
         want = [2]
     assert read == want
     # What is discarded is not made per image either.
-    same = name in DISCARD
+    same = name in DISCARD - OF_THE_IMAGE | NO_TOKENS
     assert all(s.prompts_in.size(0) == 1 for s in steps if s.prompts_in is not None) == same or (
         start == DEPTH
     )
 
 
-@pytest.mark.parametrize('name', METHODS)
+@pytest.mark.parametrize('name', [name for name in METHODS if not name.startswith('rein')])
 def test_prompts_nobody_attends_to_leave_the_plain_vit(name, monkeypatch):
     """Neutral case: prompts act through keys and values alone."""
     cfg = METHODS[name]

@@ -3,7 +3,7 @@
 import pytest
 import timm
 import torch
-from method_table import METHODS
+from method_table import METHODS, NO_TOKENS
 from mmengine.model import Sequential
 from vit_oracles import weighted_sum
 
@@ -141,7 +141,9 @@ def results(model, img, out_type):
     return [*outs, *torch.autograd.grad(weighted_sum(outs), trained, allow_unused=True)]
 
 
-@pytest.mark.parametrize('method', [name for name in METHODS if 'gated' not in name])
+@pytest.mark.parametrize(
+    'method', [name for name in METHODS if name not in NO_TOKENS and 'gated' not in name]
+)
 @pytest.mark.parametrize('name', [
     'vit_small_patch16_dinov3_qkvb', 'vit_base_patch16_sapiens2', 'eva02_base_patch14_224',
     'vit_small_patch14_reg4_dinov2', 'vit_small_patch16_rope_mixed_224',
@@ -196,6 +198,9 @@ def test_a_temperature_divides_the_queries(name):
 def test_methods_that_a_block_cannot_serve_are_refused():
     with pytest.raises(ValueError, match='block 1 of this ViT can only be run as a whole'):
         build('vit_small_patch16_18x2_224', prompter=METHODS['gated'])
+    for name in NO_TOKENS:
+        with pytest.raises(ValueError, match=r'block \d of this ViT can only be run as a whole'):
+            build('vit_small_patch16_18x2_224', prompter=METHODS[name])
     with pytest.raises(ValueError, match=r'whiten block 1 .* it can only be run as a whole'):
         build('vit_small_patch16_18x2_224', prompter=WHITENED)
     with pytest.raises(ValueError, match='queries and keys pass a norm'):

@@ -16,6 +16,10 @@ def many_images(count=24, seed=0):
     return images(count, 32, 32, seed)
 
 
+def batches(*images):
+    return [(img, None) for img in images]  # images without classes
+
+
 def plain_tokens(model, img, block, ln1=True):
     """Patch tokens entering ``block``, literally, of all images: (n, D)."""
     plain = build(out_type='raw', out_indices=tuple(range(DEPTH)))
@@ -52,7 +56,7 @@ def test_covariance_is_the_identity_after_whitening(ln1, count):
     """But for directions in which the tokens have next to nothing, which are counted."""
     model, img = build().eval(), images(count, 32, 24)
     epsilon, blocks = 1e-8, range(1, DEPTH + 1)
-    result = whiten(model, [img[:2], *img[2:].split(5)], blocks, epsilon, ln1)
+    result = whiten(model, batches(img[:2], *img[2:].split(5)), blocks, epsilon, ln1)
     assert list(result) == list(blocks)
     for block, (matrix, weak, n) in result.items():
         tokens = through_weights(model, block, plain_tokens(model, img, block, ln1))
@@ -83,15 +87,15 @@ def test_whitening_matrix_of_a_known_covariance():
 
 def test_all_tokens_count_and_batches_do_not_matter():
     model, img = build().eval(), many_images(6)
-    whole = whiten(model, [img], [1], 1e-4)[1].matrix
-    split = whiten(model, [img[:1], img[1:]], [1], 1e-4)[1].matrix
+    whole = whiten(model, batches(img), [1], 1e-4)[1].matrix
+    split = whiten(model, batches(img[:1], img[1:]), [1], 1e-4)[1].matrix
     torch.testing.assert_close(whole, split, rtol=1e-6, atol=1e-6)
 
 
 def test_prompts_do_not_matter():
     # It is the plain ViT's tokens that are whitened.
     img = many_images(4)
-    got = [whiten(build(cfg).eval(), [img], [3], 1e-9)[3].matrix for cfg in METHODS.values()]
+    got = [whiten(build(cfg).eval(), batches(img), [3], 1e-9)[3].matrix for cfg in METHODS.values()]
     assert all(torch.equal(matrix, got[0]) for matrix in got)
 
 
@@ -122,9 +126,9 @@ def test_whitening_modes_start_from_the_matrix_of_each_block(name):
     model, prompter = bilinear(**cfg)
     first = cfg.get('start_block', 1)
     blocks = range(first, DEPTH + 1) if cfg.get('deep') else [first]
-    want = whiten(model, [many_images()], blocks, 1e-9)
+    want = whiten(model, batches(many_images()), blocks, 1e-9)
     assert prompter.needs_preparation
-    report = prompter.prepare(model, iter([many_images()]))
+    report = prompter.prepare(model, iter(batches(many_images())))
     assert not prompter.needs_preparation
     assert prompter.right.shape == (len(want), D, D)
     for right, whitening in zip(prompter.right, want.values(), strict=True):
@@ -135,8 +139,8 @@ def test_whitening_modes_start_from_the_matrix_of_each_block(name):
 @pytest.mark.parametrize('rank', [1, 5, D])
 def test_whitened_start_takes_columns_at_random_in_every_row(rank):
     model, prompter = bilinear(rank=rank, start='whiten', deep=True, trained_right=1)
-    prompter.prepare(model, [many_images()])
-    want = whiten(model, [many_images()], range(1, DEPTH + 1), 1e-9)
+    prompter.prepare(model, batches(many_images()))
+    want = whiten(model, batches(many_images()), range(1, DEPTH + 1), 1e-9)
     columns = set()
     for right, (matrix, _, _) in zip(prompter.right, want.values(), strict=True):
         for row, whole in zip(right, matrix, strict=True):
@@ -155,7 +159,7 @@ def test_xavier_start_needs_nothing():
 @pytest.mark.parametrize('name', ['spt', 'fwhiten', 'twhiten-deep-late'])
 def test_a_checkpoint_holds_the_preparation(name):
     model, other = build(METHODS[name]).eval(), build(METHODS[name], seed=1).eval()
-    model.prompter.prepare(model, [many_images()])
+    model.prompter.prepare(model, batches(many_images()))
     file = io.BytesIO()
     torch.save(model.state_dict(), file)
     file.seek(0)
@@ -168,7 +172,7 @@ def test_a_checkpoint_holds_the_preparation(name):
 def test_preparation_touches_the_prompter_alone(name):
     model = build(METHODS[name]).eval()
     before = {k: v.clone() for k, v in model.describe().tensors.items()}
-    model.prompter.prepare(model, [many_images()])
+    model.prompter.prepare(model, batches(many_images()))
     assert all(torch.equal(v, before[k]) for k, v in model.describe().tensors.items())
     assert all(not p.requires_grad or p.grad is None for p in model.parameters())
 
@@ -184,7 +188,7 @@ def spt(**cfg):
 @pytest.mark.parametrize('deep', [False, True])
 def test_sampled_prompts_are_tokens_of_their_block(deep):
     model, prompter = spt(deep=deep)
-    prompter.prepare(model, [many_images(4)])
+    prompter.prepare(model, batches(many_images(4)))
     assert len(prompter.prompts) == (DEPTH if deep else 1)
     for block, prompts in enumerate(prompter.prompts, 1):
         tokens = plain_tokens(model, many_images(4), block, ln1=False)
@@ -196,7 +200,7 @@ def test_sampled_prompts_are_tokens_of_their_block(deep):
 def test_mean_prompts_of_as_many_images_are_their_means():
     model, prompter = spt(start='mean', start_block=2)
     img = many_images(3)
-    prompter.prepare(model, [img[:1], img[1:]])
+    prompter.prepare(model, batches(img[:1], img[1:]))
     tokens = plain_tokens(model, img, 2, ln1=False).view(3, 16, D)
     torch.testing.assert_close(prompter.prompts[0], tokens.mean(1), rtol=1e-5, atol=1e-5)
 
@@ -209,7 +213,7 @@ def test_kmeans_finds_clusters():
     img = colours[torch.arange(64) % 4].view(4, 4, 4, 3)
     img = img.permute(0, 3, 1, 2).repeat_interleave(PATCH, 2).repeat_interleave(PATCH, 3)
     torch.manual_seed(0)
-    prompter.prepare(model, [img])
+    prompter.prepare(model, batches(img))
     tokens = plain_tokens(model, img, 1, ln1=False)
     distances = torch.cdist(tokens, prompter.prompts[0].detach()).min(dim=1).values
     assert distances.max() < 1e-4
@@ -219,7 +223,7 @@ def test_kmeans_finds_clusters():
 def test_too_few_tokens_say_so(start):
     model, prompter = spt(start=start, num_tokens=17)
     with pytest.raises(ValueError, match='16 patch tokens .* 17 prompts; .* num_images'):
-        prompter.prepare(model, [many_images(1)])
+        prompter.prepare(model, batches(many_images(1)))
     assert prompter.needs_preparation
 
 
@@ -234,7 +238,7 @@ def test_methods_that_do_not_start_from_data(cfg):
     model = build(cfg)
     before = {k: v.clone() for k, v in model.prompter.state_dict().items()}
     with pytest.raises(ValueError, match='does not start from data'):
-        model.prompter.prepare(model, [many_images(1)])
+        model.prompter.prepare(model, batches(many_images(1)))
     assert all(torch.equal(v, before[k]) for k, v in model.prompter.state_dict().items())
 
 
@@ -252,12 +256,12 @@ def test_images_that_are_not_finite(cfg):
     bad = many_images(2)
     bad[1, 0, 3, 3] = float('nan')
     with pytest.raises(ValueError, match='not finite'):
-        model.prompter.prepare(model, [bad])
+        model.prompter.prepare(model, batches(bad))
     assert model.prompter.needs_preparation
 
 
 def test_the_smallest_epsilon_counts_all_directions_without_variance():
     model = build({'type': 'BilinearPrompt', 'num_tokens': 2, 'mode': 'fwhiten', 'epsilon': 1e-12})
     one = many_images(1)[:, :, :PATCH, : 2 * PATCH]  # two patches: two directions at the most
-    result = whiten(model, [one], [1], 1e-12)[1]
+    result = whiten(model, batches(one), [1], 1e-12)[1]
     assert result.weak >= D - 2 and result.matrix.isfinite().all()

@@ -64,8 +64,11 @@ def gelu(x):
     return x * 0.5 * (1 + torch.erf(x / math.sqrt(2)))
 
 
-def attention(p, name, x, heads, temperature=1.0):
-    """softmax(q k^T / sqrt(d) / tau) v head by head; ``x`` is normalised already."""
+def attention(p, name, x, heads, temperature=1.0, further=None):
+    """softmax(q k^T / sqrt(d) / tau) v head by head, projected; ``x`` is normalised already.
+
+    ``further``: keys and values (H, n, d) each, appended to those of the tokens.
+    """
     width = x.size(-1)
     d = width // heads
     packed = x @ p[name + 'qkv.weight'].T
@@ -75,21 +78,33 @@ def attention(p, name, x, heads, temperature=1.0):
     out = []
     for h in range(heads):
         s = slice(h * d, (h + 1) * d)
-        logits = q[..., s] @ k[..., s].transpose(1, 2) / math.sqrt(d) / temperature
+        key, value = k[..., s], v[..., s]
+        if further is not None:
+            key = torch.cat((key, further[0][h].expand(len(x), -1, -1)), 1)
+            value = torch.cat((value, further[1][h].expand(len(x), -1, -1)), 1)
+        logits = q[..., s] @ key.transpose(1, 2) / math.sqrt(d) / temperature
         weights = logits.exp() / logits.exp().sum(-1, keepdim=True)
-        out.append(weights @ v[..., s])
-    out = torch.cat(out, -1) @ p[name + 'proj.weight'].T + p[name + 'proj.bias']
-    return out * p.get(name + 'gamma1.weight', 1.0)
+        out.append(weights @ value)
+    return torch.cat(out, -1) @ p[name + 'proj.weight'].T + p[name + 'proj.bias']
 
 
-def block(p, name, x, heads, temperature=1.0):
-    """Pre-norm encoder layer on tokens (B, T, D)."""
+def block(p, name, x, heads, temperature=1.0, further=None, inside=None):
+    """Pre-norm encoder layer on tokens (B, T, D).
+
+    ``inside``: functions of a method, by place: ``attention_output(out, normed)``,
+    ``before_mlp(x)``, ``block_output(x)``.
+    """
+    inside = inside or {}
     normed = layer_norm(x, p[name + 'ln1.weight'], p[name + 'ln1.bias'])
-    x = x + attention(p, name + 'attn.', normed, heads, temperature)
+    out = attention(p, name + 'attn.', normed, heads, temperature, further)
+    out = inside.get('attention_output', lambda y, _: y)(out, normed)
+    x = x + out * p.get(name + 'attn.gamma1.weight', 1.0)
+    x = inside.get('before_mlp', lambda y: y)(x)
     y = layer_norm(x, p[name + 'ln2.weight'], p[name + 'ln2.bias'])
     y = gelu(y @ p[name + 'ffn.layers.0.0.weight'].T + p[name + 'ffn.layers.0.0.bias'])
     y = y @ p[name + 'ffn.layers.1.weight'].T + p[name + 'ffn.layers.1.bias']
-    return x + y * p.get(name + 'ffn.gamma2.weight', 1.0)
+    x = x + y * p.get(name + 'ffn.gamma2.weight', 1.0)
+    return inside.get('block_output', lambda y: y)(x)
 
 
 def embed(p, img, patch, grid, extra):

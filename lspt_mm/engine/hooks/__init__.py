@@ -11,6 +11,7 @@ from lspt_mm.engine.hooks.preemption_hook import PreemptionHook
 from lspt_mm.engine.hooks.progress_hook import ProgressHook
 from lspt_mm.engine.hooks.prompt_checkpoint_hook import PromptCheckpointHook
 from lspt_mm.engine.hooks.prompt_init_hook import PromptInitHook
+from lspt_mm.engine.hooks.prompter_hook import PrompterHook
 from lspt_mm.engine.hooks.trainable_report_hook import TrainableReportHook
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     'ProgressHook',
     'PromptCheckpointHook',
     'PromptInitHook',
+    'PrompterHook',
     'TrainableReportHook',
 ]

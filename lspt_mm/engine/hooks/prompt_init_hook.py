@@ -3,7 +3,7 @@
 from typing import Iterator, List, Optional, Tuple
 
 import torch
-from mmengine.dist import broadcast, is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import Tensor
@@ -13,6 +13,7 @@ from lspt_mm.engine.unwrapping import model_of
 from lspt_mm.errors import InputError
 from lspt_mm.models.prompted_backbone import PromptedBackbone
 from lspt_mm.registry import HOOKS
+from lspt_mm.tasks import task_of
 from lspt_mm.utils.checks import check_int
 from lspt_mm.utils.seed import isolate_rng
 
@@ -28,6 +29,7 @@ class PromptInitHook(Hook):
 
     Args:
         num_images (int): Number of images; about 100 suffice for whitening (arXiv 2506.22908).
+            Methods that need the means of all classes read the whole training set.
         batch_size (int): Number of images processed at once.
         seed (int, optional): For the choice of images, their augmentation and the prompter's
             draws; by default the run's.
@@ -61,22 +63,30 @@ class PromptInitHook(Hook):
                 vit.eval()
                 with isolate_rng(runner.seed if self.seed is None else self.seed):
                     try:
-                        report = vit.prompter.prepare(vit, self._batches(runner))
+                        batches = self._batches(runner, vit.prompter.PREPARES_FROM_ALL)
+                        report = vit.prompter.prepare(vit, batches)
                     except (ValueError, torch.linalg.LinAlgError) as error:
                         raise InputError(f'{name}.prompter: {error}') from error
                 vit.train(mode)
                 runner.logger.info(f'{name}.prompter: {report}')
-            for tensor in vit.prompter.state_dict().values():
-                broadcast(tensor, src=0)
+            shared = [vit.prompter.state_dict() if is_main_process() else None]
+            broadcast_object_list(shared)  # not tensor by tensor: shapes may depend on the data
+            vit.prompter.load_state_dict(shared[0])
 
-    def _batches(self, runner: Runner) -> Iterator[Tensor]:
-        """Yield images (b, 3, H, W) of the training set, read in this process."""
+    def _batches(
+        self, runner: Runner, everything: bool
+    ) -> Iterator[Tuple[Tensor, Optional[Tensor]]]:
+        """Yield images (b, 3, H, W) of the training set, read in this process, and classes."""
         loader = runner.train_dataloader
-        model = model_of(runner)
-        chosen: List[int] = torch.randperm(len(loader.dataset))[: self.num_images].tolist()
+        model, task = model_of(runner), task_of(runner.cfg)
+        classes = getattr(task.head(model), 'num_classes', None)
+        number = len(loader.dataset) if everything else self.num_images
+        chosen: List[int] = torch.randperm(len(loader.dataset))[:number].tolist()
         for start in range(0, len(chosen), self.batch_size):
             samples = [loader.dataset[i] for i in chosen[start : start + self.batch_size]]
-            yield model.data_preprocessor(loader.collate_fn(samples), True)['inputs']
+            data = model.data_preprocessor(loader.collate_fn(samples), True)
+            labels = task.label_matrix(data.get('data_samples'), classes)
+            yield data['inputs'], None if labels is None else labels.to(data['inputs'].device)
 
     def _refuse_unprepared(self, runner: Runner) -> None:
         for name, vit in unprepared(runner):

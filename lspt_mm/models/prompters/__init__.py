@@ -3,11 +3,14 @@
 Importing a method's module registers it; every registered class is exported under its name.
 """
 
+from lspt_mm.models.prompters.apt import APT
 from lspt_mm.models.prompters.base import Prompter
 from lspt_mm.models.prompters.bilinear import BilinearPrompt
 from lspt_mm.models.prompters.gated import GatedPrompt
 from lspt_mm.models.prompters.lspt import LSPT
+from lspt_mm.models.prompters.rein import Rein
 from lspt_mm.models.prompters.spt import SelfPrompt
+from lspt_mm.models.prompters.vapt import VAPT
 from lspt_mm.models.prompters.vfpt import FourierPrompt
 from lspt_mm.models.prompters.vpt import VPT
 from lspt_mm.registry import PROMPTERS

@@ -2,14 +2,35 @@
 
 import inspect
 import math
-from typing import Any, Dict, Iterable, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, NamedTuple, Optional, Sequence, Set, Tuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lspt_mm.models.block_adapter import BlockAdapter
+from lspt_mm.models.observed import Observed
 from lspt_mm.registry import PROMPTERS
 from lspt_mm.utils.checks import check_int, check_share, constructor_parameters
+
+#: Arguments of a prompter that the backbone sets.
+OF_THE_VIT = ('embed_dims', 'num_layers', 'patch_size', 'num_heads', 'grid')
+
+
+class Training(NamedTuple):
+    """A training run after a pass over its data, for :meth:`Prompter.after_epoch`.
+
+    Attributes:
+        epoch: Number of passes over the training set so far, from 1.
+        num_epochs: Number of passes of the whole run; the last one may be a part.
+        loss: Mean of the loss in this pass.
+        forget: Deletes the optimizer's state of a parameter (momentum, second moments).
+    """
+
+    epoch: int
+    num_epochs: int
+    loss: float
+    forget: Callable[[nn.Parameter], None]
 
 
 class Prompter(nn.Module):
@@ -29,9 +50,11 @@ class Prompter(nn.Module):
         dropout: Probability of dropping a component of an inserted prompt, in [0, 1). One mask
             is drawn per training step and shared by the batch.
         start_block: The first block with prompts, 1 to L.
-        embed_dims: D. The backbone sets this and the next two.
+        embed_dims: D. The backbone sets this and the following arguments.
         num_layers: L, the number of blocks.
         patch_size: Side of a patch in pixels; sets the scale of VPT's initialisation.
+        num_heads: H, the number of attention heads.
+        grid: Rows and columns of patches of the images that the ViT is built for.
 
     Raises:
         ValueError: For any value outside the ranges above.
@@ -39,6 +62,8 @@ class Prompter(nn.Module):
 
     #: Arguments without effect on a trained model.
     TRAINING_ONLY: Tuple[str, ...] = ('dropout',)
+    #: Whether :meth:`prepare` reads the whole training set.
+    PREPARES_FROM_ALL = False
 
     def __init__(
         self,
@@ -49,6 +74,8 @@ class Prompter(nn.Module):
         embed_dims: int = 768,
         num_layers: int = 12,
         patch_size: int = 16,
+        num_heads: int = 12,
+        grid: Tuple[int, int] = (14, 14),
     ):
         super().__init__()
         check_int('num_tokens', num_tokens, 1)
@@ -60,6 +87,8 @@ class Prompter(nn.Module):
         self.embed_dims = embed_dims
         self.num_layers = num_layers
         self.patch_size = patch_size
+        self.num_heads = num_heads
+        self.grid = tuple(grid)
         self.unfuse()
 
     def precompute(self) -> Optional[Tensor]:
@@ -96,7 +125,7 @@ class Prompter(nn.Module):
     @classmethod
     def argument_names(cls) -> Set[str]:
         """Names of the arguments a config may set: all except those that the backbone sets."""
-        return constructor_parameters(cls).keys() - {'embed_dims', 'num_layers', 'patch_size'}
+        return constructor_parameters(cls).keys() - set(OF_THE_VIT)
 
     @classmethod
     def argument_defaults(cls) -> Dict[str, Any]:
@@ -110,14 +139,16 @@ class Prompter(nn.Module):
         """Whether :meth:`prepare` has to run before training; False once it has, or was loaded."""
         return False
 
-    def prepare(self, vit: nn.Module, batches: Iterable[Tensor]) -> str:
+    def prepare(self, vit: nn.Module, batches: Iterable[Tuple[Tensor, Optional[Tensor]]]) -> str:
         """Initialise from the loaded ViT and data; called once, before the first iteration.
 
         All that it sets is in the state dict, so that resuming and testing need no data.
 
         Args:
             vit: The :class:`PromptedViT` this prompter is part of, in eval mode.
-            batches: Training images from the data preprocessor, (B, 3, H, W) each.
+            batches: Training images from the data preprocessor, (B, 3, H, W), and their classes
+                as in :meth:`losses`, or None for data without classes. All images of the training
+                set with :attr:`PREPARES_FROM_ALL`, else as many as ``PromptInitHook`` says.
 
         Returns:
             str: One line for the log.
@@ -130,10 +161,12 @@ class Prompter(nn.Module):
     def check_vit(self, vit: nn.Module) -> None:
         """Raise ValueError if the method cannot run in this ViT; called once, at construction."""
         for number in range(self.start_block, self.num_layers + 1):
-            if vit.block(number) is None and self.temperature(number) is not None:
+            inside = (self.temperature, self.keys_values, self.adapter)
+            if vit.block(number) is None and any(part(number) is not None for part in inside):
                 raise ValueError(
-                    f'{type(self).__name__} shapes the attention, and block {number} of this ViT '
-                    'can only be run as a whole: turn the shaping off, or take another ViT'
+                    f'{type(self).__name__} changes the attention or the tokens inside a block, '
+                    f'and block {number} of this ViT can only be run as a whole: turn this off, or '
+                    'take another ViT'
                 )
 
     def reads_output(self, l: int) -> bool:
@@ -160,15 +193,17 @@ class Prompter(nn.Module):
         """L', the number of blocks with prompts."""
         return self.num_layers - self.start_block + 1
 
-    def first(self, patches: Tensor) -> Tuple[Tensor, Any]:
+    def first(self, patches: Tensor, grid: Tuple[int, int]) -> Tuple[Optional[Tensor], Any]:
         """Prompts that enter block ``start_block``.
 
         Args:
-            patches: Patch tokens that enter that block, (B, N, D).
+            patches: Patch tokens that enter that block, (B, N, D), row by row.
+            grid: Their rows and columns. A method that needs them in :meth:`next` keeps them in
+                its state.
 
         Returns:
-            tuple: prompts, (1, P, D) if they are the same for every image, else (B, P, D);
-            and the state for :meth:`next`.
+            tuple: prompts, (1, P, D) if they are the same for every image, else (B, P, D), or
+            None for a block without prompts; and the state for :meth:`next`.
         """
         raise NotImplementedError
 
@@ -193,6 +228,61 @@ class Prompter(nn.Module):
         """The scalar that divides block l's queries, or None; for methods that shape attention."""
         return None
 
+    def keys_values(self, l: int) -> Optional[Sequence[Tensor]]:
+        """Further keys and values of block l, (1, 1 or H, P', d) each, or None.
+
+        They enter attention as they are: after projection, norms and rotation.
+        """
+        return None
+
+    def adapter(self, l: int) -> Optional[BlockAdapter]:
+        """Changes of the tokens inside block l, or None."""
+        return None
+
+    # ---- training -------------------------------------------------------------------------------
+
+    def observes(self, l: int) -> bool:
+        """Whether :meth:`losses` reads the tokens that enter block l."""
+        return False
+
+    def losses(
+        self, vit: nn.Module, observed: Observed, labels: Optional[Tensor]
+    ) -> Dict[str, Tensor]:
+        """Further losses of a training step, added to the head's by ``PrompterHook``.
+
+        Args:
+            vit: The :class:`PromptedViT`.
+            observed: What the forward pass of this step computed.
+            labels: (B, K) of bool: the classes that each image has. Of a segmentation these are
+                all classes that have a pixel. None for data without classes.
+
+        Returns:
+            dict: Name to a scalar. The log has it as ``loss_METHOD_NAME``.
+        """
+        return {}
+
+    def before_step(self) -> None:
+        """Called before each training iteration."""
+
+    def after_step(self) -> None:
+        """Called after each training iteration, when the optimizer has changed the parameters."""
+
+    def after_epoch(self, training: Training) -> str:
+        """Called after each pass over the training set, whatever unit the run counts in.
+
+        All that it changes is in the state dict.
+
+        Returns:
+            str: A line for the log, or ''.
+        """
+        return ''
+
+    @classmethod
+    def trains_by_hook(cls) -> bool:
+        """Whether the method overrides a part that ``PrompterHook`` calls."""
+        parts = ('losses', 'before_step', 'after_step', 'after_epoch')
+        return any(getattr(cls, part) is not getattr(Prompter, part) for part in parts)
+
     def per_block_stats(self) -> Dict[str, Dict[int, float]]:
         """Learned numbers of each block, which reports plot over depth.
 
@@ -204,6 +294,25 @@ class Prompter(nn.Module):
     def extra_repr(self) -> str:
         """Shape of the method, for ``print(model)``."""
         return f'num_tokens={self.num_tokens}, start_block={self.start_block}'
+
+
+class TokenFreePrompter(Prompter):
+    """Base class of methods without prompt tokens, which change blocks from the inside.
+
+    A subclass implements :meth:`~Prompter.keys_values` or :meth:`~Prompter.adapter`.
+    """
+
+    def first(self, patches: Tensor, grid: Tuple[int, int]) -> Tuple[None, None]:
+        """No prompts."""
+        return None, None
+
+    def next(self, l: int, prompts_in, prompts_out, patches: Tensor, state) -> Tuple[None, None]:
+        """No prompts."""
+        return None, None
+
+    def reads_output(self, l: int) -> bool:
+        """No prompts."""
+        return False
 
 
 def vpt_uniform(*shape: int, patch_size: int, embed_dims: int) -> nn.Parameter:
@@ -220,7 +329,7 @@ def build_prompter(cfg: dict, **vit) -> Prompter:
 
     Args:
         cfg: The method's registered name (or class) and its arguments.
-        **vit: embed_dims, num_layers and patch_size of the ViT.
+        **vit: The arguments in :data:`OF_THE_VIT`.
 
     Raises:
         ValueError: For an unknown method, argument or value.

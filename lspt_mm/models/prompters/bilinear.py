@@ -163,7 +163,7 @@ class BilinearPrompt(Prompter):
         """P' = left @ right^T of all blocks, (K, P, D)."""
         return self.left @ self.right.transpose(1, 2)
 
-    def first(self, patches: Tensor) -> Tuple[Tensor, Tensor]:
+    def first(self, patches: Tensor, grid: Tuple[int, int]) -> Tuple[Tensor, Tensor]:
         """The first block's P', and all of them, computed once for the batch."""
         prompts = self.drop(self.precompute() if self.fused is None else self.fused)
         return prompts[:1], prompts

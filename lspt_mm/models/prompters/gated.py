@@ -68,7 +68,7 @@ class GatedPrompt(Prompter):
         self.gate_logits = nn.Parameter(torch.full((steps,), -float(gate_init))) if steps else None
         self.temperatures = nn.Parameter(torch.ones(self.num_prompted)) if shaping else None
 
-    def first(self, patches: Tensor) -> Tuple[Tensor, Optional[Tensor]]:
+    def first(self, patches: Tensor, grid: Tuple[int, int]) -> Tuple[Tensor, Optional[Tensor]]:
         """P_0, and the gates of all blocks, drawn once per step."""
         return self.drop(self.prompts), self.gates()
 

@@ -133,7 +133,7 @@ class LSPT(Prompter):
     def _gates(self, inputs: Tensor) -> Optional[Tensor]:
         return None if self.lstm is None else self.lstm.input_gates(inputs)  # (L'-1, P, 4D)
 
-    def first(self, patches: Tensor) -> Tuple[Tensor, State]:
+    def first(self, patches: Tensor, grid: Tuple[int, int]) -> Tuple[Tensor, State]:
         """P^0 (or P^1), and the input half of all gates, which is the same for all images."""
         prompts = self.drop(self.prompts)  # (K, P, D)
         inputs = self._inputs(prompts)

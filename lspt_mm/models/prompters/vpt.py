@@ -99,7 +99,7 @@ class VPT(Prompter):
         """The prompts of all deep blocks before dropout, (K, P, D)."""
         return self.prompts if self.projection is None else self.projection(self.prompts)
 
-    def first(self, patches: Tensor) -> Tuple[Tensor, Tensor]:
+    def first(self, patches: Tensor, grid: Tuple[int, int]) -> Tuple[Tensor, Tensor]:
         """P_0, and the prompts of the deep blocks."""
         prompts = self.precompute() if self.fused is None else self.fused  # (K, P, D)
         if self.dropout_mask == 'image' and self.dropout and self.training:

@@ -57,7 +57,9 @@ def runner(prompter=WHITENED, seed=5):
         collate_fn=lambda samples: {'inputs': torch.stack([s['inputs'] for s in samples])},
     )
     model = Model(prompter).train()
-    return SimpleNamespace(model=model, logger=Log(), train_dataloader=loader, seed=seed, iter=0)
+    return SimpleNamespace(
+        model=model, logger=Log(), train_dataloader=loader, seed=seed, iter=0, cfg={}
+    )
 
 
 def test_prepares_once_and_says_so():
