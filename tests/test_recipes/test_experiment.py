@@ -217,7 +217,7 @@ def test_every_data_set_of_a_benchmark_is_built(benchmark):
 
 
 def test_there_are_experiments():
-    assert len(BENCHMARKS['vtab1k']) * len(PRETRAININGS) * len(METHODS) == 19 * 4 * 18
+    assert len(BENCHMARKS['vtab1k']) * len(PRETRAININGS) == 19 * 4
     assert {'linear', 'full', 'vpt', 'vpt-deep', 'gated', 'bilinear', 'bilinear-deep', 'lspt',
             'lspt-low-rank', 'lspt-no-gspc', 'lspt-no-lpc'} <= set(METHODS)  # fmt: skip
 
