@@ -1,4 +1,4 @@
-"""Rein (arXiv 2312.04265): tokens that refine the patches after every block."""
+"""Tokens that refine the patches after every block (Rein, arXiv 2312.04265)."""
 
 from typing import Optional
 
