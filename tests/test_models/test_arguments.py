@@ -31,7 +31,7 @@ BAD_FOR_ALL = [
 ]
 BAD = {
     'VAPT': [('kernel_size', 0), ('kernel_size', 3), ('kernel_size', 1.5), ('rank', 0)],
-    'Rein': [('num_tokens', 1), ('rank', 0), ('rank', WIDTH + 1), ('scale', 'a')],
+    'Rein': [('rank', 0), ('rank', WIDTH + 1), ('scale', 'a')],
     'LSPT': [
         ('cell', 'x'),
         ('cell', None),
