@@ -76,6 +76,34 @@ def test_fused_deep_prompts_cost_attention_alone(out_type):
     assert forward_flops(net) == forward_flops(model(out_type=out_type).eval()) + more
 
 
+@pytest.mark.parametrize('out_type', HEADS)
+def test_further_keys_and_values_cost_attention_alone(out_type):
+    """E2VPT beside VPT-deep: n keys and values, which no projection makes."""
+    n, asking = 3, [X] * (L - 1) + [HEADS[out_type]]
+    net = model({'type': 'E2VPT', 'num_tokens': P, 'num_keys_values': n}, out_type=out_type)
+    deep = model({'type': 'VPT', 'num_tokens': P, 'deep': True}, out_type=out_type)
+    more = sum(4 * B * a * n * D for a in asking)
+    assert forward_flops(net.train()) == forward_flops(deep.train()) + more
+
+
+@pytest.mark.parametrize('out_type', HEADS)
+def test_cross_attention_to_prompts(out_type):
+    """CVPT: queries and output of the tokens that are read, keys and values once for the batch."""
+    asking = [X] * (L - 1) + [HEADS[out_type]]
+    more = sum(B * (2 * 2 * a * D * D + 4 * a * P * D) + 2 * 2 * P * D * D for a in asking)
+    net = model({'type': 'CVPT', 'num_tokens': P}, out_type=out_type).train()
+    assert forward_flops(net) == forward_flops(model(out_type=out_type)) + more
+
+
+@pytest.mark.parametrize('out_type', HEADS)
+def test_approximated_prompts_cost_two_products(out_type):
+    """With P prompts; M W1 W2 of rank r once for the batch."""
+    r, asking = 2, [X] * (L - 1) + [HEADS[out_type]]
+    more = sum(2 * B * 2 * a * P * D + 2 * 2 * P * D * r for a in asking)
+    net = model({'type': 'ApproximatedPrompt', 'num_tokens': P, 'rank': r}, out_type=out_type)
+    assert forward_flops(net.train()) == forward_flops(model(out_type=out_type)) + more
+
+
 def carried(last, extra=0):
     """Prompts that ask in all blocks but the last, and ``last`` of them there."""
     if last:
