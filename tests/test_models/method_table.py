@@ -318,11 +318,12 @@ def literal_cvpt(p, cfg, step):
     """CVPT's attention to the prompts, a token, a head and a prompt at a time."""
     prompts, name = p['prompter.prompts'][step], cfg['block'] + 'attn.'
     packed, bias = p[name + 'qkv.weight'], p.get(name + 'qkv.bias')
-    width = packed.size(1)
+    width, biases = packed.size(1), cfg.get('biases', True)
 
     def linear(x, part):
         rows = slice(part * width, (part + 1) * width)
-        return x @ packed[rows].T + (0.0 if bias is None else bias[rows])
+        biased = bias is not None and (biases or part < 2)
+        return x @ packed[rows].T + (bias[rows] if biased else 0.0)
 
     def attend(x):
         q, d = linear(x, 0), width // cfg['heads']
@@ -335,7 +336,8 @@ def literal_cvpt(p, cfg, step):
             ]
             total = sum(weight for weight, _ in terms)
             out.append(sum((weight / total)[..., None] * value for weight, value in terms))
-        out = torch.cat(out, -1) @ p[name + 'proj.weight'].T + p[name + 'proj.bias']
+        out = torch.cat(out, -1) @ p[name + 'proj.weight'].T
+        out = out + p[name + 'proj.bias'] if biases else out
         return x + p.get(name + 'gamma1.weight', 1.0) * out
 
     return {'before_mlp': attend}

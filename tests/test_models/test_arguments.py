@@ -45,6 +45,7 @@ BAD = {
         ('segments', WIDTH + 1),
         ('segments', 8.0),
     ],
+    'CVPT': [('biases', 'no'), ('biases', 0)],
     'ApproximatedPrompt': [('rank', 0), ('rank', WIDTH + 1), ('rank', None)],
     'LSPT': [
         ('cell', 'x'),

@@ -79,6 +79,13 @@ def test_one_prompt_of_cvpt_adds_the_same_to_all_tokens(scale):
     torch.testing.assert_close(found, want.expand(2, 5, -1), rtol=1e-12, atol=1e-12)
 
 
+def test_zero_prompts_of_cvpt_without_biases_are_the_plain_vit():
+    tuned = build({'type': 'CVPT', 'num_tokens': 3, 'biases': False}, out_type='raw')
+    torch.nn.init.zeros_(tuned.prompter.prompts)
+    want = tuned(images(), prompter=False)[-1]
+    torch.testing.assert_close(tuned(images())[-1], want, rtol=0, atol=1e-12)
+
+
 #: LayerScale and registers; norms of queries and keys, with shared heads; a rotation.
 TRUNKS = {
     'vit_small_patch14_reg4_dinov2': {},
@@ -101,10 +108,11 @@ def timm_vit(name, prompter, **kwargs):
     return model.eval(), torch.randn(2, 3, 4 * patch, 4 * patch).double()
 
 
+@pytest.mark.parametrize('biases', [True, False])
 @pytest.mark.parametrize('name', TRUNKS)
-def test_cvpt_in_vits_of_timm(name):
+def test_cvpt_in_vits_of_timm(name, biases):
     """As the parts of a block add it: keys and values of a head for each of its query heads."""
-    model, img = timm_vit(name, {'type': 'CVPT', 'num_tokens': 3})
+    model, img = timm_vit(name, {'type': 'CVPT', 'num_tokens': 3, 'biases': biases})
     block, x = model.block(1), torch.randn(2, 7, 48).double()
     found = model.prompter.adapter(1).before_mlp(x, block)
     q = block.project(x, 0, 1)[0]
@@ -113,7 +121,12 @@ def test_cvpt_in_vits_of_timm(name):
     for h in range(4):
         weights = (q[:, h] @ k[0, h // block.groups].T * q.size(-1) ** -0.5).softmax(-1)
         heads.append(weights @ v[0, h // block.groups])
-    want = block.add_attention(x, block.branch(torch.cat(heads, -1), x))
+    want = block.branch(torch.cat(heads, -1), x)
+    if not biases:
+        (zero,) = block.project(torch.zeros_like(x), 2, 3)
+        heads = [zero[:, h // block.groups] for h in range(4)]
+        want = want - block.branch(torch.cat(heads, -1), x)
+    want = block.add_attention(x, want)
     torch.testing.assert_close(found, want, rtol=1e-10, atol=1e-10)
     assert (model(img)[0] - model(img, prompter=False)[0]).abs().max() > 1e-6
 

@@ -54,6 +54,7 @@ OTHER_SWITCHES = {
     'e2vpt-more-pairs': {'type': 'E2VPT', 'num_keys_values': 5, 'num_tokens': 1},
     'cvpt-last-block': {'type': 'CVPT', 'start_block': DEPTH},
     'cvpt-one': {'type': 'CVPT', 'num_tokens': 1},
+    'cvpt-no-biases': {'type': 'CVPT', 'biases': False},
     'approximated-full-rank': {'type': 'ApproximatedPrompt', 'rank': 16},
     'approximated-last-block': {'type': 'ApproximatedPrompt', 'rank': 1, 'start_block': DEPTH},
     'vfpt-projected': {'type': 'FourierPrompt', 'share': 0.7, 'deep': True, 'project': 5},

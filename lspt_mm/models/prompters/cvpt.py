@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from lspt_mm.models.block_adapter import BlockAdapter
 from lspt_mm.models.prompters.base import TokenFreePrompter
 from lspt_mm.registry import PROMPTERS
+from lspt_mm.utils.checks import check_bool
 
 
 @PROMPTERS.register_module()
@@ -30,6 +31,9 @@ class CVPT(TokenFreePrompter):
 
     Args:
         num_tokens (int): P, prompts of each block. The paper's: 5 to 20, and 200 for ADE20K.
+        biases (bool): Whether the biases of values and output take part, as in the authors' code.
+            They are far larger than the prompts at their start, and the same for all tokens.
+            Without them (ours) it is CA(x, P) - CA(x, 0), and the ViT starts almost unchanged.
         dropout (float): On prompts. The paper's: 0.1.
         start_block (int): First block with prompts, from 1.
 
@@ -39,19 +43,28 @@ class CVPT(TokenFreePrompter):
     Parameters in all: L' P D.
     """
 
-    def __init__(self, num_tokens: int, dropout: float = 0.0, start_block: int = 1, **vit):
+    def __init__(
+        self,
+        num_tokens: int,
+        biases: bool = True,
+        dropout: float = 0.0,
+        start_block: int = 1,
+        **vit,
+    ):
         super().__init__(num_tokens, dropout, start_block, **vit)
+        check_bool('biases', biases)
+        self.biases = biases
         self.prompts = nn.Parameter(torch.empty(self.num_prompted, num_tokens, self.embed_dims))
         nn.init.xavier_uniform_(self.prompts)
 
     def adapter(self, l: int) -> BlockAdapter:
         """Cross attention to the prompts of block l."""
-        return _CrossAttention(self.drop(self.prompts[l - self.start_block])[None])
+        return _CrossAttention(self.drop(self.prompts[l - self.start_block])[None], self.biases)
 
 
 class _CrossAttention(BlockAdapter):
-    def __init__(self, prompts: Tensor):
-        self.prompts = prompts  # (1, P, D)
+    def __init__(self, prompts: Tensor, biases: bool):
+        self.prompts, self.biases = prompts, biases  # prompts: (1, P, D)
 
     def before_mlp(self, x: Tensor, block) -> Tensor:
         (q,) = block.project(x, 0, 1)  # (B, H, T, d)
@@ -61,4 +74,9 @@ class _CrossAttention(BlockAdapter):
         )
         heads = block.attend(q, k, v).transpose(1, 2).flatten(2)
         queries: Optional[Tensor] = x if block.gated else None
-        return block.add_attention(x, block.branch(heads, queries))
+        out = block.branch(heads, queries)
+        if not self.biases:
+            (zero,) = block.project(x.new_zeros(1, 1, x.size(-1)), 2, 3)  # a zero prompt's value
+            zero = zero.repeat_interleave(block.groups, dim=1).flatten(1)[:, None]  # (1, 1, D)
+            out = out - block.branch(zero, queries)
+        return block.add_attention(x, out)
