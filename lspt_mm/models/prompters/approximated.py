@@ -59,18 +59,19 @@ class ApproximatedPrompt(TokenFreePrompter):
 
     def adapter(self, l: int) -> BlockAdapter:
         """The change of attention's output in block l."""
-        return _Approximation(self, l - self.start_block)
+        step = l - self.start_block
+        prompts = self.prompts[step]
+        keys = prompts + prompts @ self.down[step] @ self.up[step]
+        dropout = self.dropout if self.training else 0.0
+        return _Approximation(prompts, keys, self.log_scales[step].exp(), dropout)
 
 
 class _Approximation(BlockAdapter):
-    def __init__(self, method: ApproximatedPrompt, step: int):
-        self.method, self.step = method, step
+    def __init__(self, prompts: Tensor, keys: Tensor, scale: Tensor, dropout: float):
+        self.prompts, self.keys, self.scale, self.dropout = prompts, keys, scale, dropout
 
     def attention_output(self, out: Tensor, normed: Tensor) -> Tensor:
-        method, step = self.method, self.step
-        prompts = method.prompts[step]
-        keys = prompts + prompts @ method.down[step] @ method.up[step]
-        found = (normed @ keys.T).relu()  # (B, T, P)
+        found = (normed @ self.keys.T.to(normed.dtype)).relu()  # (B, T, P)
         weight = found.detach().amax(dim=-1, keepdim=True)
-        found = F.dropout(found, method.dropout, method.training)
-        return (out + weight * (found @ prompts)) * method.log_scales[step].exp()
+        found = F.dropout(found, self.dropout)
+        return (out + weight * (found @ self.prompts.to(found.dtype))) * self.scale
