@@ -70,7 +70,8 @@ class _CrossAttention(BlockAdapter):
         (q,) = block.project(x, 0, 1)  # (B, H, T, d)
         pair = block.project(self.prompts.to(x.dtype), 1, 3)  # once for all images
         k, v = (
-            part.repeat_interleave(block.groups, dim=1).expand(len(x), -1, -1, -1) for part in pair
+            part.repeat_interleave(block.groups, dim=1).expand(x.size(0), -1, -1, -1)
+            for part in pair
         )
         heads = block.attend(q, k, v).transpose(1, 2).flatten(2)
         queries: Optional[Tensor] = x if block.gated else None

@@ -95,7 +95,7 @@ class E2VPT(Prompter):
             return
         check_share('prune', prune)
         if width % segments:
-            raise ValueError(f'segments={segments}: expected a divisor of D = {width}')
+            raise ValueError(f'segments={segments}: prune={prune} needs a divisor of D = {width}')
         for name, size in (('token', (num_tokens,)), ('segment', (num_tokens, segments))):
             self.register_buffer(f'{name}_mask', torch.ones(size, dtype=torch.bool))
             self.register_buffer(f'{name}_scores', torch.zeros(size))
