@@ -81,21 +81,40 @@ METHODS = {
     'apt-late': {'type': 'APT', 'num_tokens': 2, 'start_block': 2},
     'rein': {'type': 'Rein', 'num_tokens': 4},
     'rein-low-rank-late': {'type': 'Rein', 'num_tokens': 3, 'rank': 2, 'start_block': 2},
+    'e2vpt': {'type': 'E2VPT', 'num_tokens': 3, 'num_keys_values': 2},
+    'e2vpt-pruned-late': {
+        'type': 'E2VPT',
+        'num_tokens': 2,
+        'num_keys_values': 1,
+        'prune': 0.5,
+        'segments': 8,
+        'start_block': 2,
+    },
+    'cvpt': {'type': 'CVPT', 'num_tokens': 3},
+    'cvpt-late': {'type': 'CVPT', 'num_tokens': 2, 'start_block': 2},
+    'approximated': {'type': 'ApproximatedPrompt', 'num_tokens': 4, 'rank': 2},
+    'approximated-late': {'type': 'ApproximatedPrompt', 'num_tokens': 3, 'start_block': 2},
 }
 
 #: Methods of the table that discard what blocks make of their prompts; of these, methods whose
-#: prompts depend on the image; and methods without prompts, which change blocks from the inside.
+#: prompts depend on the image (or what dropout applies to); methods without prompts, which change
+#: blocks from the inside; and methods with prompts that do so as well.
 DISCARD = {
     'vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt', 'vapt',
-    'vapt-late',
+    'vapt-late', 'e2vpt', 'e2vpt-pruned-late',
 }  # fmt: skip
-OF_THE_IMAGE = {'vapt', 'vapt-late'}
-NO_TOKENS = {'apt', 'apt-late', 'rein', 'rein-low-rank-late'}
+OF_THE_IMAGE = {'vapt', 'vapt-late', 'approximated', 'approximated-late'}
+NO_TOKENS = {
+    'apt', 'apt-late', 'rein', 'rein-low-rank-late', 'cvpt', 'cvpt-late', 'approximated',
+    'approximated-late',
+}  # fmt: skip
+INSIDE = {'gated', 'gated-late', 'e2vpt', 'e2vpt-pruned-late'}
 
 
 def has_output(name, out_type):
     """Whether a method's model can return this."""
-    return not (name in NO_TOKENS and out_type == 'avg_prompts')
+    without = {one.split('-')[0] for one in NO_TOKENS}
+    return not (name.split('-')[0] in without and out_type == 'avg_prompts')
 
 
 # ---- literal equations ------------------------------------------------------------------------
@@ -278,6 +297,66 @@ def literal_rein(p, cfg, step):
     return {'block_output': refine}
 
 
+def literal_e2vpt(p, cfg, step, seen, patches, memory):
+    """E2VPT's prompts, masked a channel at a time."""
+    prompts = p['prompter.prompts'][step]
+    if cfg.get('prune') is not None:
+        t, s = p['prompter.token_mask'], p['prompter.segment_mask']
+        width = prompts.size(1) // s.size(1)
+        masks = [[float(t[j] and s[j, c // width]) for c in range(prompts.size(1))]
+                 for j in range(len(t))]  # fmt: skip
+        prompts = prompts * torch.tensor(masks, dtype=prompts.dtype)
+    return prompts.expand(patches.size(0), -1, -1), None
+
+
+def literal_e2vpt_pairs(p, cfg, step):
+    """E2VPT's tensor of a block, as keys and as values."""
+    return [p['prompter.key_value_prompts'][step]] * 2
+
+
+def literal_cvpt(p, cfg, step):
+    """CVPT's attention to the prompts, a token, a head and a prompt at a time."""
+    prompts, name = p['prompter.prompts'][step], cfg['block'] + 'attn.'
+    packed, bias = p[name + 'qkv.weight'], p.get(name + 'qkv.bias')
+    width, biases = packed.size(1), cfg.get('biases', True)
+
+    def linear(x, part):
+        rows = slice(part * width, (part + 1) * width)
+        biased = bias is not None and (biases or part < 2)
+        return x @ packed[rows].T + (bias[rows] if biased else 0.0)
+
+    def attend(x):
+        q, d = linear(x, 0), width // cfg['heads']
+        out = []
+        for h in range(cfg['heads']):
+            s = slice(h * d, (h + 1) * d)
+            terms = [
+                (((q[..., s] * linear(one, 1)[s]).sum(-1) / math.sqrt(d)).exp(), linear(one, 2)[s])
+                for one in prompts
+            ]
+            total = sum(weight for weight, _ in terms)
+            out.append(sum((weight / total)[..., None] * value for weight, value in terms))
+        out = torch.cat(out, -1) @ p[name + 'proj.weight'].T
+        out = out + p[name + 'proj.bias'] if biases else out
+        return x + p.get(name + 'gamma1.weight', 1.0) * out
+
+    return {'before_mlp': attend}
+
+
+def literal_approximated(p, cfg, step):
+    """Approximated PT's effect of the prompts, a prompt at a time."""
+    m, s = p['prompter.prompts'][step], p['prompter.log_scales'][step]
+    product = p['prompter.down'][step] @ p['prompter.up'][step]
+
+    def change(y, u):
+        found = [(u @ (one + one @ product)).clamp(min=0) for one in m]
+        w = torch.stack(found).max(0).values.detach()
+        e = sum(a[..., None] * one for a, one in zip(found, m, strict=True))
+        return (y + w[..., None] * e) * torch.exp(s)
+
+    return {'attention_output': change}
+
+
 # ---- trainable parameters ---------------------------------------------------------------------
 
 
@@ -361,6 +440,26 @@ def count_rein(cfg, d, blocks):
     return {**counts, 'left': blocks * cfg['num_tokens'] * r, 'right': blocks * r * d}
 
 
+def count_e2vpt(cfg, d, blocks):
+    further = cfg.get('num_keys_values', 5)
+    return {
+        'prompts': blocks * cfg['num_tokens'] * d,
+        'key_value_prompts': blocks * further * d,  # n d numbers of each head
+    }
+
+
+def count_cvpt(cfg, d, blocks):
+    return {'prompts': blocks * cfg['num_tokens'] * d}
+
+
+def count_approximated(cfg, d, blocks):
+    r = cfg.get('rank', 4)
+    return {
+        'prompts': blocks * cfg['num_tokens'] * d, 'down': blocks * d * r, 'up': blocks * r * d,
+        'log_scales': blocks,
+    }  # fmt: skip
+
+
 # ---- the table --------------------------------------------------------------------------------
 
 
@@ -393,6 +492,9 @@ ORACLES = {
     'VAPT': Oracle(literal_vapt, count_vapt),
     'APT': Oracle(no_prompts, count_apt, further=literal_apt),
     'Rein': Oracle(no_prompts, count_rein, inside=literal_rein),
+    'E2VPT': Oracle(literal_e2vpt, count_e2vpt, further=literal_e2vpt_pairs),
+    'CVPT': Oracle(no_prompts, count_cvpt, inside=literal_cvpt),
+    'ApproximatedPrompt': Oracle(no_prompts, count_approximated, inside=literal_approximated),
 }
 
 

@@ -32,6 +32,21 @@ BAD_FOR_ALL = [
 BAD = {
     'VAPT': [('kernel_size', 0), ('kernel_size', 3), ('kernel_size', 1.5), ('rank', 0)],
     'Rein': [('rank', 0), ('rank', WIDTH + 1), ('scale', 'a')],
+    'E2VPT': [
+        ('num_keys_values', 0),
+        ('num_keys_values', 1.5),
+        ('prune', 1.0),
+        ('prune', -0.1),
+        ('prune', 'half'),
+        ('prune_at', 1),
+        ('prune_at', None),
+        ('segments', 3),
+        ('segments', 5),  # no divisor of D
+        ('segments', WIDTH + 1),
+        ('segments', 8.0),
+    ],
+    'CVPT': [('biases', 'no'), ('biases', 0)],
+    'ApproximatedPrompt': [('rank', 0), ('rank', WIDTH + 1), ('rank', None)],
     'LSPT': [
         ('cell', 'x'),
         ('cell', None),
@@ -114,6 +129,7 @@ for _cfg in METHODS.values():
     GOOD.setdefault(_cfg['type'], {k: v for k, v in _cfg.items() if k != 'type'})
 NEEDS = {
     ('LSPT', 'rank'): {'cell': 'low-rank'},
+    ('E2VPT', 'segments'): {'prune': 0.5},
     **{(m, 'deep_blocks'): {'deep': True} for m in ('VPT', 'SelfPrompt', 'FourierPrompt')},
 }
 

@@ -50,6 +50,13 @@ OTHER_SWITCHES = {
     'vfpt-none': {'type': 'FourierPrompt', 'share': 0.0, 'deep': True},
     'vapt-2x2': {'type': 'VAPT', 'rank': 3},
     'vapt-last-block': {'type': 'VAPT', 'start_block': DEPTH},
+    'e2vpt-last-block': {'type': 'E2VPT', 'num_keys_values': 1, 'start_block': DEPTH},
+    'e2vpt-more-pairs': {'type': 'E2VPT', 'num_keys_values': 5, 'num_tokens': 1},
+    'cvpt-last-block': {'type': 'CVPT', 'start_block': DEPTH},
+    'cvpt-one': {'type': 'CVPT', 'num_tokens': 1},
+    'cvpt-no-biases': {'type': 'CVPT', 'biases': False},
+    'approximated-full-rank': {'type': 'ApproximatedPrompt', 'rank': 16},
+    'approximated-last-block': {'type': 'ApproximatedPrompt', 'rank': 1, 'start_block': DEPTH},
     'vfpt-projected': {'type': 'FourierPrompt', 'share': 0.7, 'deep': True, 'project': 5},
 }
 SWITCHES = dict(METHODS)

@@ -36,6 +36,13 @@ COUNTS = [
     ('APT', {'num_tokens': 2}, 3_120),
     ('APT', {'num_tokens': 200}, 312_000),
     ('Rein', {'num_tokens': 100}, 12 * 76_800 + 2 * (589_824 + 768) + 1),
+    # The authors' 138,410 are these and the masks, 10 + 10 * 16.
+    ('E2VPT', {'num_tokens': 10, 'num_keys_values': 5}, 138_410 - 170),
+    ('E2VPT', {'num_tokens': 10, 'num_keys_values': 5, 'prune': 0.5}, 138_410 - 170),
+    ('CVPT', {'num_tokens': 10}, 92_160),
+    ('CVPT', {'num_tokens': 20, 'start_block': 12}, 15_360),
+    ('ApproximatedPrompt', {'num_tokens': 200, 'rank': 4}, 1_916_940),
+    ('ApproximatedPrompt', {'num_tokens': 50}, 534_540),
 ]
 
 
@@ -334,14 +341,18 @@ def test_prompts_are_keys_and_values_only_where_nobody_reads_them(name):
     )
 
 
-@pytest.mark.parametrize('name', [name for name in METHODS if not name.startswith('rein')])
+#: Methods that act in another way than by the keys and values of attention.
+OUTSIDE_ATTENTION = ('rein', 'cvpt', 'approximated')
+
+
+@pytest.mark.parametrize('name', [n for n in METHODS if not n.startswith(OUTSIDE_ATTENTION)])
 def test_prompts_nobody_attends_to_leave_the_plain_vit(name, monkeypatch):
     """Neutral case: prompts act through keys and values alone."""
     cfg = METHODS[name]
     model, plain = build(cfg, out_type='raw').eval(), build(out_type='raw').eval()
     if getattr(model.prompter, 'temperatures', None) is not None:
         torch.nn.init.ones_(model.prompter.temperatures)
-    count = cfg['num_tokens']
+    count = cfg['num_tokens'] + cfg.get('num_keys_values', 0)
 
     def without_prompts(q, k, v, **kwargs):
         if k.size(2) == 5 + count:  # 1 class token, 4 patches

@@ -3,7 +3,7 @@
 import pytest
 import timm
 import torch
-from method_table import METHODS, NO_TOKENS
+from method_table import INSIDE, METHODS, NO_TOKENS
 from mmengine.model import Sequential
 from vit_oracles import weighted_sum
 
@@ -142,7 +142,7 @@ def results(model, img, out_type):
 
 
 @pytest.mark.parametrize(
-    'method', [name for name in METHODS if name not in NO_TOKENS and 'gated' not in name]
+    'method', [name for name in METHODS if name not in NO_TOKENS | INSIDE]
 )
 @pytest.mark.parametrize('name', [
     'vit_small_patch16_dinov3_qkvb', 'vit_base_patch16_sapiens2', 'eva02_base_patch14_224',
@@ -196,9 +196,7 @@ def test_a_temperature_divides_the_queries(name):
 
 
 def test_methods_that_a_block_cannot_serve_are_refused():
-    with pytest.raises(ValueError, match='block 1 of this ViT can only be run as a whole'):
-        build('vit_small_patch16_18x2_224', prompter=METHODS['gated'])
-    for name in NO_TOKENS:
+    for name in NO_TOKENS | INSIDE:
         with pytest.raises(ValueError, match=r'block \d of this ViT can only be run as a whole'):
             build('vit_small_patch16_18x2_224', prompter=METHODS[name])
     with pytest.raises(ValueError, match=r'whiten block 1 .* it can only be run as a whole'):

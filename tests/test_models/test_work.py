@@ -76,12 +76,6 @@ def test_fused_deep_prompts_cost_attention_alone(out_type):
     assert forward_flops(net) == forward_flops(model(out_type=out_type).eval()) + more
 
 
-def test_further_keys_and_values_cost_attention_alone():
-    net = model({'type': 'APT', 'num_tokens': P}).train()
-    more = sum(4 * B * asking * P * D for asking in [X] * (L - 1) + [1])
-    assert forward_flops(net) == forward_flops(model()) + more
-
-
 @pytest.mark.parametrize('out_type', ['featmap', 'raw'])
 def test_rein_refines_the_patches_that_are_read(out_type):
     net = model({'type': 'Rein', 'num_tokens': P}, out_type=out_type).train()
@@ -100,6 +94,36 @@ def test_vapt_projects_the_prompts_of_each_image():
     blocks = [block(X, X, P)] + [block(X, X, P) + (B - 1) * projected] * (L - 2)
     blocks += [block(1, X, P) + (B - 1) * projected]
     assert forward_flops(net) == EMBEDDING + sum(blocks) + (L - 1) * made
+
+
+@pytest.mark.parametrize('out_type', HEADS)
+def test_further_keys_and_values_cost_attention_alone(out_type):
+    """E2VPT beside VPT-deep, APT beside the plain ViT: n of them, which no projection makes."""
+    n, asking = 3, [X] * (L - 1) + [HEADS[out_type]]
+    net = model({'type': 'E2VPT', 'num_tokens': P, 'num_keys_values': n}, out_type=out_type)
+    deep = model({'type': 'VPT', 'num_tokens': P, 'deep': True}, out_type=out_type)
+    more = sum(4 * B * a * n * D for a in asking)
+    assert forward_flops(net.train()) == forward_flops(deep.train()) + more
+    apt = model({'type': 'APT', 'num_tokens': n}, out_type=out_type).train()
+    assert forward_flops(apt) == forward_flops(model(out_type=out_type)) + more
+
+
+@pytest.mark.parametrize('out_type', HEADS)
+def test_cross_attention_to_prompts(out_type):
+    """CVPT: queries and output of the tokens that are read, keys and values once for the batch."""
+    asking = [X] * (L - 1) + [HEADS[out_type]]
+    more = sum(B * (2 * 2 * a * D * D + 4 * a * P * D) + 2 * 2 * P * D * D for a in asking)
+    net = model({'type': 'CVPT', 'num_tokens': P}, out_type=out_type).train()
+    assert forward_flops(net) == forward_flops(model(out_type=out_type)) + more
+
+
+@pytest.mark.parametrize('out_type', HEADS)
+def test_approximated_prompts_cost_two_products(out_type):
+    """With P prompts; M W1 W2 of rank r once for the batch."""
+    r, asking = 2, [X] * (L - 1) + [HEADS[out_type]]
+    more = sum(2 * B * 2 * a * P * D + 2 * 2 * P * D * r for a in asking)
+    net = model({'type': 'ApproximatedPrompt', 'num_tokens': P, 'rank': r}, out_type=out_type)
+    assert forward_flops(net.train()) == forward_flops(model(out_type=out_type)) + more
 
 
 def carried(last, extra=0):

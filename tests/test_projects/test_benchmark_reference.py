@@ -23,6 +23,9 @@ METHODS = {
     'lspt-low-rank': {'type': 'LSPT', 'num_tokens': 3, 'cell': 'low-rank', 'rank': 2},
     'lspt-no-lpc': {'type': 'LSPT', 'num_tokens': 3, 'lpc': False},
     'lspt-no-gspc': {'type': 'LSPT', 'num_tokens': 3, 'gspc': False},
+    'e2vpt': {'type': 'E2VPT', 'num_tokens': 3, 'num_keys_values': 2},
+    'cvpt': {'type': 'CVPT', 'num_tokens': 3},
+    'approximated': {'type': 'ApproximatedPrompt', 'num_tokens': 3, 'rank': 2},
 }  # fmt: skip
 
 

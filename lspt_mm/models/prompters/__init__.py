@@ -3,9 +3,12 @@
 Importing a method's module registers it; every registered class is exported under its name.
 """
 
+from lspt_mm.models.prompters.approximated import ApproximatedPrompt
 from lspt_mm.models.prompters.apt import APT
 from lspt_mm.models.prompters.base import Prompter
 from lspt_mm.models.prompters.bilinear import BilinearPrompt
+from lspt_mm.models.prompters.cvpt import CVPT
+from lspt_mm.models.prompters.e2vpt import E2VPT
 from lspt_mm.models.prompters.gated import GatedPrompt
 from lspt_mm.models.prompters.lspt import LSPT
 from lspt_mm.models.prompters.rein import Rein

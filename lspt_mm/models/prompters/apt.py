@@ -5,7 +5,7 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from lspt_mm.models.prompters.base import TokenFreePrompter, vpt_uniform
+from lspt_mm.models.prompters.base import Prompter, TokenFreePrompter, vpt_uniform
 from lspt_mm.models.prompters.gated import straight_through
 from lspt_mm.registry import PROMPTERS
 
@@ -58,7 +58,7 @@ class APT(TokenFreePrompter):
         return keys[None, None], values[None, None]
 
 
-def check_head_width(prompter: TokenFreePrompter, vit: nn.Module) -> None:
+def check_head_width(prompter: Prompter, vit: nn.Module) -> None:
     """Raise ValueError unless all blocks have H heads of width D / H for keys and values."""
     for number in range(prompter.start_block, prompter.num_layers + 1):
         block: Optional[object] = vit.block(number)

@@ -277,11 +277,10 @@ class Prompter(nn.Module):
         """
         return ''
 
-    @classmethod
-    def trains_by_hook(cls) -> bool:
-        """Whether the method overrides a part that ``PrompterHook`` calls."""
+    def trains_by_hook(self) -> bool:
+        """Whether training needs ``PrompterHook``; by default if a part that it calls is there."""
         parts = ('losses', 'before_step', 'after_step', 'after_epoch')
-        return any(getattr(cls, part) is not getattr(Prompter, part) for part in parts)
+        return any(getattr(type(self), part) is not getattr(Prompter, part) for part in parts)
 
     def per_block_stats(self) -> Dict[str, Dict[int, float]]:
         """Learned numbers of each block, which reports plot over depth.
