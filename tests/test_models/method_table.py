@@ -81,13 +81,17 @@ METHODS = {
     'apt-late': {'type': 'APT', 'num_tokens': 2, 'start_block': 2},
     'rein': {'type': 'Rein', 'num_tokens': 4},
     'rein-low-rank-late': {'type': 'Rein', 'num_tokens': 3, 'rank': 2, 'start_block': 2},
+    'pro-vpt': {'type': 'PROVPT', 'num_tokens': 3},
+    'pro-vpt-ppo-late': {'type': 'PROVPT', 'num_tokens': 2, 'policy': 'ppo', 'start_block': 2},
+    'condensed': {'type': 'CondensedPrompt', 'num_tokens': 3},
+    'condensed-late': {'type': 'CondensedPrompt', 'num_tokens': 2, 'start_block': 2},
 }
 
 #: Methods of the table that discard what blocks make of their prompts; of these, methods whose
 #: prompts depend on the image; and methods without prompts, which change blocks from the inside.
 DISCARD = {
     'vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt', 'vapt',
-    'vapt-late',
+    'vapt-late', 'pro-vpt', 'pro-vpt-ppo-late', 'condensed', 'condensed-late',
 }  # fmt: skip
 OF_THE_IMAGE = {'vapt', 'vapt-late'}
 NO_TOKENS = {'apt', 'apt-late', 'rein', 'rein-low-rank-late'}
@@ -242,6 +246,14 @@ def literal_vapt(p, cfg, step, seen, patches, memory):
     return prompts + hidden @ p['prompter.up.weight'].T, None
 
 
+def literal_pool(p, cfg, step, seen, patches, memory):
+    """Those prompts of the pool whose block this is."""
+    number = cfg.get('start_block', 1) + step
+    pairs = zip(p['prompter.prompts'], p['prompter.block'], strict=True)
+    mine = [prompt for prompt, block in pairs if int(block) == number]
+    return (torch.stack(mine).expand(patches.size(0), -1, -1) if mine else None), None
+
+
 def no_prompts(p, cfg, step, seen, patches, memory):
     return None, None
 
@@ -343,6 +355,10 @@ def count_vapt(cfg, d, blocks):
     return counts
 
 
+def count_pool(cfg, d, blocks):
+    return {'prompts': blocks * cfg['num_tokens'] * d}
+
+
 def count_apt(cfg, d, blocks):
     heads = 12 if d == 768 else ARCH['num_heads']
     return {
@@ -393,6 +409,8 @@ ORACLES = {
     'VAPT': Oracle(literal_vapt, count_vapt),
     'APT': Oracle(no_prompts, count_apt, further=literal_apt),
     'Rein': Oracle(no_prompts, count_rein, inside=literal_rein),
+    'PROVPT': Oracle(literal_pool, count_pool),
+    'CondensedPrompt': Oracle(literal_pool, count_pool),
 }
 
 

@@ -31,6 +31,22 @@ BAD_FOR_ALL = [
 ]
 BAD = {
     'VAPT': [('kernel_size', 0), ('kernel_size', 3), ('kernel_size', 1.5), ('rank', 0)],
+    'PROVPT': [
+        ('policy', 'a2c'),
+        ('policy', None),
+        ('shrink', 1.0),
+        ('shrink', -1),
+        ('shrink', 'a'),
+    ],
+    'CondensedPrompt': [
+        ('keep', 0),
+        ('keep', 1.1),
+        ('keep', math.nan),
+        ('keep', 'all'),
+        ('at', 1.0),
+        ('at', -0.5),
+        ('at', None),
+    ],
     'Rein': [('num_tokens', 1), ('rank', 0), ('rank', WIDTH + 1), ('scale', 'a')],
     'LSPT': [
         ('cell', 'x'),

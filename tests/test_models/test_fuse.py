@@ -13,14 +13,15 @@ from lspt_mm.analysis.flops import count_flops
 from lspt_mm.errors import InputError
 
 KEYS_VALUES = [
-    'vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt'
+    'vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt', 'pro-vpt',
+    'pro-vpt-ppo-late', 'condensed', 'condensed-late',
 ]  # fmt: skip
 #: Methods with other products that do not depend on the image: of prompts, of gates.
 OTHERS = [
     'vpt-deep-2-projected', 'bilinear', 'fwhiten', 'lspt', 'lspt-low-rank', 'lspt-late', 'vapt',
     'vapt-late',
 ]  # fmt: skip
-HELD = ['vpt-deep', 'lspt', 'lspt-low-rank', 'bilinear']
+HELD = ['vpt-deep', 'lspt', 'lspt-low-rank', 'bilinear', 'pro-vpt']
 
 
 def output(model, img=None):

@@ -50,6 +50,7 @@ OTHER_SWITCHES = {
     'vfpt-none': {'type': 'FourierPrompt', 'share': 0.0, 'deep': True},
     'vapt-2x2': {'type': 'VAPT', 'rank': 3},
     'vapt-last-block': {'type': 'VAPT', 'start_block': DEPTH},
+    'pro-vpt-random-last-block': {'type': 'PROVPT', 'policy': 'random', 'start_block': DEPTH},
     'vfpt-projected': {'type': 'FourierPrompt', 'share': 0.7, 'deep': True, 'project': 5},
 }
 SWITCHES = dict(METHODS)
