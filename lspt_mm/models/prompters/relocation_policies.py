@@ -134,7 +134,7 @@ class PPOPolicy(RandomPolicy):
         return (self.OF_VALUE * errors - gains - self.OF_ENTROPY * entropies).mean()
 
     def _update(self, memory: Tensor) -> None:
-        weights, (first, second) = self.weights.cpu(), self.moments.cpu()
+        weights, (first, second) = self.weights.detach().cpu(), self.moments.cpu()
         of_actor = sum((inputs + 1) * outputs for inputs, outputs in self._layers(self.blocks))
         rates = torch.full_like(weights, self.RATES[1])
         rates[:of_actor] = self.RATES[0]
