@@ -92,11 +92,11 @@ def test_several_processes_equal_one(method, tmp_path):
 ON_EACH = """
 import sys
 import torch
-from mmengine.dist import get_rank, get_world_size, init_dist
+from mmengine.dist import get_rank, get_world_size
 from lspt_mm.models.prompters.base import Training
 from lspt_mm.registry import PROMPTERS
 if len(sys.argv) > 2:
-    init_dist('pytorch', backend='gloo')
+    torch.distributed.init_process_group('gloo')
 for name in ('PROVPT', 'CondensedPrompt'):
     torch.manual_seed(0)
     prompter = PROMPTERS.get(name)(3, embed_dims=8, num_layers=4, num_heads=2).double()
