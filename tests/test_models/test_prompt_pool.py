@@ -89,6 +89,7 @@ def test_fused_prompts_cost_attention_alone(layout):
     model = pool('PROVPT', layout, out_type='cls_token').eval()
     with torch.no_grad():
         want = model(images())[0]
+        before = sum(count_flops(lambda: model(images())).values())
         model.fuse()
         assert torch.equal(model(images())[0], want)
         counts = model.prompter.layout()
@@ -102,6 +103,8 @@ def test_fused_prompts_cost_attention_alone(layout):
     width = ARCH['embed_dims']
     more = sum(4 * 2 * a * count * width for a, count in zip(asking, counts, strict=True))
     assert flops == of_plain + more
+    # Keys and values, once for the batch.
+    assert before == flops + 2 * 2 * sum(counts) * width**2
 
 
 def test_a_last_block_without_prompts_has_none_to_return():

@@ -33,7 +33,7 @@ class PROVPT(PromptPool):
     all its prompts.
 
     The paper's policy is PPO. Ours is Thompson sampling by default, the authors' alternative: a
-    run makes one decision in a pass, too few for two networks of some 14,000 weights. The
+    run makes one decision in a pass, too few for two networks of some 14,000 weights together. The
     paper's code scores prompts in an extra pass with dropout; here the ordinary steps give the
     scores. There the prompts are absent from the state dict and from distributed training, and a
     moved prompt keeps its momentum; here they are one parameter, and its momentum becomes 0. The
@@ -74,7 +74,9 @@ class PROVPT(PromptPool):
         check_share('shrink', shrink)
         self.shrink = shrink
         self.policy = POLICIES[policy](self.num_prompted)
-        self.register_buffer('draws', torch.tensor([int(torch.randint(2**31, ())), 0]))
+        draws = torch.randint(2**31, (2,))
+        draws[1] = 0
+        self.register_buffer('draws', draws)
         self.register_buffer('move', torch.tensor([-1.0, 0.0, 0.0]))
 
     @torch.no_grad()
