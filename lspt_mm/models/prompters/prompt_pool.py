@@ -12,15 +12,17 @@ from lspt_mm.models.prompters.base import Prompter, vpt_uniform
 class PromptPool(Prompter):
     r"""Base class of methods whose blocks may have different numbers of prompts.
 
-    The outputs of prompts are not read. In a training run each prompt :math:`p_i` has a score:
-    with loss :math:`\mathcal L` of a step and a gate :math:`g_i = 1` that multiplies the prompt,
+    The outputs of prompts are not read, except by the out types that pool them; there
+    ``'avg_prompts'`` is an error once the block has no prompts left. In a training run each
+    prompt :math:`p_i` has a score: with loss :math:`\mathcal L` of a step and a gate
+    :math:`g_i = 1` that multiplies the prompt,
 
     .. math::
         I_i = \frac{\partial \mathcal L}{\partial g_i}
             = \left\langle p_i, \frac{\partial \mathcal L}{\partial p_i} \right\rangle
 
     so that the step's own backward pass gives it. To first order, the loss falls by :math:`I_i`
-    if the prompt is set to 0. :attr:`scores` has the sum over the steps of a pass.
+    if the prompt is set to 0. ``scores`` has the sum over the steps of a pass.
 
     A step's :math:`I` is the mean over all processes, so that a checkpoint of the first process
     holds what all of them have summed. Gradient accumulation and the loss scale of mixed
@@ -37,7 +39,7 @@ class PromptPool(Prompter):
         prompts (Parameter): (T, D), T = L' P, VPT's uniform initialisation.
         block (Tensor): (T,) of integers, the block that each prompt enters; 0 is none. At the
             start P prompts enter each block.
-        scores (Tensor): (T,), the sum of :meth:`score` over the steps of this pass.
+        scores (Tensor): (T,), the sum of ``score`` over the steps of this pass.
         steps (Tensor): Number of these steps.
 
     Parameters in all: L' P D.
@@ -109,7 +111,7 @@ class PromptPool(Prompter):
     # ---- scores ---------------------------------------------------------------------------------
 
     def score(self, products: Tensor) -> Tensor:
-        """What a step with :math:`I` (T,) adds to :attr:`scores`."""
+        """What a step with :math:`I` (T,) adds to ``scores``."""
         return products
 
     def before_step(self) -> None:

@@ -33,11 +33,12 @@ class PROVPT(PromptPool):
     all its prompts.
 
     The paper's policy is PPO. Ours is Thompson sampling by default, the authors' alternative: a
-    run makes one decision in a pass, too few for two networks of some 14,000 weights together. The
-    paper's code scores prompts in an extra pass with dropout; here the ordinary steps give the
-    scores. There the prompts are absent from the state dict and from distributed training, and a
-    moved prompt keeps its momentum; here they are one parameter, and its momentum becomes 0. The
-    reward takes the mean losses of passes; the code divides by the batch size again.
+    run makes one decision in a pass, too few for two networks of some 14,000 weights together.
+    The paper's code spends an extra pass over the training set on the scores; here the ordinary
+    steps give them, dropout included in both. There the prompts are absent from the state dict
+    and from distributed training, and a moved prompt keeps its momentum; here they are one
+    parameter, and this momentum becomes 0. The reward takes the mean losses of passes; the code
+    divides them by the batch size again.
 
     The paper trains with SGD (momentum 0.9), a constant rate and gradients clipped at norm 0.25.
     Its figures are for supervised ViTs only.
