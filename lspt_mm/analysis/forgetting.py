@@ -76,7 +76,7 @@ class PromptTrace:
         made = {l: torch.cat(parts) for l, parts in self._made.items()}
 
         def table(measure: Callable[[Tensor, Tensor], float]) -> List[List[float]]:
-            found = {(a, b): measure(entering[a], entering[b])
+            found = {(a, b): _of_pairs(measure, entering[a], entering[b])
                      for a in blocks for b in blocks if a <= b}  # fmt: skip
             return [[found[min(a, b), max(a, b)] for b in blocks] for a in blocks]
 
@@ -108,6 +108,11 @@ def _cka(x: Tensor, y: Tensor) -> float:
         rows = torch.randperm(x.size(0), generator=torch.Generator().manual_seed(0))[:MOST_ROWS]
         x, y = x[rows], y[rows]
     return linear_cka(x, y)
+
+
+def _of_pairs(measure: Callable[[Tensor, Tensor], float], x: Tensor, y: Tensor) -> float:
+    """Of the p-th prompts of two blocks; NaN if these have different numbers of prompts."""
+    return measure(x, y) if x.size(1) == y.size(1) else math.nan
 
 
 def _between(x: Optional[Tensor], y: Optional[Tensor]) -> float:

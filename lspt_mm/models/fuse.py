@@ -27,9 +27,7 @@ def fuse(vit, prompter: Prompter) -> None:
     patches = next(vit.parameters()).new_zeros(1, 1, vit.embed_dims)
     prompts, state = prompter.first(patches, (1, 1))
     for number in range(prompter.start_block, vit.num_layers + 1):
-        if prompts is None:
-            return
-        block = vit.block(number)
+        block = vit.block(number) if prompts is not None else None
         if block is not None and not vit.reads_prompts(number, prompter):
             found = keys_and_values(block, prompts.to(patches.dtype))
             prompter.fused_keys_values[number] = found

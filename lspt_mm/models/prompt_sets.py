@@ -34,10 +34,10 @@ class PromptSets(nn.Module):
         sets.add('roads', init_model('roads.py', 'roads.pth').backbone)
         sets.add('roofs', init_model('roofs.py', 'roofs.pth').backbone)
 
-    In a mixed batch, images whose methods agree in all arguments run through the ViT together,
-    each with its own prompts; other methods run in a separate pass. The outputs are those of
-    separate models. For inference only: the sets are in eval mode without gradients, and shared
-    tensors must not be modified.
+    In a mixed batch, images whose methods agree in all arguments and in their layout run through
+    the ViT together, each with its own prompts; other methods run in a separate pass. The outputs
+    are those of separate models. For inference only: the sets are in eval mode without gradients,
+    and shared tensors must not be modified.
 
     Args:
         vit: The ViT of the files, with loaded weights; its own prompter is not used.
@@ -102,7 +102,8 @@ class PromptSets(nn.Module):
             if key not in vit.prompter.TRAINING_ONLY
         }  # fmt: skip
         output = (vit.out_type, vit.final_norm, tuple(vit.out_indices))
-        self._kinds[name] = repr((sorted(settings.items()), output, ids))
+        layout = vit.prompter.layout() if vit.prompter is not None else ()
+        self._kinds[name] = repr((sorted(settings.items()), layout, output, ids))
         return saved
 
     def _share(self, vit: PromptedBackbone) -> int:

@@ -57,6 +57,20 @@ def test_deep_prompts_pass_nothing_on():
     assert found.spread == pytest.approx([1] * 4)
 
 
+def test_blocks_with_different_numbers_of_prompts_are_not_compared():
+    built = PromptedViT(arch=ARCH, img_size=16, patch_size=8,
+                        prompter={'type': 'PROVPT', 'num_tokens': 2}).eval()  # fmt: skip
+    built.prompter.block.copy_(torch.tensor([1, 1, 2, 2, 2, 4, 4, 4]))
+    trace = PromptTrace()
+    with torch.no_grad():
+        built.unroll(torch.randn(1, 3, 16, 16), trace.add)
+    found = trace.result()
+    assert found.blocks == [1, 2, 4]  # none in block 3
+    assert math.isnan(found.cosine[0][1]) and math.isnan(found.cka[0][2])
+    prompts = built.prompter.prompts.detach()
+    assert found.cosine[1][2] == pytest.approx(cosines(prompts[2:5], prompts[5:8]), abs=1e-5)
+
+
 def test_closed_gates_forget_nothing():
     found, _, _ = look({'type': 'GatedPrompt', 'num_tokens': 5, 'gate_init': 20.0})
     assert all(value == pytest.approx(1, abs=1e-5) for row in found.cosine for value in row)

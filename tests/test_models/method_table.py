@@ -94,6 +94,10 @@ METHODS = {
     'cvpt-late': {'type': 'CVPT', 'num_tokens': 2, 'start_block': 2},
     'approximated': {'type': 'ApproximatedPrompt', 'num_tokens': 4, 'rank': 2},
     'approximated-late': {'type': 'ApproximatedPrompt', 'num_tokens': 3, 'start_block': 2},
+    'pro-vpt': {'type': 'PROVPT', 'num_tokens': 3},
+    'pro-vpt-ppo-late': {'type': 'PROVPT', 'num_tokens': 2, 'policy': 'ppo', 'start_block': 2},
+    'condensed': {'type': 'CondensedPrompt', 'num_tokens': 3},
+    'condensed-late': {'type': 'CondensedPrompt', 'num_tokens': 2, 'start_block': 2},
 }
 
 #: Methods of the table that discard what blocks make of their prompts; of these, methods whose
@@ -101,7 +105,7 @@ METHODS = {
 #: blocks from the inside; and methods with prompts that do so as well.
 DISCARD = {
     'vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt', 'vapt',
-    'vapt-late', 'e2vpt', 'e2vpt-pruned-late',
+    'vapt-late', 'e2vpt', 'e2vpt-pruned-late', 'pro-vpt', 'pro-vpt-ppo-late', 'condensed', 'condensed-late',
 }  # fmt: skip
 OF_THE_IMAGE = {'vapt', 'vapt-late', 'approximated', 'approximated-late'}
 NO_TOKENS = {
@@ -259,6 +263,14 @@ def literal_vapt(p, cfg, step, seen, patches, memory):
     prompts = torch.stack(prompts, 1)
     hidden = (prompts @ p['prompter.down.weight'].T).clamp(min=0)
     return prompts + hidden @ p['prompter.up.weight'].T, None
+
+
+def literal_pool(p, cfg, step, seen, patches, memory):
+    """Those prompts of the pool whose block this is."""
+    number = cfg.get('start_block', 1) + step
+    pairs = zip(p['prompter.prompts'], p['prompter.block'], strict=True)
+    mine = [prompt for prompt, block in pairs if int(block) == number]
+    return (torch.stack(mine).expand(patches.size(0), -1, -1) if mine else None), None
 
 
 def no_prompts(p, cfg, step, seen, patches, memory):
@@ -422,6 +434,10 @@ def count_vapt(cfg, d, blocks):
     return counts
 
 
+def count_pool(cfg, d, blocks):
+    return {'prompts': blocks * cfg['num_tokens'] * d}
+
+
 def count_apt(cfg, d, blocks):
     heads = 12 if d == 768 else ARCH['num_heads']
     return {
@@ -495,6 +511,8 @@ ORACLES = {
     'E2VPT': Oracle(literal_e2vpt, count_e2vpt, further=literal_e2vpt_pairs),
     'CVPT': Oracle(no_prompts, count_cvpt, inside=literal_cvpt),
     'ApproximatedPrompt': Oracle(no_prompts, count_approximated, inside=literal_approximated),
+    'PROVPT': Oracle(literal_pool, count_pool),
+    'CondensedPrompt': Oracle(literal_pool, count_pool),
 }
 
 

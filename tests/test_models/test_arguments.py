@@ -47,6 +47,22 @@ BAD = {
     ],
     'CVPT': [('biases', 'no'), ('biases', 0)],
     'ApproximatedPrompt': [('rank', 0), ('rank', WIDTH + 1), ('rank', None)],
+    'PROVPT': [
+        ('policy', 'a2c'),
+        ('policy', None),
+        ('shrink', 1.0),
+        ('shrink', -1),
+        ('shrink', 'a'),
+    ],
+    'CondensedPrompt': [
+        ('keep', 0),
+        ('keep', 1.1),
+        ('keep', math.nan),
+        ('keep', 'all'),
+        ('at', 1.0),
+        ('at', -0.5),
+        ('at', None),
+    ],
     'LSPT': [
         ('cell', 'x'),
         ('cell', None),

@@ -14,14 +14,14 @@ from lspt_mm.errors import InputError
 
 KEYS_VALUES = [
     'vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt', 'e2vpt',
-    'e2vpt-pruned-late',
+    'e2vpt-pruned-late', 'pro-vpt', 'pro-vpt-ppo-late', 'condensed', 'condensed-late',
 ]  # fmt: skip
 #: Methods with other products that do not depend on the image: of prompts, of gates.
 OTHERS = [
     'vpt-deep-2-projected', 'bilinear', 'fwhiten', 'lspt', 'lspt-low-rank', 'lspt-late', 'vapt',
     'vapt-late',
 ]  # fmt: skip
-HELD = ['vpt-deep', 'lspt', 'lspt-low-rank', 'bilinear']
+HELD = ['vpt-deep', 'lspt', 'lspt-low-rank', 'bilinear', 'pro-vpt']
 
 
 def output(model, img=None):

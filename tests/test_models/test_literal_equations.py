@@ -57,6 +57,7 @@ OTHER_SWITCHES = {
     'cvpt-no-biases': {'type': 'CVPT', 'biases': False},
     'approximated-full-rank': {'type': 'ApproximatedPrompt', 'rank': 16},
     'approximated-last-block': {'type': 'ApproximatedPrompt', 'rank': 1, 'start_block': DEPTH},
+    'pro-vpt-random-last-block': {'type': 'PROVPT', 'policy': 'random', 'start_block': DEPTH},
     'vfpt-projected': {'type': 'FourierPrompt', 'share': 0.7, 'deep': True, 'project': 5},
 }
 SWITCHES = dict(METHODS)

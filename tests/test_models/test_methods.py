@@ -35,6 +35,8 @@ COUNTS = [
     ('VAPT', {'num_tokens': 10}, 55_608),
     ('APT', {'num_tokens': 2}, 3_120),
     ('APT', {'num_tokens': 200}, 312_000),
+    ('PROVPT', {'num_tokens': 20}, 184_320),
+    ('CondensedPrompt', {'num_tokens': 100, 'start_block': 2}, 11 * 76_800),
     ('Rein', {'num_tokens': 100}, 12 * 76_800 + 2 * (589_824 + 768) + 1),
     # The authors' 138,410 are these and the masks, 10 + 10 * 16.
     ('E2VPT', {'num_tokens': 10, 'num_keys_values': 5}, 138_410 - 170),

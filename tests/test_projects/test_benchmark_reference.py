@@ -17,6 +17,7 @@ METHODS = {
                  'afterwards': 'drop'},
     'gated': {'type': 'GatedPrompt', 'num_tokens': 3, 'gate_init': 0.5},
     'bilinear-deep': {'type': 'BilinearPrompt', 'num_tokens': 3, 'rank': 4, 'deep': True},
+    'pro-vpt': {'type': 'PROVPT', 'num_tokens': 3},
     'lspt': {'type': 'LSPT', 'num_tokens': 3},
     'lspt-late': {'type': 'LSPT', 'num_tokens': 3, 'start_block': 2, 'cell_state': 'learned',
                   'hidden_norm': True, 'residual': True},

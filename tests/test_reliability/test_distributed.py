@@ -34,10 +34,16 @@ model['decode_head'] = dict(
     loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0))
 train_dataloader['batch_size'] = {batch}
 optim_wrapper = dict(optimizer=dict(lr=0.01))
-custom_hooks = [dict(type='lspt_mm.BackboneWeightsHook'), dict(type='lspt_mm.PromptInitHook')]
+custom_hooks = [
+    dict(type=f'lspt_mm.{{name}}Hook') for name in ('BackboneWeights', 'PromptInit', 'Prompter')]
 """
 SPT = {'_delete_': True, 'type': 'SelfPrompt', 'num_tokens': 3, 'deep': True}
-PROMPTERS = {'lspt': {'num_tokens': 3, 'dropout': 0.0}, 'bpt': FROM_DATA, 'spt': SPT}
+MOVING = {'_delete_': True, 'type': 'PROVPT', 'num_tokens': 3}
+FEWER = {'_delete_': True, 'type': 'CondensedPrompt', 'num_tokens': 3}
+PROMPTERS = {
+    'lspt': {'num_tokens': 3, 'dropout': 0.0}, 'bpt': FROM_DATA, 'spt': SPT, 'pro-vpt': MOVING,
+    'condensed': FEWER,
+}  # fmt: skip
 
 
 def config_for(folder, method, processes):
@@ -81,6 +87,53 @@ def test_several_processes_equal_one(method, tmp_path):
             torch.testing.assert_close(
                 other_moments[key]['exp_avg'], values['exp_avg'], rtol=1e-3, atol=1e-5
             )
+
+
+ON_EACH = """
+import sys
+import torch
+from mmengine.dist import get_rank, get_world_size
+from lspt_mm.models.prompters.base import Training
+from lspt_mm.registry import PROMPTERS
+if len(sys.argv) > 2:
+    torch.distributed.init_process_group('gloo')
+for name in ('PROVPT', 'CondensedPrompt'):
+    torch.manual_seed(0)
+    prompter = PROMPTERS.get(name)(3, embed_dims=8, num_layers=4, num_heads=2).double()
+    for step in range(12):
+        shares = torch.Generator().manual_seed(step)
+        weights = torch.randn(4, 12, 8, generator=shares, dtype=torch.float64)
+        weights = weights[get_rank() :: get_world_size()].mean(0)  # four images in all
+        prompter.before_step()
+        parts = [part[0] for part in prompter.first(None, None)[1] if part is not None]
+        (torch.cat(parts) * weights[: sum(map(len, parts))]).sum().backward()
+        prompter.after_step()
+        if step % 2:
+            print(prompter.after_epoch(Training(step // 2 + 1, 6, 1 / (step + 1), lambda *_: None)))
+    torch.save(prompter.state_dict(), f'{sys.argv[1]}/{name}_{get_rank()}.pth')
+"""
+
+
+def test_all_processes_take_the_same_decisions(tmp_path):
+    """Before the hook broadcasts the first one's state."""
+    script = tmp_path / 'on_each.py'
+    script.write_text(ON_EACH)
+    found = {}
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        launcher = ['-m', 'torch.distributed.run', f'--nproc_per_node={processes}']
+        more = [*launcher, f'--master_port={free_port()}'] if processes > 1 else []
+        run = run_command(sys.executable, *more, script, folder, *more[:1], cwd=tmp_path)
+        assert run.code == 0, run.err[-4000:]
+        found[processes] = {path.name: torch.load(path) for path in folder.iterdir()}
+    for name, state in found[1].items():
+        moved = state['block'] != torch.arange(1, 5).repeat_interleave(3)
+        assert moved.any()
+        first, second = (found[2][name.replace('_0', f'_{rank}')] for rank in (0, 1))
+        for key, value in state.items():
+            assert torch.equal(first[key], second[key]), key
+            torch.testing.assert_close(first[key], value)
 
 
 def start(config, work, output, *more):

@@ -1,6 +1,7 @@
 """Runs that are killed and taken up again end to the bit as those that were left alone."""
 
 import json
+import re
 import signal
 import sys
 import time
@@ -197,3 +198,29 @@ def test_soak(kind, tmp_path):
     assert report['differences'] == [] and report['kills'] + report['stops'] == 20, run.out
     assert report['kills'] >= 8 and report['attempts'] == 21, run.out
     assert report['iterations'] == 240 and report['bytes_written'] > 0
+
+
+#: Methods whose prompts move or are removed after passes of three iterations.
+WITH_SCORES = {
+    'pro-vpt': "type='PROVPT', num_tokens=3, dropout=0.1",
+    'pro-vpt-ppo': "type='PROVPT', num_tokens=3, dropout=0.1, policy='ppo'",
+    'condensed': "type='CondensedPrompt', num_tokens=3, dropout=0.1",
+}
+
+
+@pytest.mark.parametrize(
+    'method', [pytest.param(m, marks=() if m == 'pro-vpt' else pytest.mark.slow)
+               for m in WITH_SCORES]
+)  # fmt: skip
+def test_scores_of_a_pass_are_resumed(method, tmp_path):
+    config = write_run(tmp_path, 'classification')
+    prompter = f"model['backbone']['prompter'] = dict(_delete_=True, {WITH_SCORES[method]})\n"
+    config.write_text(config.read_text() + prompter)
+    assert start(tmp_path, tmp_path / 'whole').wait() == 0, text_of(tmp_path / 'whole')
+    assert re.search(r': (prompt \d+ moved|kept 4 of 12)', text_of(tmp_path / 'whole'))
+    work = tmp_path / 'work'
+    for iteration in (4, 8):  # after the first and the second step of a pass
+        code = end_at(start(tmp_path, work), work, iteration, signal.SIGTERM)
+        assert code == EXIT_STOPPED, text_of(work)
+    assert start(tmp_path, work).wait() == 0, text_of(work)
+    assert ended(work) == ended(tmp_path / 'whole')

@@ -1,12 +1,13 @@
 """Runs what a prompt method does in training besides its forward pass."""
 
 import math
+from functools import partial
 from typing import List, Optional
 
 from mmengine.dist import all_reduce, broadcast, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
-from torch import Tensor, tensor
+from torch import Tensor, nn, tensor
 
 from lspt_mm.engine.hooks.backbone_weights_hook import prompted_vits
 from lspt_mm.engine.unwrapping import model_of
@@ -113,14 +114,29 @@ class PrompterHook(Hook):
         all_reduce(loss, 'mean')
         hub.update_info(_SUM, 0.0)
         hub.update_info(_COUNT, 0)
-        state = runner.optim_wrapper.optimizer.state
-        training = Training(epoch, num_epochs, float(loss), lambda one: state.pop(one, None))
+        wrapper = runner.optim_wrapper
+        scaler = getattr(wrapper, 'loss_scaler', None)
+        scale = 1.0 if scaler is None else scaler.get_scale()
+        training = Training(
+            epoch, num_epochs, float(loss), partial(_forget, wrapper.optimizer.state),
+            scale / getattr(wrapper, '_accumulative_counts', 1),
+        )  # fmt: skip
         for vit in self._vits:
             line = vit.prompter.after_epoch(training)
             for value in vit.prompter.state_dict().values():
                 broadcast(value, src=0)
             if line:
                 runner.logger.info(f'{type(vit.prompter).__name__}: {line}')
+
+
+def _forget(state: dict, parameter: nn.Parameter, rows=None) -> None:
+    if rows is None:
+        state.pop(parameter, None)
+        return
+    for name in ('momentum_buffer', 'exp_avg'):  # SGD's, Adam's
+        momentum = state.get(parameter, {}).get(name)
+        if momentum is not None:
+            momentum[rows] = 0
 
 
 def pass_length(runner: Runner) -> int:

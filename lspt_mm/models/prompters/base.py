@@ -24,13 +24,17 @@ class Training(NamedTuple):
         epoch: Number of passes over the training set so far, from 1.
         num_epochs: Number of passes of the whole run; the last one may be a part.
         loss: Mean of the loss in this pass.
-        forget: Deletes the optimizer's state of a parameter (momentum, second moments).
+        forget: Deletes the optimizer's state of a parameter (momentum, second moments); with
+            rows as a second argument, sets the momentum of these to 0 and keeps the rest.
+        scale: What the gradients of a step are multiplied by, at the end of the pass: the loss
+            scale of mixed precision, divided by the number of steps whose gradients are summed.
     """
 
     epoch: int
     num_epochs: int
     loss: float
-    forget: Callable[[nn.Parameter], None]
+    forget: Callable[..., None]
+    scale: float = 1.0
 
 
 class Prompter(nn.Module):
@@ -281,6 +285,13 @@ class Prompter(nn.Module):
         """Whether training needs ``PrompterHook``; by default if a part that it calls is there."""
         parts = ('losses', 'before_step', 'after_step', 'after_epoch')
         return any(getattr(type(self), part) is not getattr(Prompter, part) for part in parts)
+
+    def layout(self) -> Tuple[int, ...]:
+        """What the shapes of prompts depend on, beside arguments.
+
+        Models of the same arguments and layout run together in a batch of several prompt sets.
+        """
+        return ()
 
     def per_block_stats(self) -> Dict[str, Dict[int, float]]:
         """Learned numbers of each block, which reports plot over depth.

@@ -77,7 +77,10 @@ class Pictures(torch.utils.data.Dataset):
         }
 
 
-def config(folder, prompter, by_epoch=True, hooks=('lspt_mm.PrompterHook', 'lspt_mm.LossLog')):
+def config(
+    folder, prompter, by_epoch=True, hooks=('lspt_mm.PrompterHook', 'lspt_mm.LossLog'),
+    optim_wrapper=None,
+):  # fmt: skip
     loop = dict(by_epoch=True, max_epochs=2) if by_epoch else dict(by_epoch=False, max_iters=5)
     return Config(
         dict(
@@ -93,7 +96,7 @@ def config(folder, prompter, by_epoch=True, hooks=('lspt_mm.PrompterHook', 'lspt
             ),
             data_preprocessor=dict(mean=[127.0] * 3, std=[58.0] * 3, num_classes=CLASSES),
             train_cfg=loop,
-            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+            optim_wrapper=optim_wrapper or dict(optimizer=dict(type='SGD', lr=0.1)),
             custom_hooks=[dict(type=name) for name in hooks],
             default_hooks=dict(checkpoint=None),
             randomness=dict(seed=0),
@@ -210,6 +213,47 @@ def test_validation_computes_no_such_loss(tmp_path):
 def test_length_of_a_pass(images, batch, want):
     loader = SimpleNamespace(batch_size=batch, dataset=range(images))
     assert pass_length(SimpleNamespace(train_dataloader=loader)) == want
+
+
+@pytest.mark.parametrize('optimizer', ['SGD', 'AdamW'])
+def test_what_is_forgotten_of_the_optimizer(tmp_path, optimizer):
+    seen = []
+
+    class Forgetful(Noted):
+        def after_epoch(self, training):
+            training.forget(self.prompts, 1)
+            training.forget(self.other)  # unknown to the optimizer
+            training.forget(self.other, 0)
+            seen.append(training.scale)
+
+        def losses(self, vit, observed, labels):
+            return {}
+
+        other = torch.nn.Parameter(torch.zeros(2))
+
+    PROMPTERS.register_module(module=Forgetful)
+    try:
+        wrapper = dict(optimizer=dict(type=optimizer, lr=0.1), accumulative_counts=2)
+        if optimizer == 'SGD':
+            wrapper['optimizer']['momentum'] = 0.9
+        runner = run(tmp_path, dict(type='Forgetful', num_tokens=2), optim_wrapper=wrapper)
+    finally:
+        del PROMPTERS.module_dict['Forgetful']
+    prompts = runner.model.backbone.prompter.prompts
+    state = runner.optim_wrapper.optimizer.state
+    momentum = state[prompts]['momentum_buffer' if optimizer == 'SGD' else 'exp_avg']
+    assert momentum[1].eq(0).all() and momentum[0].ne(0).any() and momentum[2].ne(0).any()
+    if optimizer == 'AdamW':
+        assert state[prompts]['exp_avg_sq'][1].ne(0).any()
+    assert seen == [0.5, 0.5]
+    hook = hook_of(runner, PrompterHook)
+    hook._vits = [runner.model.backbone]
+    runner.optim_wrapper.loss_scaler = SimpleNamespace(get_scale=lambda: 8.0)
+    hook._epoch(runner, 1, 2)
+    assert seen[-1] == 4.0
+    runner.model.backbone.prompter.after_epoch = lambda t: t.forget(prompts) or ''
+    hook._epoch(runner, 1, 2)
+    assert prompts not in state
 
 
 def test_a_config_without_the_hook(tmp_path):
