@@ -105,7 +105,8 @@ METHODS = {
 #: blocks from the inside; and methods with prompts that do so as well.
 DISCARD = {
     'vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt', 'vapt',
-    'vapt-late', 'e2vpt', 'e2vpt-pruned-late', 'pro-vpt', 'pro-vpt-ppo-late', 'condensed', 'condensed-late',
+    'vapt-late', 'e2vpt', 'e2vpt-pruned-late', 'pro-vpt', 'pro-vpt-ppo-late', 'condensed',
+    'condensed-late',
 }  # fmt: skip
 OF_THE_IMAGE = {'vapt', 'vapt-late', 'approximated', 'approximated-late'}
 NO_TOKENS = {

@@ -7,9 +7,9 @@ from lspt_mm.models.prompters.approximated import ApproximatedPrompt
 from lspt_mm.models.prompters.apt import APT
 from lspt_mm.models.prompters.base import Prompter
 from lspt_mm.models.prompters.bilinear import BilinearPrompt
+from lspt_mm.models.prompters.condensation import CondensedPrompt
 from lspt_mm.models.prompters.cvpt import CVPT
 from lspt_mm.models.prompters.e2vpt import E2VPT
-from lspt_mm.models.prompters.condensation import CondensedPrompt
 from lspt_mm.models.prompters.gated import GatedPrompt
 from lspt_mm.models.prompters.lspt import LSPT
 from lspt_mm.models.prompters.provpt import PROVPT

@@ -1,4 +1,4 @@
-"""Attention Prompt Tuning (APT, arXiv 2403.06978), for images."""
+"""Attention Prompt Tuning, for images (APT, arXiv 2403.06978)."""
 
 from typing import Optional, Tuple
 
