@@ -11,6 +11,8 @@ from typing import Callable, NamedTuple
 import torch
 from vit_oracles import ARCH, PATCH, block, embed, layer_norm, literal_output
 
+L_OF_VIT_B = 12
+
 #: Every method, with what makes it run through code of its own; the shared tests (equations,
 #: freezing, gradients, serialisation, threads, ...) run over these. A new method is a row here
 #: and one in ORACLES.
@@ -81,16 +83,35 @@ METHODS = {
     'apt-late': {'type': 'APT', 'num_tokens': 2, 'start_block': 2},
     'rein': {'type': 'Rein', 'num_tokens': 4},
     'rein-low-rank-late': {'type': 'Rein', 'num_tokens': 3, 'rank': 2, 'start_block': 2},
+    'da-vpt': {'type': 'DAVPT', 'num_tokens': 3},
+    'da-vpt-late': {'type': 'DAVPT', 'num_tokens': 2, 'normalize': False, 'start_block': 2},
+    'pae': {'type': 'PAE', 'num_tokens': 3, 'prompter': {'type': 'VPT', 'deep': True}, 'width': 4},
+    'pae-bilinear-late': {
+        'type': 'PAE',
+        'num_tokens': 2,
+        'prompter': {'type': 'BilinearPrompt', 'rank': 2, 'deep': True},
+        'width': 3,
+        'start_block': 2,
+    },
+    'dapt': {'type': 'PrototypePrompt', 'num_tokens': 3, 'prompter': {'type': 'VPT'}},
+    'dapt-apt-late': {
+        'type': 'PrototypePrompt',
+        'num_tokens': 2,
+        'prompter': {'type': 'APT'},
+        'start_block': 2,
+    },
 }
 
 #: Methods of the table that discard what blocks make of their prompts; of these, methods whose
 #: prompts depend on the image; and methods without prompts, which change blocks from the inside.
 DISCARD = {
     'vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt', 'vapt',
-    'vapt-late',
+    'vapt-late', 'da-vpt', 'da-vpt-late', 'pae', 'pae-bilinear-late',
 }  # fmt: skip
 OF_THE_IMAGE = {'vapt', 'vapt-late'}
-NO_TOKENS = {'apt', 'apt-late', 'rein', 'rein-low-rank-late'}
+NO_TOKENS = {'apt', 'apt-late', 'rein', 'rein-low-rank-late', 'dapt-apt-late', 'dapt-rein'}
+#: Parameters that only a method's own loss reads.
+IN_LOSSES = {'prompter.transition', 'prompter.stability'}
 
 
 def has_output(name, out_type):
@@ -278,6 +299,33 @@ def literal_rein(p, cfg, step):
     return {'block_output': refine}
 
 
+def literal_davpt(p, cfg, step, seen, patches, memory):
+    """DA-VPT: a row of a table for each block."""
+    others = p.get('prompter.prompts')
+    count = 0 if others is None else len(others)
+    rows = others[step] if step < count else p['prompter.guided'][step - count]
+    if cfg.get('normalize', True):
+        rows = torch.stack([row / (row * row).sum().sqrt() for row in rows])
+    return rows.expand(patches.size(0), -1, -1), None
+
+
+def wrapped(cfg):
+    """The config of the method in a wrapper."""
+    own = {k: cfg[k] for k in ('num_tokens', 'dropout', 'start_block') if k in cfg}
+    facts = {k: cfg[k] for k in ('hw', 'extra', 'heads', 'block') if k in cfg}
+    return {**cfg['prompter'], **own, **facts}
+
+
+def unwrapped(part):
+    """The part of an oracle of a wrapper: that of the method in it."""
+
+    def call(p, cfg, *args):
+        p = {n.replace('prompter.prompter.', 'prompter.'): v for n, v in p.items()}
+        return getattr(ORACLES[cfg['prompter']['type']], part)(p, wrapped(cfg), *args)
+
+    return call
+
+
 # ---- trainable parameters ---------------------------------------------------------------------
 
 
@@ -361,6 +409,26 @@ def count_rein(cfg, d, blocks):
     return {**counts, 'left': blocks * cfg['num_tokens'] * r, 'right': blocks * r * d}
 
 
+def count_davpt(cfg, d, blocks):
+    last = L_OF_VIT_B if d == 768 else ARCH['num_layers']
+    guided = last - cfg.get('first_guided', last) + 1
+    counts = {'guided': guided * cfg.get('guided_tokens', cfg['num_tokens']) * d}
+    if blocks > guided:
+        counts['prompts'] = (blocks - guided) * cfg['num_tokens'] * d
+    return counts
+
+
+def count_wrapped(cfg, d, blocks):
+    found = ORACLES[cfg['prompter']['type']].count(wrapped(cfg), d, blocks)
+    return {f'prompter.{name}': number for name, number in found.items()}
+
+
+def count_pae(cfg, d, blocks):
+    matrices = ('transition', 'stability') if blocks > 1 else ()
+    own = {name: cfg.get('width', 256) ** 2 for name in matrices}
+    return {**own, **count_wrapped(cfg, d, blocks)}
+
+
 # ---- the table --------------------------------------------------------------------------------
 
 
@@ -393,7 +461,13 @@ ORACLES = {
     'VAPT': Oracle(literal_vapt, count_vapt),
     'APT': Oracle(no_prompts, count_apt, further=literal_apt),
     'Rein': Oracle(no_prompts, count_rein, inside=literal_rein),
+    'DAVPT': Oracle(literal_davpt, count_davpt),
 }
+for _name, _count in {'PAE': count_pae, 'PrototypePrompt': count_wrapped}.items():
+    ORACLES[_name] = Oracle(
+        unwrapped('next_prompts'), _count, unwrapped('temperature'), unwrapped('further'),
+        unwrapped('inside'),
+    )  # fmt: skip
 
 
 # ---- the ViT with prompts ---------------------------------------------------------------------

@@ -35,6 +35,11 @@ COUNTS = [
     ('VAPT', {'num_tokens': 10}, 55_608),
     ('APT', {'num_tokens': 2}, 3_120),
     ('APT', {'num_tokens': 200}, 312_000),
+    # MAE on CUB: 186,624 less the 36,864 of "+", less the head's; the derived total of the prompts.
+    ('DAVPT', {'num_tokens': 15, 'guided_tokens': 20, 'first_guided': 10}, 149_760),
+    ('DAVPT', {'num_tokens': 40, 'guided_tokens': 20}, 12 * 40 * 768 - 20 * 768),
+    ('PAE', {'num_tokens': 10, 'prompter': {'type': 'VPT', 'deep': True}}, 92_160 + 2 * 256**2),
+    ('PrototypePrompt', {'num_tokens': 16, 'prompter': {'type': 'VPT'}}, 16 * 768),
     ('Rein', {'num_tokens': 100}, 12 * 76_800 + 2 * (589_824 + 768) + 1),
 ]
 

@@ -6,8 +6,11 @@ Importing a method's module registers it; every registered class is exported und
 from lspt_mm.models.prompters.apt import APT
 from lspt_mm.models.prompters.base import Prompter
 from lspt_mm.models.prompters.bilinear import BilinearPrompt
+from lspt_mm.models.prompters.davpt import DAVPT
 from lspt_mm.models.prompters.gated import GatedPrompt
 from lspt_mm.models.prompters.lspt import LSPT
+from lspt_mm.models.prompters.pae import PAE
+from lspt_mm.models.prompters.prototype import PrototypePrompt
 from lspt_mm.models.prompters.rein import Rein
 from lspt_mm.models.prompters.spt import SelfPrompt
 from lspt_mm.models.prompters.vapt import VAPT

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from typing import Any, Callable, Dict, Iterable, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -138,6 +138,10 @@ class Prompter(nn.Module):
     def needs_preparation(self) -> bool:
         """Whether :meth:`prepare` has to run before training; False once it has, or was loaded."""
         return False
+
+    def parts(self) -> 'List[Prompter]':
+        """Prompters that :meth:`prepare` themselves, in their order; a wrapper has several."""
+        return [self]
 
     def prepare(self, vit: nn.Module, batches: Iterable[Tuple[Tensor, Optional[Tensor]]]) -> str:
         """Initialise from the loaded ViT and data; called once, before the first iteration.
@@ -337,14 +341,7 @@ def build_prompter(cfg: dict, **vit) -> Prompter:
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise ValueError(f"prompter={cfg!r}: expected None or dict(type='LSPT', ...)")
     arguments = dict(cfg)
-    kind = arguments.pop('type')
-    # Not built by the registry, which would search other scopes such as `mmseg`.
-    method = kind
-    if isinstance(kind, str):
-        method = PROMPTERS.module_dict.get(kind.removeprefix('lspt_mm.'))
-    if not (isinstance(method, type) and issubclass(method, Prompter)):
-        known = ', '.join(sorted(PROMPTERS.module_dict))
-        raise ValueError(f'prompter type={kind!r}: expected one of {known}')
+    method = _find_method(arguments.pop('type'))
     known = method.argument_names()
     for name in arguments:
         if name not in known:
@@ -357,3 +354,21 @@ def build_prompter(cfg: dict, **vit) -> Prompter:
     except TypeError as error:
         raise ValueError(f'prompter: {method.__name__}: {error}') from error
     return method(**arguments, **vit)
+
+
+def _find_method(kind) -> type:
+    # Not found by the registry, which would search other scopes such as `mmseg`.
+    method = kind
+    if isinstance(kind, str):
+        method = PROMPTERS.module_dict.get(kind.removeprefix('lspt_mm.'))
+    if not (isinstance(method, type) and issubclass(method, Prompter)):
+        known = ', '.join(sorted(PROMPTERS.module_dict))
+        raise ValueError(f'prompter type={kind!r}: expected one of {known}')
+    return method
+
+
+def plain_config(cfg: dict) -> dict:
+    """The config of a prompter as plain data: methods by their names, wrapped ones as well."""
+    inner = {k: plain_config(v) if isinstance(v, dict) and 'type' in v else v
+             for k, v in cfg.items()}  # fmt: skip
+    return {**inner, 'type': _find_method(cfg['type']).__name__}
