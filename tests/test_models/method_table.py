@@ -109,14 +109,14 @@ DISCARD = {
     'vapt-late', 'da-vpt', 'da-vpt-late', 'pae', 'pae-bilinear-late',
 }  # fmt: skip
 OF_THE_IMAGE = {'vapt', 'vapt-late'}
-NO_TOKENS = {'apt', 'apt-late', 'rein', 'rein-low-rank-late', 'dapt-apt-late', 'dapt-rein'}
+NO_TOKENS = {'apt', 'apt-late', 'rein', 'rein-low-rank-late', 'dapt-apt-late'}
 #: Parameters that only a method's own loss reads.
 IN_LOSSES = {'prompter.transition', 'prompter.stability'}
 
 
 def has_output(name, out_type):
     """Whether a method's model can return this."""
-    return not (name in NO_TOKENS and out_type == 'avg_prompts')
+    return not (out_type == 'avg_prompts' and (name in NO_TOKENS or 'rein' in name))
 
 
 # ---- literal equations ------------------------------------------------------------------------
