@@ -57,7 +57,8 @@ def apply_tune(vit: nn.Module, tune: str) -> None:
     - ``prompts``: only the prompter (nothing, if there is none);
     - ``nothing``: no parameter at all (linear probe, frozen backbone);
     - ``bias``: the ViT's biases (BitFit), without the prompter; ``prompts+bias``: both;
-    - ``bias-NAME-NAME``: some of the blocks' biases, by the names in :data:`BIASES`;
+    - ``bias-NAME-NAME``: some of the blocks' biases, by the names in :data:`BIASES`, as far as the
+      ViT has them;
     - ``lora-R``: LoRA, without the prompter; ``prompts+lora-R``: both;
     - ``partial-K``: the last K blocks and the final norms;
     - ``full``: the ViT and the prompter.
@@ -67,9 +68,8 @@ def apply_tune(vit: nn.Module, tune: str) -> None:
     check_tune(tune, vit.num_layers)
     some = bias_names(tune)
     own = {name for name, _ in vit.named_parameters() if 1 <= vit.depth_of(name) <= vit.num_layers}
-    for bias in some or ():
-        if not any(_is_bias(name, (bias,)) for name in own):
-            raise ValueError(f'tune={tune!r}: the blocks of this ViT have no bias {bias!r}')
+    if some is not None and not any(_is_bias(name, some) for name in own):
+        raise ValueError(f'tune={tune!r}: the blocks of this ViT have none of these biases')
     with_prompter = tune.startswith('prompts') or tune == 'full'
     first = vit.num_layers + 2  # from this depth on, all is trained
     if tune.startswith('partial-'):
