@@ -10,6 +10,7 @@ from mmengine.config import Config
 from lspt_mm.apis.run import Run
 from lspt_mm.config.cfg_options import merge_options
 from lspt_mm.config.load import read_config, turn_on_amp
+from lspt_mm.config.one_call import DEFAULT_BACKBONE
 from lspt_mm.converters.image_folder import prepare_image_folder
 from lspt_mm.converters.masks import prepare_masks
 from lspt_mm.datasets.verify import check_data
@@ -34,7 +35,7 @@ def train_segmentation(
     masks: _Path,
     out: _Path,
     classes: Optional[_Path] = None,
-    backbone: str = 'timm:vit_small_patch14_dinov2.lvd142m',
+    backbone: str = DEFAULT_BACKBONE,
     method: str = 'lspt',
     head: str = 'upernet',
     labels: Optional[str] = None,
@@ -98,7 +99,7 @@ def train_classification(
     images: _Path,
     out: _Path,
     labels: Optional[_Path] = None,
-    backbone: str = 'timm:vit_small_patch14_dinov2.lvd142m',
+    backbone: str = DEFAULT_BACKBONE,
     method: str = 'lspt',
     val_share: float = 0.2,
     test_share: float = 0.0,

@@ -6,6 +6,9 @@ from typing import Any, Collection, Tuple
 
 from lspt_mm.config.arguments import parse
 
+#: The ViT of a run that names none.
+DEFAULT_BACKBONE = 'timm:vit_small_patch14_dinov2.lvd142m'
+
 
 def add_run_arguments(
     parser: argparse.ArgumentParser, methods: Collection[str], further: str
@@ -18,9 +21,7 @@ def add_run_arguments(
         further: Names of some of the recipe's further arguments.
     """
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder of the run')
-    parser.add_argument(
-        '--backbone', default='timm:vit_small_patch14_dinov2.lvd142m', help='timm:NAME or a file'
-    )
+    parser.add_argument('--backbone', default=DEFAULT_BACKBONE, help='timm:NAME or a file')
     parser.add_argument('--method', choices=methods, default='lspt', metavar='NAME',
                         help=', '.join(methods))  # fmt: skip
     parser.add_argument('--amp', action='store_true', help='mixed precision')

@@ -1,6 +1,7 @@
 """Runs a model on images one by one and collects what a report shows."""
 
 from contextlib import ExitStack
+from functools import partial
 from typing import Dict, List, Optional, Tuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from mmengine.registry import DATASETS
 from rich.progress import track
 from torch import Tensor, nn
 
+from lspt_mm.analysis.alignment import MIN_IMAGES, AlignmentTrace
 from lspt_mm.analysis.attention import BlockAttention, attention_of
 from lspt_mm.analysis.burstiness import burstiness
 from lspt_mm.analysis.forgetting import PromptTrace
@@ -22,6 +24,8 @@ from lspt_mm.config.preflight import check_data_is_there
 from lspt_mm.engine.hooks.linear_baseline_hook import remarks as of_baseline
 from lspt_mm.engine.hooks.trainable_report_hook import count_parameters
 from lspt_mm.errors import InputError
+from lspt_mm.models.prompted_backbone import PromptedBackbone
+from lspt_mm.registry import MODELS
 from lspt_mm.report.results import Picture, RunResult
 from lspt_mm.tasks import Prediction, takes_rgb
 from lspt_mm.utils.images import IGNORE_INDEX
@@ -29,6 +33,9 @@ from lspt_mm.utils.overlay import colours_of
 
 #: Maximum number of images whose prompts are kept: (images, P, D) for every block, twice.
 TRACED_IMAGES = 32
+#: Maximum number of images whose features are compared with the plain ViT's: (images, 32, D) for
+#: every block, twice.
+ALIGNED_IMAGES = 64
 #: Images that whitening is computed from; burstiness is measured on as many others.
 BURSTINESS_IMAGES = 32
 
@@ -51,6 +58,8 @@ class Collector:
         self.counts: Optional[np.ndarray] = None
         self.trace = PromptTrace()
         self.gates = GateTrace.of(self.vit.prompter)
+        self.plain, self.not_aligned = plain_vit(model)
+        self.alignment = AlignmentTrace()
         self.persistence = {'cls': PersistenceTrace(), 'prompts': PersistenceTrace()}
         self.placed: Dict[str, Dict[int, List[Localization]]] = {'cls': {}, 'prompts': {}}
         self.before: List[BlockAttention] = []  # of the image before
@@ -98,6 +107,12 @@ class Collector:
             blocks.append(attention_of(self.vit, step))
             if self.seen < TRACED_IMAGES:
                 self.trace.add(step)
+            if aligned:
+                self.alignment.add('tuned', step)
+
+        aligned = self.plain is not None and self.seen < ALIGNED_IMAGES
+        if aligned:
+            self.plain.unroll(img, partial(self.alignment.add, 'plain'), prompted=False)
 
         with ExitStack() as stack:
             if self.gates is not None:
@@ -154,6 +169,9 @@ class Collector:
 
     def result(self) -> RunResult:
         """All collected results."""
+        few = self.plain is not None and self.seen < MIN_IMAGES
+        if few:
+            self.not_aligned = f'{self.seen} images; expected at least {MIN_IMAGES}'
         prompter, vit = self.vit.prompter, self.vit
         half = len(self.inputs) // 2
         return RunResult(
@@ -166,6 +184,8 @@ class Collector:
             images=self.seen,
             confusion=self.counts,
             forgetting=self.trace.result(),
+            alignment={} if few else self.alignment.result(),
+            not_aligned=self.not_aligned,
             persistence={who: t.result() for who, t in self.persistence.items() if t.seen},
             localization={
                 who: {number: _mean(found) for number, found in sorted(by_block.items())}
@@ -184,6 +204,29 @@ class Collector:
             pictures=self.pictures,
             remarks=[*_remarks(self.run, self.model), *of_baseline(self.run.folder)],
         )
+
+
+def plain_vit(model: nn.Module) -> Tuple[Optional[PromptedBackbone], str]:
+    """The ViT before it was tuned, to be run with ``unroll(prompted=False)``.
+
+    Returns:
+        tuple: The model's own ViT if only prompts or LoRA are trained, which are switched off;
+        another one, read from ``pretrained``, if its parameters are trained. None if nothing is
+        trained, and if ``pretrained`` cannot be read; then the reason as well.
+    """
+    vit = model.backbone
+    if not any(p.requires_grad for p in vit.parameters()):
+        return None, ''
+    if not any(tensor.requires_grad for tensor in vit.own_tensors().values()):
+        return vit, ''
+    if vit.pretrained is None:
+        return None, 'the ViT was random before it was trained'
+    plain = MODELS.build({**model.cfg.model.backbone, 'prompter': None, 'tune': 'nothing'})
+    try:
+        plain.init_weights()
+    except InputError as error:
+        return None, str(error)
+    return plain.to(next(vit.parameters()).device).eval(), ''
 
 
 def _of_one_image(block: BlockAttention, who: str) -> Optional[Tensor]:

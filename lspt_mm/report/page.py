@@ -19,6 +19,12 @@ from lspt_mm.version import __version__
 #: Settings that may differ between runs compared by the block at which prompts enter.
 _ENTRY = ('model.backbone.prompter.start_block', 'randomness.seed')
 
+#: Fields of :class:`Alignment` and names of the maps.
+_MAPS = {
+    'identity': 'as they are', 'orthogonal': 'orthogonal map', 'linear': 'linear map',
+    'realnvp': 'RealNVP',
+}  # fmt: skip
+
 
 def write_page(results: List[RunResult], path: Path, split: str, command: str = '') -> None:
     """Write the comparison of runs as one HTML file that needs no other.
@@ -76,6 +82,7 @@ def all_figures(results: List[RunResult]) -> Dict[str, Optional[str]]:
         'cosine': _similarity(results, 'cosine', 'cosine', -0.2),
         'cka': _similarity(results, 'cka', 'CKA', 0.0),
         'forgetting': figures.lines(_forgetting(results), names, 'block', columns=4),
+        'alignment': figures.lines(_alignment(results), list(_MAPS.values()), 'block'),
         'learned': figures.lines(_per_block_stats(results), names, 'block'),
         'memory': figures.memory_gates(results, names),
         'entry': figures.lines(entry_blocks(results), [], 'first block with prompts'),
@@ -213,6 +220,16 @@ def _forgetting(results: List[RunResult]) -> Dict[str, Dict[str, list]]:
         'cosine between prompts of an image': panel(lambda f: f.alike),
         'norm of the prompts after the block': panel(lambda f: f.made_norm),
         'norm of its mean patch token': panel(lambda f: f.patch_norm),
+    }
+
+
+def _alignment(results: List[RunResult]) -> Dict[str, Dict[str, list]]:
+    return {
+        m.run.name: {
+            name: [(block, getattr(one, key)) for block, one in m.alignment.items()]
+            for key, name in _MAPS.items()
+        }
+        for m in results
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
+from lspt_mm.analysis.alignment import Alignment
 from lspt_mm.analysis.burstiness import Burstiness
 from lspt_mm.analysis.forgetting import Forgetting
 from lspt_mm.analysis.localization import Localization
@@ -36,7 +37,7 @@ class RunResult:
     """All results of one run in a report; None or empty where they do not apply to a method.
 
     ``confusion``: the sum of the task's :meth:`~lspt_mm.tasks.Task.counts` over the images, None
-    where no image has a truth.
+    where no image has a truth. ``alignment``: by block; ``not_aligned``: why a tuned ViT has none.
     """
 
     run: FinishedRun
@@ -48,6 +49,8 @@ class RunResult:
     images: int
     confusion: Optional[np.ndarray]
     forgetting: Optional[Forgetting]
+    alignment: Dict[int, Alignment]
+    not_aligned: str
     persistence: Dict[str, Persistence]
     localization: Dict[str, Dict[int, Localization]]
     per_block_stats: Dict[str, Dict[int, float]]

@@ -133,3 +133,20 @@ def test_gated_prompts_that_enter_late():
 def test_registers_are_neither_class_token_nor_prompts():
     vit = build(num_registers=2, prompter=LSPT)
     check(vit, images(), (2, 2))
+
+
+def test_further_keys_take_their_share_of_the_attention():
+    vit = build(prompter={'type': 'APT', 'num_tokens': 3})
+    img, steps = images(), []
+    vit.unroll(img, steps.append)
+    for step, found in zip(steps, attention_maps(vit, img), strict=True):
+        layer = vit.layers[step.number - 1]
+        normed = layer.ln1(step.x_in)
+        q, k, _ = (normed @ layer.attn.qkv.weight.T + layer.attn.qkv.bias).split(8, -1)
+        further = vit.prompter.keys_values(step.number)[0][0, 0]  # (3, 4), of both heads
+        for h in range(2):
+            s = slice(4 * h, 4 * h + 4)
+            keys = torch.cat((k[..., s], further.expand(2, -1, -1)), 1)
+            weights = (q[:, :1, s] @ keys.transpose(1, 2) / 2).softmax(-1)[:, 0]
+            torch.testing.assert_close(found.cls[:, h].flatten(1), weights[:, 1:5])
+        assert found.prompts is None

@@ -33,7 +33,7 @@ BAD_FOR_ALL = [
 WRAPPED_BAD = [None, 'VPT', {}, {'type': 'Nonsense'}, {'num_tokens': 3}]
 BAD = {
     'VAPT': [('kernel_size', 0), ('kernel_size', 3), ('kernel_size', 1.5), ('rank', 0)],
-    'Rein': [('num_tokens', 1), ('rank', 0), ('rank', WIDTH + 1), ('scale', 'a')],
+    'Rein': [('rank', 0), ('rank', WIDTH + 1), ('scale', 'a')],
     'DAVPT': [
         ('guided_tokens', 0),
         ('guided_tokens', 1.5),

@@ -56,7 +56,7 @@ def test_covariance_is_the_identity_after_whitening(ln1, count):
     """But for directions in which the tokens have next to nothing, which are counted."""
     model, img = build().eval(), images(count, 32, 24)
     epsilon, blocks = 1e-8, range(1, DEPTH + 1)
-    result = whiten(model, batches(img[:2], *img[2:].split(5)), blocks, epsilon, ln1)
+    result = whiten(model, [img[:2], *img[2:].split(5)], blocks, epsilon, ln1)
     assert list(result) == list(blocks)
     for block, (matrix, weak, n) in result.items():
         tokens = through_weights(model, block, plain_tokens(model, img, block, ln1))
@@ -87,15 +87,15 @@ def test_whitening_matrix_of_a_known_covariance():
 
 def test_all_tokens_count_and_batches_do_not_matter():
     model, img = build().eval(), many_images(6)
-    whole = whiten(model, batches(img), [1], 1e-4)[1].matrix
-    split = whiten(model, batches(img[:1], img[1:]), [1], 1e-4)[1].matrix
+    whole = whiten(model, [img], [1], 1e-4)[1].matrix
+    split = whiten(model, [img[:1], img[1:]], [1], 1e-4)[1].matrix
     torch.testing.assert_close(whole, split, rtol=1e-6, atol=1e-6)
 
 
 def test_prompts_do_not_matter():
     # It is the plain ViT's tokens that are whitened.
     img = many_images(4)
-    got = [whiten(build(cfg).eval(), batches(img), [3], 1e-9)[3].matrix for cfg in METHODS.values()]
+    got = [whiten(build(cfg).eval(), [img], [3], 1e-9)[3].matrix for cfg in METHODS.values()]
     assert all(torch.equal(matrix, got[0]) for matrix in got)
 
 
@@ -126,7 +126,7 @@ def test_whitening_modes_start_from_the_matrix_of_each_block(name):
     model, prompter = bilinear(**cfg)
     first = cfg.get('start_block', 1)
     blocks = range(first, DEPTH + 1) if cfg.get('deep') else [first]
-    want = whiten(model, batches(many_images()), blocks, 1e-9)
+    want = whiten(model, [many_images()], blocks, 1e-9)
     assert prompter.needs_preparation
     report = prompter.prepare(model, iter(batches(many_images())))
     assert not prompter.needs_preparation
@@ -140,7 +140,7 @@ def test_whitening_modes_start_from_the_matrix_of_each_block(name):
 def test_whitened_start_takes_columns_at_random_in_every_row(rank):
     model, prompter = bilinear(rank=rank, start='whiten', deep=True, trained_right=1)
     prompter.prepare(model, batches(many_images()))
-    want = whiten(model, batches(many_images()), range(1, DEPTH + 1), 1e-9)
+    want = whiten(model, [many_images()], range(1, DEPTH + 1), 1e-9)
     columns = set()
     for right, (matrix, _, _) in zip(prompter.right, want.values(), strict=True):
         for row, whole in zip(right, matrix, strict=True):
@@ -263,5 +263,5 @@ def test_images_that_are_not_finite(cfg):
 def test_the_smallest_epsilon_counts_all_directions_without_variance():
     model = build({'type': 'BilinearPrompt', 'num_tokens': 2, 'mode': 'fwhiten', 'epsilon': 1e-12})
     one = many_images(1)[:, :, :PATCH, : 2 * PATCH]  # two patches: two directions at the most
-    result = whiten(model, batches(one), [1], 1e-12)[1]
+    result = whiten(model, [one], [1], 1e-12)[1]
     assert result.weak >= D - 2 and result.matrix.isfinite().all()

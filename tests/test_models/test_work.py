@@ -76,6 +76,32 @@ def test_fused_deep_prompts_cost_attention_alone(out_type):
     assert forward_flops(net) == forward_flops(model(out_type=out_type).eval()) + more
 
 
+def test_further_keys_and_values_cost_attention_alone():
+    net = model({'type': 'APT', 'num_tokens': P}).train()
+    more = sum(4 * B * asking * P * D for asking in [X] * (L - 1) + [1])
+    assert forward_flops(net) == forward_flops(model()) + more
+
+
+@pytest.mark.parametrize('out_type', ['featmap', 'raw'])
+def test_rein_refines_the_patches_that_are_read(out_type):
+    net = model({'type': 'Rein', 'num_tokens': P}, out_type=out_type).train()
+    # Logits of P tokens, values of P - 1 and one layer for each patch; W_t for each token.
+    refined = 2 * B * N * (P * D + (P - 1) * D + D * D) + 2 * P * D * D
+    assert forward_flops(net) == forward_flops(model(out_type=out_type)) + L * refined
+    cls = model({'type': 'Rein', 'num_tokens': P}).train()  # no patch is read of the last block
+    assert forward_flops(cls) == forward_flops(model()) + (L - 1) * refined + 2 * P * D * D
+
+
+def test_vapt_projects_the_prompts_of_each_image():
+    k, r, side = 2, 3, IMG // PATCH - 1
+    net = model({'type': 'VAPT', 'num_tokens': P, 'kernel_size': k, 'rank': r}).train()
+    made = 2 * B * (D * side**2 * k**2 + D * side**2 * P + 2 * P * D * r)
+    projected = 2 * 2 * P * D * D  # keys and values, once for the first block's prompts
+    blocks = [block(X, X, P)] + [block(X, X, P) + (B - 1) * projected] * (L - 2)
+    blocks += [block(1, X, P) + (B - 1) * projected]
+    assert forward_flops(net) == EMBEDDING + sum(blocks) + (L - 1) * made
+
+
 def carried(last, extra=0):
     """Prompts that ask in all blocks but the last, and ``last`` of them there."""
     if last:

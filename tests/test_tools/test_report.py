@@ -7,11 +7,15 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from miniatures import once, run_tool, write_classification, write_segmentation
+from mmengine.config import Config
 from PIL import Image
+from served_miniatures import build, child_config
 
 from lspt_mm.analysis.runs import config_key, differences, find_run, find_runs
 from lspt_mm.errors import InputError
+from lspt_mm.report import collect, collect_results, numbers_of, write_page
 
 METHODS = {
     'lspt': {},
@@ -125,6 +129,69 @@ def test_differences_are_of_the_method_alone(runs):
     assert len({config_key(run) for run in found}) == 3
 
 
+# ---- the plain ViT's features -----------------------------------------------------------------
+
+
+def test_features_against_the_plain_vits(runs, tmp_path, monkeypatch):
+    run = find_run(runs / 'cls')
+    few = collect_results(run._replace(name='few'), 'train', images=6, pictures=0)
+    assert (few.alignment, few.not_aligned) == ({}, '6 images; expected at least 16')
+    for module in ('report.collect', 'analysis.alignment'):
+        monkeypatch.setattr(f'lspt_mm.{module}.MIN_IMAGES', 12)
+    found = collect_results(run, 'train', images=12, pictures=0)
+    assert list(found.alignment) == [1, 2, 3, 4] and found.not_aligned == ''
+    for one in found.alignment.values():
+        assert 0.5 < one.kept <= 1 and one.identity < 1 and one.components == 16
+    assert numbers_of(found)['alignment']['4']['linear'] == found.alignment[4].linear
+    write_page([found, few], tmp_path / 'x.html', 'train')
+    page = (tmp_path / 'x.html').read_text()
+    assert 'id="figure-alignment"' in page and 'cls: from and to 16 principal components' in page
+    assert 'Left out: few (6 images; expected at least 16)' in page
+
+
+def test_the_plain_vit(tmp_path, photo_batch):
+    """The one that was tuned: with prompts and LoRA off, or read again from its file."""
+    mini = write_classification(tmp_path)
+
+    def model(tune, prompter=None):
+        config = child_config(
+            mini.config, tune, prompter, f"model['backbone'].update(tune={tune!r})\n"
+        )
+        model = build(config)
+        model.cfg = Config.fromfile(config)
+        return model
+
+    frozen = model('nothing')
+    assert collect.plain_vit(frozen) == (None, '')
+    want = last_block(frozen.backbone, photo_batch, True)
+    for tune, prompter in (
+        ('prompts', {'type': 'VPT', 'num_tokens': 3}), ('lora-2', None), ('bias', None),
+        ('partial-1', None), ('full', {'type': 'VPT', 'num_tokens': 3}),
+    ):  # fmt: skip
+        tuned = model(tune, prompter)
+        plain, reason = collect.plain_vit(tuned)
+        assert reason == '' and (plain is tuned.backbone) == (tune in ('prompts', 'lora-2'))
+        assert torch.equal(last_block(plain, photo_batch, False), want)
+        assert not torch.equal(last_block(tuned.backbone, photo_batch, True), want)
+    mini.vit.unlink()
+    plain, reason = collect.plain_vit(tuned)
+    assert plain is None and 'tiny_vit.pth' in reason
+    tuned.backbone.pretrained = None
+    assert 'random' in collect.plain_vit(tuned)[1]
+
+
+@pytest.fixture
+def photo_batch():
+    return torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def last_block(vit, images, prompted):
+    steps = []
+    with torch.no_grad():
+        vit.unroll(images, steps.append, prompted=prompted)
+    return steps[-1].x_out
+
+
 # ---- the page ---------------------------------------------------------------------------------
 
 
@@ -155,6 +222,7 @@ def test_all_runs_are_in_it(page):
                    'forgetting', 'learned', 'memory', 'confusion'):  # fmt: skip
         assert f'id="figure-{figure}"' in page, figure
     assert 'id="burstiness"' in page and 'id="figure-entry"' not in page
+    assert page.count('(3 images; expected at least 16)') == len(METHODS)  # not of the frozen ViT
 
 
 @pytest.mark.slow

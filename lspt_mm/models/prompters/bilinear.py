@@ -134,9 +134,8 @@ class BilinearPrompt(Prompter):
             super().prepare(vit, batches)
         blocks = [self.start_block + i for i in range(self.left.size(0))]
         weak = []
-        for i, whitening in enumerate(
-            whiten(vit, batches, blocks, self.epsilon, self.ln1).values()
-        ):
+        images = (images for images, _ in batches)
+        for i, whitening in enumerate(whiten(vit, images, blocks, self.epsilon, self.ln1).values()):
             self._right_of(i).copy_(self._columns(whitening.matrix))
             weak.append(whitening.weak)
         self.prepared.fill_(True)

@@ -12,14 +12,14 @@ def patch_tokens(vit: nn.Module, batches, blocks, ln1: bool = False) -> Iterator
 
     Args:
         vit: A :class:`PromptedViT`.
-        batches: As in :meth:`Prompter.prepare`.
+        batches: Iterable of images (B, 3, H, W).
         blocks: Numbers of blocks, from 1.
         ln1: Whether to take the tokens after the block's first norm, as attention does.
 
     Yields:
         dict: number of the block to (B, N, D).
     """
-    for images, _ in batches:
+    for images in batches:
         found: Dict[int, Tensor] = {}
 
         def keep(step, found=found):

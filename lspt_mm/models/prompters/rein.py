@@ -1,4 +1,4 @@
-"""Rein (arXiv 2312.04265): tokens that refine the patches after every block."""
+"""Tokens that refine the patches after every block (Rein, arXiv 2312.04265)."""
 
 from typing import Optional
 
@@ -27,7 +27,7 @@ class Rein(TokenFreePrompter):
     made from the tokens to Mask2Former; this is the part in the backbone.
 
     Args:
-        num_tokens (int): P, at least 2. The paper's: 100.
+        num_tokens (int): P. The paper's: 100.
         rank (int, optional): Tokens as products of rank r, at least 1. The paper's: 16; None
             stores them as they are.
         scale (float): s at the start. With 0 the ViT starts unchanged, but then only s has a
@@ -57,7 +57,6 @@ class Rein(TokenFreePrompter):
         **vit,
     ):
         super().__init__(num_tokens, dropout, start_block, **vit)
-        check_int('num_tokens', num_tokens, 2)
         check_number('scale', scale)
         size, blocks, width = self.patch_size, self.num_prompted, self.embed_dims
         self.tokens = self.left = self.right = None

@@ -58,7 +58,7 @@ class SelfPrompt(VPT):
         """Initialise the prompts of each deep block (shallow: the first one) from its tokens."""
         blocks = [self.start_block + i for i in range(self.prompts.size(0))]
         tokens: List[List[Tensor]] = [[] for _ in blocks]
-        for found in patch_tokens(vit, batches, blocks):
+        for found in patch_tokens(vit, (images for images, _ in batches), blocks):
             for kept, block in zip(tokens, blocks, strict=True):
                 kept.append(found[block].flatten(0, 1).float().cpu())  # (B*N, D)
         for i, kept in enumerate(tokens):
