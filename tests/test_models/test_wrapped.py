@@ -62,6 +62,19 @@ def test_what_it_passes_on_arrives(name, monkeypatch):
     assert found in ('its answer', None)
 
 
+@pytest.mark.parametrize('name', ['pae', 'dapt', 'da-vpt', 'dapt of da-vpt'])
+def test_stripped_methods_have_the_tensors_of_inference_alone(name):
+    inner = {'type': 'PAE', 'width': 4, 'prompter': {'type': 'DAVPT'}}
+    cfg = {'pae': PAE_CFG, 'dapt': DAPT_CFG, 'da-vpt': {'type': 'DAVPT', 'num_tokens': 3},
+           'dapt of da-vpt': {**DAPT_CFG, 'prompter': inner}}[name]  # fmt: skip
+    model = build(cfg).eval()
+    before = model(images())[0]
+    model.prompter.strip()
+    assert torch.equal(model(images())[0], before)
+    ends = {key.split('.')[-1] for key in model.prompter.state_dict()}
+    assert ends == ({'prompts', 'guided'} if 'da-vpt' in name else {'prompts'})
+
+
 def test_losses_of_the_method_in_it_have_its_name(monkeypatch):
     monkeypatch.setattr(VPT, 'losses', lambda self, *args: {'own': torch.ones(())})
     model = build(PAE_CFG)

@@ -62,6 +62,8 @@ class Prompter(nn.Module):
 
     #: Arguments without effect on a trained model.
     TRAINING_ONLY: Tuple[str, ...] = ('dropout',)
+    #: Parameters, buffers and modules that only training reads.
+    TRAINING_STATE: Tuple[str, ...] = ()
     #: Whether :meth:`prepare` reads the whole training set.
     PREPARES_FROM_ALL = False
 
@@ -107,6 +109,11 @@ class Prompter(nn.Module):
         """Discard the results of ``fuse()``: the tensor above, and keys and values by block."""
         self.fused: Optional[Tensor] = None
         self.fused_keys_values: Dict[int, Tuple[Tensor, Tensor]] = {}
+
+    def strip(self) -> None:
+        """Delete :attr:`TRAINING_STATE`; called on the copy of a model that is exported."""
+        for name in self.TRAINING_STATE:
+            setattr(self, name, None)
 
     def train(self, mode: bool = True) -> 'Prompter':
         """As ``nn.Module.train``; training also unfuses."""

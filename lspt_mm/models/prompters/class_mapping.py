@@ -111,3 +111,8 @@ def cosine_kmeans(points: Tensor, centroids: Tensor, rounds: int = 20) -> Tuple[
             break
         centroids = moved
     return nearest, centroids
+
+
+def plain_layer_norm(features: Tensor) -> Tensor:
+    """Layer norm of features (B, D) without parameters, in float32."""
+    return F.layer_norm(features.float(), features.shape[-1:])

@@ -56,6 +56,7 @@ class PAE(WrappedPrompter):
     """
 
     TRAINING_ONLY = ('dropout', 'koopman_weight', 'stability_weight', 'start')
+    TRAINING_STATE = ('transition', 'stability', 'projection', 'prepared')
 
     def __init__(
         self,

@@ -49,6 +49,7 @@ class PrototypePrompt(WrappedPrompter):
     """
 
     TRAINING_ONLY = ('dropout', 'weight')
+    TRAINING_STATE = ('prototypes', 'prepared')
     PREPARES_FROM_ALL = True
 
     def __init__(

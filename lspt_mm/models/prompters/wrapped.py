@@ -57,6 +57,10 @@ class WrappedPrompter(Prompter):
         if inner is not None:
             inner.unfuse()
 
+    def strip(self) -> None:  # noqa: D102
+        super().strip()
+        self.prompter.strip()
+
     def check_vit(self, vit: nn.Module) -> None:  # noqa: D102
         self.prompter.check_vit(vit)
 
