@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 from exact_runs import Tool, write_run
-from miniatures import once, run_tool
+from miniatures import once, run_tool, write_segmentation
 
 from lspt_mm.engine.hooks.jsonl_logger_hook import read_log
 from projects.soak.rounds import done_iterations, ended
@@ -111,3 +111,24 @@ def test_its_checkpoint_is_tested_reported_and_exported(run, tmp_path):
     done = run_tool('deployment/export.py', work, out, cwd=tmp_path)
     assert done.code == 0, done.out[-2000:] + done.err[-3000:]
     assert out.stat().st_size > 0
+
+
+def segmentation(folder, prompter):
+    config = write_segmentation(folder).config
+    prompter = dict(prompter, _delete_=True)
+    config.write_text(f"{config.read_text()}\nmodel['backbone']['prompter'] = {prompter!r}\n")
+    return run_tool('train.py', config, '--work-dir', folder / 'work', cwd=folder)
+
+
+def test_a_segmentation_maps_the_classes_of_its_images(tmp_path):
+    done = segmentation(tmp_path, {**DAVPT, 'num_tokens': 3})
+    assert done.code == 0, done.err[-3000:]
+    assert 'classes are mapped to 2 of 2 prompts' in done.out
+    lines = [line for line in read_log(tmp_path / 'work') if line['mode'] == 'train']
+    assert all(line[key] > 0 for line in lines for key in LOSSES['da-vpt'])
+
+
+def test_a_segmentation_has_no_vectors_for_prototypes(tmp_path):
+    done = segmentation(tmp_path, {**METHODS['all'], 'prompter': {'type': 'VPT'}})
+    assert done.code == 2 and 'Traceback' not in done.err
+    assert "PrototypePrompt: out_type='featmap' is no vector per image" in done.err
