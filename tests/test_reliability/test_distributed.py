@@ -34,10 +34,17 @@ model['decode_head'] = dict(
     loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0))
 train_dataloader['batch_size'] = {batch}
 optim_wrapper = dict(optimizer=dict(lr=0.01))
-custom_hooks = [dict(type='lspt_mm.BackboneWeightsHook'), dict(type='lspt_mm.PromptInitHook')]
+custom_hooks = [dict(type=f'lspt_mm.{{name}}Hook')
+                for name in ('BackboneWeights', 'PromptInit', 'Prompter')]
 """
 SPT = {'_delete_': True, 'type': 'SelfPrompt', 'num_tokens': 3, 'deep': True}
-PROMPTERS = {'lspt': {'num_tokens': 3, 'dropout': 0.0}, 'bpt': FROM_DATA, 'spt': SPT}
+PAE = {
+    '_delete_': True, 'type': 'PAE', 'num_tokens': 3, 'width': 4,
+    'prompter': {'type': 'VPT', 'deep': True},
+}  # fmt: skip
+PROMPTERS = {
+    'lspt': {'num_tokens': 3, 'dropout': 0.0}, 'bpt': FROM_DATA, 'spt': SPT, 'pae': PAE,
+}  # fmt: skip
 
 
 def config_for(folder, method, processes):
