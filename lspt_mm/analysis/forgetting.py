@@ -21,15 +21,15 @@ class Forgetting(NamedTuple):
     """Similarities of prompts over depth; NaN where one is not defined.
 
     ``blocks``: the blocks that prompts enter, l. ``cka``, ``cosine``: [i][j] between the prompts
-    that enter ``blocks[i]`` and ``blocks[j]``. ``passed_on``: for each of ``blocks`` but the last,
-    the cosine between the prompts that leave the block and those that enter the next one; NaN
-    where the former are discarded (deep prompts). ``kept``: the cosine between the prompts that
-    enter and leave a block. ``spread``: the variance between the P prompts of an image, as a share
-    of the variance over images and prompts: 1 where prompts are the same for all images, near 0
-    where they depend almost only on the image. ``alike``: mean cosine between two prompts of an
-    image: 1 for equal prompts, NaN for a single prompt. ``made_norm``, ``patch_norm``: mean
-    Euclidean norms of the prompts that leave the block (NaN where they are discarded), and of the
-    mean of its patch tokens, which LSPT's GSPC adds to them.
+    that enter ``blocks[i]`` and ``blocks[j]``; NaN if their numbers differ. ``passed_on``: for each
+    of ``blocks`` but the last, the cosine between the prompts that leave the block and those that
+    enter the next one; NaN where the former are discarded (deep prompts). ``kept``: the cosine
+    between the prompts that enter and leave a block. ``spread``: the variance between the P prompts
+    of an image, as a share of the variance over images and prompts: 1 where prompts are the same
+    for all images, near 0 where they depend almost only on the image. ``alike``: mean cosine
+    between two prompts of an image: 1 for equal prompts, NaN for a single prompt. ``made_norm``,
+    ``patch_norm``: mean Euclidean norms of the prompts that leave the block (NaN where they are
+    discarded), and of the mean of its patch tokens, which LSPT's GSPC adds to them.
     """
 
     blocks: List[int]
@@ -76,7 +76,7 @@ class PromptTrace:
         made = {l: torch.cat(parts) for l, parts in self._made.items()}
 
         def table(measure: Callable[[Tensor, Tensor], float]) -> List[List[float]]:
-            found = {(a, b): _of_pairs(measure, entering[a], entering[b])
+            found = {(a, b): _of_same_number(measure, entering[a], entering[b])
                      for a in blocks for b in blocks if a <= b}  # fmt: skip
             return [[found[min(a, b), max(a, b)] for b in blocks] for a in blocks]
 
@@ -91,6 +91,11 @@ class PromptTrace:
             made_norm=[_norm(made.get(l)) for l in blocks],
             patch_norm=[float(torch.cat(self._patch_norms[l]).mean()) for l in blocks],
         )
+
+
+def _of_same_number(measure: Callable, x: Tensor, y: Tensor) -> float:
+    """A measure of two blocks' prompts; NaN if one block has more than the other."""
+    return measure(x, y) if x.size(1) == y.size(1) else math.nan
 
 
 def _all_images(parts: List[Tensor]) -> Tensor:
@@ -108,11 +113,6 @@ def _cka(x: Tensor, y: Tensor) -> float:
         rows = torch.randperm(x.size(0), generator=torch.Generator().manual_seed(0))[:MOST_ROWS]
         x, y = x[rows], y[rows]
     return linear_cka(x, y)
-
-
-def _of_pairs(measure: Callable[[Tensor, Tensor], float], x: Tensor, y: Tensor) -> float:
-    """Of the p-th prompts of two blocks; NaN if these have different numbers of prompts."""
-    return measure(x, y) if x.size(1) == y.size(1) else math.nan
 
 
 def _between(x: Optional[Tensor], y: Optional[Tensor]) -> float:

@@ -83,9 +83,12 @@ class PersistenceTrace:
 
         Args:
             maps: For every block from the first on (Q, N), attention of the same queries; None
-                for blocks without. The same blocks must have maps for all images.
+                for blocks without. The same blocks must have maps for all images. Blocks with
+                another Q than the last one's are left out.
         """
-        present = [number for number, one in enumerate(maps, 1) if one is not None]
+        queries = [0 if one is None else len(one) for one in maps]
+        last = next((number for number in reversed(queries) if number), None)
+        present = [number for number, own in enumerate(queries, 1) if own == last]
         if not present:
             return
         stack = torch.stack([maps[number - 1] for number in present]).double()  # (L, Q, N)

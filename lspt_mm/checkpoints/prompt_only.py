@@ -241,7 +241,7 @@ def check_fit(model: nn.Module, checkpoint: dict, resume: bool = False) -> None:
     other = [
         f'{k} {tuple(theirs[k].shape)} in the file, {tuple(v.shape)} in the model'
         for k, v in ours.items()
-        if k in theirs and theirs[k].shape != v.shape and not k.endswith('.pos_embed')
+        if k in theirs and not _fits(theirs[k], v) and not k.endswith('.pos_embed')
     ]
     extra = [k for k in theirs if k not in ours and any(f'.{part}' in f'.{k}' for part in ADDED)]
     problems = [
@@ -258,6 +258,12 @@ def check_fit(model: nn.Module, checkpoint: dict, resume: bool = False) -> None:
             f"the checkpoint does not fit the model: {'; '.join(problems)}. Is it a checkpoint of "
             "this config's run?"
         )
+
+
+def _fits(found: Tensor, own: Tensor) -> bool:
+    """Whether shapes agree; tensors without a row get their number of rows from the data."""
+    without_rows = own.dim() > 0 and len(own) == 0
+    return found.shape == own.shape or (without_rows and found.shape[1:] == own.shape[1:])
 
 
 def _bare(name: str) -> str:

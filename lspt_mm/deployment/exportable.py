@@ -63,6 +63,8 @@ class Exportable(nn.Module):
         model.data_preprocessor = None
         self.task.fold(model)
         model.backbone.merge_lora()
+        if model.backbone.prompter is not None:
+            model.backbone.prompter.strip()
         model.backbone = _with_patches(model.backbone, vit.patch_size)
         self.model = _for_any_size(model)
 

@@ -16,7 +16,7 @@ from lspt_mm.models.fuse import fuse
 from lspt_mm.models.lora import LoRA
 from lspt_mm.models.observed import CURRENT
 from lspt_mm.models.prompted_block import ViTBlock, block_forward, compiled_block_forward
-from lspt_mm.models.prompters.base import Prompter, build_prompter
+from lspt_mm.models.prompters.base import Prompter, build_prompter, plain_config
 from lspt_mm.models.tokens import BlockStep, Tokens
 from lspt_mm.models.tuning import apply_tune, lora_rank, train_tuned_only
 from lspt_mm.models.vit_arguments import check_outputs
@@ -117,7 +117,7 @@ class PromptedBackbone(BaseModule):
         self.prompter = self.prompter_cfg = self.lora = None
         if prompter is not None:
             self.prompter = build_prompter(prompter, **vit_size(self))
-            self.prompter_cfg = {**prompter, 'type': type(self.prompter).__name__}
+            self.prompter_cfg = plain_config(prompter)
             self.prompter.check_vit(self)
         rank = lora_rank(tune)
         if rank:

@@ -38,7 +38,10 @@ class PromptedViT(PromptedBackbone, VisionTransformer):
         compile_blocks (bool): Compile the blocks (``torch.compile``); the first steps take minutes.
         tune (str): What to train: 'prompts', 'nothing', 'bias', 'lora-R' (LoRA of rank R on
             queries, keys and values), 'prompts+bias', 'prompts+lora-R', 'partial-K' (the last K
-            blocks) or 'full'. All other modules stay in eval mode.
+            blocks) or 'full'. 'bias-NAME-NAME' and 'prompts+bias-NAME-NAME' train some of the
+            blocks' biases: q, k, v, proj, fc1, fc2, norm1, norm2. Of a packed qkv each of the first
+            three means all: keys' biases do not change attention, and a part cannot be trained
+            alone. All other modules stay in eval mode.
         lora_parts (str): Projections with LoRA: letters of 'qkv'.
         out_indices (int or sequence of int): Blocks whose output is returned, from 0; negative
             ones count from the end. With a prompter they must include the last block.

@@ -11,6 +11,8 @@ from typing import Callable, NamedTuple
 import torch
 from vit_oracles import ARCH, PATCH, block, embed, layer_norm, literal_output
 
+L_OF_VIT_B = 12
+
 #: Every method, with what makes it run through code of its own; the shared tests (equations,
 #: freezing, gradients, serialisation, threads, ...) run over these. A new method is a row here
 #: and one in ORACLES.
@@ -98,6 +100,23 @@ METHODS = {
     'pro-vpt-ppo-late': {'type': 'PROVPT', 'num_tokens': 2, 'policy': 'ppo', 'start_block': 2},
     'condensed': {'type': 'CondensedPrompt', 'num_tokens': 3},
     'condensed-late': {'type': 'CondensedPrompt', 'num_tokens': 2, 'start_block': 2},
+    'da-vpt': {'type': 'DAVPT', 'num_tokens': 3},
+    'da-vpt-late': {'type': 'DAVPT', 'num_tokens': 2, 'normalize': False, 'start_block': 2},
+    'pae': {'type': 'PAE', 'num_tokens': 3, 'prompter': {'type': 'VPT', 'deep': True}, 'width': 4},
+    'pae-bilinear-late': {
+        'type': 'PAE',
+        'num_tokens': 2,
+        'prompter': {'type': 'BilinearPrompt', 'rank': 2, 'deep': True},
+        'width': 3,
+        'start_block': 2,
+    },
+    'dapt': {'type': 'PrototypePrompt', 'num_tokens': 3, 'prompter': {'type': 'VPT'}},
+    'dapt-apt-late': {
+        'type': 'PrototypePrompt',
+        'num_tokens': 2,
+        'prompter': {'type': 'APT'},
+        'start_block': 2,
+    },
 }
 
 #: Methods of the table that discard what blocks make of their prompts; of these, methods whose
@@ -106,20 +125,23 @@ METHODS = {
 DISCARD = {
     'vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt', 'vapt',
     'vapt-late', 'e2vpt', 'e2vpt-pruned-late', 'pro-vpt', 'pro-vpt-ppo-late', 'condensed',
-    'condensed-late',
+    'condensed-late', 'da-vpt', 'da-vpt-late', 'pae', 'pae-bilinear-late',
 }  # fmt: skip
 OF_THE_IMAGE = {'vapt', 'vapt-late', 'approximated', 'approximated-late'}
 NO_TOKENS = {
     'apt', 'apt-late', 'rein', 'rein-low-rank-late', 'cvpt', 'cvpt-late', 'approximated',
-    'approximated-late',
+    'approximated-late', 'dapt-apt-late',
 }  # fmt: skip
 INSIDE = {'gated', 'gated-late', 'e2vpt', 'e2vpt-pruned-late'}
+#: Parameters that only a method's own loss reads.
+IN_LOSSES = {'prompter.transition', 'prompter.stability'}
 
 
 def has_output(name, out_type):
     """Whether a method's model can return this."""
-    without = {one.split('-')[0] for one in NO_TOKENS}
-    return not (name.split('-')[0] in without and out_type == 'avg_prompts')
+    first = name.split('-')[0]  # of switches that are not in the table as well
+    without = name in NO_TOKENS or first in ('cvpt', 'approximated') or 'rein' in name
+    return not (out_type == 'avg_prompts' and without)
 
 
 # ---- literal equations ------------------------------------------------------------------------
@@ -368,6 +390,31 @@ def literal_approximated(p, cfg, step):
         return (y + w[..., None] * e) * torch.exp(s)
 
     return {'attention_output': change}
+def literal_davpt(p, cfg, step, seen, patches, memory):
+    """DA-VPT: a row of a table for each block."""
+    others = p.get('prompter.prompts')
+    count = 0 if others is None else len(others)
+    rows = others[step] if step < count else p['prompter.guided'][step - count]
+    if cfg.get('normalize', True):
+        rows = torch.stack([row / (row * row).sum().sqrt() for row in rows])
+    return rows.expand(patches.size(0), -1, -1), None
+
+
+def wrapped(cfg):
+    """The config of the method in a wrapper."""
+    own = {k: cfg[k] for k in ('num_tokens', 'dropout', 'start_block') if k in cfg}
+    facts = {k: cfg[k] for k in ('hw', 'extra', 'heads', 'block') if k in cfg}
+    return {**cfg['prompter'], **own, **facts}
+
+
+def unwrapped(part):
+    """The part of an oracle of a wrapper: that of the method in it."""
+
+    def call(p, cfg, *args):
+        p = {n.replace('prompter.prompter.', 'prompter.'): v for n, v in p.items()}
+        return getattr(ORACLES[cfg['prompter']['type']], part)(p, wrapped(cfg), *args)
+
+    return call
 
 
 # ---- trainable parameters ---------------------------------------------------------------------
@@ -475,6 +522,24 @@ def count_approximated(cfg, d, blocks):
         'prompts': blocks * cfg['num_tokens'] * d, 'down': blocks * d * r, 'up': blocks * r * d,
         'log_scales': blocks,
     }  # fmt: skip
+def count_davpt(cfg, d, blocks):
+    last = L_OF_VIT_B if d == 768 else ARCH['num_layers']
+    guided = last - cfg.get('first_guided', last) + 1
+    counts = {'guided': guided * cfg.get('guided_tokens', cfg['num_tokens']) * d}
+    if blocks > guided:
+        counts['prompts'] = (blocks - guided) * cfg['num_tokens'] * d
+    return counts
+
+
+def count_wrapped(cfg, d, blocks):
+    found = ORACLES[cfg['prompter']['type']].count(wrapped(cfg), d, blocks)
+    return {f'prompter.{name}': number for name, number in found.items()}
+
+
+def count_pae(cfg, d, blocks):
+    matrices = ('transition', 'stability') if blocks > 1 else ()
+    own = {name: cfg.get('width', 256) ** 2 for name in matrices}
+    return {**own, **count_wrapped(cfg, d, blocks)}
 
 
 # ---- the table --------------------------------------------------------------------------------
@@ -514,7 +579,13 @@ ORACLES = {
     'ApproximatedPrompt': Oracle(no_prompts, count_approximated, inside=literal_approximated),
     'PROVPT': Oracle(literal_pool, count_pool),
     'CondensedPrompt': Oracle(literal_pool, count_pool),
+    'DAVPT': Oracle(literal_davpt, count_davpt),
 }
+for _name, _count in {'PAE': count_pae, 'PrototypePrompt': count_wrapped}.items():
+    ORACLES[_name] = Oracle(
+        unwrapped('next_prompts'), _count, unwrapped('temperature'), unwrapped('further'),
+        unwrapped('inside'),
+    )  # fmt: skip
 
 
 # ---- the ViT with prompts ---------------------------------------------------------------------

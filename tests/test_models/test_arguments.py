@@ -29,6 +29,8 @@ BAD_FOR_ALL = [
     ('start_block', 1.5),
     ('start_block', DEPTH + 1),
 ]
+#: For the method in a wrapper.
+WRAPPED_BAD = [None, 'VPT', {}, {'type': 'Nonsense'}, {'num_tokens': 3}]
 BAD = {
     'VAPT': [('kernel_size', 0), ('kernel_size', 3), ('kernel_size', 1.5), ('rank', 0)],
     'Rein': [('rank', 0), ('rank', WIDTH + 1), ('scale', 'a')],
@@ -63,6 +65,28 @@ BAD = {
         ('at', -0.5),
         ('at', None),
     ],
+    'DAVPT': [
+        ('guided_tokens', 0),
+        ('guided_tokens', 1.5),
+        ('first_guided', 0),
+        ('first_guided', DEPTH + 1),
+        ('dynamic_kmeans', 0),
+        ('patch_weight', -0.1),
+        ('class_weight', None),
+        ('margin', 'a'),
+        ('sharpness', -1),
+        ('scale', math.nan),
+        ('form', 'code'),
+        ('normalize', 1),
+    ],
+    'PAE': [
+        ('width', 0),
+        ('koopman_weight', -1),
+        ('stability_weight', 'a'),
+        ('start', 'x'),
+        *(('prompter', value) for value in WRAPPED_BAD),
+    ],
+    'PrototypePrompt': [('weight', -1), *(('prompter', value) for value in WRAPPED_BAD)],
     'LSPT': [
         ('cell', 'x'),
         ('cell', None),
@@ -346,6 +370,56 @@ def test_prompts_are_asked_for_before_they_enter():
     with pytest.raises(ValueError, match=f'enter at block {DEPTH}'):
         vit(prompter=prompter, out_type='avg_prompts', out_indices=(0, -1))
     vit(prompter=prompter, out_type='avg_prompts', out_indices=-1)
+
+
+@pytest.mark.parametrize('name', ['num_tokens', 'dropout', 'start_block'])
+@pytest.mark.parametrize('wrapper', ['PAE', 'PrototypePrompt'])
+def test_arguments_of_a_wrapper_are_not_given_to_the_method_in_it(wrapper, name):
+    inner = {'type': 'VPT', 'deep': True, name: 1}
+    with pytest.raises(ValueError, match=f'{name} is an argument of {wrapper} itself'):
+        vit(prompter={'type': wrapper, 'num_tokens': 2, 'prompter': inner})
+
+
+@pytest.mark.parametrize('wrapper', ['PAE', 'PrototypePrompt'])
+def test_arguments_of_the_method_in_a_wrapper_are_checked(wrapper):
+    for inner, word in (
+        ({'type': 'VPT', 'deeep': True}, 'VPT has no argument .deeep'),
+        ({'type': 'VPT', 'deep': 3}, 'deep=3'),
+        ({'type': 'VTP'}, "type='VTP': expected one of APT"),
+    ):
+        with pytest.raises(ValueError, match=f'{wrapper}: .*{word}'):
+            vit(prompter={'type': wrapper, 'num_tokens': 2, 'prompter': inner})
+
+
+@pytest.mark.parametrize(
+    ('inner', 'why'),
+    [
+        ({'type': 'VPT'}, 'VPT as it is configured has prompts that depend on'),
+        ({'type': 'VPT', 'deep': True, 'deep_blocks': 2}, 'has prompts that depend on'),
+        ({'type': 'VPT', 'deep': True, 'deep_blocks': 2, 'afterwards': 'drop'}, 'depend on'),
+        ({'type': 'LSPT'}, 'LSPT as it is configured'),
+        ({'type': 'GatedPrompt'}, 'GatedPrompt as it is configured'),
+        ({'type': 'VAPT', 'kernel_size': 1}, 'VAPT as it is configured'),
+        ({'type': 'APT'}, 'APT as it is configured'),
+        ({'type': 'DAVPT', 'guided_tokens': 3}, 'has blocks with other than 2 prompts'),
+    ],
+)  # fmt: skip
+def test_pae_needs_prompts_of_its_own_in_every_block(inner, why):
+    with pytest.raises(ValueError, match=f'PAE: .*{why}.*expected a method with prompts'):
+        vit(prompter={'type': 'PAE', 'num_tokens': 2, 'prompter': inner})
+
+
+@pytest.mark.parametrize(
+    'inner',
+    [
+        {'type': 'SelfPrompt', 'deep': True},
+        {'type': 'VPT', 'deep': True, 'shared': True},
+        {'type': 'VPT', 'deep': True, 'project': 4},
+    ],
+)
+def test_a_start_from_bands_needs_vpt(inner):
+    with pytest.raises(ValueError, match="start='mpa': expected prompter=dict.type='VPT'"):
+        vit(prompter={'type': 'PAE', 'num_tokens': 2, 'prompter': inner, 'start': 'mpa'})
 
 
 def test_an_argument_that_a_method_needs():

@@ -58,6 +58,14 @@ OTHER_SWITCHES = {
     'approximated-full-rank': {'type': 'ApproximatedPrompt', 'rank': 16},
     'approximated-last-block': {'type': 'ApproximatedPrompt', 'rank': 1, 'start_block': DEPTH},
     'pro-vpt-random-last-block': {'type': 'PROVPT', 'policy': 'random', 'start_block': DEPTH},
+    'da-vpt-guided': {'type': 'DAVPT', 'guided_tokens': 2, 'first_guided': 2},
+    'da-vpt-all-guided': {'type': 'DAVPT', 'guided_tokens': 4, 'first_guided': 1},
+    'da-vpt-last-block': {'type': 'DAVPT', 'start_block': DEPTH},
+    'pae-vfpt': {'type': 'PAE', 'prompter': {'type': 'FourierPrompt', 'deep': True}},
+    'pae-last-block': {'type': 'PAE', 'prompter': {'type': 'VPT'}, 'start_block': DEPTH},
+    'dapt-gated': {'type': 'PrototypePrompt', 'prompter': {'type': 'GatedPrompt'}},
+    'dapt-lspt': {'type': 'PrototypePrompt', 'prompter': {'type': 'LSPT', 'residual': True}},
+    'dapt-rein': {'type': 'PrototypePrompt', 'prompter': {'type': 'Rein'}},
     'vfpt-projected': {'type': 'FourierPrompt', 'share': 0.7, 'deep': True, 'project': 5},
 }
 SWITCHES = dict(METHODS)

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
-from method_table import METHODS, OF_THE_IMAGE, has_output
+from method_table import IN_LOSSES, METHODS, OF_THE_IMAGE, has_output
 from vit_oracles import ARCH, build, images, weighted_sum
+
+from lspt_mm.models import PromptedViT, TimmPromptedViT
 
 DEPTH = ARCH['num_layers']
 LSPT = METHODS['lspt']
@@ -27,11 +29,19 @@ def last_blocks(k):
     return {f'{m}.{p}' for m in modules for p in ('weight', 'bias')}
 
 
+def biases(*modules):
+    return {f'layers.{i}.{m}.bias' for i in range(DEPTH) for m in modules}
+
+
 TUNED = {
     'prompts': PROMPTER,
     'nothing': set(),
     'bias': BIASES,
     'prompts+bias': PROMPTER | BIASES,
+    'bias-proj': biases('attn.proj'),
+    'bias-norm1-fc1': biases('ln1', 'ffn.layers.0.0'),
+    'prompts+bias-v-proj-fc2-norm2': PROMPTER
+    | biases('attn.qkv', 'attn.proj', 'ffn.layers.1', 'ln2'),
     'partial-1': last_blocks(1),
     'partial-2': last_blocks(2),
     f'partial-{DEPTH}': last_blocks(DEPTH),
@@ -106,7 +116,7 @@ def test_every_tuned_parameter_gets_a_gradient(name, tune):
     model = build(GRADIENTS[name], tune=tune).train()
     weighted_sum(model(images())).backward()
     for parameter_name, parameter in model.named_parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad and parameter_name not in IN_LOSSES:
             assert parameter.grad is not None, parameter_name
             assert parameter.grad.isfinite().all(), parameter_name
             assert parameter.grad.ne(0).any(), parameter_name
@@ -126,8 +136,8 @@ def test_every_tuned_parameter_gets_a_gradient(name, tune):
 def test_every_tuned_parameter_gets_a_gradient_from_any_output(name, out_type):
     model = build(METHODS[name], tune='full', out_type=out_type).train()
     weighted_sum(model(images())).backward()
-    missing = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    assert not missing
+    missing = {n for n, p in model.named_parameters() if p.requires_grad and p.grad is None}
+    assert missing <= IN_LOSSES
 
 
 @pytest.mark.parametrize('name', METHODS)
@@ -136,6 +146,67 @@ def test_init_weights_leaves_the_prompter_alone(name):
     before = {k: v.clone() for k, v in model.prompter.state_dict().items()}
     model.init_weights()
     assert all(torch.equal(v, before[k]) for k, v in model.prompter.state_dict().items())
+
+
+# ---- some of the biases -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('name', 'qkv'),
+    [
+        ('vit_tiny_patch16_224', {'q': ['qkv.bias'], 'k': ['qkv.bias'], 'v': ['qkv.bias']}),
+        ('eva02_tiny_patch14_224', {'q': ['q_bias'], 'v': ['v_bias'], 'k': None}),
+        ('eva02_base_patch14_224', {'q': ['q_proj.bias'], 'v': ['v_proj.bias'], 'k': None}),
+        ('vit_small_plus_patch16_dinov3', {'q': None, 'k': None, 'v': None}),
+    ],
+)
+def test_some_biases_of_timms_vits(name, qkv):
+    size = dict(img_size=28 if 'patch14' in name else 32)
+
+    def leaves(tune):
+        model = TimmPromptedViT(name, model_args=dict(depth=2), tune=tune, **size)
+        return {n.removeprefix('vit.blocks.') for n in trainable(model)}
+
+    for bias, ends in qkv.items():
+        if ends is None:
+            with pytest.raises(ValueError, match='this ViT have none of these biases'):
+                leaves(f'bias-{bias}')
+            assert leaves(f'bias-{bias}-proj') == leaves('bias-proj')
+        else:
+            assert leaves(f'bias-{bias}') == {f'{i}.attn.{end}' for i in (0, 1) for end in ends}
+    found = leaves('bias-norm1-fc1-fc2-norm2-proj')
+    for part in ('norm1.bias', 'norm2.bias', 'mlp.fc2.bias', 'attn.proj.bias'):
+        assert {f'0.{part}', f'1.{part}'} <= found
+    assert any('mlp.fc1' in n for n in found) and all(n.endswith('bias') for n in found)
+
+
+@pytest.mark.parametrize('tune', ['bias-', 'bias-x', 'bias-v-', 'prompts+bias-V', 'prompts-v'])
+def test_unknown_biases(tune):
+    with pytest.raises(ValueError, match='bias-NAME-NAME'):
+        build(tune=tune)
+
+
+def test_a_bias_that_the_vit_lacks():
+    with pytest.raises(ValueError, match="bias-v'.*the blocks of this ViT have none of these"):
+        build(tune='bias-v', qkv_bias=False)
+
+
+def test_the_biases_of_da_vpt_plus():
+    # The paper's 36,864 and the biases of queries and keys, which one tensor holds with v's.
+    with torch.device('meta'):
+        vit = PromptedViT('base', tune='bias-v-proj-fc2-norm2')
+    trained = sum(p.numel() for p in vit.parameters() if p.requires_grad)
+    assert trained == 36_864 + 2 * 12 * 768
+
+
+def test_a_bias_of_all_keys_changes_no_output():
+    model = build(METHODS['vpt-deep'], out_type='raw')
+    before = model(images())[0]
+    width = ARCH['embed_dims']
+    with torch.no_grad():
+        for layer in model.layers:
+            layer.attn.qkv.bias[width : 2 * width] += torch.randn(width)
+    torch.testing.assert_close(model(images())[0], before, rtol=1e-10, atol=1e-10)
 
 
 # ---- modes ------------------------------------------------------------------------------------

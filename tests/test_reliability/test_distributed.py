@@ -40,9 +40,13 @@ custom_hooks = [
 SPT = {'_delete_': True, 'type': 'SelfPrompt', 'num_tokens': 3, 'deep': True}
 MOVING = {'_delete_': True, 'type': 'PROVPT', 'num_tokens': 3}
 FEWER = {'_delete_': True, 'type': 'CondensedPrompt', 'num_tokens': 3}
+PAE = {
+    '_delete_': True, 'type': 'PAE', 'num_tokens': 3, 'width': 4,
+    'prompter': {'type': 'VPT', 'deep': True},
+}  # fmt: skip
 PROMPTERS = {
     'lspt': {'num_tokens': 3, 'dropout': 0.0}, 'bpt': FROM_DATA, 'spt': SPT, 'pro-vpt': MOVING,
-    'condensed': FEWER,
+    'condensed': FEWER, 'pae': PAE,
 }  # fmt: skip
 
 

@@ -63,8 +63,7 @@ class PromptInitHook(Hook):
                 vit.eval()
                 with isolate_rng(runner.seed if self.seed is None else self.seed):
                     try:
-                        batches = self._batches(runner, vit.prompter.PREPARES_FROM_ALL)
-                        report = vit.prompter.prepare(vit, batches)
+                        report = self._prepare(runner, vit)
                     except (ValueError, torch.linalg.LinAlgError) as error:
                         raise InputError(f'{name}.prompter: {error}') from error
                 vit.train(mode)
@@ -72,6 +71,13 @@ class PromptInitHook(Hook):
             shared = [vit.prompter.state_dict() if is_main_process() else None]
             broadcast_object_list(shared)  # not tensor by tensor: shapes may depend on the data
             vit.prompter.load_state_dict(shared[0])
+
+    def _prepare(self, runner: Runner, vit: PromptedBackbone) -> str:
+        reports = []
+        for part in vit.prompter.parts():
+            if part.needs_preparation:
+                reports.append(part.prepare(vit, self._batches(runner, part.PREPARES_FROM_ALL)))
+        return '; '.join(reports)
 
     def _batches(
         self, runner: Runner, everything: bool

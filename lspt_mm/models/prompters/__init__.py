@@ -9,9 +9,12 @@ from lspt_mm.models.prompters.base import Prompter
 from lspt_mm.models.prompters.bilinear import BilinearPrompt
 from lspt_mm.models.prompters.condensation import CondensedPrompt
 from lspt_mm.models.prompters.cvpt import CVPT
+from lspt_mm.models.prompters.davpt import DAVPT
 from lspt_mm.models.prompters.e2vpt import E2VPT
 from lspt_mm.models.prompters.gated import GatedPrompt
 from lspt_mm.models.prompters.lspt import LSPT
+from lspt_mm.models.prompters.pae import PAE
+from lspt_mm.models.prompters.prototype import PrototypePrompt
 from lspt_mm.models.prompters.provpt import PROVPT
 from lspt_mm.models.prompters.rein import Rein
 from lspt_mm.models.prompters.spt import SelfPrompt

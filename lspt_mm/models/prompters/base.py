@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from typing import Any, Callable, Dict, Iterable, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -66,6 +66,8 @@ class Prompter(nn.Module):
 
     #: Arguments without effect on a trained model.
     TRAINING_ONLY: Tuple[str, ...] = ('dropout',)
+    #: Parameters, buffers and modules that only training reads.
+    TRAINING_STATE: Tuple[str, ...] = ()
     #: Whether :meth:`prepare` reads the whole training set.
     PREPARES_FROM_ALL = False
 
@@ -112,6 +114,11 @@ class Prompter(nn.Module):
         self.fused: Optional[Tensor] = None
         self.fused_keys_values: Dict[int, Tuple[Tensor, Tensor]] = {}
 
+    def strip(self) -> None:
+        """Delete :attr:`TRAINING_STATE`; called on the copy of a model that is exported."""
+        for name in self.TRAINING_STATE:
+            setattr(self, name, None)
+
     def train(self, mode: bool = True) -> 'Prompter':
         """As ``nn.Module.train``; training also unfuses."""
         if mode:
@@ -142,6 +149,10 @@ class Prompter(nn.Module):
     def needs_preparation(self) -> bool:
         """Whether :meth:`prepare` has to run before training; False once it has, or was loaded."""
         return False
+
+    def parts(self) -> 'List[Prompter]':
+        """Prompters that :meth:`prepare` themselves, in their order; a wrapper has several."""
+        return [self]
 
     def prepare(self, vit: nn.Module, batches: Iterable[Tuple[Tensor, Optional[Tensor]]]) -> str:
         """Initialise from the loaded ViT and data; called once, before the first iteration.
@@ -347,14 +358,7 @@ def build_prompter(cfg: dict, **vit) -> Prompter:
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise ValueError(f"prompter={cfg!r}: expected None or dict(type='LSPT', ...)")
     arguments = dict(cfg)
-    kind = arguments.pop('type')
-    # Not built by the registry, which would search other scopes such as `mmseg`.
-    method = kind
-    if isinstance(kind, str):
-        method = PROMPTERS.module_dict.get(kind.removeprefix('lspt_mm.'))
-    if not (isinstance(method, type) and issubclass(method, Prompter)):
-        known = ', '.join(sorted(PROMPTERS.module_dict))
-        raise ValueError(f'prompter type={kind!r}: expected one of {known}')
+    method = _find_method(arguments.pop('type'))
     known = method.argument_names()
     for name in arguments:
         if name not in known:
@@ -367,3 +371,21 @@ def build_prompter(cfg: dict, **vit) -> Prompter:
     except TypeError as error:
         raise ValueError(f'prompter: {method.__name__}: {error}') from error
     return method(**arguments, **vit)
+
+
+def _find_method(kind) -> type:
+    # Not found by the registry, which would search other scopes such as `mmseg`.
+    method = kind
+    if isinstance(kind, str):
+        method = PROMPTERS.module_dict.get(kind.removeprefix('lspt_mm.'))
+    if not (isinstance(method, type) and issubclass(method, Prompter)):
+        known = ', '.join(sorted(PROMPTERS.module_dict))
+        raise ValueError(f'prompter type={kind!r}: expected one of {known}')
+    return method
+
+
+def plain_config(cfg: dict) -> dict:
+    """The config of a prompter as plain data: methods by their names, wrapped ones as well."""
+    inner = {k: plain_config(v) if isinstance(v, dict) and 'type' in v else v
+             for k, v in cfg.items()}  # fmt: skip
+    return {**inner, 'type': _find_method(cfg['type']).__name__}
