@@ -35,10 +35,10 @@ class E2VPT(Prompter):
 
     The score of a token or segment is :math:`|\partial loss / \partial t_j|` or
     :math:`|\partial loss / \partial s_{j,k}|`, summed over the steps of that pass. It comes from
-    the gradients of these steps, and costs no pass of its own. The authors' scores are signed, so
-    that the gradients of different images cancel. Segments are ranked within each token (ours).
-    They are contiguous; the authors' code tiles its mask, so that its segment k has the channels
-    k, k + S, and so on.
+    the gradients of ordinary steps; the authors' extra pass for scores trains the model as well.
+    Their scores are signed, so that the gradients of different images cancel. Segments are ranked
+    within each token (ours). They are contiguous, as the order of channels has no meaning. The
+    authors' code tiles its mask, so that its segment k has the channels k, k + S, and so on.
 
     Args:
         num_tokens (int): P, prompts of each block.
