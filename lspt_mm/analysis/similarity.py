@@ -84,17 +84,18 @@ class PersistenceTrace:
         Args:
             maps: For every block from the first on (Q, N), attention of the same queries; None
                 for blocks without. The same blocks must have maps for all images. Blocks with
-                another Q than the last one's are left out.
+                different Q are not compared (NaN).
         """
-        queries = [0 if one is None else len(one) for one in maps]
-        last = next((number for number in reversed(queries) if number), None)
-        present = [number for number, own in enumerate(queries, 1) if own == last]
+        present = [number for number, one in enumerate(maps, 1) if one is not None]
         if not present:
             return
-        stack = torch.stack([maps[number - 1] for number in present]).double()  # (L, Q, N)
-        stack = stack - stack.mean(-1, keepdim=True)
-        stack = stack / stack.norm(dim=-1, keepdim=True).clamp_min(1e-30)
-        found = torch.einsum('aqn,bqn->ab', stack, stack) / stack.size(1)
+        centred = [maps[number - 1].double() for number in present]
+        centred = [one - one.mean(-1, keepdim=True) for one in centred]
+        unit = [one / one.norm(dim=-1, keepdim=True).clamp_min(1e-30) for one in centred]
+        found = torch.tensor([
+            [float((a * b).sum(-1).mean()) if len(a) == len(b) else math.nan for b in unit]
+            for a in unit
+        ], dtype=torch.float64)  # fmt: skip
         self._sum = found if self._sum is None else self._sum + found
         self._blocks = present
         self.seen += 1
