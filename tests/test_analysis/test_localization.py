@@ -95,3 +95,12 @@ def test_persistence_is_a_correlation_over_patches():
     assert found.blocks == [2, 3]
     assert found.correlation[0][1] == pytest.approx(float(torch.stack(pairs).mean()), abs=1e-6)
     assert found.correlation[0][0] == pytest.approx(1)
+
+
+def test_persistence_of_different_numbers_of_queries_is_not_known():
+    trace = PersistenceTrace()
+    trace.add([torch.rand(3, 8), None, torch.rand(2, 8), torch.rand(3, 8)])
+    found = trace.result()
+    unknown = torch.tensor(found.correlation).isnan()
+    assert found.blocks == [1, 3, 4]
+    assert unknown.tolist() == [[False, True, False], [True, False, True], [False, True, False]]
