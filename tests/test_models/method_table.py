@@ -68,7 +68,11 @@ METHODS = {
         'start_block': 2,
     },
     'spt': {'type': 'SelfPrompt', 'num_tokens': 3, 'deep': True},
+    'vipamin': {'type': 'VIPAMIN', 'num_tokens': 3},
+    'vipamin-deep-late': {'type': 'VIPAMIN', 'num_tokens': 2, 'deep': True, 'start_block': 2},
     'vfpt': {'type': 'FourierPrompt', 'num_tokens': 4, 'deep': True},
+    'nsp2': {'type': 'NSP2', 'num_tokens': 3},
+    'nsp2-late': {'type': 'NSP2', 'num_tokens': 2, 'start_block': 2},
     'vapt': {'type': 'VAPT', 'num_tokens': 3, 'kernel_size': 1, 'rank': 2},
     'vapt-late': {
         'type': 'VAPT',
@@ -87,7 +91,7 @@ METHODS = {
 #: prompts depend on the image; and methods without prompts, which change blocks from the inside.
 DISCARD = {
     'vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt', 'vapt',
-    'vapt-late',
+    'vapt-late', 'vipamin-deep-late', 'nsp2', 'nsp2-late',
 }  # fmt: skip
 OF_THE_IMAGE = {'vapt', 'vapt-late'}
 NO_TOKENS = {'apt', 'apt-late', 'rein', 'rein-low-rank-late'}
@@ -242,6 +246,11 @@ def literal_vapt(p, cfg, step, seen, patches, memory):
     return prompts + hidden @ p['prompter.up.weight'].T, None
 
 
+def literal_nsp2(p, cfg, step, seen, patches, memory):
+    """NSP2: the block's own prompts."""
+    return p['prompter.prompts'][step].expand(patches.size(0), -1, -1), None
+
+
 def no_prompts(p, cfg, step, seen, patches, memory):
     return None, None
 
@@ -343,6 +352,10 @@ def count_vapt(cfg, d, blocks):
     return counts
 
 
+def count_nsp2(cfg, d, blocks):
+    return {'prompts': blocks * cfg['num_tokens'] * d}
+
+
 def count_apt(cfg, d, blocks):
     heads = 12 if d == 768 else ARCH['num_heads']
     return {
@@ -389,7 +402,9 @@ ORACLES = {
     'GatedPrompt': Oracle(literal_gated, count_gated, literal_temperature),
     'BilinearPrompt': Oracle(literal_bilinear, count_bilinear),
     'SelfPrompt': Oracle(literal_vpt, count_vpt),
+    'VIPAMIN': Oracle(literal_vpt, count_vpt),
     'FourierPrompt': Oracle(literal_vpt, count_vpt),
+    'NSP2': Oracle(literal_nsp2, count_nsp2),
     'VAPT': Oracle(literal_vapt, count_vapt),
     'APT': Oracle(no_prompts, count_apt, further=literal_apt),
     'Rein': Oracle(no_prompts, count_rein, inside=literal_rein),

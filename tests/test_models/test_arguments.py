@@ -31,6 +31,10 @@ BAD_FOR_ALL = [
 ]
 BAD = {
     'VAPT': [('kernel_size', 0), ('kernel_size', 3), ('kernel_size', 1.5), ('rank', 0)],
+    'NSP2': [
+        ('eta', -0.1), ('eta', 1.1), ('eta', None), ('eta', math.nan), ('normalize', 1),
+        ('consistency', -1), ('consistency', 'a'),
+    ],
     'Rein': [('num_tokens', 1), ('rank', 0), ('rank', WIDTH + 1), ('scale', 'a')],
     'LSPT': [
         ('cell', 'x'),
@@ -108,13 +112,23 @@ BAD['SelfPrompt'] = VPT_BAD + [
     ('max_tokens', 1),
     ('max_tokens', 2.5),
 ]
+BAD['VIPAMIN'] = VPT_BAD + [
+    ('project', 4),
+    ('shared', True),
+    ('neighbors', 0),
+    ('neighbors', 1.5),
+    ('orthogonal', -0.1),
+    ('orthogonal', 1.1),
+    ('orthogonal', None),
+]
 #: A valid start for each method, from the table, and what makes the argument at hand count.
 GOOD = {}
 for _cfg in METHODS.values():
     GOOD.setdefault(_cfg['type'], {k: v for k, v in _cfg.items() if k != 'type'})
 NEEDS = {
     ('LSPT', 'rank'): {'cell': 'low-rank'},
-    **{(m, 'deep_blocks'): {'deep': True} for m in ('VPT', 'SelfPrompt', 'FourierPrompt')},
+    **{(m, 'deep_blocks'): {'deep': True} for m in ('VPT', 'SelfPrompt', 'FourierPrompt',
+                                                   'VIPAMIN')},
 }
 
 

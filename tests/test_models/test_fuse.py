@@ -13,7 +13,8 @@ from lspt_mm.analysis.flops import count_flops
 from lspt_mm.errors import InputError
 
 KEYS_VALUES = [
-    'vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt'
+    'vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt',
+    'vipamin-deep-late', 'nsp2', 'nsp2-late',
 ]  # fmt: skip
 #: Methods with other products that do not depend on the image: of prompts, of gates.
 OTHERS = [

@@ -8,10 +8,12 @@ from lspt_mm.models.prompters.base import Prompter
 from lspt_mm.models.prompters.bilinear import BilinearPrompt
 from lspt_mm.models.prompters.gated import GatedPrompt
 from lspt_mm.models.prompters.lspt import LSPT
+from lspt_mm.models.prompters.nsp2 import NSP2
 from lspt_mm.models.prompters.rein import Rein
 from lspt_mm.models.prompters.spt import SelfPrompt
 from lspt_mm.models.prompters.vapt import VAPT
 from lspt_mm.models.prompters.vfpt import FourierPrompt
+from lspt_mm.models.prompters.vipamin import VIPAMIN
 from lspt_mm.models.prompters.vpt import VPT
 from lspt_mm.registry import PROMPTERS
 

@@ -277,6 +277,23 @@ class Prompter(nn.Module):
         """
         return ''
 
+    def consolidate(
+        self, vit: nn.Module, batches: Iterable[Tuple[Tensor, Optional[Tensor]]]
+    ) -> str:
+        """Called between the tasks of continual learning, by ``tools/continual.py``.
+
+        All that it changes is in the state dict.
+
+        Args:
+            vit: As in :meth:`prepare`, with these prompts.
+            batches: All training images of the task that has ended, as in :meth:`prepare` but
+                without augmentation and classes.
+
+        Returns:
+            str: A line for the log, or ''.
+        """
+        return ''
+
     @classmethod
     def trains_by_hook(cls) -> bool:
         """Whether the method overrides a part that ``PrompterHook`` calls."""
