@@ -173,3 +173,16 @@ def test_orthogonal_to_nothing_is_the_prompt_itself():
     prompts = model.prompter.prompts[0].detach()
     found = orthogonal_to(model.block(1), prompts, torch.zeros(5, D).double())
     torch.testing.assert_close(found, prompts, rtol=1e-9, atol=1e-9)
+
+
+def test_a_checkpoint_holds_the_start_and_the_vit_stays():
+    model, other = model_of(), build(
+        {'type': 'VIPAMIN', 'num_tokens': 3, 'deep': True}, seed=1, img_size=(24, 16)
+    ).eval()  # fmt: skip
+    before = {k: v.clone() for k, v in model.describe().tensors.items()}
+    assert model.prompter.needs_preparation
+    model.prompter.prepare(model, [(pictures(), None)])
+    assert all(torch.equal(v, before[k]) for k, v in model.describe().tensors.items())
+    other.load_state_dict(model.state_dict())
+    assert not other.prompter.needs_preparation
+    assert torch.equal(other(pictures())[0], model(pictures())[0])
