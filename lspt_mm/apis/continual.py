@@ -84,8 +84,9 @@ def train_continual(
     """Learn the classes of a folder in tasks; each task is a run of ``imagefolder/transfer.py``.
 
     What is tuned in the backbone continues from task to task. Every task has a head of its own,
-    trained on its classes alone; predictions compare the logits of all heads so far. After each
-    task the method may consolidate it (:meth:`~lspt_mm.models.Prompter.consolidate`).
+    trained on its classes alone, from a fit on features without prompts. Predictions compare the
+    logits of all heads so far. After each task the method may consolidate it
+    (:meth:`~lspt_mm.models.Prompter.consolidate`).
 
     Args:
         data: Folder that ``prepare.py imagefolder`` wrote.
