@@ -47,9 +47,9 @@ def burstiness(
         epsilon: As in ``BilinearPrompt``.
     """
     blocks = list(blocks)
-    matrices = whiten(vit, ((images, None) for images in fit), blocks, epsilon)
+    matrices = whiten(vit, fit, blocks, epsilon)
     found = {block: [] for block in blocks}
-    for tokens in patch_tokens(vit, ((images, None) for images in batches), blocks, ln1=True):
+    for tokens in patch_tokens(vit, batches, blocks, ln1=True):
         for block in blocks:
             found[block].append(tokens[block].flatten(0, 1))
     result = []

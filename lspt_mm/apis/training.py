@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Sequence, Union
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from lspt_mm.apis.run import Run
 from lspt_mm.config.cfg_options import merge_options
@@ -159,7 +160,7 @@ def _trained(
     if arguments['method'] == AUTO:
         best = _best_method(config, out, arguments, options, resume, verbose, **how)
         arguments = {**arguments, 'method': best}
-    cfg = _config(config, out, arguments, options, **how)
+    cfg = run_config(config, out, arguments, options, **how)
     checkpoint = latest_checkpoint(str(out)) if resume else None
     if checkpoint is not None:
         cfg.resume, cfg.load_from = True, checkpoint
@@ -167,9 +168,11 @@ def _trained(
     return Run(out)
 
 
-def _config(
-    name: str, out: Path, arguments: Dict[str, Any], options: Dict[str, Any], seed: int, amp: bool
-) -> Config:
+def run_config(
+    name: str, out: Path, arguments: Dict[str, Any], options: Mapping[str, Any], seed: int,
+    amp: bool,
+) -> Config:  # fmt: skip
+    """A config with arguments, and ``options`` that are arguments or keys of it, for ``out``."""
     keys = {key: value for key, value in options.items() if '.' in key}
     given = {key: value for key, value in options.items() if '.' not in key}
     cfg = read_config(name, {**arguments, **given})
@@ -194,7 +197,7 @@ def _best_method(
     kept = out / 'auto' / 'methods.json'
     if resume and kept.is_file():
         return read_json(kept)['method']
-    plain = _config(config, out, {**arguments, 'method': CANDIDATES[0]}, options, **how)
+    plain = run_config(config, out, {**arguments, 'method': CANDIDATES[0]}, options, **how)
     dataset, key = plain.train_dataloader.dataset, 'train_dataloader.dataset'
     while 'dataset' in dataset:
         dataset, key = dataset.dataset, f'{key}.dataset'
@@ -218,13 +221,16 @@ def _best_method(
     return best
 
 
-def train(cfg: Config, check: bool = True, progress: bool = False) -> None:
+def train(cfg: Config, check: bool = True, progress: bool = False) -> Runner:
     """Train a config, as ``tools/train.py`` does.
 
     Args:
         cfg: From :func:`lspt_mm.config.load.read_config`, with a ``work_dir`` and a ``launcher``.
         check: Read every file of the data first.
         progress: Show one live line (``ProgressHook``) instead of MMEngine's log.
+
+    Returns:
+        Runner: With the trained model.
 
     Raises:
         InputError: For inputs that are missing or damaged, and values that a class rejects.
@@ -246,3 +252,4 @@ def train(cfg: Config, check: bool = True, progress: bool = False) -> None:
             run(runner, runner.train)
         finally:
             hook.close()
+    return runner

@@ -70,7 +70,11 @@ METHODS = {
         'start_block': 2,
     },
     'spt': {'type': 'SelfPrompt', 'num_tokens': 3, 'deep': True},
+    'vipamin': {'type': 'VIPAMIN', 'num_tokens': 3},
+    'vipamin-deep-late': {'type': 'VIPAMIN', 'num_tokens': 2, 'deep': True, 'start_block': 2},
     'vfpt': {'type': 'FourierPrompt', 'num_tokens': 4, 'deep': True},
+    'nsp2': {'type': 'NSP2', 'num_tokens': 3},
+    'nsp2-late': {'type': 'NSP2', 'num_tokens': 2, 'start_block': 2},
     'vapt': {'type': 'VAPT', 'num_tokens': 3, 'kernel_size': 1, 'rank': 2},
     'vapt-late': {
         'type': 'VAPT',
@@ -125,7 +129,8 @@ METHODS = {
 DISCARD = {
     'vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt', 'vapt',
     'vapt-late', 'e2vpt', 'e2vpt-pruned-late', 'pro-vpt', 'pro-vpt-ppo-late', 'condensed',
-    'condensed-late', 'da-vpt', 'da-vpt-late', 'pae', 'pae-bilinear-late',
+    'condensed-late', 'da-vpt', 'da-vpt-late', 'pae', 'pae-bilinear-late', 'vipamin-deep-late',
+    'nsp2', 'nsp2-late',
 }  # fmt: skip
 OF_THE_IMAGE = {'vapt', 'vapt-late', 'approximated', 'approximated-late'}
 NO_TOKENS = {
@@ -294,6 +299,11 @@ def literal_pool(p, cfg, step, seen, patches, memory):
     pairs = zip(p['prompter.prompts'], p['prompter.block'], strict=True)
     mine = [prompt for prompt, block in pairs if int(block) == number]
     return (torch.stack(mine).expand(patches.size(0), -1, -1) if mine else None), None
+
+
+def literal_nsp2(p, cfg, step, seen, patches, memory):
+    """NSP2: the block's own prompts."""
+    return p['prompter.prompts'][step].expand(patches.size(0), -1, -1), None
 
 
 def no_prompts(p, cfg, step, seen, patches, memory):
@@ -482,7 +492,7 @@ def count_vapt(cfg, d, blocks):
     return counts
 
 
-def count_pool(cfg, d, blocks):
+def count_deep(cfg, d, blocks):
     return {'prompts': blocks * cfg['num_tokens'] * d}
 
 
@@ -570,15 +580,17 @@ ORACLES = {
     'GatedPrompt': Oracle(literal_gated, count_gated, literal_temperature),
     'BilinearPrompt': Oracle(literal_bilinear, count_bilinear),
     'SelfPrompt': Oracle(literal_vpt, count_vpt),
+    'VIPAMIN': Oracle(literal_vpt, count_vpt),
     'FourierPrompt': Oracle(literal_vpt, count_vpt),
+    'NSP2': Oracle(literal_nsp2, count_deep),
     'VAPT': Oracle(literal_vapt, count_vapt),
     'APT': Oracle(no_prompts, count_apt, further=literal_apt),
     'Rein': Oracle(no_prompts, count_rein, inside=literal_rein),
     'E2VPT': Oracle(literal_e2vpt, count_e2vpt, further=literal_e2vpt_pairs),
     'CVPT': Oracle(no_prompts, count_cvpt, inside=literal_cvpt),
     'ApproximatedPrompt': Oracle(no_prompts, count_approximated, inside=literal_approximated),
-    'PROVPT': Oracle(literal_pool, count_pool),
-    'CondensedPrompt': Oracle(literal_pool, count_pool),
+    'PROVPT': Oracle(literal_pool, count_deep),
+    'CondensedPrompt': Oracle(literal_pool, count_deep),
     'DAVPT': Oracle(literal_davpt, count_davpt),
 }
 for _name, _count in {'PAE': count_pae, 'PrototypePrompt': count_wrapped}.items():

@@ -87,6 +87,10 @@ BAD = {
         *(('prompter', value) for value in WRAPPED_BAD),
     ],
     'PrototypePrompt': [('weight', -1), *(('prompter', value) for value in WRAPPED_BAD)],
+    'NSP2': [
+        ('eta', -0.1), ('eta', 1.1), ('eta', None), ('eta', math.nan), ('normalize', 1),
+        ('consistency', -1), ('consistency', 'a'),
+    ],
     'LSPT': [
         ('cell', 'x'),
         ('cell', None),
@@ -163,6 +167,15 @@ BAD['SelfPrompt'] = VPT_BAD + [
     ('max_tokens', 1),
     ('max_tokens', 2.5),
 ]
+BAD['VIPAMIN'] = VPT_BAD + [
+    ('project', 4),
+    ('shared', True),
+    ('neighbors', 0),
+    ('neighbors', 1.5),
+    ('orthogonal', -0.1),
+    ('orthogonal', 1.1),
+    ('orthogonal', None),
+]
 #: A valid start for each method, from the table, and what makes the argument at hand count.
 GOOD = {}
 for _cfg in METHODS.values():
@@ -170,7 +183,8 @@ for _cfg in METHODS.values():
 NEEDS = {
     ('LSPT', 'rank'): {'cell': 'low-rank'},
     ('E2VPT', 'segments'): {'prune': 0.5},
-    **{(m, 'deep_blocks'): {'deep': True} for m in ('VPT', 'SelfPrompt', 'FourierPrompt')},
+    **{(m, 'deep_blocks'): {'deep': True} for m in ('VPT', 'SelfPrompt', 'FourierPrompt',
+                                                   'VIPAMIN')},
 }
 
 

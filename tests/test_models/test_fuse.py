@@ -16,6 +16,7 @@ KEYS_VALUES = [
     'vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt', 'e2vpt',
     'e2vpt-pruned-late', 'pro-vpt', 'pro-vpt-ppo-late', 'condensed', 'condensed-late',
     'da-vpt', 'da-vpt-late', 'pae', 'pae-bilinear-late',
+    'vipamin-deep-late', 'nsp2', 'nsp2-late',
 ]  # fmt: skip
 #: Methods with other products that do not depend on the image: of prompts, of gates.
 OTHERS = [

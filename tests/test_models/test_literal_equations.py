@@ -46,6 +46,8 @@ OTHER_SWITCHES = {
     'fwhiten-deep': {'type': 'BilinearPrompt', 'mode': 'fwhiten', 'deep': True},
     'twhiten': {'type': 'BilinearPrompt', 'mode': 'twhiten'},
     'spt-shallow': {'type': 'SelfPrompt', 'start': 'mean'},
+    'vipamin-deep-1': {'type': 'VIPAMIN', 'deep': True, 'deep_blocks': 1},
+    'nsp2-last-block': {'type': 'NSP2', 'start_block': DEPTH},
     'vfpt-shallow-all': {'type': 'FourierPrompt', 'share': 1.0},
     'vfpt-none': {'type': 'FourierPrompt', 'share': 0.0, 'deep': True},
     'vapt-2x2': {'type': 'VAPT', 'rank': 3},

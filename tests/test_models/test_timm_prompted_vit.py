@@ -156,11 +156,12 @@ def test_both_paths_agree(name, method):
     kwargs = dict(prompter=METHODS[method], out_type='featmap')
     try:
         model = build(name, **kwargs)
-    except ValueError as error:  # no whitening behind norms of queries and keys
+    except ValueError as error:
         if METHODS[method]['type'] == 'DAVPT':  # no class token, or keys of another width
             assert 'class_weight=0.01: expected 0 here' in str(error)
-        else:
-            assert 'whiten' in str(error) and name == 'vit_base_patch16_sapiens2'
+        else:  # norms of queries and keys, keys and values shared by heads
+            assert any(word in str(error) for word in ('whiten', 'project', 'shares values'))
+            assert name == 'vit_base_patch16_sapiens2'
         return
     img = images(model)
     for out_type in ('featmap', 'avg_tokens'):
@@ -204,8 +205,14 @@ def test_methods_that_a_block_cannot_serve_are_refused():
             build('vit_small_patch16_18x2_224', prompter=METHODS[name])
     with pytest.raises(ValueError, match=r'whiten block 1 .* it can only be run as a whole'):
         build('vit_small_patch16_18x2_224', prompter=WHITENED)
-    with pytest.raises(ValueError, match='queries and keys pass a norm'):
-        build('vit_base_patch16_sapiens2', prompter=WHITENED)
+    for name in ('vipamin', 'nsp2'):
+        with pytest.raises(ValueError, match=r'block 1 .* can only be run as a whole'):
+            build('vit_small_patch16_18x2_224', prompter=METHODS[name])
+    for prompter in (WHITENED, METHODS['nsp2']):
+        with pytest.raises(ValueError, match='queries and keys pass a norm'):
+            build('vit_base_patch16_sapiens2', prompter=prompter)
+    with pytest.raises(ValueError, match='block 1 of this ViT shares values among heads'):
+        build('vit_base_patch16_sapiens2', prompter=METHODS['vipamin'])
 
 
 @pytest.mark.parametrize('method', ['none', 'vpt-deep', 'lspt', 'gated'])

@@ -13,6 +13,7 @@ from lspt_mm.engine.hooks.prompt_checkpoint_hook import PromptCheckpointHook
 from lspt_mm.engine.hooks.prompt_init_hook import PromptInitHook
 from lspt_mm.engine.hooks.prompter_hook import PrompterHook
 from lspt_mm.engine.hooks.trainable_report_hook import TrainableReportHook
+from lspt_mm.engine.hooks.warm_start_hook import WarmStartHook
 
 __all__ = [
     'AtomicCheckpointHook',
@@ -29,4 +30,5 @@ __all__ = [
     'PromptInitHook',
     'PrompterHook',
     'TrainableReportHook',
+    'WarmStartHook',
 ]

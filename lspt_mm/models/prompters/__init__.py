@@ -13,6 +13,7 @@ from lspt_mm.models.prompters.davpt import DAVPT
 from lspt_mm.models.prompters.e2vpt import E2VPT
 from lspt_mm.models.prompters.gated import GatedPrompt
 from lspt_mm.models.prompters.lspt import LSPT
+from lspt_mm.models.prompters.nsp2 import NSP2
 from lspt_mm.models.prompters.pae import PAE
 from lspt_mm.models.prompters.prototype import PrototypePrompt
 from lspt_mm.models.prompters.provpt import PROVPT
@@ -20,6 +21,7 @@ from lspt_mm.models.prompters.rein import Rein
 from lspt_mm.models.prompters.spt import SelfPrompt
 from lspt_mm.models.prompters.vapt import VAPT
 from lspt_mm.models.prompters.vfpt import FourierPrompt
+from lspt_mm.models.prompters.vipamin import VIPAMIN
 from lspt_mm.models.prompters.vpt import VPT
 from lspt_mm.registry import PROMPTERS
 

@@ -292,6 +292,23 @@ class Prompter(nn.Module):
         """
         return ''
 
+    def consolidate(
+        self, vit: nn.Module, batches: Iterable[Tuple[Tensor, Optional[Tensor]]]
+    ) -> str:
+        """Called between the tasks of continual learning, by ``tools/continual.py``.
+
+        All that it changes is in the state dict.
+
+        Args:
+            vit: As in :meth:`prepare`, with these prompts.
+            batches: All training images of the task that has ended, as in :meth:`prepare` but
+                without augmentation and classes.
+
+        Returns:
+            str: A line for the log, or ''.
+        """
+        return ''
+
     def trains_by_hook(self) -> bool:
         """Whether training needs ``PrompterHook``; by default if a part that it calls is there."""
         parts = ('losses', 'before_step', 'after_step', 'after_epoch')

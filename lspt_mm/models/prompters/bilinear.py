@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lspt_mm.models.prompters.base import Prompter
-from lspt_mm.models.prompters.whitening import whiten
+from lspt_mm.models.prompters.whitening import check_linear_logits, whiten
 from lspt_mm.registry import PROMPTERS
 from lspt_mm.utils.checks import check_bool, check_choice, check_int, check_number
 
@@ -110,18 +110,10 @@ class BilinearPrompt(Prompter):
     def check_vit(self, vit: nn.Module) -> None:
         """Also raise ValueError if W must be computed and logits are not linear in W_q and W_k."""
         super().check_vit(vit)
-        for number in range(self.start_block, self.start_block + len(self.left) * self.from_data):
-            block, why = vit.block(number), 'it can only be run as a whole'
-            if block is not None:
-                try:
-                    block.query_key_weights()
-                    continue
-                except ValueError as error:
-                    why = error
-            raise ValueError(
-                f'BilinearPrompt cannot whiten block {number} of this ViT: {why}; expected '
-                "start='xavier', or another ViT"
-            )
+        blocks = range(self.start_block, self.start_block + len(self.left) * self.from_data)
+        check_linear_logits(
+            vit, blocks, 'BilinearPrompt cannot whiten', "start='xavier', or another ViT"
+        )
 
     @property
     def needs_preparation(self) -> bool:  # noqa: D102

@@ -28,9 +28,15 @@ def patch_tokens(vit: nn.Module, batches, blocks, ln1: bool = False) -> Iterator
                 found[step.number] = x[:, vit.num_prefix_tokens :]
 
         vit.unroll(images, keep, prompted=False)
-        if not all(bool(x.isfinite().all()) for x in found.values()):
-            raise ValueError(
-                'patch tokens are not finite numbers: the images, their normalisation or the '
-                "ViT's weights are at fault"
-            )
+        for x in found.values():
+            check_finite(x)
         yield found
+
+
+def check_finite(tokens: Tensor) -> None:
+    """Raise ValueError unless all values are finite numbers."""
+    if not bool(tokens.isfinite().all()):
+        raise ValueError(
+            'patch tokens are not finite numbers: the images, their normalisation or the '
+            "ViT's weights are at fault"
+        )

@@ -13,8 +13,34 @@ from lspt_mm.registry import PROMPTERS
 from lspt_mm.utils.checks import check_choice, check_int
 
 
+class PreparedVPT(VPT):
+    """Base class of VPT with another start, computed once from the ViT and training images.
+
+    A subclass implements :meth:`prepare` and sets ``prepared`` there.
+
+    Raises:
+        ValueError: For ``project`` and ``shared``, with which prompts are not tokens of a block.
+    """
+
+    def __init__(self, num_tokens: int, **vpt):
+        super().__init__(num_tokens, **vpt)
+        for name in ('project', 'shared'):
+            if vpt.get(name):
+                raise ValueError(f'{name}={vpt[name]!r}: such prompts have no tokens to start from')
+        self.register_buffer('prepared', torch.tensor(False))
+
+    @property
+    def needs_preparation(self) -> bool:  # noqa: D102
+        return not bool(self.prepared)
+
+    @property
+    def own_blocks(self) -> range:
+        """Blocks that have prompts of their own, by number from 1 (shallow: the first one)."""
+        return range(self.start_block, self.start_block + len(self.prompts))
+
+
 @PROMPTERS.register_module()
-class SelfPrompt(VPT):
+class SelfPrompt(PreparedVPT):
     r"""VPT whose prompts are initialised as prototypes of the patch tokens of the same block.
 
     Let :math:`E^{l-1}` be patch tokens of some training images that enter block l of the plain
@@ -40,23 +66,15 @@ class SelfPrompt(VPT):
 
     def __init__(self, num_tokens: int, start: str = 'sample', max_tokens: int = 20000, **vpt):
         super().__init__(num_tokens, **vpt)
-        for name in ('project', 'shared'):
-            if vpt.get(name):
-                raise ValueError(f'{name}={vpt[name]!r}: such prompts have no tokens to start from')
         check_choice('start', start, ('sample', 'kmeans', 'mean'))
         check_int('max_tokens', max_tokens, num_tokens)
         self.start = start
         self.max_tokens = max_tokens
-        self.register_buffer('prepared', torch.tensor(False))
-
-    @property
-    def needs_preparation(self) -> bool:  # noqa: D102
-        return not bool(self.prepared)
 
     @torch.no_grad()
     def prepare(self, vit: nn.Module, batches: Iterable[Tensor]) -> str:
         """Initialise the prompts of each deep block (shallow: the first one) from its tokens."""
-        blocks = [self.start_block + i for i in range(self.prompts.size(0))]
+        blocks = self.own_blocks
         tokens: List[List[Tensor]] = [[] for _ in blocks]
         for found in patch_tokens(vit, (images for images, _ in batches), blocks):
             for kept, block in zip(tokens, blocks, strict=True):

@@ -33,6 +33,26 @@ def logit_matrix(block) -> Tensor:
     return weight_q.T @ weight_k
 
 
+def check_linear_logits(vit: nn.Module, blocks: Iterable[int], what: str, instead: str) -> None:
+    """Raise ValueError if the logits of prompts are not linear in them, in one of the blocks.
+
+    Args:
+        vit: A :class:`PromptedViT`.
+        blocks: Numbers of blocks, from 1.
+        what: What cannot be done, for the message.
+        instead: What is expected.
+    """
+    for number in blocks:
+        block, why = vit.block(number), 'it can only be run as a whole'
+        if block is not None:
+            try:
+                block.query_key_weights()
+                continue
+            except ValueError as error:
+                why = error
+        raise ValueError(f'{what} block {number} of this ViT: {why}; expected {instead}')
+
+
 def whitening_matrix(covariance: Tensor, epsilon: float):
     """U diag(s + e)^(-1/2) U^T for the covariance U diag(s) U^T (D, D), e = epsilon * mean(s).
 
