@@ -73,8 +73,6 @@ METHODS = {
     'vipamin': {'type': 'VIPAMIN', 'num_tokens': 3},
     'vipamin-deep-late': {'type': 'VIPAMIN', 'num_tokens': 2, 'deep': True, 'start_block': 2},
     'vfpt': {'type': 'FourierPrompt', 'num_tokens': 4, 'deep': True},
-    'nsp2': {'type': 'NSP2', 'num_tokens': 3},
-    'nsp2-late': {'type': 'NSP2', 'num_tokens': 2, 'start_block': 2},
     'vapt': {'type': 'VAPT', 'num_tokens': 3, 'kernel_size': 1, 'rank': 2},
     'vapt-late': {
         'type': 'VAPT',
@@ -121,6 +119,8 @@ METHODS = {
         'prompter': {'type': 'APT'},
         'start_block': 2,
     },
+    'nsp2': {'type': 'NSP2', 'num_tokens': 3},
+    'nsp2-late': {'type': 'NSP2', 'num_tokens': 2, 'start_block': 2},
 }
 
 #: Methods of the table that discard what blocks make of their prompts; of these, methods whose
@@ -582,7 +582,6 @@ ORACLES = {
     'SelfPrompt': Oracle(literal_vpt, count_vpt),
     'VIPAMIN': Oracle(literal_vpt, count_vpt),
     'FourierPrompt': Oracle(literal_vpt, count_vpt),
-    'NSP2': Oracle(literal_nsp2, count_deep),
     'VAPT': Oracle(literal_vapt, count_vapt),
     'APT': Oracle(no_prompts, count_apt, further=literal_apt),
     'Rein': Oracle(no_prompts, count_rein, inside=literal_rein),
@@ -592,6 +591,7 @@ ORACLES = {
     'PROVPT': Oracle(literal_pool, count_deep),
     'CondensedPrompt': Oracle(literal_pool, count_deep),
     'DAVPT': Oracle(literal_davpt, count_davpt),
+    'NSP2': Oracle(literal_nsp2, count_deep),
 }
 for _name, _count in {'PAE': count_pae, 'PrototypePrompt': count_wrapped}.items():
     ORACLES[_name] = Oracle(

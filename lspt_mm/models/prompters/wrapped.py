@@ -91,6 +91,9 @@ class WrappedPrompter(Prompter):
     def per_block_stats(self) -> Dict[str, Dict[int, float]]:  # noqa: D102
         return self.prompter.per_block_stats()
 
+    def layout(self) -> Tuple[int, ...]:  # noqa: D102
+        return self.prompter.layout()
+
     # ---- its training, to which a subclass adds -------------------------------------------------
 
     def parts(self) -> List[Prompter]:
@@ -118,6 +121,9 @@ class WrappedPrompter(Prompter):
 
     def after_step(self) -> None:  # noqa: D102
         self.prompter.after_step()
+
+    def consolidate(self, vit: nn.Module, batches) -> str:  # noqa: D102
+        return self.prompter.consolidate(vit, batches)
 
     def after_epoch(self, training: Training) -> str:  # noqa: D102
         return self.prompter.after_epoch(training)
