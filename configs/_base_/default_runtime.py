@@ -25,6 +25,5 @@ randomness = dict(seed=0)
 custom_hooks = [
     dict(type='lspt_mm.BackboneWeightsHook'),
     dict(type='lspt_mm.PromptInitHook'),
-    dict(type='lspt_mm.PrompterHook'),
     dict(type='lspt_mm.TrainableReportHook'),
 ]

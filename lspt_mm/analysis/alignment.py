@@ -96,7 +96,7 @@ def align(plain: Tensor, tuned: Tensor, images: Tensor, seed: int = 0) -> Alignm
     total = (tuned[held] - y_mean).square().sum()
     return Alignment(
         components=count,
-        kept=float(y[held].square().sum() / total) if total > 0 else math.nan,
+        kept=min(1.0, float(y[held].square().sum() / total)) if total > 0 else math.nan,
         identity=score(_apply(as_it_is, x)),
         orthogonal=score(_apply(orthogonal, x)),
         linear=score(linear),

@@ -17,7 +17,7 @@ from torch import nn
 
 from lspt_mm.config.preflight import check_inputs
 from lspt_mm.engine.hooks.prompt_init_hook import check_prepared_somewhere
-from lspt_mm.engine.hooks.prompter_hook import check_prompter_hook
+from lspt_mm.engine.hooks.prompter_hook import add_prompter_hook
 from lspt_mm.engine.work_dir import lock_work_dir
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import check_writable
@@ -129,7 +129,7 @@ def build_runner(
     runner.work_dir_lock = lock
     if trains:
         check_batch_norm(runner.model, cfg, runner.world_size)
-        check_prompter_hook(runner)
+        add_prompter_hook(runner)
     check_prepared_somewhere(runner)
     return runner
 

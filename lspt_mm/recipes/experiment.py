@@ -336,8 +336,10 @@ def _published(benchmark: str, values: Dict[str, Any]) -> Dict[str, Any]:
     task, pretraining = values['task'], values['pretraining']
     if method.recipe == 'full':
         return dict(_FULL)
-    if method.recipe == 'lora':  # SGD at the rates of prompts diverges
-        return dict(_FULL, lr=method.lr, weight_decay=0.0)
+    if method.recipe == 'adamw':  # SGD at the rates of prompts diverges
+        own = method.benchmark_prompter
+        tokens = {} if own is None else {'num_tokens': own['num_tokens']}
+        return dict(_FULL, lr=method.lr, weight_decay=0.0, **tokens)
     if method.recipe == 'bpt':
         deep = method.prompter.get('deep', False)
         table = {} if deep else BPT_SHALLOW

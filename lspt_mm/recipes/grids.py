@@ -13,10 +13,11 @@ def default_grid(exp: Experiment) -> Dict[str, Tuple[float, ...]]:
     - Methods with VPT's recipe: VPT's learning rates, scaled by the batch, and weight decays.
     - GaPT: the learning rates and gate inits that occur in its table; weight decay 0.
     - BPT: the learning rates and weight decays that occur in its text.
-    - Full fine-tuning, LoRA, fitted heads (none for a linear probe, which has no rates): ours.
+    - Full fine-tuning, LoRA and others with AdamW, fitted heads (none for a linear probe, which has
+      no rates): ours.
     """
     method = get_method(exp.method)
-    if method.recipe == 'lora' or (exp.head == 'fitted' and method.recipe != 'full'):
+    if method.recipe == 'adamw' or (exp.head == 'fitted' and method.recipe != 'full'):
         rates = tuple(method.lr * factor for factor in (0.2, 0.5, 1, 2, 5))
         return {} if exp.method == 'linear' else dict(lr=rates)
     if method.recipe == 'full':

@@ -19,7 +19,7 @@ class Method(NamedTuple):
         prompter: ``dict(type=..., num_tokens=..., ...)`` for ViT-B on ADE20K; None without prompts.
         tune: The backbone's ``tune``.
         recipe: Of the benchmarks: 'gapt' (SGD, GaPT's values per task), 'bpt' (AdamW, BPT's),
-            'lora' (AdamW at ``lr``, ours) or 'full' (AdamW, ours).
+            'adamw' (AdamW at ``lr``, ours) or 'full' (AdamW, ours).
         lr: Learning rate (AdamW) where the head starts from a fit (ours, docs/results.md).
         benchmarks: Arguments of the prompter that differ there. Without ``num_tokens`` among
             them, GaPT's table gives P.
@@ -78,7 +78,7 @@ AUTO, CANDIDATES = 'auto', ('vpt-deep', 'lspt', 'lora', 'bias')
 METHODS: Dict[str, Method] = {
     'linear': Method('Linear probe'),
     'bias': Method('Biases', tune='bias', lr=1e-3),
-    'lora': Method('LoRA', tune='lora-8', recipe='lora', lr=2e-3),
+    'lora': Method('LoRA', tune='lora-8', recipe='adamw', lr=2e-3),
     'partial-1': Method('Last block', tune='partial-1', lr=1e-4),
     'full': Method('Full fine-tuning', tune='full', recipe='full'),
     **_prompt_methods(),

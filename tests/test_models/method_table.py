@@ -123,6 +123,13 @@ METHODS = {
     'nsp2-late': {'type': 'NSP2', 'num_tokens': 2, 'start_block': 2},
 }
 
+#: Second rows of methods, which only the literal equations run among the quick tests.
+SECOND = {
+    'vipamin-deep-late', 'nsp2-late', 'vapt-late', 'apt-late', 'rein-low-rank-late',
+    'e2vpt-pruned-late', 'cvpt-late', 'approximated-late', 'pro-vpt-ppo-late', 'condensed-late',
+    'da-vpt-late', 'pae-bilinear-late', 'dapt-apt-late',
+}  # fmt: skip
+
 #: Methods of the table that discard what blocks make of their prompts; of these, methods whose
 #: prompts depend on the image (or what dropout applies to); methods without prompts, which change
 #: blocks from the inside; and methods with prompts that do so as well.

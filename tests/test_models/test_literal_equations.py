@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from method_table import METHODS, NO_TOKENS, ORACLES, has_output, literal_forward
+from method_table import METHODS, NO_TOKENS, ORACLES, SECOND, has_output, literal_forward
 from vit_oracles import ARCH, IMG, build, images, weighted_sum
 
 from lspt_mm.registry import PROMPTERS
@@ -159,6 +159,7 @@ def test_equals_literal_at_other_depths(depth):
 
 def test_every_registered_method_is_in_the_table_and_has_an_oracle():
     assert {cfg['type'] for cfg in METHODS.values()} == set(ORACLES) == set(PROMPTERS.module_dict)
+    assert METHODS.keys() > SECOND
 
 
 @pytest.mark.parametrize('hard_logits', [(-2.0, 3.0), (3.0, -2.0)])

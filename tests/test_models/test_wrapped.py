@@ -49,7 +49,8 @@ def test_a_wrapper_passes_on_the_whole_interface():
 @pytest.mark.parametrize('name', ['reads_output', 'input_independent', 'first', 'next',
                                   'temperature', 'keys_values', 'adapter', 'observes', 'drop',
                                   'check_vit', 'precompute', 'before_step', 'after_step',
-                                  'layout', 'consolidate', 'after_epoch', 'per_block_stats'])  # fmt: skip
+                                  'after_epoch', 'layout', 'consolidate',
+                                  'per_block_stats'])  # fmt: skip
 def test_what_it_passes_on_arrives(name, monkeypatch):
     prompter = build(DAPT_CFG).prompter
     calls = []

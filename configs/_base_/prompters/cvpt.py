@@ -4,6 +4,7 @@
 """
 method = dict(
     title='CVPT',
+    recipe='adamw',
     lr=1e-3,
     prompter=dict(type='CVPT', num_tokens=200, biases=False, dropout=0.1),
     camvid=dict(num_tokens=20),

@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from lspt_mm.engine.hooks.backbone_weights_hook import prompted_vits
+from lspt_mm.engine.hooks.prompter_hook import check_prompter_hook
 from lspt_mm.engine.unwrapping import model_of
 from lspt_mm.errors import InputError
 from lspt_mm.models.prompted_backbone import PromptedBackbone
@@ -51,6 +52,7 @@ class PromptInitHook(Hook):
         self.seed = seed
 
     def before_train(self, runner: Runner) -> None:  # noqa: D102
+        check_prompter_hook(runner)
         for name, vit in unprepared(runner):
             if runner.iter > 0:
                 raise InputError(

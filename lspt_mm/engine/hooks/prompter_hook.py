@@ -30,6 +30,8 @@ class PrompterHook(Hook):
     - ``before_step``, ``after_step``: around each iteration.
     - ``after_epoch``: after each pass over the training set. A run counted in iterations has one
       when as many images were drawn. Afterwards all processes take the state of the first.
+
+    This project's Runner adds it where a method needs it.
     """
 
     priority = 'NORMAL'
@@ -152,13 +154,21 @@ def with_steps(runner: Runner) -> List[PromptedBackbone]:
     return [vit for vit in vits if vit.prompter is not None and vit.prompter.trains_by_hook()]
 
 
+def add_prompter_hook(runner: Runner) -> None:
+    """Register :class:`PrompterHook` if a method needs it, unless the config does so."""
+    if with_steps(runner) and not _has_hook(runner):
+        runner.register_hook(PrompterHook())
+
+
 def check_prompter_hook(runner: Runner) -> None:
-    """Raise InputError if a method needs :class:`PrompterHook` and the config lacks it."""
-    if any(isinstance(hook, PrompterHook) for hook in runner.hooks):
-        return
+    """Raise InputError if a method needs :class:`PrompterHook` and the run has none."""
     for vit in with_steps(runner):
-        raise InputError(
-            f'{type(vit.prompter).__name__} has losses or steps of its own in training, but the '
-            "config has no hook for them: add dict(type='lspt_mm.PrompterHook') to custom_hooks "
-            '(a list in a config replaces that of its base)'
-        )
+        if not _has_hook(runner):
+            raise InputError(
+                f'{type(vit.prompter).__name__} has losses or steps of its own in training: train '
+                "with tools/train.py, or add dict(type='lspt_mm.PrompterHook') to custom_hooks"
+            )
+
+
+def _has_hook(runner: Runner) -> bool:
+    return any(isinstance(hook, PrompterHook) for hook in runner.hooks)

@@ -82,7 +82,7 @@ class E2VPT(Prompter):
         check_int('num_keys_values', num_keys_values, 1)
         check_share('prune_at', prune_at)
         check_int('segments', segments, LEAST_SEGMENTS)
-        self.prune, self.prune_at, self.segments = prune, prune_at, segments
+        self.prune, self.prune_at, self.num_segments = prune, prune_at, segments
         blocks, width = self.num_prompted, self.embed_dims
         self.prompts = vpt_uniform(
             blocks, num_tokens, width, patch_size=self.patch_size, embed_dims=width
@@ -174,19 +174,19 @@ class E2VPT(Prompter):
         self.pruned.fill_(True)
         tokens, segments = int(self.token_mask.sum()), int(self.segment_mask[0].sum())
         return (
-            f'kept {tokens} of {self.num_tokens} tokens and {segments} of {self.segments} segments '
-            'of each; the prompts are back at their start'
+            f'kept {tokens} of {self.num_tokens} tokens and {segments} of {self.num_segments} '
+            'segments of each; the prompts are back at their start'
         )
 
     def _mask(self) -> Tensor:
         """t and s of each channel, (P, D)."""
-        channels = self.segment_mask.repeat_interleave(self.embed_dims // self.segments, dim=1)
+        channels = self.segment_mask.repeat_interleave(self.embed_dims // self.num_segments, dim=1)
         return self.token_mask[:, None] & channels
 
     @torch.no_grad()
     def _add_scores(self, gradient: Tensor) -> None:
         """Add the scores of a step, from the gradient of all prompts, (L', P, D)."""
-        products = (self.prompts * gradient).sum(0).unflatten(1, (self.segments, -1)).sum(-1)
+        products = (self.prompts * gradient).sum(0).unflatten(1, (self.num_segments, -1)).sum(-1)
         products = products.nan_to_num(0.0, 0.0, 0.0)  # a loss scale may overflow
         self.segment_scores += products.abs()
         self.token_scores += products.sum(1).abs()

@@ -8,7 +8,12 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from lspt_mm.engine.hooks.prompter_hook import PrompterHook, check_prompter_hook, pass_length
+from lspt_mm.engine.hooks.prompter_hook import (
+    PrompterHook,
+    add_prompter_hook,
+    check_prompter_hook,
+    pass_length,
+)
 from lspt_mm.errors import InputError
 from lspt_mm.models import VPT
 from lspt_mm.registry import HOOKS, PROMPTERS
@@ -260,5 +265,14 @@ def test_a_config_without_the_hook(tmp_path):
     runner = run(tmp_path, dict(type='Noted', num_tokens=2), hooks=('lspt_mm.LossLog',))
     with pytest.raises(InputError, match=r'Noted has losses or steps .*PrompterHook'):
         check_prompter_hook(runner)
-    runner.hooks.append(PrompterHook())
+    add_prompter_hook(runner)
     check_prompter_hook(runner)
+    add_prompter_hook(runner)
+    assert len([hook for hook in runner.hooks if isinstance(hook, PrompterHook)]) == 1
+
+
+def test_a_method_without_steps_needs_no_hook(tmp_path):
+    runner = run(tmp_path, dict(type='VPT', num_tokens=2), hooks=('lspt_mm.LossLog',))
+    add_prompter_hook(runner)
+    check_prompter_hook(runner)
+    assert not any(isinstance(hook, PrompterHook) for hook in runner.hooks)
