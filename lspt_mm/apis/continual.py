@@ -86,7 +86,7 @@ def train_continual(
     What is tuned in the backbone continues from task to task. Every task has a head of its own,
     trained on its classes alone, from a fit on features without prompts. Predictions compare the
     logits of all heads so far. After each task the method may consolidate it
-    (:meth:`~lspt_mm.models.Prompter.consolidate`).
+    (:meth:`~lspt_mm.models.prompters.base.Prompter.consolidate`).
 
     Args:
         data: Folder that ``prepare.py imagefolder`` wrote.

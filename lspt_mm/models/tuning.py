@@ -57,7 +57,7 @@ def apply_tune(vit: nn.Module, tune: str) -> None:
     - ``prompts``: only the prompter (nothing, if there is none);
     - ``nothing``: no parameter at all (linear probe, frozen backbone);
     - ``bias``: the ViT's biases (BitFit), without the prompter; ``prompts+bias``: both;
-    - ``bias-NAME-NAME``: some of the blocks' biases, by the names in :data:`BIASES`, as far as the
+    - ``bias-NAME-NAME``: some of the blocks' biases, by the names in ``BIASES``, as far as the
       ViT has them;
     - ``lora-R``: LoRA, without the prompter; ``prompts+lora-R``: both;
     - ``partial-K``: the last K blocks and the final norms;

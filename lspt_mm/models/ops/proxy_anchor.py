@@ -10,8 +10,9 @@ def proxy_anchor(
     r"""Draw images to their proxies and push them from the others.
 
     .. math::
-        \frac{1}{|P^+|} \sum_{k \in P^+} \log \Big(1 + \sum_{b \in k} e^{-a (s_{bk} - \delta)}
-        \Big) + \frac{1}{P} \sum_k \log \Big(1 + \sum_{b \notin k} e^{a (s_{bk} + \delta)} \Big)
+        \frac{1}{|P^+|} \sum_{k \in P^+} \log \left(1 + \sum_{b \in k} e^{-a (s_{bk} - \delta)}
+        \right) + \frac{1}{P} \sum_k \log \left(1 + \sum_{b \notin k} e^{a (s_{bk} + \delta)}
+        \right)
 
     Args:
         s: Similarities of images and proxies, (B, P).

@@ -20,7 +20,8 @@ class ClassMapping(nn.Module):
     Attributes:
         mapping (Tensor): (K,), for each class a prompt, or -1 without an image of the class.
         centroids (Tensor): (P, D), of the last k-means; 0 if each class has its own prompt.
-        sums, counts (Tensor): (K, D) and (K,), of what :meth:`add` received.
+        sums (Tensor): (K, D), of what :meth:`add` received.
+        counts (Tensor): (K,), how many.
         prepared (Tensor): Whether the mapping is known.
     """
 

@@ -25,9 +25,9 @@ class DAVPT(Prompter):
     .. math::
         & L = L_\text{head} + \beta \, M(\bar x, p) + \lambda \, M(q, p), \qquad
           s_{bk} = \sigma \cos(z_b, p_k) \\
-        & M(z, p) = \frac{1}{|P^+|} \sum_{k \in P^+} \log \Big(1 + \sum_{b: m(y_b) = k}
-          e^{-a (s_{bk} - \delta)} \Big) + \frac{1}{P} \sum_k \log \Big(1 +
-          \sum_{b: m(y_b) \ne k} e^{a (s_{bk} + \delta)} \Big)
+        & M(z, p) = \frac{1}{|P^+|} \sum_{k \in P^+} \log \left(1 + \sum_{b: m(y_b) = k}
+          e^{-a (s_{bk} - \delta)} \right) + \frac{1}{P} \sum_k \log \left(1 +
+          \sum_{b: m(y_b) \ne k} e^{a (s_{bk} + \delta)} \right)
 
     :math:`P^+`: prompts with an image in the batch. Each loss is the mean over the guided blocks
     (ours). An image of several classes belongs to the prompt of most of them. m is k-means by

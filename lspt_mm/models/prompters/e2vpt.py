@@ -55,10 +55,9 @@ class E2VPT(Prompter):
     Attributes:
         prompts (Parameter): (L', P, D), VPT's uniform initialisation.
         key_value_prompts (Parameter): (L', H, n, d), U(-v, v), v = sqrt(6 / (n d)) (Kaiming).
-        token_mask, segment_mask (Tensor): t and s, of bool. These and the following only with
-            ``prune``; they are buffers.
-        token_scores, segment_scores (Tensor): Sums of the current pass.
-        start_prompts, start_key_value_prompts (Tensor): Copies of the start.
+        token_mask (Tensor): t, of bool. This and all others are buffers, only with ``prune``; so
+            are segment_mask (s), the sums of a pass token_scores and segment_scores, and copies of
+            the start, start_prompts and start_key_value_prompts.
         pruned (Tensor): Whether pruning is done.
 
     Parameters in all: L' P D + L' n D. On ViT-B with P = 10 and n = 5 these are 138,240; the

@@ -21,8 +21,8 @@ class NSP2(Prompter):
     heads h and tokens i, with queries q and the attention a to the prompts:
 
     .. math::
-        G_1 \mathrel{+}= \operatorname{mean}_{b,h,i} \, (q W_k)^T (q W_k), \qquad
-        G_2 \mathrel{+}= \operatorname{mean}_{b,h,i} \, a^T a
+        G_1 \leftarrow G_1 + \operatorname{mean}_{b,h,i} \, (q W_k)^T (q W_k), \qquad
+        G_2 \leftarrow G_2 + \operatorname{mean}_{b,h,i} \, a^T a
 
     :math:`W_k` is (d, D), the head's, and q and a are rows. Let :math:`U_1, U_2` span the
     directions of small singular values: those from the largest second difference of the sorted
@@ -54,8 +54,10 @@ class NSP2(Prompter):
 
     Attributes:
         prompts (Parameter): (L', P, D), start U(-1, 1).
-        gram_keys, gram_attention (Tensor): :math:`G_1, G_2`, (L', D, D) and (L', P, P), start 0.
-        project_width, project_tokens (Tensor): :math:`B_1, B_2`, of the same shapes, start I.
+        gram_keys (Tensor): :math:`G_1`, (L', D, D), start 0.
+        gram_attention (Tensor): :math:`G_2`, (L', P, P), start 0.
+        project_width (Tensor): :math:`B_1`, (L', D, D), start I.
+        project_tokens (Tensor): :math:`B_2`, (L', P, P), start I.
         last_prompts (Tensor): P', (L', P, D).
         num_tasks (Tensor): Number of consolidated tasks.
 

@@ -20,8 +20,8 @@ class PrototypePrompt(WrappedPrompter):
     With the pooled feature f of an image of class y:
 
     .. math::
-        L = L_\text{head} + \frac{w}{B} \sum_b \Big\lVert
-        \frac{f_b}{\lVert f_b \rVert} - c_{y_b} \Big\rVert^2
+        L = L_\text{head} + \frac{w}{B} \sum_b \left\lVert
+        \frac{f_b}{\lVert f_b \rVert} - c_{y_b} \right\rVert^2
 
     :math:`c_y` is the mean of the unit features of the class's training images in the frozen ViT
     (``PromptInitHook``). It is no unit vector itself. This is the image half of DAPT, which tunes

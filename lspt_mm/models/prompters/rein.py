@@ -37,9 +37,11 @@ class Rein(TokenFreePrompter):
 
     Attributes:
         tokens (Parameter): (L', P, D), VPT's uniform initialisation; None with ``rank``.
-        left, right (Parameter): (L', P, r) and (L', r, D), U(-v, v),
-            v = sqrt(6 / (3 patch^2 + sqrt(D r))); None without ``rank``.
-        token_to_feature, delta (Linear): :math:`W_t, W_f`, PyTorch's initialisation.
+        left (Parameter): (L', P, r), U(-v, v), v = sqrt(6 / (3 patch^2 + sqrt(D r))); None without
+            ``rank``, as ``right``.
+        right (Parameter): (L', r, D), likewise.
+        token_to_feature (Linear): :math:`W_t`, PyTorch's initialisation.
+        delta (Linear): :math:`W_f`, likewise.
         scale (Parameter): s.
 
     Parameters in all: L' P D + 2 (D^2 + D) + 1, or with ``rank`` L' r (P + D) in place of L' P D.

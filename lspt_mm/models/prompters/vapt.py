@@ -42,11 +42,12 @@ class VAPT(Prompter):
 
     Attributes:
         prompts (Parameter): (1, P, D), VPT's uniform initialisation.
-        norms (ModuleList): LN of the later blocks, start 1 and 0.
+        norms (Module): LN of the later blocks, start 1 and 0.
         kernels (Parameter): (L'-1, K, K), start N(0, 1); None where L' = 1, as the following.
         weights (Parameter): :math:`\alpha`, (L'-1, P, h', w'), start 0.
         biases (Parameter): b, (L'-1, P), start 0.
-        down, up (Linear): :math:`W_1, W_2`, without bias, PyTorch's initialisation.
+        down (Linear): :math:`W_1`, D to r without bias, PyTorch's initialisation.
+        up (Linear): :math:`W_2`, r to D, likewise.
 
     Parameters in all: P D + (L'-1) (P h' w' + P + K^2 + 2 D) + 2 r D, with h' = h - K + 1.
     """
