@@ -122,7 +122,8 @@ def test_more_neighbors_than_patches_say_so():
 
 
 def test_attention_that_leaves_no_direction_says_so():
-    model = build({'type': 'VIPAMIN', 'num_tokens': 2, 'neighbors': 1}, img_size=48).eval()
+    cfg = {'type': 'VIPAMIN', 'num_tokens': 2, 'neighbors': 1, 'orthogonal': 0.5}
+    model = build(cfg, img_size=48).eval()
     with pytest.raises(ValueError, match='37 tokens spans all 16 directions.* orthogonal=0'):
         model.prompter.prepare(model, [(images(2, 48, 48), None)])
 
