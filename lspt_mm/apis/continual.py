@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lspt_mm.apis.training import run_config, train
 from lspt_mm.checkpoints import read_checkpoint
+from lspt_mm.config.one_call import DEFAULT_BACKBONE
 from lspt_mm.config.preflight import datasets_of
 from lspt_mm.engine.unwrapping import model_of
 from lspt_mm.engine.work_dir import latest_checkpoint
@@ -73,7 +74,7 @@ def train_continual(
     data: Union[str, Path],
     out: Union[str, Path],
     splits: int = 5,
-    backbone: str = 'timm:vit_small_patch14_dinov2.lvd142m',
+    backbone: str = DEFAULT_BACKBONE,
     method: str = 'nsp2',
     seed: int = 0,
     amp: bool = False,
