@@ -145,6 +145,7 @@ def test_other_methods(folder, method):
     assert any(name.startswith('backbone.') for name in end) == (method != 'linear')
 
 
+@pytest.mark.slow
 def test_tool_prints_the_table(folder, trained):
     options = [f'{k}={v}' for k, v in OPTIONS.items() if k != 'arch']
     options.append('arch=' + json.dumps(ARCH).replace(' ', ''))

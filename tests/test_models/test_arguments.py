@@ -33,7 +33,7 @@ BAD_FOR_ALL = [
 WRAPPED_BAD = [None, 'VPT', {}, {'type': 'Nonsense'}, {'num_tokens': 3}]
 BAD = {
     'VAPT': [('kernel_size', 0), ('kernel_size', 3), ('kernel_size', 1.5), ('rank', 0)],
-    'Rein': [('rank', 0), ('rank', WIDTH + 1), ('scale', 'a')],
+    'Rein': [('rank', 0), ('rank', WIDTH + 1), ('scale', 'a'), ('scale', 5e9), ('scale', -1)],
     'E2VPT': [
         ('num_keys_values', 0),
         ('num_keys_values', 1.5),

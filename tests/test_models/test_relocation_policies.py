@@ -109,7 +109,7 @@ def test_ppo_updates_after_every_second_reward():
     assert not torch.equal(old[0][0].weight, actor[0].weight)
 
 
-@pytest.mark.parametrize('name', ['thompson', 'ppo'])
+@pytest.mark.parametrize('name', ['thompson', pytest.param('ppo', marks=pytest.mark.slow)])
 def test_the_best_block_is_found(name):
     torch.manual_seed(0)
     policy = POLICIES[name](K)

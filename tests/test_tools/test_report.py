@@ -132,6 +132,7 @@ def test_differences_are_of_the_method_alone(runs):
 # ---- the plain ViT's features -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_features_against_the_plain_vits(runs, tmp_path, monkeypatch):
     run = find_run(runs / 'cls')
     few = collect_results(run._replace(name='few'), 'train', images=6, pictures=0)

@@ -43,7 +43,7 @@ def text_of(work):
     return work.with_suffix('.txt').read_text()
 
 
-@pytest.fixture(scope='module', params=METHODS)
+@pytest.fixture(scope='module', params=['da-vpt', pytest.param('all', marks=pytest.mark.slow)])
 def run(request, tmp_path_factory):
     """A method's name and the folder of its run."""
 

@@ -30,7 +30,7 @@ class Rein(TokenFreePrompter):
         num_tokens (int): P. The paper's: 100.
         rank (int, optional): Tokens as products of rank r, at least 1. The paper's: 16; None
             stores them as they are.
-        scale (float): s at the start. With 0 the ViT starts unchanged, but then only s has a
+        scale (float): s at the start, 0 to 1. With 0 the ViT starts unchanged, but then only s has a
             gradient in the first step.
         dropout (float): On the tokens. The paper's: 0.
         start_block (int): First block with tokens, from 1.
@@ -59,7 +59,9 @@ class Rein(TokenFreePrompter):
         **vit,
     ):
         super().__init__(num_tokens, dropout, start_block, **vit)
-        check_number('scale', scale)
+        check_number('scale', scale, 0)
+        if scale > 1:
+            raise ValueError(f'scale={scale!r}: expected a number from 0 to 1')
         size, blocks, width = self.patch_size, self.num_prompted, self.embed_dims
         self.tokens = self.left = self.right = None
         if rank is None:
