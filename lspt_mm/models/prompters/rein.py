@@ -30,8 +30,8 @@ class Rein(TokenFreePrompter):
         num_tokens (int): P. The paper's: 100.
         rank (int, optional): Tokens as products of rank r, at least 1. The paper's: 16; None
             stores them as they are.
-        scale (float): s at the start, 0 to 1. With 0 the ViT starts unchanged, but then only s has a
-            gradient in the first step.
+        scale (float): s at the start, 0 to 1. With 0 the ViT starts unchanged, but then only s has
+            a gradient in the first step.
         dropout (float): On the tokens. The paper's: 0.
         start_block (int): First block with tokens, from 1.
 
