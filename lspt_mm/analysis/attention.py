@@ -45,7 +45,7 @@ def attention_maps(vit: PromptedBackbone, img: Tensor) -> List[BlockAttention]:
 @torch.no_grad()
 def attention_of(vit: PromptedBackbone, step: BlockStep) -> BlockAttention:
     """Compute the attention of the block in one step of ``vit.unroll``."""
-    block, extra = vit.block(step.number), vit.num_prefix_tokens
+    block, extra = vit.block(step.number, adapted=step.prompted), vit.num_prefix_tokens
     if block is None:
         raise InputError(f'block {step.number} of this ViT is a single module: no attention maps')
     tokens = Tokens(step.x_in, extra).with_prompts(step.prompts_in)
@@ -57,10 +57,11 @@ def attention_of(vit: PromptedBackbone, step: BlockStep) -> BlockAttention:
     k = k.repeat_interleave(block.groups, dim=1)
     scale = q.size(-1) ** -0.5
     further = 0
-    if vit.prompter is not None and step.number >= vit.prompter.start_block:
-        temperature = vit.prompter.temperature(step.number)
+    prompter = vit.prompter if step.prompted else None
+    if prompter is not None and step.number >= prompter.start_block:
+        temperature = prompter.temperature(step.number)
         scale = scale if temperature is None else scale / temperature
-        pair = vit.prompter.keys_values(step.number)
+        pair = prompter.keys_values(step.number)
         if pair is not None:
             further = pair[0].size(2)
             k = torch.cat((pair[0].to(k.dtype).expand(*k.shape[:2], -1, -1), k), dim=2)

@@ -18,8 +18,8 @@ from lspt_mm.config.preflight import datasets_of
 from lspt_mm.engine.unwrapping import model_of
 from lspt_mm.engine.work_dir import latest_checkpoint
 from lspt_mm.errors import InputError
-from lspt_mm.recipes import images_of
-from lspt_mm.registry import MODELS
+from lspt_mm.recipes import METHODS, images_of
+from lspt_mm.registry import MODELS, PROMPTERS
 from lspt_mm.tasks import task_of
 from lspt_mm.utils.atomic_io import atomic_write, read_json, write_json
 from lspt_mm.utils.checks import check_int
@@ -94,7 +94,8 @@ def train_continual(
         out: Folder of the results (``continual.json``), with the run of task t in ``task_t``.
         splits: Number of tasks.
         backbone: The ViT's weights, ``timm:NAME`` or a file.
-        method: As of :func:`train_classification`, without 'auto'.
+        method: As of :func:`train_classification`, without 'auto', 'da-vpt' and 'dapt', whose
+            losses belong to the classes of one task.
         seed: Of the order of the classes and of the runs.
         amp: Mixed precision.
         resume: Continue after the last finished task, or inside an unfinished one.
@@ -112,6 +113,9 @@ def train_continual(
         tasks = split_classes(len(about['classes']), splits, seed)
     except ValueError as error:
         raise InputError(str(error)) from error
+    prompter = METHODS[method].prompter if method in METHODS else None
+    if prompter and PROMPTERS.get(prompter['type']).PREPARES_FROM_ALL:
+        raise InputError(f'method={method}: its losses belong to the classes of a single task')
     names = [[about['classes'][i] for i in classes] for classes in tasks]
     options = dict(options or {})
     settings = dict(

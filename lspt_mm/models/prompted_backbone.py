@@ -284,7 +284,7 @@ class PromptedBackbone(BaseModule):
 
         def show(number, before, prompts, after, hw, rope) -> None:
             x_in, x_out = before.without_prompts, after.without_prompts
-            visit(BlockStep(number, x_in, prompts, x_out, after.prompts, hw, rope))
+            visit(BlockStep(number, x_in, prompts, x_out, after.prompts, hw, rope, prompted))
 
         self._unroll(img, show, None if prompted else False)
 

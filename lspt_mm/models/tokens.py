@@ -15,6 +15,7 @@ class BlockStep(NamedTuple):
     ``x_in``, ``x_out``: class, register and patch tokens (B, E+N, D). ``prompts_in``: (1 or B, P,
     D) or None. ``prompts_out``: (B, P, D), or None if they are not read. ``hw``: rows and
     columns of patches. ``rope``: rotary embedding of the patches in this block, if it has one.
+    ``prompted``: whether the method took part in the pass.
     """
 
     number: int
@@ -24,6 +25,7 @@ class BlockStep(NamedTuple):
     prompts_out: Optional[Tensor]
     hw: Tuple[int, int]
     rope: Optional[Tensor] = None
+    prompted: bool = True
 
 
 class Tokens:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from lspt_mm.analysis import attention_maps
+from lspt_mm.analysis.attention import attention_of
 from lspt_mm.models import PromptedViT
 
 ARCH = {'embed_dims': 8, 'num_layers': 3, 'num_heads': 2, 'feedforward_channels': 16}
@@ -150,3 +151,13 @@ def test_further_keys_take_their_share_of_the_attention():
             weights = (q[:, :1, s] @ keys.transpose(1, 2) / 2).softmax(-1)[:, 0]
             torch.testing.assert_close(found.cls[:, h].flatten(1), weights[:, 1:5])
         assert found.prompts is None
+
+
+@pytest.mark.parametrize('method', ['GatedPrompt', 'APT'])
+def test_a_pass_without_prompts_has_the_plain_vits_attention(method):
+    vit, img = build(prompter={'type': method, 'num_tokens': 3}), images()
+    found, want = [], []
+    vit.unroll(img, lambda step: found.append(attention_of(vit, step).cls), prompted=False)
+    vit.prompter = None
+    vit.unroll(img, lambda step: want.append(attention_of(vit, step).cls))
+    torch.testing.assert_close(found, want)

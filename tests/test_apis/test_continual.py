@@ -185,6 +185,9 @@ def test_results_are_not_overwritten_nor_mixed(folder, trained):
 def test_what_tasks_cannot_have(folder):
     with pytest.raises(InputError, match='balance=weights: expected none'):
         train(folder, 'x', options={**OPTIONS, 'balance': 'weights'})
+    for method in ('da-vpt', 'dapt'):
+        with pytest.raises(InputError, match=f'method={method}: its losses belong to the classes'):
+            train_continual(folder / 'data', folder / 'x', splits=2, method=method)
     with pytest.raises(InputError, match='nowhere/about.json does not exist'):
         train_continual('nowhere', folder / 'x')
     about = json.loads((folder / 'data/about.json').read_text())
