@@ -152,7 +152,7 @@ METHODS = {
     'gated': 100 * 768 + 11 + 12,
     'bilinear': 65_100,
     'bilinear-deep': 183_600,
-    'spt': 12 * 10 * 768,
+    'spt': 12 * 20 * 768,
     'vfpt': 12 * 10 * 768,
 }
 #: Of the baselines, what is trained of the ViT.

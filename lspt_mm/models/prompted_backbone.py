@@ -1,10 +1,12 @@
 """Base class of all prompted ViTs: loop over blocks, outputs, tuning and weights."""
 
+from functools import partial
 from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from lspt_mm.checkpoints import load_backbone
@@ -103,7 +105,7 @@ class PromptedBackbone(BaseModule):
         tune: str,
         out_indices: Sequence[int],
         out_type: str,
-        final_norm: bool,
+        final_norm: Union[bool, str],
         lora_parts: str,
     ) -> None:
         """Set the arguments that all prompted ViTs have; ``out_indices`` count from 0.
@@ -162,10 +164,22 @@ class PromptedBackbone(BaseModule):
                 weight += delta
         self.lora = None
 
+    def _norm_after(self, number: int) -> Callable[[Tensor], Tensor]:
+        """The norm of block ``number``'s output."""
+        if number != self.num_layers or not self.final_norm:
+            return nn.Identity()
+        if self.final_norm == 'identity':
+            return partial(F.layer_norm, normalized_shape=(self.embed_dims,), eps=1e-6)
+        return self.last_norm
+
     # ---- provided by the subclass --------------------------------------------------------------
 
     def embed(self, img: Tensor) -> Embedded:
         """Convert images (B, 3, H, W) to the input of the first block."""
+        raise NotImplementedError
+
+    def patches(self, img: Tensor) -> Tensor:
+        """Patch tokens (B, N, D) before position embeddings."""
         raise NotImplementedError
 
     def take_block(self, number: int, lora: Optional[LoRA] = None) -> Optional[ViTBlock]:
@@ -261,10 +275,8 @@ class PromptedBackbone(BaseModule):
 
         def collect(number, before, prompts, after, hw, rope) -> None:
             if number - 1 in self.out_indices:
-                is_last = self.final_norm and number == self.num_layers
                 outs.append(features(
-                    self.out_type, after, number, hw,
-                    self.last_norm if is_last else nn.Identity(), self.pool,
+                    self.out_type, after, number, hw, self._norm_after(number), self.pool,
                     self.num_extra_tokens, cut=after.x.size(1) < before.x.size(1),
                 ))  # fmt: skip
 

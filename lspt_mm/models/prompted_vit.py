@@ -52,7 +52,10 @@ class PromptedViT(PromptedBackbone, VisionTransformer):
             norm after the mean; 'avg_featmap' has a second norm, which no checkpoint has.
         num_registers (int): Register tokens (arXiv 2309.16588) that the checkpoint has; a
             distillation token counts as one. They are not part of any output.
-        final_norm (bool): Whether the last block's output passes the final norm, as in mmpretrain.
+        final_norm (bool or str): Whether the last block's output passes the final norm, as in
+            mmpretrain. ``'identity'``: a norm with weight 1 and bias 0 instead of the pre-trained
+            one. The code of VPT and VFPT has it with MAE, whose files lack the norm that the code
+            looks for, so that the published rows of VPT are with it.
         **kwargs: Further arguments of mmpretrain's ``VisionTransformer`` (img_size, patch_size,
             qkv_bias, norm_cfg, with_cls_token, interpolate_mode, ...), except ``frozen_stages``.
 
@@ -75,7 +78,7 @@ class PromptedViT(PromptedBackbone, VisionTransformer):
         out_indices: Union[int, Sequence[int]] = -1,
         out_type: str = 'cls_token',
         num_registers: int = 0,
-        final_norm: bool = True,
+        final_norm: Union[bool, str] = True,
         init_cfg: Optional[dict] = None,
         **kwargs,
     ):
@@ -87,8 +90,8 @@ class PromptedViT(PromptedBackbone, VisionTransformer):
         )  # fmt: skip
         counted = check_arguments({**kwargs, **own}, self.arch_zoo, self.OUT_TYPES)
         super().__init__(
-            arch, out_indices=counted, out_type=out_type, final_norm=final_norm, init_cfg=init_cfg,
-            **kwargs,
+            arch, out_indices=counted, out_type=out_type, final_norm=bool(final_norm),
+            init_cfg=init_cfg, **kwargs,
         )  # fmt: skip
         self.num_registers = num_registers
         if num_registers:
@@ -126,6 +129,9 @@ class PromptedViT(PromptedBackbone, VisionTransformer):
             registers = self.register_tokens.expand(x.size(0), -1, -1)
             x = cat((x[:, :num_cls], registers, x[:, num_cls:]), dim=1)
         return Embedded(self.pre_norm(self.drop_after_pos(x)), hw)
+
+    def patches(self, img: Tensor) -> Tensor:  # noqa: D102
+        return self.patch_embed(img)[0]
 
     def take_block(self, number, lora=None) -> ViTBlock:  # noqa: D102
         return MMPretrainBlock(self.layers[number - 1], lora)

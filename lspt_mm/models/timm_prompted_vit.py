@@ -72,7 +72,7 @@ class TimmPromptedViT(PromptedBackbone):
         lora_parts: str = PARTS,
         out_indices: Union[int, Sequence[int]] = -1,
         out_type: str = 'cls_token',
-        final_norm: bool = True,
+        final_norm: Union[bool, str] = True,
         init_cfg: Optional[dict] = None,
     ):
         pretrained, init_cfg = source_of(pretrained, init_cfg)
@@ -165,6 +165,9 @@ class TimmPromptedViT(PromptedBackbone):
         mixed = getattr(vit, 'rope_mixed', False)
         ropes = rope if mixed or rope is None else [rope] * self.num_layers
         return Embedded(vit.norm_pre(x), hw, ropes)
+
+    def patches(self, img: Tensor) -> Tensor:  # noqa: D102
+        return self.vit.patch_embed(img).flatten(1, -2)
 
     def take_block(self, number, lora=None) -> Optional[ViTBlock]:  # noqa: D102
         return take_apart(self.vit.blocks[number - 1], lora) if self._apart[number - 1] else None

@@ -63,8 +63,11 @@ def check_common(given: Dict[str, Any], num_layers: int, out_types) -> List[int]
         ValueError: For the first value that is not one.
     """
     check_tune(given['tune'], num_layers)
-    for name in ('final_norm', 'compile_blocks'):
-        check_bool(name, given[name])
+    check_bool('compile_blocks', given['compile_blocks'])
+    if given['final_norm'] != 'identity' and not isinstance(given['final_norm'], bool):
+        raise ValueError(
+            f"final_norm={given['final_norm']!r}: expected True, False or 'identity'"
+        )
     parts = given['lora_parts']
     if not isinstance(parts, str) or not parts or parts not in _SOME_PARTS:
         raise ValueError(f"lora_parts={parts!r}: expected letters of 'qkv', such as 'qv'")

@@ -13,9 +13,16 @@ from lspt_mm.models.vit_arguments import check_arch
 from lspt_mm.recipes.arguments import taken_arguments
 from lspt_mm.recipes.balance import BALANCE, class_weights
 from lspt_mm.recipes.folders import images_per_class
-from lspt_mm.recipes.methods import get_method
+from lspt_mm.recipes.methods import Method, get_method
 from lspt_mm.recipes.pretrainings import Pretraining, get_pretraining
-from lspt_mm.recipes.published_values import BPT, BPT_SHALLOW, GAPT, BPTValues, GaPTValues
+from lspt_mm.recipes.published_values import (
+    BPT,
+    BPT_DEEP,
+    GAPT,
+    SPT,
+    AdamWValues,
+    GaPTValues,
+)
 from lspt_mm.recipes.vits import ALIASES
 from lspt_mm.utils.checks import check_choice, check_int, check_number
 
@@ -28,7 +35,9 @@ BENCHMARKS: Dict[str, Optional[tuple]] = {
 
 #: Without a published value: GaPT's most common ones for FGVC, and BPT's (ours).
 _GAPT_OTHERWISE = {'mae': GaPTValues(64, 100, 0.25, 5), 'mocov3': GaPTValues(64, 100, 1, 5)}
-_BPT_OTHERWISE = BPTValues(5e-2, 5e-3, 0.1)
+_BPT_OTHERWISE = AdamWValues(5e-2, 5e-3, 0.1)
+#: Without SPT's: those of the task that it has for the kind of pre-training (ours).
+_SPT_OTHERWISE = {True: SPT['dogs']['supervised'], False: SPT['cub']['mae']}
 #: With a fitted head (ours). Its rate keeps it near its start; other rates are the method's.
 _FITTED = dict(batch_size=32, optimizer='AdamW', head_lr=1e-3, epochs=20, num_tokens=10)
 #: Values of ``head``.
@@ -156,6 +165,7 @@ class Experiment:
             common = max(decay, self.head_weight_decay) or 1.0
             keys['backbone'] = dict(decay_mult=decay / common)
             keys.setdefault('head', {})['decay_mult'] = self.head_weight_decay / common
+            keys['head.fc.bias'] = {**keys['head'], 'decay_mult': 0.0}
             decay = common
         optimizer.update(lr=self.lr, weight_decay=decay)
         wrapper = dict(
@@ -166,21 +176,19 @@ class Experiment:
 
     @property
     def param_scheduler(self) -> List[dict]:
-        """Linear warm-up, then cosine; GaPT's by epoch, the others' by step."""
-        by_step = get_method(self.method).recipe != 'gapt'
-        eta_min = 1e-8 if get_method(self.method).recipe == 'bpt' else 0.0
+        """Linear warm-up, then cosine; VPT's and GaPT's by epoch, all others by step."""
+        recipe = get_method(self.method).recipe
+        by_step = recipe != 'gapt' or self.head == 'fitted'
+        eta_min = 1e-8 if recipe in ('bpt', 'spt') else 0.0
         common = dict(by_epoch=True, convert_to_iter_based=True) if by_step else dict(by_epoch=True)
-        parts = []
-        # MMEngine's ramp reaches its end in its last step: a ramp of a single step never leaves
-        # its start, and the next schedule continues from there.
-        if self.warmup > 1 or (self.warmup and by_step):
-            parts.append(
-                dict(type='LinearLR', start_factor=1e-3, begin=0, end=self.warmup, **common)
-            )
-        parts.append(dict(
-            type='CosineAnnealingLR', begin=self.warmup, end=self.epochs, eta_min=eta_min, **common
-        ))  # fmt: skip
-        return parts
+        warmup, ramps = self.warmup, []
+        if by_step and warmup <= (self.head == 'fitted'):
+            warmup = 0  # maybe a single step, in which MMEngine's ramp never leaves its start
+        if warmup:  # VPT's: epoch e has e / warmup of the rate, so that epoch 0 trains nothing
+            start, end = (1e-3, warmup) if by_step else (1e-6, warmup + 1)
+            ramps = [dict(type='LinearLR', start_factor=start, begin=0, end=end, **common)]
+        decay = dict(type='CosineAnnealingLR', eta_min=eta_min, begin=warmup, end=self.epochs)
+        return [*ramps, {**decay, **common}]
 
     def config(self, num_classes: int, multi_label: bool = False) -> Dict[str, Any]:
         """The run's config, except for the data.
@@ -340,16 +348,17 @@ def _published(benchmark: str, values: Dict[str, Any]) -> Dict[str, Any]:
         own = method.benchmark_prompter
         tokens = {} if own is None else {'num_tokens': own['num_tokens']}
         return dict(_FULL, lr=method.lr, weight_decay=0.0, **tokens)
-    if method.recipe == 'bpt':
-        deep = method.prompter.get('deep', False)
-        table = {} if deep else BPT_SHALLOW
-        found = table.get((task, pretraining)) or BPT.get(task, {}).get(pretraining)
-        found = (found or _BPT_OTHERWISE)._asdict()
+    if method.recipe in ('bpt', 'spt'):
         own = method.benchmark_prompter['num_tokens']
-        tokens = values.get('num_tokens', own)
-        width = _width(values.get('arch', 'base'))
+        found = _values_of(method, task, pretraining)._asdict()
+        rank = found.pop('rank')
         common = dict(batch_size=32, optimizer='AdamW', num_tokens=own)
-        return {**common, 'rank': method.default_rank(tokens, width), **found}
+        if 'rank' in method.extra_args:
+            tokens = values.get('num_tokens', own)
+            width = _width(values.get('arch', 'base'))
+            published = rank is not None and tokens == own
+            common['rank'] = rank if published else method.default_rank(tokens, width)
+        return {**common, **found}
     known = 'mae' if pretraining == 'mae' else 'mocov3'  # no published table for supervised ViTs
     row = GAPT.get(task, {}).get(known) or _GAPT_OTHERWISE[known]
     found = row._asdict()
@@ -358,3 +367,14 @@ def _published(benchmark: str, values: Dict[str, Any]) -> Dict[str, Any]:
     if 'num_tokens' in method.benchmarks:
         found['num_tokens'] = method.benchmarks['num_tokens']
     return found
+
+
+def _values_of(method: Method, task: str, pretraining: str) -> AdamWValues:
+    """BPT's or SPT's values for the task, published or ours."""
+    if method.recipe == 'spt':
+        found = SPT.get(task, {}).get(pretraining)
+        return found or _SPT_OTHERWISE[pretraining == 'supervised']
+    shallow = BPT.get(task, {}).get(pretraining, _BPT_OTHERWISE)
+    if not method.prompter.get('deep', False):
+        return shallow
+    return BPT_DEEP.get((task, pretraining)) or shallow._replace(rank=None)

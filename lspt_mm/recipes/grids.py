@@ -4,7 +4,7 @@ from typing import Dict, Tuple
 
 from lspt_mm.recipes.experiment import Experiment
 from lspt_mm.recipes.methods import get_method
-from lspt_mm.recipes.published_values import BPT, GAPT, VPT_BASE_LR, VPT_WEIGHT_DECAY
+from lspt_mm.recipes.published_values import BPT, GAPT, SPT, VPT_BASE_LR, VPT_WEIGHT_DECAY
 
 
 def default_grid(exp: Experiment) -> Dict[str, Tuple[float, ...]]:
@@ -12,7 +12,8 @@ def default_grid(exp: Experiment) -> Dict[str, Tuple[float, ...]]:
 
     - Methods with VPT's recipe: VPT's learning rates, scaled by the batch, and weight decays.
     - GaPT: the learning rates and gate inits that occur in its table; weight decay 0.
-    - BPT: the learning rates and weight decays that occur in its text.
+    - BPT, SPT: the learning rates and weight decays that occur in their scripts, supervised
+      pre-training apart.
     - Full fine-tuning, LoRA and others with AdamW, fitted heads (none for a linear probe, which has
       no rates): ours.
     """
@@ -22,8 +23,11 @@ def default_grid(exp: Experiment) -> Dict[str, Tuple[float, ...]]:
         return {} if exp.method == 'linear' else dict(lr=rates)
     if method.recipe == 'full':
         return dict(lr=(5e-5, 1e-4, 5e-4, 1e-3), weight_decay=(0.01, 0.05))
-    if method.recipe == 'bpt':
-        rows = [row for by_pretraining in BPT.values() for row in by_pretraining.values()]
+    if method.recipe in ('bpt', 'spt'):
+        table = BPT if method.recipe == 'bpt' else SPT
+        supervised = exp.pretraining == 'supervised'
+        rows = [row for by_pretraining in table.values() for kind, row in by_pretraining.items()
+                if (kind == 'supervised') == supervised]  # fmt: skip
         return dict(
             lr=_values(row.lr for row in rows), weight_decay=_values(r.weight_decay for r in rows)
         )

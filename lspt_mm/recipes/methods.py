@@ -18,8 +18,8 @@ class Method(NamedTuple):
         title: Name in tables.
         prompter: ``dict(type=..., num_tokens=..., ...)`` for ViT-B on ADE20K; None without prompts.
         tune: The backbone's ``tune``.
-        recipe: Of the benchmarks: 'gapt' (SGD, GaPT's values per task), 'bpt' (AdamW, BPT's),
-            'adamw' (AdamW at ``lr``, ours) or 'full' (AdamW, ours).
+        recipe: Of the benchmarks: 'gapt' (SGD, GaPT's values per task), 'bpt', 'spt' (AdamW,
+            theirs), 'adamw' (AdamW at ``lr``, ours) or 'full' (AdamW, ours).
         lr: Learning rate (AdamW) where the head starts from a fit (ours, docs/results.md).
         benchmarks: Arguments of the prompter that differ there. Without ``num_tokens`` among
             them, GaPT's table gives P.

@@ -24,10 +24,10 @@ def squares(exp: Experiment) -> Tuple[List[dict], List[dict]]:
 def crops(exp: Experiment) -> Tuple[List[dict], List[dict]]:
     """Pipelines of training and test: crops and flips, and central crops (FGVC).
 
-    VPT's and GaPT's: shorter side 256, crop of 224. BPT's, with the papers' heads: training crops
-    of random size and bicubic interpolation. Other sizes in proportion.
+    VPT's and GaPT's: shorter side 256, crop of 224. BPT's and SPT's, with the papers' heads:
+    training crops of random size and bicubic interpolation. Other sizes in proportion.
     """
-    bicubic = exp.head == 'paper' and get_method(exp.method).recipe == 'bpt'
+    bicubic = exp.head == 'paper' and get_method(exp.method).recipe in ('bpt', 'spt')
     interpolation = dict(interpolation='bicubic' if bicubic else 'bilinear', backend='pillow')
     test = central_crop(exp.img_size, **interpolation)
     if bicubic:

@@ -225,7 +225,7 @@ def literal_vpt(p, cfg, step, seen, patches, memory):
 
 def literal_fourier(prompts, share):
     """Re of the double sum over tokens and channels, for the first share of P prompts."""
-    m = int(share * prompts.size(0) + 0.5)
+    m = int(share * prompts.size(0))
 
     def angles(size):
         k = torch.arange(size, dtype=prompts.dtype)

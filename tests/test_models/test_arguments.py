@@ -164,6 +164,7 @@ BAD['SelfPrompt'] = VPT_BAD + [
     ('project', 4),
     ('shared', True),
     ('start', 'xavier'),
+    ('position', None),
     ('max_tokens', 1),
     ('max_tokens', 2.5),
 ]

@@ -162,10 +162,10 @@ def test_fourier_without_share_is_vpt():
 
 
 def test_number_of_fourier_prompts():
-    counts = {share: FourierPrompt(10, share=share).num_fourier for share in (0, 0.14, 0.16, 1)}
-    assert counts == {0: 0, 0.14: 1, 0.16: 2, 1: 10}
-    # Halves count as a whole, so that one prompt at the default share is a Fourier prompt.
-    assert [FourierPrompt(n).num_fourier for n in (1, 2, 3, 4, 5)] == [1, 1, 2, 2, 3]
+    counts = {share: FourierPrompt(10, share=share).num_fourier for share in (0, 0.14, 0.19, 1)}
+    assert counts == {0: 0, 0.14: 1, 0.19: 1, 1: 10}
+    assert [FourierPrompt(n).num_fourier for n in (1, 2, 3, 4, 5)] == [0, 1, 1, 2, 2]
+    assert FourierPrompt(100, share=0.29).num_fourier == 29  # although 0.29 * 100 < 29
 
 
 @pytest.mark.parametrize('gspc', [False, True])
@@ -305,7 +305,7 @@ def test_hard_gates_are_zero_or_one_and_drawn_by_their_probability():
 # ---- dropout ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('name', ['vpt', 'vpt-deep', 'vpt-shared-late', 'vfpt'])
+@pytest.mark.parametrize('name', ['vpt', 'vpt-deep', 'vpt-shared-late', 'vfpt', 'gated'])
 def test_one_dropout_mask_per_image_if_asked_for(name):
     cfg = dict(METHODS[name], dropout=0.5, dropout_mask='image')
     model = build(cfg).train()
@@ -314,6 +314,22 @@ def test_one_dropout_mask_per_image_if_asked_for(name):
     assert all(not torch.allclose(out[i], out[0]) for i in range(1, 4))
     want = build(METHODS[name])(same)[0]
     assert torch.equal(model.eval()(same)[0], want)
+
+
+def test_vfpt_drops_before_the_transform():
+    cfg = dict(METHODS['vfpt'], share=1.0, dropout=0.5)
+    prompter = build(cfg).train().prompter
+    patches = torch.zeros(1, 4, ARCH['embed_dims'], dtype=torch.float64)
+    torch.manual_seed(0)
+    got, _ = prompter.first(patches, (2, 2))
+    back = torch.fft.fft2(got[0]).real / got[0].numel()  # twice: reversed in both directions
+    raw = prompter.prompts[0]
+    # Re keeps the even part: (x(t, c) + x(-t, -c)) / 2, of prompts with zeros at random places.
+    torch.manual_seed(0)
+    dropped = torch.nn.functional.dropout(prompter.prompts.unsqueeze(1), 0.5)[0, 0]
+    assert dropped.eq(0).any() and not torch.equal(dropped, raw)
+    mirrored = dropped.roll((-1, -1), (0, 1)).flip(0, 1)
+    torch.testing.assert_close(back, (dropped + mirrored) / 2, rtol=1e-9, atol=1e-9)
 
 
 # ---- blocks before the prompts ----------------------------------------------------------------

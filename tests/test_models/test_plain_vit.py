@@ -143,6 +143,15 @@ def test_avg_tokens_without_prompts_is_the_mean_of_patches(out_type):
     torch.testing.assert_close(model(images())[0], want, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize('out_type', ['raw', 'featmap', 'avg_patches'])
+def test_a_final_norm_without_weights(out_type):
+    model = build({'type': 'VPT', 'num_tokens': 2}, out_type=out_type, final_norm='identity')
+    other = build({'type': 'VPT', 'num_tokens': 2}, out_type=out_type)
+    torch.nn.init.ones_(other.ln1.weight)
+    torch.nn.init.zeros_(other.ln1.bias)
+    torch.testing.assert_close(model(images())[0], other(images())[0], rtol=1e-12, atol=1e-12)
+
+
 def test_randomize_leaves_nothing_trivial():
     for name, parameter in randomize(build({'type': 'LSPT', 'num_tokens': 2})).named_parameters():
         assert parameter.ne(0).all() and parameter.ne(1).all(), name

@@ -197,6 +197,18 @@ def test_sampled_prompts_are_tokens_of_their_block(deep):
         assert len(index.unique()) == 3
 
 
+def test_tokens_of_block_one_before_their_position():
+    model, prompter = spt(deep=True, position=False)
+    img = many_images(4)
+    prompter.prepare(model, batches(img))
+    weight = model.patch_embed.projection.weight.flatten(1)
+    patches = torch.nn.functional.unfold(img, PATCH, stride=PATCH).transpose(1, 2).flatten(0, 1)
+    tokens = [patches @ weight.T + model.patch_embed.projection.bias]
+    tokens.append(plain_tokens(model, img, 2, ln1=False))
+    for prompts, of_block in zip(prompter.prompts, tokens, strict=False):
+        assert torch.cdist(prompts, of_block).min(dim=1).values.max() < 1e-5
+
+
 def test_mean_prompts_of_as_many_images_are_their_means():
     model, prompter = spt(start='mean', start_block=2)
     img = many_images(3)

@@ -2,11 +2,13 @@
 
 import itertools
 import json
+import math
 
 import mmengine.optim
 import pytest
 import torch
 from miniatures import CONFIGS
+from mmengine.optim import build_optim_wrapper
 from mmpretrain.registry import DATASETS
 
 from lspt_mm.config.load import read_config
@@ -21,7 +23,7 @@ from lspt_mm.recipes import (
     published_results,
     resolve_experiment,
 )
-from lspt_mm.recipes.published_values import BPT, GAPT
+from lspt_mm.recipes.published_values import GAPT
 
 #: Read from the paper's table (arXiv 2306.05067), independently of the module.
 GAPT_ROWS = {
@@ -44,11 +46,11 @@ def test_gapts_table_in_the_config(key):
     cfg = read(*key, 'gated')
     assert cfg.train_dataloader.batch_size == batch
     assert cfg.model.backbone.prompter == dict(
-        type='GatedPrompt', dropout=0.1, num_tokens=tokens, gate_init=gate
+        type='GatedPrompt', dropout=0.1, dropout_mask='image', num_tokens=tokens, gate_init=gate
     )
     assert cfg.optim_wrapper.optimizer == dict(type='SGD', momentum=0.9, lr=lr, weight_decay=0)
     assert [(s.type, s.begin, s.end) for s in cfg.param_scheduler] == [
-        ('LinearLR', 0, 10), ('CosineAnnealingLR', 10, 100)
+        ('LinearLR', 0, 11), ('CosineAnnealingLR', 10, 100)
     ]  # fmt: skip
     assert not any(s.get('convert_to_iter_based') for s in cfg.param_scheduler)
     assert cfg.train_cfg.max_epochs == 100
@@ -65,6 +67,35 @@ def test_the_learning_rate_comes_out_of_its_warm_up(method, more, length):
     rates = rates_of(cfg, length)
     assert max(rates) == pytest.approx(0.5, rel=0.02)
     assert rates[-1] < 0.05 < rates[len(rates) // 2]
+
+
+def vpts_factor(epoch, warmup, epochs):
+    """VPT's and GaPT's schedule, literally."""
+    if epoch < warmup:
+        return epoch / warmup
+    return 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / (epochs - warmup)))
+
+
+@pytest.mark.parametrize(('epochs', 'warmup'), [(100, 10), (30, 1), (9, 0), (12, 11)])
+def test_the_authors_schedule_by_epoch(epochs, warmup):
+    cfg = read('fgvc', 'cub', 'mae', 'gated', f':lr=0.5,epochs={epochs},warmup={warmup}')
+    rates = rates_of(cfg, 3)
+    for epoch in range(epochs):
+        want = 0.5 * vpts_factor(epoch, warmup, epochs)
+        assert rates[3 * epoch : 3 * epoch + 3] == pytest.approx([want] * 3, abs=1e-6)
+
+
+@pytest.mark.parametrize('length', [1, 2, 7])
+@pytest.mark.parametrize('epochs', [5, 12, 20])
+@pytest.mark.parametrize('method', ['vpt-deep', 'bilinear-deep', 'bias', 'lora'])
+def test_fitted_heads_have_one_schedule_by_step(method, epochs, length):
+    cfg = read('fgvc', 'cub', 'mae', method, f':head=fitted,lr=0.5,epochs={epochs}')
+    steps, ramp = epochs * length, epochs // 10 * length if epochs >= 20 else 0
+    rates = rates_of(cfg, length)
+    want = [0.5 * 0.5 * (1 + math.cos(math.pi * (i - ramp) / (steps - ramp)))
+            for i in range(ramp, steps)]  # fmt: skip
+    assert rates[ramp:] == pytest.approx(want, rel=1e-5, abs=1e-7)
+    assert rates[:ramp] == sorted(rates[:ramp])
 
 
 def rates_of(cfg, length):
@@ -105,15 +136,23 @@ def test_gapts_table_is_whole():
         ('cars', 'mae', 'bilinear-deep', 0.05, 5e-3, 0.1),
         ('flowers', 'mae', 'bilinear-deep', 0.1, 5e-3, 1.0),
         ('nabirds', 'mocov3', 'bilinear', 0.05, 1e-3, 0.05),
+        ('nabirds', 'mae', 'bilinear', 0.05, 5e-3, 0.1),
+        ('nabirds', 'mae', 'bilinear-deep', 0.05, 5e-3, 0.3),
+        ('cub', 'supervised', 'bilinear', 5e-3, 0.1, 10),
+        ('flowers', 'supervised', 'bilinear', 1e-2, 5e-4, 10),
+        ('cub', 'mae', 'spt', 5e-2, 1e-2, 0.5),
+        ('flowers', 'mocov3', 'spt', 5e-2, 1e-2, 0.5),
+        ('cub', 'supervised', 'spt', 1e-3, 1e-2, 3.0),
     ],
 )
-def test_bpts_recipe_in_the_optimizer(task, pretraining, method, lr, decay, of_head):
+def test_the_recipe_of_bpt_and_spt_in_the_optimizer(task, pretraining, method, lr, decay, of_head):
     wrapper = read('fgvc', task, pretraining, method).optim_wrapper
     assert (wrapper.optimizer.type, wrapper.optimizer.lr) == ('AdamW', lr)
     keys = wrapper.paramwise_cfg.custom_keys
     common = wrapper.optimizer.weight_decay
     assert common * keys.backbone.decay_mult == pytest.approx(decay)
     assert common * keys.head.decay_mult == pytest.approx(of_head)
+    assert keys['head.fc.bias'].decay_mult == 0
 
 
 def test_bpts_form_and_schedule():
@@ -130,6 +169,38 @@ def test_bpts_form_and_schedule():
     assert (few.num_tokens, few.rank) == (8, 6)
     kinds = [t.type for t in cfg.train_dataloader.dataset.pipeline]
     assert 'RandomResizedCrop' in kinds
+    ranks = {task: read('fgvc', task, 'supervised', 'bilinear').model.backbone.prompter.rank
+             for task in ('cub', 'cars')}  # fmt: skip
+    assert ranks == {'cub': 25, 'cars': 75}
+    assert read('fgvc', 'cub', 'supervised', 'bilinear-deep').model.backbone.prompter.rank == 50
+
+
+def test_spts_recipe():
+    cfg = read('fgvc', 'cub', 'mae', 'spt')
+    assert cfg.model.backbone.prompter == dict(
+        type='SelfPrompt', num_tokens=20, deep=True, start='sample', position=False
+    )
+    assert cfg.train_dataloader.batch_size == 32
+    assert 'RandomResizedCrop' in [t.type for t in cfg.train_dataloader.dataset.pipeline]
+
+
+def test_vfpt_is_deep():
+    prompter = read('fgvc', 'cub', 'mae', 'vfpt').model.backbone.prompter
+    assert (prompter.deep, prompter.num_tokens) == (True, 10)
+
+
+def test_decay_of_the_head_leaves_out_its_bias():
+    cfg = read('fgvc', 'cub', 'mae', 'bilinear', ':head_lr=0.1')
+    model = torch.nn.ModuleDict({
+        'backbone': torch.nn.ModuleDict({'prompter': torch.nn.Linear(2, 2, bias=False)}),
+        'head': torch.nn.ModuleDict({'fc': torch.nn.Linear(2, 3)}),
+    })  # fmt: skip
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    found = {
+        tuple(group['params'][0].shape): (group['lr'], round(group['weight_decay'], 9))
+        for group in wrapper.param_groups if group['params'][0].dim()  # MMEngine's own is ()
+    }
+    assert found == {(2, 2): (0.05, 5e-3), (3, 2): (0.1, 0.5), (3,): (0.1, 0)}
 
 
 def test_pipelines():
@@ -180,7 +251,8 @@ def test_grids():
     assert vpt['weight_decay'] == (0, 0.0001, 0.001, 0.01)
     assert grid('gated')['gate_init'] == (1, 3, 4, 5, 7, 10, 15, 20)
     assert grid('bilinear')['lr'] == (0.05, 0.1)
-    assert {row.lr for of_task in BPT.values() for row in of_task.values()} == {0.05, 0.1}
+    assert grid('bilinear', pretraining='supervised')['lr'] == (0.005, 0.01, 0.02)
+    assert grid('spt') == dict(lr=(0.05,), weight_decay=(0.01,))
 
 
 def test_published_means_are_those_of_their_rows():

@@ -1,6 +1,6 @@
-"""Self-Prompt Tuning (SPT, arXiv 2402.02382): deep, shallow in the benchmarks. The number of prompts is ours."""
+"""Self-Prompt Tuning (SPT, arXiv 2402.02382), deep. P and the start are those of its README."""
 method = dict(
     title='SPT',
-    prompter=dict(type='SelfPrompt', num_tokens=10, deep=True, start='sample', dropout=0.1),
-    camvid=dict(num_tokens=20),
-    benchmarks=dict(deep=False, dropout=0.))
+    recipe='spt',
+    prompter=dict(type='SelfPrompt', num_tokens=20, deep=True, start='sample', position=False),
+    camvid=dict(num_tokens=20))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lspt_mm.models.prompters.base import Prompter, vpt_uniform
 from lspt_mm.registry import PROMPTERS
-from lspt_mm.utils.checks import check_bool, check_number
+from lspt_mm.utils.checks import check_bool, check_choice, check_number
 
 #: The range of a temperature (the authors' code).
 COLDEST, HOTTEST = 0.01, 10.0
@@ -35,6 +35,8 @@ class GatedPrompt(Prompter):
             that has prompts, kept in [0.01, 10].
         dropout (float): On the inserted prompts (the paper's: 0.1).
         start_block (int): First block with prompts, from 1.
+        dropout_mask (str): One mask per step, shared by the batch (``'step'``), or one per image
+            (``'image'``, the authors').
 
     Attributes:
         prompts (Parameter): (1, P, D), VPT's uniform initialisation.
@@ -44,7 +46,7 @@ class GatedPrompt(Prompter):
     Parameters in all: P D + (L'-1), and L' more with ``shaping``.
     """
 
-    TRAINING_ONLY = ('dropout', 'gate_init')
+    TRAINING_ONLY = ('dropout', 'gate_init', 'dropout_mask')
 
     def __init__(
         self,
@@ -54,13 +56,16 @@ class GatedPrompt(Prompter):
         shaping: bool = True,
         dropout: float = 0.0,
         start_block: int = 1,
+        dropout_mask: str = 'step',
         **vit,
     ):
         super().__init__(num_tokens, dropout, start_block, **vit)
+        check_choice('dropout_mask', dropout_mask, ('step', 'image'))
         check_number('gate_init', gate_init)
         check_bool('hard', hard)
         check_bool('shaping', shaping)
         self.hard = hard
+        self.dropout_mask = dropout_mask
         self.prompts = vpt_uniform(
             1, num_tokens, self.embed_dims, patch_size=self.patch_size, embed_dims=self.embed_dims
         )
@@ -70,7 +75,10 @@ class GatedPrompt(Prompter):
 
     def first(self, patches: Tensor, grid: Tuple[int, int]) -> Tuple[Tensor, Optional[Tensor]]:
         """P_0, and the gates of all blocks, drawn once per step."""
-        return self.drop(self.prompts), self.gates()
+        prompts = self.prompts
+        if self.dropout_mask == 'image' and self.dropout and self.training:
+            prompts = prompts.expand(patches.size(0), -1, -1)
+        return self.drop(prompts), self.gates()
 
     def next(
         self, l: int, prompts_in: Tensor, prompts_out: Tensor, patches: Tensor, state: Tensor

@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 
 @torch.no_grad()
-def patch_tokens(vit: nn.Module, batches, blocks, ln1: bool = False) -> Iterator[Dict[int, Tensor]]:
+def patch_tokens(
+    vit: nn.Module, batches, blocks, ln1: bool = False, position: bool = True
+) -> Iterator[Dict[int, Tensor]]:
     """Yield patch tokens that enter blocks of the ViT without prompts, batch by batch.
 
     Args:
@@ -15,6 +17,7 @@ def patch_tokens(vit: nn.Module, batches, blocks, ln1: bool = False) -> Iterator
         batches: Iterable of images (B, 3, H, W).
         blocks: Numbers of blocks, from 1.
         ln1: Whether to take the tokens after the block's first norm, as attention does.
+        position: Whether the tokens of block 1 have their position embedding.
 
     Yields:
         dict: number of the block to (B, N, D).
@@ -28,6 +31,8 @@ def patch_tokens(vit: nn.Module, batches, blocks, ln1: bool = False) -> Iterator
                 found[step.number] = x[:, vit.num_prefix_tokens :]
 
         vit.unroll(images, keep, prompted=False)
+        if 1 in found and not position:
+            found[1] = vit.patches(images)
         for x in found.values():
             check_finite(x)
         yield found

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from lspt_mm.models.prompters.patch_tokens import patch_tokens
 from lspt_mm.models.prompters.vpt import VPT
 from lspt_mm.registry import PROMPTERS
-from lspt_mm.utils.checks import check_choice, check_int
+from lspt_mm.utils.checks import check_bool, check_choice, check_int
 
 
 class PreparedVPT(VPT):
@@ -53,6 +53,8 @@ class SelfPrompt(PreparedVPT):
             ``'mean'``: the means of P equally long runs of the tokens, image after image (with P
             images, one prompt per image). This is the paper's mean pooling; the layout of the runs
             is our reading.
+        position (bool): Whether the tokens of block 1 have their position embedding. In the
+            authors' code they do not.
         max_tokens (int): Maximal number of random tokens to cluster; at least P.
         **vpt: :class:`VPT`'s arguments, except ``project`` and ``shared``.
 
@@ -62,13 +64,21 @@ class SelfPrompt(PreparedVPT):
     Parameters in all: K P D.
     """
 
-    TRAINING_ONLY = (*VPT.TRAINING_ONLY, 'start', 'max_tokens')
+    TRAINING_ONLY = (*VPT.TRAINING_ONLY, 'start', 'position', 'max_tokens')
 
-    def __init__(self, num_tokens: int, start: str = 'sample', max_tokens: int = 20000, **vpt):
+    def __init__(
+        self,
+        num_tokens: int,
+        start: str = 'sample',
+        position: bool = True,
+        max_tokens: int = 20000,
+        **vpt,
+    ):
         super().__init__(num_tokens, **vpt)
         check_choice('start', start, ('sample', 'kmeans', 'mean'))
+        check_bool('position', position)
         check_int('max_tokens', max_tokens, num_tokens)
-        self.start = start
+        self.start, self.position = start, position
         self.max_tokens = max_tokens
 
     @torch.no_grad()
@@ -76,7 +86,9 @@ class SelfPrompt(PreparedVPT):
         """Initialise the prompts of each deep block (shallow: the first one) from its tokens."""
         blocks = self.own_blocks
         tokens: List[List[Tensor]] = [[] for _ in blocks]
-        for found in patch_tokens(vit, (images for images, _ in batches), blocks):
+        for found in patch_tokens(
+            vit, (images for images, _ in batches), blocks, position=self.position
+        ):
             for kept, block in zip(tokens, blocks, strict=True):
                 kept.append(found[block].flatten(0, 1).float().cpu())  # (B*N, D)
         for i, kept in enumerate(tokens):

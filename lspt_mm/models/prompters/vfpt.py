@@ -14,14 +14,14 @@ from lspt_mm.utils.checks import check_number
 class FourierPrompt(VPT):
     r"""VPT with a share of the prompts in every block replaced by their 2D Fourier transform.
 
-    Of the P prompts of a block, the first :math:`m = \lfloor \alpha P + 1/2 \rfloor` are replaced:
+    Of the P prompts of a block, the first :math:`m = \lfloor \alpha P \rfloor` are replaced:
 
     .. math::
         P'_{1..m} = \operatorname{Re}(\mathcal F_{\text{tokens}}(\mathcal F_{\text{channels}}
         (P_{1..m}))), \qquad P'_{m+1..P} = P_{m+1..P}
 
-    The transform is not normalised and precedes dropout. Taking the first m is our choice, as the
-    order of prompts has no meaning.
+    The transform is not normalised and follows dropout, as in the authors' code. Taking the first
+    m is our choice, as the order of prompts has no meaning.
 
     Args:
         num_tokens (int): P, the number of prompts.
@@ -39,15 +39,14 @@ class FourierPrompt(VPT):
         check_number('share', share)
         if not 0 <= share <= 1:
             raise ValueError(f'share={share!r}: expected a number in [0, 1]')
-        self.num_fourier = math.floor(share * num_tokens + 0.5)
+        self.num_fourier = math.floor(round(share * num_tokens, 6))  # 0.29 * 100 is below 29
 
-    def precompute(self) -> Tensor:
-        """P' of all deep blocks, (K, P, D)."""
-        prompts = super().precompute()
-        fourier, plain = prompts[:, : self.num_fourier], prompts[:, self.num_fourier :]
+    def transform(self, prompts: Tensor) -> Tensor:
+        """P' of prompts (..., P, D)."""
+        fourier, plain = prompts.split((self.num_fourier, self.num_tokens - self.num_fourier), -2)
         if not self.num_fourier:
             return plain
         if fourier.dtype not in (torch.float32, torch.float64):
             fourier = fourier.float()  # half precision has no transform on CPUs
         fourier = torch.fft.fft(torch.fft.fft(fourier, dim=-1), dim=-2).real
-        return torch.cat((fourier.to(prompts.dtype), plain), dim=1)
+        return torch.cat((fourier.to(prompts.dtype), plain), dim=-2)

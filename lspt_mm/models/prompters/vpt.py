@@ -96,17 +96,25 @@ class VPT(Prompter):
         return l - self.start_block < self.deep_blocks
 
     def precompute(self) -> Tensor:
-        """The prompts of all deep blocks before dropout, (K, P, D)."""
+        """The prompts of all deep blocks without dropout, (K, P, D)."""
+        return self.transform(self._projected())
+
+    def _projected(self) -> Tensor:
         return self.prompts if self.projection is None else self.projection(self.prompts)
+
+    def transform(self, prompts: Tensor) -> Tensor:
+        """What a subclass makes of prompts (..., P, D) after dropout."""
+        return prompts
 
     def first(self, patches: Tensor, grid: Tuple[int, int]) -> Tuple[Tensor, Tensor]:
         """P_0, and the prompts of the deep blocks."""
-        prompts = self.precompute() if self.fused is None else self.fused  # (K, P, D)
-        if self.dropout_mask == 'image' and self.dropout and self.training:
-            prompts = prompts.unsqueeze(1).expand(-1, patches.size(0), -1, -1)  # (K, B, P, D)
+        if self.fused is not None:
+            prompts = self.fused.unsqueeze(1)  # (K, 1, P, D)
         else:
-            prompts = prompts.unsqueeze(1)  # (K, 1, P, D)
-        prompts = self.drop(prompts)
+            of_image = self.dropout_mask == 'image' and self.dropout and self.training
+            masks = patches.size(0) if of_image else 1
+            prompts = self._projected().unsqueeze(1).expand(-1, masks, -1, -1)
+            prompts = self.transform(self.drop(prompts))  # (K, 1 or B, P, D)
         return prompts[0], prompts
 
     def next(
