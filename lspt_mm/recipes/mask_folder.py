@@ -64,7 +64,8 @@ class MaskRun:
         lr (float): Learning rate of the head (AdamW). By default 3e-3, for ``method=full`` 1e-4.
             On CamVid 1e-2 was best of three (docs/results.md), with a narrow head; the default is
             more cautious, for wider ones.
-        prompt_lr (float): Learning rate of the prompts. By default the same.
+        prompt_lr (float): Learning rate of what is trained in the ViT. By default the same, for
+            biases, LoRA and the last blocks their own (``lspt_mm.recipes.METHODS``).
         linear_lr (float): Learning rate of the fitted layer.
         flip (str): 'horizontal', 'both' (for images without a fixed up direction), or 'none'.
         workers (int): Processes that load images.
@@ -122,7 +123,9 @@ class MaskRun:
         if self.lr is None:
             self.lr = 1e-4 if self.method == 'full' else 3e-3
         if self.prompt_lr is None:
-            self.prompt_lr = self.lr
+            method = METHODS[self.method]
+            own = method.prompter is None and self.method != 'full'
+            self.prompt_lr = method.lr if own else self.lr
 
     def _check(self) -> None:
         self.data, self.pretrained = str(self.data), str(self.pretrained)
@@ -275,12 +278,10 @@ class MaskRun:
     def _rates(self) -> Dict[str, dict]:
         """Learning rates other than that of the head."""
         fitted = 'conv_seg' if self.head == 'linear' else 'linear'
-        rates = {'prompter': self.prompt_lr, f'decode_head.{fitted}': self.linear_lr}
-        if self.head == 'paper':
-            del rates[f'decode_head.{fitted}']
-        method = METHODS[self.method]
-        if method.prompter is None and self.method != 'full':
-            rates['backbone'] = method.lr
+        tuned = 'backbone' if METHODS[self.method].prompter is None else 'prompter'
+        rates = {tuned: self.prompt_lr}
+        if self.head != 'paper':
+            rates[f'decode_head.{fitted}'] = self.linear_lr
         return {name: dict(lr_mult=rate / self.lr if self.lr else 1.0)
                 for name, rate in rates.items()}  # fmt: skip
 

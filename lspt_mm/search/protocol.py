@@ -81,7 +81,7 @@ class Search:
         for point in self.points:
             folder = self.selection_folder(point)
             folders[folder] = point
-            self._prepare(folder, selection_config(self.config_of(point), self.selection_seed))
+            prepare_run(folder, selection_config(self.config_of(point), self.selection_seed))
         self._run_all(list(folders))
         chosen = best([Outcome(p, read_result(f)['accuracy']) for f, p in folders.items()])
         if not self._tested():
@@ -105,7 +105,7 @@ class Search:
             path = folder / CONFIG
             if not self._tested() and path.is_file() and not _holds(path, cfg):
                 shutil.rmtree(folder)  # started for another choice, and never used the test set
-            self._prepare(folder, cfg)
+            prepare_run(folder, cfg)
         self._write_state(chosen)
         self._run_all(folders)
         return [read_result(folder)['accuracy'] for folder in self._finals()]
@@ -158,18 +158,6 @@ class Search:
             'chosen': chosen.point, 'validation_accuracy': accuracy, 'final_on': self.final_on,
             'selection_seed': self.selection_seed, 'grid': self._names(),
         })  # fmt: skip
-
-    def _prepare(self, folder: Path, cfg: Config) -> None:
-        """Write the run's config, or check that the existing one is equal."""
-        path = folder / CONFIG
-        if not path.is_file():
-            folder.mkdir(parents=True, exist_ok=True)
-            write_text(path, cfg.pretty_text)
-        elif not _holds(path, cfg):
-            raise InputError(
-                f'{folder} holds a run with other settings than now ({CONFIG} differs). Take '
-                'another --work-dir, or remove that folder if the run is no longer needed'
-            )
 
     def _run_all(self, folders: List[Path]) -> None:
         todo = [folder for folder in folders if not (folder / RESULT).is_file()]
@@ -233,6 +221,19 @@ class Search:
             })  # fmt: skip
             if result.get('baseline') is not None:  # final runs have none, nor earlier versions
                 rows[-1]['baseline'] = f'{result["baseline"]:.4f}'
+
+
+def prepare_run(folder: Path, cfg: Config) -> None:
+    """Write the run's config, or raise InputError if the folder holds another one."""
+    path = folder / CONFIG
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, cfg.pretty_text)
+    elif not _holds(path, cfg):
+        raise InputError(
+            f'{folder} holds a run with other settings than now ({CONFIG} differs). Take '
+            'another --work-dir, or remove that folder if the run is no longer needed'
+        )
 
 
 def _holds(path: Path, cfg: Config) -> bool:

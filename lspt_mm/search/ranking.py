@@ -1,0 +1,73 @@
+"""Mean ranks of methods over tasks, with intervals by a paired bootstrap."""
+
+from typing import Dict, List, Mapping, NamedTuple, Sequence
+
+import numpy as np
+from scipy.stats import rankdata
+
+from lspt_mm.errors import InputError
+
+#: Task to method to the scores of the seeds, in one order for all methods.
+Scores = Mapping[str, Mapping[str, Sequence[float]]]
+
+
+class Rank(NamedTuple):
+    """Mean rank (1 is best), its standard error, and the ends of its 95 % interval."""
+
+    mean: float
+    error: float
+    low: float
+    high: float
+
+
+def mean_ranks(scores: Scores, draws: int = 10_000, seed: int = 0) -> Dict[str, Rank]:
+    """Rank methods by their mean score on each task, and average over tasks.
+
+    A draw takes as many tasks as there are, with replacement, and for each of them as many seeds,
+    the same for all methods. Equal scores share the mean of their ranks.
+
+    Args:
+        scores: All methods with equally many seeds of a task.
+        draws: Number of bootstrap draws.
+        seed: Of the draws.
+
+    Returns:
+        dict: Method to its rank, best first.
+
+    Raises:
+        InputError: If a task lacks a method, or a method a seed.
+    """
+    methods = list(next(iter(scores.values()))) if scores else []
+    tables: List[np.ndarray] = []  # methods x seeds
+    for task, by_method in scores.items():
+        counts = {method: len(values) for method, values in by_method.items()}
+        if set(counts) != set(methods) or len(set(counts.values())) != 1:
+            raise InputError(
+                f'{task}: seeds by method are {counts}; expected {sorted(methods)} with equally '
+                'many seeds'
+            )
+        tables.append(np.array([by_method[method] for method in methods], float))
+    if not tables:
+        return {}
+    rng = np.random.default_rng(seed)
+    drawn = np.zeros((draws, len(methods)))
+    for place in rng.integers(len(tables), size=(draws, len(tables))).T:
+        for i, table in enumerate(tables):
+            those = np.flatnonzero(place == i)
+            seeds = rng.integers(table.shape[1], size=(len(those), table.shape[1]))
+            drawn[those] += _ranks(table[:, seeds].mean(-1).T)
+    drawn /= len(tables)
+    found = np.mean([_ranks(table.mean(1)[None])[0] for table in tables], axis=0)
+    low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
+    ranks = {
+        method: Rank(*map(float, row))
+        for method, row in zip(
+            methods, np.stack((found, drawn.std(0), low, high), 1), strict=True
+        )
+    }
+    return dict(sorted(ranks.items(), key=lambda item: item[1].mean))
+
+
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    """Ranks in each row of (n, methods), 1 for the highest score."""
+    return rankdata(-scores, axis=1)

@@ -1,0 +1,235 @@
+"""Runs of the small tables (docs/protocol.md): rates on some tasks, then seeds on all.
+
+A run is a folder of ``lspt_mm.search.worker``. Finished ones are not repeated, and neither are
+those of ``results.csv`` whose folders are gone.
+"""
+
+import csv
+import io
+from pathlib import Path
+from statistics import mean
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
+
+from mmengine.config import Config
+
+from lspt_mm.config.load import apply_common_options, read_config, turn_on_amp
+from lspt_mm.recipes.methods import METHODS
+from lspt_mm.search.grid import Outcome, best
+from lspt_mm.search.plan import final_config, selection_config
+from lspt_mm.search.protocol import prepare_run, read_result
+from lspt_mm.search.worker import RESULT
+from lspt_mm.utils.atomic_io import write_text
+
+#: Learning rates of methods, and the methods of the tables in the order of their runs.
+_PROMPTS, _SMALLER = (1e-3, 3e-3, 1e-2), (3e-4, 1e-3, 3e-3)
+RATES: Dict[str, Tuple[float, ...]] = {
+    'bias': _SMALLER, 'lora': _SMALLER, 'vpt-deep': _PROMPTS, 'lspt': _SMALLER, 'gated': _PROMPTS,
+    'bilinear-deep': _PROMPTS, 'vapt': _PROMPTS, 'da-vpt': _PROMPTS, 'vpt': _PROMPTS,
+    'lspt-no-gspc': _SMALLER, 'lspt-no-lpc': _SMALLER, 'vfpt': _PROMPTS, 'spt': _PROMPTS,
+    'bilinear': _PROMPTS, 'full': (1e-5, 3e-5, 1e-4),
+}  # fmt: skip
+SEEDS, SELECTION_SEED = (1, 2, 3), 0
+#: File of all runs, and its columns.
+RESULTS = 'results.csv'
+COLUMNS = ('table', 'task', 'method', 'phase', 'lr', 'seed', 'score', 'baseline', 'trained',
+           'seconds')  # fmt: skip
+
+
+class Task(NamedTuple):
+    """A data set of a table.
+
+    Attributes:
+        table: Name of the table.
+        config: A config with ``{data}``, ``{weights}`` and ``{method}`` for the names of folders,
+            files and methods; a learning rate is appended.
+        data_root: With ``{data}``; None if the config names the data.
+        selects: Whether learning rates are chosen on it.
+        amp: Whether runs are in mixed precision.
+    """
+
+    table: str
+    config: str
+    data_root: Optional[str] = None
+    selects: bool = False
+    amp: bool = True
+
+
+_COMMON = ('pretraining={weights},img_size=112,head=fitted,method={method},batch_size=32,'
+           'head_lr=1e-3,weight_decay=0,warmup=2')  # fmt: skip
+_VTAB = 'vtab1k/transfer.py:task={task},official=False,epochs=10,' + _COMMON
+_MASKS = ('maskfolder/transfer.py:data={data}/{task},pretrained={weights},method={method},crop=224,'
+          'batch_size=4,head=linear,iters=150')  # fmt: skip
+TASKS: Dict[str, Task] = {
+    'eurosat': Task('classification', _VTAB, '{data}/vtab-1k', selects=True),
+    'flowers36': Task(
+        'classification', 'imagefolder/transfer.py:task={data}/{task},epochs=24,' + _COMMON,
+        selects=True,
+    ),
+    'caltech101': Task('classification', _VTAB, '{data}/vtab-1k'),
+    'cifar': Task('classification', _VTAB, '{data}/vtab-1k'),
+    'camvid': Task('segmentation', _MASKS, selects=True, amp=False),
+    'drive': Task('segmentation', _MASKS, selects=True, amp=False),
+    'ccp59': Task('segmentation', _MASKS, amp=False),
+}  # fmt: skip
+
+
+class Run(NamedTuple):
+    """One run: ``lr`` is None for the fit, which has no rate."""
+
+    task: str
+    method: str
+    phase: str
+    lr: Optional[float]
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Its folder, such as ``eurosat/lspt/selection,lr=0.001,seed=0``."""
+        lr = '' if self.lr is None else f',lr={self.lr:g}'
+        return f'{self.task}/{self.method}/{self.phase}{lr},seed={self.seed}'
+
+
+class SmallTables:
+    """All runs of the chosen tasks and methods in a folder.
+
+    Args:
+        folder: Where they are kept.
+        data: Folder of the prepared data.
+        weights: File of the ViT.
+        tasks: Names in ``TASKS``.
+        methods: Names in ``RATES``.
+        workers: Processes that load images, for each run.
+    """
+
+    def __init__(
+        self, folder: Path, data: str, weights: str, tasks: Iterable[str], methods: Iterable[str],
+        workers: int = 0,
+    ):  # fmt: skip
+        self.folder = Path(folder)
+        self.data, self.weights, self.workers = data, weights, workers
+        self.tasks, self.methods = list(tasks), list(methods)
+        self.known: Dict[str, dict] = {}
+        if (self.folder / RESULTS).is_file():
+            with open(self.folder / RESULTS, encoding='utf-8', newline='') as file:
+                for row in csv.DictReader(file):
+                    lr = float(row['lr']) if row['lr'] else None
+                    run = Run(row['task'], row['method'], row['phase'], lr, int(row['seed']))
+                    self.known[run.name] = row
+
+    # ---- which runs ------------------------------------------------------------------------
+
+    def selection(self) -> List[Run]:
+        """Runs that choose the rates; every method of a table needs all of its selection tasks."""
+        tables = {TASKS[task].table for task in self.tasks}
+        return [
+            Run(task, method, 'selection', lr, SELECTION_SEED)
+            for method in self.methods
+            for task, facts in TASKS.items()
+            if facts.selects and facts.table in tables
+            for lr in RATES[method]
+        ]
+
+    def final(self) -> List[Run]:
+        """Runs that are tested, for methods whose selection is complete; the fit needs none."""
+        runs = [Run(task, _fit(task), 'final', None, SEEDS[0]) for task in self.tasks]
+        for method in self.methods:
+            for task in self.tasks:
+                lr = self.rate(TASKS[task].table, method)
+                if lr is not None:
+                    runs += [Run(task, method, 'final', lr, seed) for seed in SEEDS]
+        return runs
+
+    def rate(self, table: str, method: str) -> Optional[float]:
+        """The rate with the best mean over the table's selection tasks; None before all ran."""
+        tasks = [name for name, facts in TASKS.items() if facts.selects and facts.table == table]
+        outcomes = []
+        for lr in RATES[method]:
+            runs = [Run(task, method, 'selection', lr, SELECTION_SEED) for task in tasks]
+            scores = [self.score(run) for run in runs]
+            if None in scores:
+                return None
+            outcomes.append(Outcome({'lr': lr}, mean(scores)))
+        return best(outcomes).point['lr']
+
+    # ---- their folders ---------------------------------------------------------------------
+
+    def path(self, run: Run) -> Path:
+        """Folder of a run."""
+        return self.folder / run.name
+
+    def score(self, run: Run) -> Optional[float]:
+        """Accuracy or mIoU in per cent; None before the run is done."""
+        row = self.row(run)
+        return None if row is None else float(row['score'])
+
+    def row(self, run: Run) -> Optional[dict]:
+        """The run as a row of ``COLUMNS``; None before it is done."""
+        path = self.path(run)
+        if run.name not in self.known and (path / RESULT).is_file():
+            result = read_result(path)
+            trained, baseline = result['trainable'], result.get('baseline')
+            self.known[run.name] = dict(
+                table=TASKS[run.task].table, task=run.task, method=run.method, phase=run.phase,
+                lr='' if run.lr is None else f'{run.lr:g}', seed=run.seed,
+                score=f'{result["accuracy"]:.2f}',
+                baseline='' if baseline is None else f'{baseline:.2f}',
+                trained=trained['prompts'] + trained['backbone'], seconds=result['seconds'],
+            )  # fmt: skip
+        return self.known.get(run.name)
+
+    def config(self, run: Run) -> Config:
+        """The run's config."""
+        facts = TASKS[run.task]
+        names = dict(data=self.data, weights=self.weights, task=run.task, method=run.method)
+        spec = facts.config.format(**names) + _further_arguments(run)
+        root = facts.data_root and facts.data_root.format(**names)
+        cfg = read_config(spec)
+        options: Dict[str, Any] = {}
+        for split in ('train', 'val', 'test'):
+            options[f'{split}_dataloader.num_workers'] = self.workers
+            options[f'{split}_dataloader.persistent_workers'] = self.workers > 0
+        length = cfg.train_cfg.get('max_epochs') or cfg.train_cfg.max_iters
+        if run.lr is not None:
+            options['train_cfg.val_interval'] = length  # the last one decides
+        apply_common_options(cfg, options, root)
+        if facts.amp and run.lr is not None:
+            turn_on_amp(cfg)
+        plan = selection_config if run.phase == 'selection' else final_config
+        return plan(cfg, run.seed, *(('train',) if run.phase == 'final' else ()))
+
+    def run(self, runs: List[Run], launcher: Callable, on_done: Callable[[Run, int], None]) -> None:
+        """Execute the runs that are not done."""
+        todo = {}
+        for run in runs:
+            if self.score(run) is None:
+                prepare_run(self.path(run), self.config(run))
+                todo[self.path(run)] = run
+        if todo:
+            launcher(list(todo), lambda folder, code: on_done(todo[folder], code))
+
+    def write(self) -> List[dict]:
+        """Write the rows of all finished runs, earlier ones of other tasks included."""
+        for run in [*self.selection(), *self.final()]:
+            self.row(run)
+        rows = [self.known[name] for name in sorted(self.known)]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator='\n')
+        writer.writeheader()
+        writer.writerows(rows)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.folder / RESULTS, text.getvalue())
+        return rows
+
+
+def _fit(task: str) -> str:
+    """The method that is logistic regression on frozen features."""
+    return 'linear' if TASKS[task].table == 'classification' else 'frozen'
+
+
+def _further_arguments(run: Run) -> str:
+    if run.lr is None:
+        return ''
+    if TASKS[run.task].table == 'classification':
+        return f',lr={run.lr:g}'
+    tokens = '' if METHODS[run.method].prompter is None else ',num_tokens=10'
+    return f',prompt_lr={run.lr:g}{tokens}'

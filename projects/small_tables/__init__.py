@@ -1,0 +1,1 @@
+"""Data of the small tables (docs/protocol.md)."""

@@ -1,0 +1,128 @@
+"""Run the experiments behind the tables: the small ones of this project, or those of the papers.
+
+    python tools/reproduce.py small --data DATA --pretrained FILE --jobs 2
+    python tools/reproduce.py small ... --methods vpt-deep lspt --tasks eurosat drive
+    python tools/reproduce.py paper --methods lspt gated --dry-run
+    python tools/reproduce.py paper --methods lspt gated --jobs 8
+
+`small`: docs/protocol.md, a ViT-S/14 of DINOv2 on seven data sets. `paper`: FGVC, VTAB-1K and
+ADE20K at full scale (docs/reproducing.md). After a kill, the same command goes on; finished runs
+are not repeated.
+"""
+
+import argparse
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+from lspt_mm.config.paths import tools_dir
+from lspt_mm.errors import InputError
+from lspt_mm.recipes import BENCHMARKS, METHODS, PRETRAININGS
+from lspt_mm.search.launcher import Launcher
+from lspt_mm.search.small_tables import RATES, TASKS, SmallTables
+from lspt_mm.search.summary import tables_of
+from lspt_mm.utils.atomic_io import write_text
+from lspt_mm.utils.cli import input_errors_as_messages
+
+
+def parse_args() -> argparse.Namespace:
+    """Options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    scales = parser.add_subparsers(dest='scale', required=True)
+    small = scales.add_parser('small', help='seven small data sets, one ViT-S/14')
+    small.add_argument('--data', required=True, help='folder of the prepared data (docs/protocol)')
+    small.add_argument('--pretrained', required=True, help='file of the ViT')
+    small.add_argument('--tasks', nargs='+', choices=TASKS, default=list(TASKS), metavar='NAME')
+    small.add_argument('--methods', nargs='+', choices=RATES, default=list(RATES), metavar='NAME')
+    small.add_argument('--work-dir', type=Path, default=Path('work_dirs/small'))
+    paper = scales.add_parser('paper', help='FGVC, VTAB-1K and ADE20K on ViT-B/16')
+    paper.add_argument(
+        '--methods', nargs='+', choices=METHODS, default=['vpt', 'vpt-deep', 'gated', 'lspt'],
+        metavar='NAME',
+    )  # fmt: skip
+    paper.add_argument(
+        '--pretraining', nargs='+', choices=PRETRAININGS, default=['mae', 'mocov3'], metavar='NAME'
+    )
+    for one in (small, paper):
+        one.add_argument('--jobs', type=int, help='runs at once (default: one per GPU, or one)')
+        one.add_argument('--dry-run', action='store_true', help='list the runs and stop')
+        one.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
+    return parser.parse_args()
+
+
+def reproduce_small(args: argparse.Namespace) -> None:
+    """Choose rates, then train three seeds, method by method; tables after each."""
+    console = Console(stderr=True)
+    tables = SmallTables(args.work_dir, args.data, args.pretrained, args.tasks, args.methods)
+    if args.dry_run:
+        for run in [*tables.selection(), *tables.final()]:
+            print(run.name, '' if tables.score(run) is None else tables.score(run))
+        return
+    launcher = Launcher(args.work_dir / 'submitit', jobs=args.jobs)
+    failed = []
+
+    def on_done(run, code: int) -> None:
+        score = tables.score(run)
+        if score is None:
+            failed.append(run)
+        console.print(f'{run.name}: {"failed" if score is None else score}', highlight=False)
+        write_tables(tables, args.work_dir)
+
+    for method in args.methods:  # so that every finished method is in the tables
+        one = SmallTables(args.work_dir, args.data, args.pretrained, args.tasks, [method])
+        one.known = tables.known
+        one.run(one.selection(), launcher, on_done)
+        one.run(one.final(), launcher, on_done)
+    print(write_tables(tables, args.work_dir))
+    if failed:
+        names = '\n  '.join(str(tables.path(run)) for run in failed)
+        raise InputError(f'{len(failed)} runs failed (log.txt in the folder):\n  {names}')
+
+
+def write_tables(tables: SmallTables, folder: Path) -> str:
+    """Write results.csv and tables.md; returns the latter's text."""
+    text = tables_of(tables.write())
+    write_text(folder / 'tables.md', text)
+    return text
+
+
+def reproduce_paper(args: argparse.Namespace) -> None:
+    """Run every experiment's own command; those without data or weights are named at the end."""
+    jobs = [] if args.jobs is None else ['--jobs', str(args.jobs)]
+    commands = [
+        ['search.py', f'{benchmark}/{method}_{pretraining}_{task}', '--amp', *jobs]
+        for benchmark in ('fgvc', 'vtab1k')
+        for method in args.methods
+        for pretraining in args.pretraining
+        for task in BENCHMARKS[benchmark]
+    ]
+    for method in args.methods:
+        name = f'{"" if method == "lspt" else "ade20k/"}{method}_upernet_ade20k.py'
+        commands.append(['train.py', name, '--amp', '--resume'])
+    failed = []
+    for command in commands:
+        line = [sys.executable, str(tools_dir() / command[0]), *command[1:]]
+        print(shlex.join(['python', f'tools/{command[0]}', *command[1:]]), flush=True)
+        if not args.dry_run and subprocess.run(line).returncode:
+            failed.append(command[1])
+    if failed:
+        raise InputError(f'{len(failed)} of {len(commands)} did not end well: {" ".join(failed)}')
+
+
+def main() -> None:
+    """Reproduce."""
+    args = parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with input_errors_as_messages(args.debug):
+        reproduce_small(args) if args.scale == 'small' else reproduce_paper(args)
+
+
+if __name__ == '__main__':
+    main()
