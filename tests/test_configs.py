@@ -353,7 +353,7 @@ def test_multi_scale_testing_of_the_main_job():
     scales, flips = tta.transforms[:2]
     assert len(scales) > 1 and tuple(scales[2].scale) == (2048, 512)
     assert [t.prob for t in flips] == [0.0, 1.0]
-    assert load(PAPER).tta_model.type == 'SegTTAModel'
+    assert load(PAPER).tta_model.type == 'lspt_mm.SegTTAModel'
 
 
 def test_trainable_parameters_of_lspt(reports):

@@ -7,4 +7,4 @@ default_hooks = dict(
     visualization=dict(type='SegVisualizationHook'))
 visualizer = dict(
     type='SegLocalVisualizer', vis_backends=[dict(type='lspt_mm.FaultTolerantLocalVisBackend')])
-tta_model = dict(type='SegTTAModel')
+tta_model = dict(type='lspt_mm.SegTTAModel')

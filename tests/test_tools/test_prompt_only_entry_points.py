@@ -266,7 +266,7 @@ def test_mmsegs_init_model(seg):
         for content in ('full', 'prompts')
     }
     assert models['prompts'].dataset_meta['classes'] == models['full'].dataset_meta['classes']
-    full, small = (inference_model(m, image()).seg_logits.data for m in models.values())
+    full, small = (inference_model(m, image()).pred_sem_seg.data for m in models.values())
     assert torch.equal(full, small)
 
 
@@ -307,7 +307,7 @@ def test_mmsegs_inferencer(seg, moved):
         )
         for content in ('full', 'prompts')
     ]
-    assert torch.equal(*(f.seg_logits.data for f in found))
+    assert torch.equal(*(f.pred_sem_seg.data for f in found))
     with pytest.raises(InputError, match='mae_of_someone_else.pth'):
         inferencer(moved / 'mini_seg.py', moved / 'prompts.pth')
 

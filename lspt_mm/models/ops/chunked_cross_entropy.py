@@ -10,15 +10,14 @@ Shapes: B images, K classes, h and w the head's size, H and W the labels'.
 """
 
 from contextlib import nullcontext
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-#: Logits per chunk: fits a CPU's cache; enough to keep a GPU busy (128 MiB).
-CHUNK_CPU, CHUNK_GPU = 1 << 20, 1 << 25
+from lspt_mm.models.ops.upsampling import chunk_size, neighbours
 
 
 class SumsOverPixels(NamedTuple):
@@ -64,7 +63,7 @@ def upsampled_cross_entropy(
     batch, classes = logits.shape[:2]
     height, width = labels.shape[1:]
     if chunk is None:
-        chunk = CHUNK_CPU if logits.device.type == 'cpu' else CHUNK_GPU
+        chunk = chunk_size(logits.device)
     rows = max(1, chunk // max(1, batch * classes * width))
     loss, correct = _ChunkedCrossEntropy.apply(
         logits, labels, ignore_index, align_corners, class_weight, min(rows, height)
@@ -90,7 +89,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad = torch.zeros_like(logits, dtype=torch.float32) if wanted else None
         if class_weight is not None:
             class_weight = class_weight.float()
-        above, below, share = _neighbours(size, height, align_corners, logits.device)
+        above, below, share = neighbours(size, height, align_corners, logits.device)
         kind = logits.device.type
         # Devices without autocast (meta) have nothing to turn off.
         known = torch.amp.is_autocast_available(kind)
@@ -128,20 +127,3 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx, grad_loss, grad_correct):
         (grad,) = ctx.saved_tensors
         return (grad * grad_loss).to(ctx.dtype), None, None, None, None, None
-
-
-def _neighbours(
-    size: int, larger: int, align_corners: bool, device
-) -> Tuple[Tensor, Tensor, Tensor]:
-    """For each of ``larger`` rows, the two of ``size`` it lies between, and the second's share.
-
-    As in PyTorch: with ``align_corners`` the centres of the outer rows coincide, otherwise the
-    outer edges do, and rows outside the centres use the outermost row.
-    """
-    row = torch.arange(larger, device=device, dtype=torch.float32)
-    if align_corners:
-        at = row * ((size - 1) / (larger - 1) if larger > 1 else 0.0)
-    else:
-        at = ((row + 0.5) * (size / larger) - 0.5).clamp(min=0)
-    above = at.long().clamp(max=size - 1)
-    return above, (above + 1).clamp(max=size - 1), at - above
