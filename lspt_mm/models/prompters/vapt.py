@@ -4,6 +4,7 @@ from typing import Tuple
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_exporting
 from torch.nn import functional as F
 
 from lspt_mm.models.prompters.base import Prompter, vpt_uniform
@@ -112,7 +113,8 @@ class VAPT(Prompter):
     def _weights(self, step: int, size: Tuple[int, int]) -> Tensor:
         """Alpha of a block for a map of this size, (P, h' w')."""
         weights = self.weights[step]
-        if tuple(weights.shape[1:]) != size:
+        # Exported models take any size: theirs is not compared, and an equal one changes nothing.
+        if is_exporting() or tuple(weights.shape[1:]) != size:
             areas = weights[0].numel() / (size[0] * size[1])
             resized = F.interpolate(weights[None], size, mode='bilinear', align_corners=False)
             weights = resized[0] * areas
