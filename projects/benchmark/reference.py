@@ -73,9 +73,13 @@ def _block(layer, x: Tensor, temperature, further, adapter) -> Tensor:
 def _lspt(prompter: LSPT, number: int, out: Tensor, patches: Tensor, state):
     """Global spatial prompt coding and one step of the LSTM, image by image."""
     cell, _, inserted = state
-    spatial = out + patches.mean(dim=1, keepdim=True) if prompter.gspc else out
+    step = number - prompter.start_block
+    mean = patches.mean(dim=1, keepdim=True)
+    if prompter.standardize:
+        mean = (mean - prompter.mean[step]) / prompter.deviation[step]
+    spatial = out + mean if prompter.gspc else out
     hidden = F.layer_norm(spatial, spatial.shape[-1:]) if prompter.hidden_norm else spatial
-    p = inserted[number - prompter.start_block].expand_as(hidden)
+    p = inserted[step].expand_as(hidden)
     cell = torch.zeros_like(hidden) if cell is None else cell.expand_as(hidden)
     lstm = prompter.lstm
     prompts, cell = torch.lstm_cell(
@@ -83,6 +87,6 @@ def _lspt(prompter: LSPT, number: int, out: Tensor, patches: Tensor, state):
         lstm.weight_ih, lstm.weight_hh, lstm.bias_ih, lstm.bias_hh,
     )  # fmt: skip
     prompts, cell = prompts.view_as(hidden), cell.view_as(hidden)
-    if prompter.residual:
-        prompts = prompts + spatial
+    if prompter.scales is not None:
+        prompts = p + prompter.scales[step] * prompts
     return prompts, (cell, None, inserted)

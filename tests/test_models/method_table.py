@@ -34,6 +34,7 @@ METHODS = {
     },
     'lspt-no-lpc': {'type': 'LSPT', 'num_tokens': 3, 'lpc': False},
     'lspt-late': {'type': 'LSPT', 'num_tokens': 3, 'start_block': 2},
+    'lspt-plus': {'type': 'LSPT', 'num_tokens': 3, 'standardize': True, 'own_prompts': True},
     'lspt-last-block': {'type': 'LSPT', 'num_tokens': 3, 'start_block': ARCH['num_layers']},
     'vpt': {'type': 'VPT', 'num_tokens': 3},
     'vpt-deep': {'type': 'VPT', 'num_tokens': 3, 'deep': True},
@@ -181,12 +182,14 @@ def literal_lspt(p, cfg, step, seen, patches, memory):
     hidden = seen
     if cfg.get('gspc', True):
         mean = sum(patches[:, n] for n in range(patches.size(1))) / patches.size(1)
+        if cfg.get('standardize'):
+            mean = (mean - p['prompter.mean'][step - 1]) / p['prompter.deviation'][step - 1]
         hidden = torch.stack([seen[:, t] + mean for t in range(count)], 1)
-    spatial = hidden
     if cfg.get('hidden_norm', False):
         hidden = layer_norm(hidden, 1.0, 0.0, eps=1e-5)
+    scale = p['prompter.scales'][step - 1] if cfg.get('own_prompts') else None
     if not cfg.get('lpc', True):
-        return inserted + hidden, memory
+        return inserted + (hidden if scale is None else scale * hidden), memory
 
     kind = cfg.get('cell', 'full')
     weights = {
@@ -203,7 +206,7 @@ def literal_lspt(p, cfg, step, seen, patches, memory):
         prompts.append(h)
         cells.append(c)
     prompts = torch.stack(prompts, 1)
-    return prompts + spatial if cfg.get('residual') else prompts, torch.stack(cells, 1)
+    return prompts if scale is None else inserted + scale * prompts, torch.stack(cells, 1)
 
 
 def literal_vpt(p, cfg, step, seen, patches, memory):
@@ -442,6 +445,8 @@ def count_lspt(cfg, d, blocks):
     tokens, steps = cfg['num_tokens'], blocks - 1
     sets = blocks if cfg.get('inserted', 'first') == 'first' else max(steps, 1)
     counts = {'prompts': sets * tokens * d}
+    if cfg.get('own_prompts') and steps:
+        counts['scales'] = steps
     if not cfg.get('lpc', True) or not steps:
         return counts
     if cfg.get('cell_state') == 'learned':

@@ -1,6 +1,6 @@
 """Long-term Spatial Prompt Tuning (LSPT, arXiv 2402.17406)."""
 
-from typing import Optional, Tuple
+from typing import Iterable, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from lspt_mm.models.prompters.base import Prompter, vpt_uniform
 from lspt_mm.models.prompters.lstm_cells import DiagonalCell, FullCell, LowRankCell
+from lspt_mm.models.prompters.patch_tokens import mean_patches
 from lspt_mm.registry import PROMPTERS
 from lspt_mm.utils.checks import check_bool, check_choice, check_int, check_number
 
@@ -31,9 +32,16 @@ class LSPT(Prompter):
     is shared by all blocks and applied to each prompt token separately. Without LPC the next
     prompts are :math:`P^l + \hat X_{SP}^l`; without GSPC :math:`\hat X_{SP}^l = \hat X_P^l`.
 
-    The paper does not specify what enters the first block, C^0, initialisation and dropout. The
-    choices here are ours: ``inserted``, ``cell_state``, ``forget_bias``, and VPT's uniform
-    initialisation of the prompts. ``hidden_norm`` and ``residual`` are not in the paper either.
+    The paper does not specify what enters the first block, C^0, initialisation and dropout:
+    ``inserted``, ``cell_state``, ``forget_bias`` and VPT's uniform initialisation are ours. So are
+    ``hidden_norm``, ``standardize`` and ``own_prompts``.
+
+    The last two together are ``lspt-plus`` (docs/lspt_study.md). With m_l and d_l the mean and
+    standard deviation of the mean patch over training images, and a scalar s_l that starts at 0:
+
+    .. math::
+        & \hat X_{SP}^l = \hat X_P^l + \left( \tfrac1N \sum_n X_n^l - m_l \right) / d_l \\
+        & H^l, C^l = \text{LSTM}(P^l, \hat X_{SP}^l, C^{l-1}), \qquad X_P^l = P^l + s_l H^l
 
     Args:
         num_tokens (int): P, the number of prompts.
@@ -43,9 +51,10 @@ class LSPT(Prompter):
         rank (int): r of the low-rank cell, 1 to D.
         hidden_norm (bool): LayerNorm without parameters on the hidden state. Patch tokens of MAE
             ViTs are large and share a mean that otherwise saturates the gates.
-        residual (bool): Add :math:`\hat X_{SP}^l` (before ``hidden_norm``) to what the cell gives,
-            :math:`X_P^l = o \tanh(C^l) + \hat X_{SP}^l`. The cell's output alone lies in (-1, 1)
-            and off the patch tokens' common direction, so their queries may ignore it.
+        standardize (bool): Standardise the mean of the patches, by statistics of the plain ViT on
+            training images (``PromptInitHook``). Nearly all of it is the same for all images.
+        own_prompts (bool): Add the cell's output, times s_l, to the prompts :math:`P^l` of the
+            block, instead of replacing them.
         dropout (float): On the inserted prompts :math:`P^l`, one mask per step for the batch.
         start_block (int): First block with prompts, from 1.
         inserted (str): ``'first'``: block ``start_block`` has a learnable set :math:`P^0` of its
@@ -59,9 +68,12 @@ class LSPT(Prompter):
         lstm (Module or None): The cell; None without LPC, or where only one block has prompts,
             as no step follows the last block.
         initial_cell (Parameter or None): C^0, (P, D), if learned.
+        scales (Parameter or None): s, (L'-1,), with ``own_prompts``.
+        mean, deviation (Tensor): m and d, (L'-1, D), with ``standardize``.
 
     Parameters in all, with ``inserted='first'`` and L' > 1: L' P D, and 8 D^2 + 8 D (full),
-    10 D r + 8 D (low-rank) or 16 D (diagonal) for the cell, and P D for a learned C^0.
+    10 D r + 8 D (low-rank) or 16 D (diagonal) for the cell, P D for a learned C^0, and L'-1 with
+    ``own_prompts``.
     """
 
     TRAINING_ONLY = ('dropout', 'forget_bias')
@@ -74,7 +86,8 @@ class LSPT(Prompter):
         cell: str = 'full',
         rank: int = 16,
         hidden_norm: bool = False,
-        residual: bool = False,
+        standardize: bool = False,
+        own_prompts: bool = False,
         dropout: float = 0.0,
         start_block: int = 1,
         inserted: str = 'first',
@@ -83,9 +96,8 @@ class LSPT(Prompter):
         **vit,
     ):
         super().__init__(num_tokens, dropout, start_block, **vit)
-        for name, value in dict(
-            gspc=gspc, lpc=lpc, hidden_norm=hidden_norm, residual=residual
-        ).items():
+        switches = dict(gspc=gspc, lpc=lpc, hidden_norm=hidden_norm, standardize=standardize)
+        for name, value in dict(switches, own_prompts=own_prompts).items():
             check_bool(name, value)
         check_choice('cell', cell, ('full', 'low-rank', 'diagonal'))
         check_choice('inserted', inserted, ('first', 'own'))
@@ -95,7 +107,8 @@ class LSPT(Prompter):
         check_number('forget_bias', forget_bias)
         self.gspc = gspc
         self.hidden_norm = hidden_norm
-        self.residual = residual
+        if standardize and not gspc:
+            raise ValueError('standardize=True: there is no mean of the patches with gspc=False')
         self.inserted = inserted
 
         steps = self.num_prompted - 1
@@ -109,6 +122,12 @@ class LSPT(Prompter):
         )
         self.lstm = None
         self.initial_cell = None
+        self.scales = nn.Parameter(torch.zeros(steps)) if own_prompts and steps else None
+        self.standardize = standardize and steps > 0
+        if self.standardize:
+            self.register_buffer('mean', torch.zeros(steps, self.embed_dims))
+            self.register_buffer('deviation', torch.ones(steps, self.embed_dims))
+            self.register_buffer('prepared', torch.tensor(False))
         # No step follows the last block: a cell there would never get a gradient.
         if lpc and steps > 0:
             self.lstm = self._build_cell(cell, rank, forget_bias)
@@ -121,6 +140,23 @@ class LSPT(Prompter):
         if cell == 'low-rank':
             return LowRankCell(self.embed_dims, rank, forget_bias)
         return DiagonalCell(self.embed_dims, forget_bias)
+
+    @property
+    def needs_preparation(self) -> bool:
+        """True until the statistics of the mean patch are there."""
+        return self.standardize and not bool(self.prepared)
+
+    @torch.no_grad()
+    def prepare(
+        self, vit: nn.Module, batches: Iterable[Tuple[Tensor, Optional[Tensor]]]
+    ) -> str:
+        """Compute mean and deviation of the mean patch after each block of the plain ViT."""
+        blocks = range(self.start_block + 1, self.num_layers + 1)  # what enters block l + 1
+        mean, deviation, count = mean_patches(vit, (images for images, _ in batches), blocks)
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation)
+        self.prepared.fill_(True)
+        return f'statistics of the mean patch after {len(blocks)} blocks from {count} images'
 
     def precompute(self) -> Optional[Tensor]:
         """The input half of all gates, without dropout."""
@@ -148,11 +184,16 @@ class LSPT(Prompter):
         step = l - self.start_block
         spatial = prompts_out  # (B, P, D)
         if self.gspc:
-            spatial = spatial + patches.mean(dim=1, keepdim=True)
+            mean = patches.mean(dim=1, keepdim=True)  # (B, 1, D)
+            if self.standardize:
+                mean = (mean - self.mean[step]) / self.deviation[step]
+            spatial = spatial + mean
         hidden = F.layer_norm(spatial, spatial.shape[-1:]) if self.hidden_norm else spatial
-        if self.lstm is None:
-            return inputs[step] + hidden, state
-        prompts, cell = self.lstm(gates[step], hidden, cell)
-        if self.residual:
-            prompts = prompts + spatial
+        prompts = hidden
+        if self.lstm is not None:
+            prompts, cell = self.lstm(gates[step], hidden, cell)
+        if self.scales is not None:
+            prompts = inputs[step] + self.scales[step] * prompts
+        elif self.lstm is None:
+            prompts = inputs[step] + prompts
         return prompts, (cell, gates, inputs)

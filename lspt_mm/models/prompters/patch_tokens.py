@@ -1,6 +1,6 @@
 """Patch tokens of training images in the plain ViT, for methods initialised from them."""
 
-from typing import Dict, Iterator
+from typing import Dict, Iterator, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,31 @@ def patch_tokens(
         for x in found.values():
             check_finite(x)
         yield found
+
+
+def mean_patches(vit: nn.Module, batches, blocks) -> Tuple[Tensor, Tensor, int]:
+    """Statistics of the mean patch that enters blocks of the ViT without prompts, over images.
+
+    Args:
+        vit: A :class:`PromptedViT`.
+        batches: Iterable of images (B, 3, H, W).
+        blocks: Numbers of blocks, from 1.
+
+    Returns:
+        tuple: mean and standard deviation (blocks, D), float64, at least 1e-6; number of images.
+
+    Raises:
+        ValueError: For fewer than two images.
+    """
+    found = [
+        torch.stack([tokens[block].double().mean(1) for block in blocks])
+        for tokens in patch_tokens(vit, batches, blocks)
+    ]
+    count = sum(means.size(1) for means in found)
+    if count < 2:
+        raise ValueError(f'{count} images have no deviation; expected at least 2')
+    means = torch.cat(found, dim=1)  # (blocks, images, D)
+    return means.mean(1), means.std(1).clamp(min=1e-6), count
 
 
 def check_finite(tokens: Tensor) -> None:
