@@ -36,8 +36,8 @@ class LSPT(Prompter):
     ``inserted``, ``cell_state``, ``forget_bias`` and VPT's uniform initialisation are ours. So are
     ``hidden_norm``, ``standardize`` and ``own_prompts``.
 
-    The last two together are ``lspt-plus`` (docs/lspt_study.md). With m_l and d_l the mean and
-    standard deviation of the mean patch over training images, and a scalar s_l that starts at 0:
+    The last two together, as docs/lspt_study.md tries them, with m_l and d_l the mean and standard
+    deviation of the mean patch over training images, and a scalar s_l that starts at 0:
 
     .. math::
         & \hat X_{SP}^l = \hat X_P^l + \left( \tfrac1N \sum_n X_n^l - m_l \right) / d_l \\
