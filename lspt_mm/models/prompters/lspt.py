@@ -69,7 +69,7 @@ class LSPT(Prompter):
             as no step follows the last block.
         initial_cell (Parameter or None): C^0, (P, D), if learned.
         scales (Parameter or None): s, (L'-1,), with ``own_prompts``.
-        mean, deviation (Tensor): m and d, (L'-1, D), with ``standardize``.
+        mean (Tensor), deviation (Tensor): m and d, (L'-1, D), with ``standardize``.
 
     Parameters in all, with ``inserted='first'`` and L' > 1: L' P D, and 8 D^2 + 8 D (full),
     10 D r + 8 D (low-rank) or 16 D (diagonal) for the cell, P D for a learned C^0, and L'-1 with
