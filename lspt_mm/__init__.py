@@ -3,7 +3,7 @@
 from lspt_mm import _compat
 from lspt_mm.version import __version__
 
-# Before anything imports torchvision (timm, mmpretrain and mmseg all do).
+# Before anything imports torchvision (timm, mmpretrain and mmseg all do) or mmengine.
 _compat.apply()
 
 __all__ = ['__version__', 'features', 'load', 'train_classification', 'train_segmentation']

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Union
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
 from lspt_mm.checkpoints.load_backbone import TIMM
-from lspt_mm.datasets import fgvc, vtab1k
+from lspt_mm.config.benchmarks import FGVC_TASKS, VTAB_TASKS
 from lspt_mm.errors import InputError
 from lspt_mm.models.vit_arguments import check_arch
 from lspt_mm.recipes.arguments import taken_arguments
@@ -28,8 +28,8 @@ from lspt_mm.utils.checks import check_choice, check_int, check_number
 
 #: Data sets of each benchmark; any for folders of your own.
 BENCHMARKS: Dict[str, Optional[tuple]] = {
-    'fgvc': tuple(fgvc.TASKS),
-    'vtab1k': tuple(vtab1k.TASKS),
+    'fgvc': tuple(FGVC_TASKS),
+    'vtab1k': tuple(VTAB_TASKS),
     'imagefolder': None,
 }
 

@@ -4,15 +4,12 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple, Union
 
-from mmengine.logging import print_log
-
 from lspt_mm.errors import InputError
 from lspt_mm.recipes.arguments import taken_arguments
 from lspt_mm.recipes.balance import BALANCE, class_weights
 from lspt_mm.recipes.folders import masks_of, usual_size
 from lspt_mm.recipes.pipelines import LOAD_TEST, scales_and_flips
 from lspt_mm.recipes.segmentation import METHODS, ramp_and_decay, tuned_vit, whole_patches
-from lspt_mm.recipes.vits import vit_of
 from lspt_mm.utils.checks import check_choice, check_int, check_number
 
 #: Upper limit of the longer side; practically none.
@@ -96,6 +93,10 @@ class MaskRun:
     seed: int = 0
 
     def __post_init__(self):
+        from mmengine.logging import print_log
+
+        from lspt_mm.recipes.vits import vit_of
+
         try:
             self._check()
         except ValueError as error:
