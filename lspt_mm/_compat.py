@@ -29,9 +29,9 @@ def apply() -> None:
     _hide_warning_of_mmcv()
     if not any(isinstance(finder, _RepairFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _RepairFinder())
-    if 'mmcv' in sys.modules:
+    if sys.modules.get('mmcv'):
         repair_mmcv_ops()
-    if 'mmengine' in sys.modules:
+    if sys.modules.get('mmengine'):
         repair_mmengine()
 
 

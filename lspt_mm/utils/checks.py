@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from typing import Callable, Dict, Optional, Set
+from typing import Callable, Dict, Iterable, Optional, Set
 
 #: No number of tokens, channels or blocks is larger; beyond 64 bits PyTorch raises a TypeError.
 LARGEST = 2**31 - 1
@@ -46,6 +46,22 @@ def check_choice(name: str, value, choices) -> None:
     """Raise ValueError unless ``value`` is one of ``choices``."""
     if value not in list(choices):  # value may be a dict, which has no hash
         raise ValueError(f'{name}={value!r}: expected one of {", ".join(map(repr, choices))}')
+
+
+def check_all(checks: Iterable[tuple]) -> None:
+    """Raise one ValueError with the messages of all checks that fail, a line each.
+
+    Args:
+        checks: Tuples of a function that raises ValueError, and its arguments.
+    """
+    problems = []
+    for check, *arguments in checks:
+        try:
+            check(*arguments)
+        except ValueError as error:
+            problems.append(str(error))  # the same as another's, if one value is checked twice
+    if problems:
+        raise ValueError('\n'.join(dict.fromkeys(problems)))
 
 
 def check_bool(name: str, value) -> None:

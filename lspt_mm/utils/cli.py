@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Callable, Iterator, Optional, Sequence
 
 from lspt_mm.errors import InputError
-from lspt_mm.utils.installed import EXTRAS, missing_message
+from lspt_mm.utils.installed import require_when_imported
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,7 @@ def ignore_known_warnings() -> None:
 def input_errors_as_messages(debug: bool = False) -> Iterator[None]:
     """On an InputError, print its message alone and exit with code 2.
 
-    The same if the import of an optional package fails because it is not installed.
+    The same if an optional package is not installed.
 
     Of several processes only the first to fail prints. Warnings are those of
     :func:`ignore_known_warnings`.
@@ -72,18 +72,13 @@ def input_errors_as_messages(debug: bool = False) -> Iterator[None]:
     ignore_known_warnings()
     Image.MAX_IMAGE_PIXELS = None  # files that a command names are the user's own
     try:
-        yield
-    except (InputError, ModuleNotFoundError) as error:
-        if isinstance(error, InputError):
-            message = str(error)
-        elif error.name in EXTRAS:
-            message = missing_message(error.name)
-        else:
-            raise
+        with require_when_imported():
+            yield
+    except InputError as error:
         if debug:
             traceback.print_exc()
         # From a loader's worker process the message comes wrapped in its traceback.
-        message = message.split(f'{InputError.__name__}: ')[-1].strip()
+        message = str(error).split(f'{InputError.__name__}: ')[-1].strip()
         rank = int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0)))
         if debug or _is_first_to_fail():
             who = f' (process {rank})' if rank else ''

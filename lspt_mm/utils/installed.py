@@ -1,6 +1,8 @@
 """Report packages that are not installed, before anything heavy is imported."""
 
 import importlib.util
+from contextlib import contextmanager
+from typing import Iterator
 
 from lspt_mm.errors import InputError
 
@@ -22,14 +24,21 @@ def require(*packages: str) -> None:
     """
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(missing_message(*missing))
+        extras = sorted({EXTRAS[name] for name in missing})
+        which = ' (or openmmlab, never both: docs/install.md)' if 'onedl' in extras else ''
+        raise InputError(
+            f'{" and ".join(missing)}: needed here, but not installed: '
+            f"pip install 'lspt_mm[{','.join(extras)}]'{which}"
+        )
 
 
-def missing_message(*missing: str) -> str:
-    """The message for packages that are not installed."""
-    extras = sorted({EXTRAS[name] for name in missing})
-    which = ' (or openmmlab, never both: docs/install.md)' if 'onedl' in extras else ''
-    return (
-        f'{" and ".join(missing)} needed, but not installed: '
-        f"pip install 'lspt_mm[{','.join(extras)}]'{which}"
-    )
+@contextmanager
+def require_when_imported() -> Iterator[None]:
+    """Turn the failed import of one of :data:`EXTRAS` into the InputError of :func:`require`."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or '').partition('.')[0]
+        if package in EXTRAS:
+            require(package)
+        raise

@@ -14,7 +14,6 @@ from PIL import Image
 from lspt_mm.config.load import read_config
 from lspt_mm.engine.runner import prepare_for_cpu
 from lspt_mm.errors import InputError
-from lspt_mm.recipes import mask_folder
 from lspt_mm.recipes.mask_folder import HEADS
 from lspt_mm.recipes.segmentation import METHODS
 from lspt_mm.recipes.vits import file_vit, timm_vit, vit_of
@@ -130,7 +129,7 @@ def test_short_side_is_half_within_one_and_two_crops(size, side, folder):
 
 def test_shrinking_below_half_is_told(folder, monkeypatch):
     told = []
-    monkeypatch.setattr(mask_folder, 'print_log', lambda text, **_: told.append(text))
+    monkeypatch.setattr('mmengine.logging.print_log', lambda text, **_: told.append(text))
     images(folder, (900, 800))
     read(folder, ',crop=64,short_side=400')
     assert not told

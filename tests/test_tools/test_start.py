@@ -1,5 +1,6 @@
 """Tools answer --help, and refuse wrong options and missing packages, without the stack."""
 
+import importlib
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 from miniatures import ROOT
 
 from lspt_mm.__main__ import find_tools
+from lspt_mm.utils.installed import require_when_imported
 
 #: Packages that take a second or more to import, or import such packages.
 STACK = ('torch', 'torchvision', 'mmengine', 'mmcv', 'mmseg', 'mmpretrain', 'timm', 'matplotlib',
@@ -77,3 +79,43 @@ def test_the_names_of_reproduce_are_refused_without_the_stack(scale, option):
     code, error, imported = start('reproduce', scale, option, 'nonsense')
     assert (code, imported) == (2, [])
     assert f'argument {option}: invalid choice' in error
+
+
+# ---- packages that are not installed -----------------------------------------------------------
+
+#: Hides packages from this process, as if they were not installed.
+HIDE = 'import sys; sys.modules.update(dict.fromkeys({!r}))\n'
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'missing', 'extra'),
+    [
+        (['segment', '--images', 'a', '--masks', 'b', '--out', 'c'], ['mmseg'], 'onedl'),
+        (['classify', '--images', 'a', '--out', 'c'], ['mmpretrain'], 'onedl'),
+        (['classify', '--images', 'a', '--out', 'c'], ['mmengine', 'mmcv'], 'onedl'),
+        (['continual', '--task', 'a', '--out', 'c'], ['mmpretrain'], 'onedl'),
+        (['demo'], ['mmseg'], 'onedl'),
+        (['demo_app', 'config.py', 'a.pth'], ['gradio'], 'app'),
+        (['export', 'config.py', 'a.pth', 'model.onnx'], ['onnx', 'onnxscript'], 'onnx'),
+        (['openmmlab', 'mmseg'], ['mmseg'], 'onedl'),
+    ],
+)  # fmt: skip
+def test_a_missing_package_is_reported_without_the_stack(arguments, missing, extra):
+    code, error, imported = start(*arguments, before=HIDE.format(missing))
+    assert (code, imported) == (2, [])
+    assert error.startswith(f'error: {" and ".join(missing)}: needed here, but not installed: ')
+    assert f"pip install 'lspt_mm[{extra}]'" in error and error.count('\n') == 1
+
+
+@pytest.mark.parametrize('missing', ['mmengine', 'mmseg'])
+def test_a_missing_package_of_a_config_is_reported(missing):
+    code, error, _ = start('train', 'lspt_upernet_ade20k', before=HIDE.format([missing]))
+    assert code == 2
+    assert error.startswith(f'error: {missing}: needed here, but not installed: pip install')
+
+
+def test_the_missing_package_of_someone_else_is_not_hidden():
+    with pytest.raises(ModuleNotFoundError, match='no_such_package'), require_when_imported():
+        importlib.import_module('no_such_package')
+    with pytest.raises(ModuleNotFoundError, match='mmengine.no_such_part'), require_when_imported():
+        importlib.import_module('mmengine.no_such_part')
