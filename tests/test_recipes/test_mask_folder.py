@@ -244,6 +244,16 @@ def test_arguments_that_are_none(folder, arguments, said):
         read(folder, arguments)
 
 
+def test_all_wrong_arguments_are_in_one_message(folder):
+    with pytest.raises(InputError) as error:
+        read(folder, ',method=vtp,head=x,batch_size=1,crop=31,lr=-1,workers=None')
+    lines = str(error.value).splitlines()
+    said = ["method='vtp'", "head='x'", 'batch_size=1', 'crop=31', 'lr=-1', 'workers=None']
+    assert len(lines) == len(said)
+    for part in said:
+        assert sum(f'{part}: expected ' in line for line in lines) == 1, part
+
+
 @pytest.mark.parametrize(
     ('content', 'said'),
     [
