@@ -16,7 +16,7 @@ class FGVCTask(NamedTuple):
     title: str
 
 
-#: FGVC: name of the folder to the data set.
+#: Folder of a data set of FGVC to the data set.
 FGVC_TASKS: Dict[str, FGVCTask] = {
     'cub': FGVCTask(200, 5394, 600, 5794, 'CUB-200-2011'),
     'nabirds': FGVCTask(555, 21536, 2393, 24633, 'NABirds'),
@@ -37,7 +37,7 @@ class VTABTask(NamedTuple):
     title: str
 
 
-#: VTAB-1K: name of the folder in the community's layout to the task; in VTAB's order.
+#: Folder of a task of VTAB-1K, in the community's layout, to the task; in VTAB's order.
 VTAB_TASKS: Dict[str, VTABTask] = {
     'cifar': VTABTask('natural', 100, 10000, 'CIFAR-100'),
     'caltech101': VTABTask('natural', 102, 6084, 'Caltech101'),
