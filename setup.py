@@ -14,7 +14,7 @@ BYTE_CODE = ('__pycache__', '*.py[cod]')
 
 
 def version() -> str:
-    """Version of the package, read without importing it (it would import torch)."""
+    """Version of the package, read without importing it."""
     text = (ROOT / 'lspt_mm' / 'version.py').read_text(encoding='utf-8')
     return re.search(r"^__version__ = '([^']+)'", text, re.MULTILINE).group(1)
 

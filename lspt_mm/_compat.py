@@ -1,15 +1,15 @@
 """Workarounds for faults of the installed libraries, each active only where its fault is found.
 
-On the maintained OpenMMLab distributions only ``repair_torchvision`` may be needed (with a CPU-only
-torch). ``register_configs`` and ``hide_import_noise`` are not workarounds, but must run as early.
+A library is repaired when it is first imported, by whoever imports it; ``import lspt_mm`` imports
+none of them. On the maintained OpenMMLab distributions only torchvision's repair may be needed
+(with a CPU-only torch). ``register_configs`` and ``hide_import_noise`` are not workarounds, but
+must run as early.
 """
 
 import functools
 import importlib
 import importlib.abc
 import importlib.machinery
-import importlib.metadata
-import importlib.util
 import logging
 import sys
 import types
@@ -25,16 +25,57 @@ _torchvision_schemas = None
 
 
 def apply() -> None:
-    """Run every repair, register the configs, and hide two messages printed during imports."""
-    repair_torchvision()
-    repair_mmcv_ops()
-    repair_resume()
-    register_configs()
-    register_image_backend()
-    hide_import_noise()
+    """Repair the libraries that are imported already, and the others when they are imported."""
+    _hide_warning_of_mmcv()
+    if not any(isinstance(finder, _RepairFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _RepairFinder())
+    if sys.modules.get('mmcv'):
+        repair_mmcv_ops()
+    if sys.modules.get('mmengine'):
+        repair_mmengine()
 
 
-def repair_torchvision() -> None:
+# --- repairs upon import
+
+
+class _RepairFinder(importlib.abc.MetaPathFinder):
+    """Finds libraries by the other finders, and has their loader call the repair."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        """Return the spec of a library that may need a repair, None for any other module."""
+        if fullname not in _LOADERS:
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self)
+        found = (finder.find_spec(fullname, path, target) for finder in others)
+        spec = next((spec for spec in found if spec is not None), None)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _RepairLoader(spec.loader, _LOADERS[fullname])
+        return spec
+
+
+class _RepairLoader(importlib.abc.Loader):
+    """Executes a library by ``execute(loader, module)``; in all else it is the library's loader."""
+
+    def __init__(self, loader, execute: Callable):
+        self._loader, self._execute = loader, execute
+
+    def __getattr__(self, name: str):
+        return getattr(self._loader, name)
+
+    def create_module(self, spec):
+        """Return the library's module."""
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module):
+        """Execute and repair the library, which keeps no trace of this loader."""
+        module.__loader__ = module.__spec__.loader = self._loader
+        self._execute(self._loader, module)
+
+
+# --- torchvision
+
+
+def load_torchvision(loader, module) -> None:
     """Make ``import torchvision`` work where its compiled operators do not load.
 
     PyPI's torchvision is built for CUDA. With a CPU-only torch its operators are missing and the
@@ -43,22 +84,26 @@ def repair_torchvision() -> None:
     Calling ``nms`` afterwards still fails, as it should.
     """
     global _torchvision_schemas
-    if importlib.util.find_spec('torchvision') is None:
-        return
+    fresh = dict(vars(module))
     try:
-        importlib.import_module('torchvision')
+        loader.exec_module(module)
         return
     except RuntimeError as error:
         if _MISSING_NMS not in str(error):
             raise
     import torch
 
-    for name in [n for n in sys.modules if n == 'torchvision' or n.startswith('torchvision.')]:
+    vars(module).clear()
+    vars(module).update(fresh)
+    for name in [name for name in sys.modules if name.startswith('torchvision.')]:
         del sys.modules[name]
-    _torchvision_schemas = torch.library.Library('torchvision', 'DEF')
-    _torchvision_schemas.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-    _torchvision_schemas.define('qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
-    importlib.import_module('torchvision')
+    if _torchvision_schemas is None:
+        _torchvision_schemas = torch.library.Library('torchvision', 'DEF')
+        for name in ('nms', 'qnms'):
+            _torchvision_schemas.define(
+                f'{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'
+            )
+    loader.exec_module(module)
 
 
 # --- mmcv-lite: no compiled operators
@@ -116,6 +161,29 @@ class _MissingOperators(types.ModuleType):
         return missing
 
 
+def load_mmcv(loader, module) -> None:
+    """Import mmcv, and repair its operators."""
+    loader.exec_module(module)
+    repair_mmcv_ops()
+
+
+# --- mmengine
+
+
+def load_mmengine(loader, module) -> None:
+    """Import mmengine, and repair it before the packages that need it get its parts."""
+    loader.exec_module(module)
+    repair_mmengine()
+
+
+def repair_mmengine() -> None:
+    """Run all repairs of mmengine, and register this package's configs and image backend."""
+    repair_resume()
+    register_configs()
+    importlib.import_module('lspt_mm.utils.image_backend')
+    hide_import_noise()
+
+
 # --- original mmengine: torch.load rejects mmengine's own checkpoints
 
 
@@ -146,8 +214,6 @@ def register_configs() -> None:
     mmseg, mmpretrain and this package under a ``default_scope``, so they are read as if given by
     path. The entry in the list is for ``mmengine.hub.get_config``.
     """
-    if importlib.util.find_spec('mmengine') is None:
-        return
     from mmengine.config import Config
     from mmengine.config.utils import MODULE2PACKAGE
 
@@ -171,27 +237,14 @@ def register_configs() -> None:
     Config._get_cfg_path = staticmethod(get_cfg_path)
 
 
-def register_image_backend() -> None:
-    """Register the image backend: ``backend_args=dict(backend='lspt_mm.images')``."""
-    if importlib.util.find_spec('mmengine') is not None:
-        importlib.import_module('lspt_mm.utils.images')
-
-
 # --- messages printed while libraries are imported
 
 
 def hide_import_noise() -> None:
-    """Hide messages about missing optional parts that nothing here uses.
+    """Hide ``Could not import OneDL``, which the maintained mmseg and mmpretrain print.
 
-    The maintained mmseg and mmpretrain print ``Could not import OneDL``, a debug message sent
-    without a logger. mmcv-lite warns that it has no ``MultiScaleDeformableAttention``.
+    It is a debug message about an optional part that nothing here uses, sent without a logger.
     """
-    warnings.filterwarnings(
-        'ignore', 'Fail to import ``MultiScaleDeformableAttention``', UserWarning,
-        r'mmcv\.cnn\.bricks\.transformer',
-    )  # fmt: skip
-    if importlib.util.find_spec('mmengine') is None:
-        return
     import mmengine.logging
 
     of_mmengine = mmengine.logging.print_log
@@ -206,10 +259,26 @@ def hide_import_noise() -> None:
     mmengine.logging.print_log = print_log
 
 
+def _hide_warning_of_mmcv() -> None:
+    """Hide that mmcv-lite has no ``MultiScaleDeformableAttention``, which nothing here uses."""
+    warnings.filterwarnings(
+        'ignore', 'Fail to import ``MultiScaleDeformableAttention``', UserWarning,
+        r'mmcv\.cnn\.bricks\.transformer',
+    )  # fmt: skip
+
+
 def _is_installed(distribution: str) -> bool:
     """Whether a distribution of exactly this name is installed, without importing it."""
+    import importlib.metadata  # takes longer than all the rest of this file
+
     try:
         importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
+
+
+#: Libraries to what loads them.
+_LOADERS = {
+    'torchvision': load_torchvision, 'mmcv': load_mmcv, 'mmengine': load_mmengine
+}  # fmt: skip

@@ -51,10 +51,12 @@ def metadata(name, version):
 # --- torchvision
 
 
-def test_torchvision_without_operators(tmp_path):
-    broken = """
+BROKEN = {
+    'torchvision/__init__.py': """
         import torch
         from torchvision import ops
+
+        half_way = ops
 
         @torch.library.register_fake('torchvision::nms')
         def fake_nms(dets, scores, iou_threshold):
@@ -63,29 +65,43 @@ def test_torchvision_without_operators(tmp_path):
         @torch.library.register_fake('torchvision::qnms')
         def fake_qnms(dets, scores, iou_threshold):
             return dets
-    """
-    ops = 'import torch\ndef nms(*args):\n    return torch.ops.torchvision.nms(*args)\n'
-    write(tmp_path, {'torchvision/__init__.py': broken, 'torchvision/ops.py': ops})
-    out = run_beside(
-        tmp_path,
-        """
-        try:
-            import torchvision
-        except RuntimeError as error:
-            print('broken:', error)
-        import lspt_mm
-        from lspt_mm import _compat
-        import torch, torchvision
-        print(torchvision.ops.__name__, _compat._torchvision_schemas is not None)
-        try:
-            torchvision.ops.nms(torch.rand(1, 4), torch.rand(1), 0.5)
-        except NotImplementedError:
-            print('still not there')
-        """,
-    )
-    assert out.splitlines() == [
-        'broken: operator torchvision::nms does not exist',
+
+        assert half_way is ops and [key for key in globals() if key == 'ready'] == []
+        ready = True
+    """,
+    'torchvision/ops.py': """
+        import torch
+        def nms(*args):
+            return torch.ops.torchvision.nms(*args)
+    """,
+}
+BREAK = """
+    try:
+        import torchvision
+    except RuntimeError as error:
+        print('broken:', error)
+"""
+USE_TORCHVISION = """
+    import lspt_mm
+    from lspt_mm import _compat
+    import torch, torchvision, torchvision.ops
+    print(torchvision.ops.__name__, _compat._torchvision_schemas is not None)
+    print(torchvision.ready, torchvision.ops is sys.modules['torchvision.ops'])
+    try:
+        torchvision.ops.nms(torch.rand(1, 4), torch.rand(1), 0.5)
+    except NotImplementedError:
+        print('still not there')
+"""
+
+
+@pytest.mark.parametrize('first', ['', BREAK], ids=['lspt_mm first', 'torchvision first'])
+def test_torchvision_without_operators(first, tmp_path):
+    write(tmp_path, BROKEN)
+    code = 'import sys\n' + textwrap.dedent(first) + textwrap.dedent(USE_TORCHVISION)
+    assert run_beside(tmp_path, code).splitlines() == [
+        *(['broken: operator torchvision::nms does not exist'] if first else []),
         'torchvision.ops True',
+        'True True',
         'still not there',
     ]
 
@@ -111,12 +127,14 @@ def test_whole_torchvision_is_left_alone(tmp_path):
 def test_other_faults_of_torchvision_are_not_hidden(tmp_path):
     write(tmp_path, {'torchvision/__init__.py': "raise RuntimeError('wrong CUDA')\n"})
     code = """
-        try:
-            import lspt_mm
-        except RuntimeError as error:
-            print(error)
+        import lspt_mm
+        for _ in range(2):
+            try:
+                import torchvision
+            except RuntimeError as error:
+                print(error)
     """
-    assert run_beside(tmp_path, code) == 'wrong CUDA'
+    assert run_beside(tmp_path, code).splitlines() == ['wrong CUDA'] * 2
 
 
 # --- mmcv.ops
@@ -155,10 +173,12 @@ USE_OPS = """
 """
 
 
-def test_mmcv_lite_imports_and_complains_when_called(tmp_path):
+@pytest.mark.parametrize('before', [False, True], ids=['lspt_mm first', 'mmcv first'])
+def test_mmcv_lite_imports_and_complains_when_called(before, tmp_path):
     write(tmp_path, {**LITE, **metadata('mmcv-lite', '2.1.0')})
-    lazy, python, complaint = run_beside(tmp_path, USE_OPS).splitlines()
-    assert lazy == 'False'  # importing lspt_mm imports nothing of mmcv
+    code = ('import mmcv\n' if before else '') + textwrap.dedent(USE_OPS)
+    lazy, python, complaint = run_beside(tmp_path, code).splitlines()
+    assert lazy == str(before)  # importing lspt_mm imports nothing of mmcv
     assert python == '2 n/a'
     assert "'nms'" in complaint and 'mmcv-lite' in complaint
 
@@ -340,6 +360,58 @@ def test_allowing_for_a_while_forgets_nothing(no_other_globals):
     with plain_checkpoints.allow_mmengine_checkpoints():
         pass
     assert set(torch.serialization.get_safe_globals()) == before
+
+
+# --- when
+
+
+@pytest.mark.parametrize('first', ['lspt_mm', 'mmengine', 'mmengine.config'])
+def test_mmengine_is_repaired_in_any_order(first, tmp_path):
+    code = f"""
+        import sys
+        import {first}
+        print('mmengine' in sys.modules)
+        import lspt_mm
+        import mmengine.logging
+        from mmengine.config import Config
+        from mmengine.fileio import get_file_backend
+        cfg, _ = Config._get_cfg_path('lspt_mm::lspt_upernet_ade20k.py', 'mine.py')
+        print(cfg.endswith('configs/lspt_upernet_ade20k.py'))
+        print(type(get_file_backend(backend_args=dict(backend='lspt_mm.images'))).__module__)
+        print(hasattr(mmengine.logging.print_log, '__wrapped__'))
+    """
+    imported, *repaired = run_beside(tmp_path, code).splitlines()
+    assert imported == str(first != 'lspt_mm')
+    assert repaired == ['True', 'lspt_mm.utils.image_backend', 'True']
+
+
+def test_repaired_libraries_keep_their_own_loaders(tmp_path):
+    write(tmp_path, {'torchvision/__init__.py': 'import importlib.resources\n',
+                     'torchvision/words.txt': 'read'})  # fmt: skip
+    code = """
+        import importlib.resources, importlib.util, sys
+        import lspt_mm
+        spec = importlib.util.find_spec('torchvision')
+        print(spec.origin == spec.loader.get_filename(), 'torchvision' in sys.modules)
+        import torchvision
+        print(type(torchvision.__loader__).__name__, type(torchvision.__spec__.loader).__name__)
+        print(importlib.resources.files('torchvision').joinpath('words.txt').read_text())
+        print(importlib.util.find_spec('no_such_package_of_mine'))
+    """
+    assert run_beside(tmp_path, code).splitlines() == [
+        'True False', 'SourceFileLoader SourceFileLoader', 'read', 'None'
+    ]  # fmt: skip
+
+
+def test_a_library_that_is_not_installed_is_not_found(tmp_path):
+    code = """
+        import importlib.util, sys
+        sys.path = [path for path in sys.path if 'site-packages' not in path]
+        sys.meta_path = [finder for finder in sys.meta_path if 'editable' not in repr(finder)]
+        import lspt_mm
+        print([importlib.util.find_spec(name) for name in ('torchvision', 'mmcv', 'mmengine')])
+    """
+    assert run_beside(tmp_path, code) == '[None, None, None]'
 
 
 # --- configs

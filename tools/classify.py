@@ -14,12 +14,11 @@ config, prompt-only checkpoints and the data to --out. In Python: `lspt_mm.train
 import argparse
 from pathlib import Path
 
-import lspt_mm
-from lspt_mm.config.one_call import add_run_arguments
+from lspt_mm.config.options import add_run_arguments
 from lspt_mm.converters.image_folder import add_label_arguments
-from lspt_mm.recipes import METHODS
-from lspt_mm.recipes.methods import AUTO
-from lspt_mm.report.summary import train_and_summarize
+from lspt_mm.recipes.methods import AUTO, METHODS
+from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.installed import CLASSIFICATION, require
 
 
 def parse_args() -> argparse.Namespace:
@@ -40,7 +39,13 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     """Prepare, train, and print the scores of the last validation."""
-    train_and_summarize(lspt_mm.train_classification, vars(parse_args()))
+    args = parse_args()
+    with input_errors_as_messages(args.debug):
+        require(*CLASSIFICATION)
+        from lspt_mm import train_classification
+        from lspt_mm.report.summary import train_and_summarize
+
+        train_and_summarize(train_classification, vars(args))
 
 
 if __name__ == '__main__':

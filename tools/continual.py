@@ -14,10 +14,10 @@ In Python: `lspt_mm.apis.continual.train_continual`.
 
 import argparse
 
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.config.one_call import add_run_arguments
-from lspt_mm.recipes import METHODS
+from lspt_mm.config.options import add_run_arguments
+from lspt_mm.recipes.methods import METHODS
 from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.installed import CLASSIFICATION, require
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,6 +41,7 @@ def main() -> None:
     """Train all tasks and print the table."""
     args = parse_args()
     with input_errors_as_messages(args.debug):
+        require(*CLASSIFICATION)
         from lspt_mm.apis.continual import SUMMARY, train_continual
 
         scores = train_continual(

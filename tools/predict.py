@@ -12,10 +12,6 @@ predictions.csv alone. Checkpoints may be full or prompt-only.
 import argparse
 from pathlib import Path
 
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.apis import init_model, predict_images
-from lspt_mm.apis.predict import images_of
-from lspt_mm.engine.work_dir import find_config_and_checkpoint
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import check_writable, input_errors_as_messages
 
@@ -53,6 +49,10 @@ def main() -> None:
     """Predict."""
     args = parse_args()
     with input_errors_as_messages(args.debug):
+        from lspt_mm.apis import init_model, predict_images
+        from lspt_mm.apis.predict import images_of
+        from lspt_mm.engine.work_dir import find_config_and_checkpoint
+
         config, checkpoint = args.run, args.checkpoint
         if checkpoint is None:
             config, checkpoint = find_config_and_checkpoint(args.run)

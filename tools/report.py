@@ -14,10 +14,8 @@ import shlex
 import sys
 from pathlib import Path
 
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.analysis.runs import add_run_arguments, find_runs
+from lspt_mm.config.options import add_comparison_arguments
 from lspt_mm.errors import InputError
-from lspt_mm.report import collect_results, numbers_of, write_page
 from lspt_mm.utils.atomic_io import write_text
 from lspt_mm.utils.cli import check_writable, input_errors_as_messages
 
@@ -27,7 +25,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_run_arguments(parser)
+    add_comparison_arguments(parser)
     parser.add_argument('--out', type=Path, default=Path('report.html'), help='file to write')
     parser.add_argument('--images', type=int, default=64, help='images to compute numbers from')
     parser.add_argument('--pictures', type=int, default=8, help='how many of them are shown')
@@ -39,6 +37,9 @@ def main() -> None:
     """Run every model and write the page."""
     args = parse_args()
     with input_errors_as_messages(args.debug):
+        from lspt_mm.analysis.runs import find_runs
+        from lspt_mm.report import collect_results, numbers_of, write_page
+
         if args.images < 1 or args.pictures < 0:
             raise InputError('--images and --pictures: expected numbers of at least 1 and 0')
         for option, path in (('--out', args.out), ('--numbers', args.numbers)):

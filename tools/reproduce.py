@@ -10,24 +10,26 @@ ADE20K at full scale (docs/reproducing.md). After a kill, the same command goes 
 are not repeated.
 """
 
+from __future__ import annotations
+
 import argparse
 import shlex
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.config.paths import tools_dir
 from lspt_mm.errors import InputError
-from lspt_mm.recipes import BENCHMARKS, METHODS, PRETRAININGS
-from lspt_mm.search.launcher import Launcher
-from lspt_mm.search.small_tables import RATES, TASKS, SmallTables
-from lspt_mm.search.summary import tables_of
+from lspt_mm.recipes.methods import METHODS
+from lspt_mm.recipes.pretrainings import PRETRAININGS
+from lspt_mm.search.small_plan import RATES, TASKS
 from lspt_mm.utils.atomic_io import write_text
 from lspt_mm.utils.cli import input_errors_as_messages
+
+if TYPE_CHECKING:
+    from lspt_mm.search.small_tables import SmallTables
 
 
 def parse_args() -> argparse.Namespace:
@@ -59,6 +61,11 @@ def parse_args() -> argparse.Namespace:
 
 def reproduce_small(args: argparse.Namespace) -> None:
     """Choose rates, then train three seeds, method by method; tables after each."""
+    from rich.console import Console
+
+    from lspt_mm.search.launcher import Launcher
+    from lspt_mm.search.small_tables import SmallTables
+
     console = Console(stderr=True)
     tables = SmallTables(args.work_dir, args.data, args.pretrained, args.tasks, args.methods)
     if args.dry_run:
@@ -88,6 +95,8 @@ def reproduce_small(args: argparse.Namespace) -> None:
 
 def write_tables(tables: SmallTables, folder: Path) -> str:
     """Write results.csv and tables.md; returns the latter's text."""
+    from lspt_mm.search.summary import tables_of
+
     text = tables_of(tables.write())
     write_text(folder / 'tables.md', text)
     return text
@@ -95,6 +104,8 @@ def write_tables(tables: SmallTables, folder: Path) -> str:
 
 def reproduce_paper(args: argparse.Namespace) -> None:
     """Run every experiment's own command; those without data or weights are named at the end."""
+    from lspt_mm.recipes import BENCHMARKS
+
     jobs = [] if args.jobs is None else ['--jobs', str(args.jobs)]
     commands = [
         ['search.py', f'{benchmark}/{method}_{pretraining}_{task}', '--amp', *jobs]

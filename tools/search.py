@@ -6,35 +6,27 @@ The test data are not read before the choice is made. After a kill, the same com
 search; finished runs are not repeated.
 """
 
+from __future__ import annotations
+
 import argparse
 import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.config.arguments import parse, split_arguments, split_list
-from lspt_mm.config.load import (
-    KeyValueAction,
-    apply_common_options,
-    choose_weights,
-    read_config,
-    turn_on_amp,
-)
-from lspt_mm.config.preflight import check_inputs
-from lspt_mm.datasets.verify import check_data
+from lspt_mm.config.options import KeyValueAction
 from lspt_mm.errors import InputError
-from lspt_mm.recipes import Experiment, default_grid, experiment_in
 from lspt_mm.search.grid import Outcome, expand_grid, name_of
-from lspt_mm.search.launcher import Launcher
-from lspt_mm.search.plan import final_config, seeds_checked, selection_config, split_point
-from lspt_mm.search.protocol import RESULTS, Search, mean_and_deviation, read_result
-from lspt_mm.tasks import task_of
 from lspt_mm.utils.cli import input_errors_as_messages
+
+if TYPE_CHECKING:
+    from lspt_mm.search.protocol import Search
 
 
 def parse_args() -> argparse.Namespace:
@@ -94,6 +86,9 @@ def parse_args() -> argparse.Namespace:
 
 def grid_from(args: argparse.Namespace) -> dict:
     """The grid that was asked for, or the method's own."""
+    from lspt_mm.config.load import read_config
+    from lspt_mm.recipes import Experiment, default_grid, experiment_in
+
     fixed = split_arguments(args.config)[1]
     if args.grid == ['none']:
         return {}
@@ -124,6 +119,13 @@ def whole(value):
 
 def config_maker(args: argparse.Namespace):
     """From a point of the grid to a run's config."""
+    from lspt_mm.config.load import (
+        apply_common_options,
+        choose_weights,
+        read_config,
+        turn_on_amp,
+    )
+    from lspt_mm.search.plan import split_point
 
     def config_of(point: dict):
         named, dotted = split_point(point)
@@ -147,6 +149,8 @@ def config_maker(args: argparse.Namespace):
 
 def launcher_from(args: argparse.Namespace, folder: Path):
     """The launcher that executes the runs."""
+    from lspt_mm.search.launcher import Launcher
+
     if args.launcher == 'local' and args.launcher_options:
         raise InputError('--launcher-options: only with --launcher slurm')
     return Launcher(folder / 'submitit', args.launcher, args.jobs, args.launcher_options)
@@ -163,6 +167,8 @@ def list_runs(search: Search, grid: dict, select_only: bool) -> None:
 
 def check_configs(search: Search, grid: dict, select_only: bool) -> None:
     """Check the config of every point before the first run."""
+    from lspt_mm.search.plan import final_config, selection_config
+
     for point in search.points:
         cfg = search.config_of(point)
         if grid:
@@ -173,6 +179,10 @@ def check_configs(search: Search, grid: dict, select_only: bool) -> None:
 
 def check_files(search: Search, grid: dict, select_only: bool, read_all: bool) -> None:
     """Check data and weights before the first run; of the test data only that they exist."""
+    from lspt_mm.config.preflight import check_inputs
+    from lspt_mm.datasets.verify import check_data
+    from lspt_mm.search.plan import final_config, selection_config
+
     first = search.config_of(search.points[0])
     if not select_only:
         final = final_config(first, 0, search.final_on)
@@ -201,6 +211,9 @@ def locked(folder: Path):
 
 def run_search(search: Search, grid: dict, select_only: bool) -> None:
     """The two phases, with a progress bar."""
+    from lspt_mm.search.protocol import RESULTS, mean_and_deviation, read_result
+    from lspt_mm.tasks import task_of
+
     console = Console(stderr=True)
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
                TimeElapsedColumn())  # fmt: skip
@@ -242,6 +255,9 @@ def main() -> None:
     # A terminated search ends its runs, as an interrupted one does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with input_errors_as_messages(args.debug):
+        from lspt_mm.search.plan import seeds_checked
+        from lspt_mm.search.protocol import Search
+
         grid = grid_from(args)
         config_of = config_maker(args)
         points = expand_grid(grid)

@@ -11,13 +11,13 @@ config, prompt-only checkpoints and the data to --out. In Python: `lspt_mm.train
 
 import argparse
 
-import lspt_mm
-from lspt_mm.config.one_call import add_run_arguments
+from lspt_mm.config.options import add_run_arguments
 from lspt_mm.converters.masks import add_mask_arguments
 from lspt_mm.recipes.mask_folder import HEADS
 from lspt_mm.recipes.methods import AUTO
 from lspt_mm.recipes.segmentation import METHODS
-from lspt_mm.report.summary import train_and_summarize
+from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.installed import SEGMENTATION, require
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,7 +33,13 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     """Prepare, train, and print the scores of the last validation."""
-    train_and_summarize(lspt_mm.train_segmentation, vars(parse_args()))
+    args = parse_args()
+    with input_errors_as_messages(args.debug):
+        require(*SEGMENTATION)
+        from lspt_mm import train_segmentation
+        from lspt_mm.report.summary import train_and_summarize
+
+        train_and_summarize(train_segmentation, vars(args))
 
 
 if __name__ == '__main__':

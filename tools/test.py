@@ -4,18 +4,17 @@ python tools/test.py RUN_FOLDER
 python tools/test.py configs/lspt_upernet_ade20k.py work_dirs/ade/iter_160000.pth --tta
 """
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mmengine.runner import Runner
-
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.apis.testing import build_test_runner
-from lspt_mm.config.load import add_common_arguments, load_config
-from lspt_mm.engine.runner import run
-from lspt_mm.engine.work_dir import find_config_and_checkpoint
-from lspt_mm.tasks import task_of
+from lspt_mm.config.options import add_common_arguments
 from lspt_mm.utils.cli import input_errors_as_messages
+
+if TYPE_CHECKING:
+    from mmengine.runner import Runner
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,6 +38,11 @@ def parse_args() -> argparse.Namespace:
 
 def build(args: argparse.Namespace) -> Runner:
     """The Runner, with the checkpoint to load."""
+    from lspt_mm.apis.testing import build_test_runner
+    from lspt_mm.config.load import load_config
+    from lspt_mm.engine.work_dir import find_config_and_checkpoint
+    from lspt_mm.tasks import task_of
+
     if args.checkpoint is None:
         args.work_dir = args.work_dir or str(Path(args.config) / 'test')
         args.config, args.checkpoint = find_config_and_checkpoint(args.config)
@@ -60,6 +64,8 @@ def main() -> None:
     """Test."""
     args = parse_args()
     with input_errors_as_messages(args.debug):
+        from lspt_mm.engine.runner import run
+
         runner = build(args)
         run(runner, runner.test)
 

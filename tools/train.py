@@ -5,17 +5,7 @@ python tools/train.py configs/lspt_upernet_ade20k.py --work-dir work_dirs/ade --
 
 import argparse
 
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.apis.training import train
-from lspt_mm.config.load import (
-    add_common_arguments,
-    choose_weights,
-    load_config,
-    turn_on_amp,
-    turn_on_channels_last,
-    turn_on_compile,
-)
-from lspt_mm.engine.work_dir import latest_checkpoint, read_training_checkpoint
+from lspt_mm.config.options import add_common_arguments
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import input_errors_as_messages
 
@@ -60,6 +50,14 @@ def parse_args() -> argparse.Namespace:
 
 def apply_options(cfg, args: argparse.Namespace) -> None:
     """Write the options of training into the config."""
+    from lspt_mm.config.load import (
+        choose_weights,
+        turn_on_amp,
+        turn_on_channels_last,
+        turn_on_compile,
+    )
+    from lspt_mm.engine.work_dir import latest_checkpoint, read_training_checkpoint
+
     if args.amp:
         turn_on_amp(cfg)
     if args.compile:
@@ -96,6 +94,9 @@ def main() -> None:
     """Train."""
     args = parse_args()
     with input_errors_as_messages(args.debug):
+        from lspt_mm.apis.training import train
+        from lspt_mm.config.load import load_config
+
         cfg = load_config(args)
         apply_options(cfg, args)
         train(cfg, check=not args.no_check)

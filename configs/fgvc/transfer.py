@@ -10,7 +10,7 @@ central crop. ``tools/dataset_converters/prepare.py`` creates the layout of the 
 """
 _base_ = ['../_base_/classification_runtime.py', '../_base_/models/prompted_classifier.py',
           '../_base_/datasets/classification.py']
-from lspt_mm.datasets.fgvc import TASKS
+from lspt_mm.config.benchmarks import FGVC_TASKS as TASKS
 from lspt_mm.recipes import resolve_experiment
 from lspt_mm.recipes.pipelines import crops
 

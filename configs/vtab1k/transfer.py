@@ -10,7 +10,7 @@ the layout of the data.
 """
 _base_ = ['../_base_/classification_runtime.py', '../_base_/models/prompted_classifier.py',
           '../_base_/datasets/classification.py']
-from lspt_mm.datasets.vtab1k import TASKS
+from lspt_mm.config.benchmarks import VTAB_TASKS as TASKS
 from lspt_mm.recipes import resolve_experiment
 from lspt_mm.recipes.pipelines import squares
 

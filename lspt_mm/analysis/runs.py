@@ -1,6 +1,5 @@
 """Finished runs, read from their work dirs: config, checkpoint, log, test results."""
 
-import argparse
 import json
 import re
 from pathlib import Path
@@ -22,18 +21,6 @@ _BOOKKEEPING = (
     'vis_backends', 'data_help', 'pretrained_help', 'log_processor',
 )  # fmt: skip
 _STAMP = re.compile(r'\d{8}_\d{6}$')
-
-
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the common options of tools that compare finished runs."""
-    parser.add_argument('runs', nargs='+', metavar='[NAME=]WORK_DIR', help='runs to compare')
-    parser.add_argument(
-        '--split', choices=('train', 'val', 'test'), default='val', help='data to look at'
-    )
-    parser.add_argument('--pretrained', help="file of the ViT's weights, instead of the configs'")
-    parser.add_argument('--data-root', help="folder of the data, instead of the configs'")
-    parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1, ...')
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
 
 
 class FinishedRun(NamedTuple):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lspt_mm.apis.training import run_config, train
 from lspt_mm.checkpoints import read_checkpoint
-from lspt_mm.config.one_call import DEFAULT_BACKBONE
+from lspt_mm.config.options import DEFAULT_BACKBONE
 from lspt_mm.config.preflight import datasets_of
 from lspt_mm.engine.unwrapping import model_of
 from lspt_mm.engine.work_dir import latest_checkpoint

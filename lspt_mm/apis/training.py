@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 from lspt_mm.apis.run import Run
 from lspt_mm.config.cfg_options import merge_options
 from lspt_mm.config.load import read_config, turn_on_amp
-from lspt_mm.config.one_call import DEFAULT_BACKBONE
+from lspt_mm.config.options import DEFAULT_BACKBONE
 from lspt_mm.converters.image_folder import prepare_image_folder
 from lspt_mm.converters.masks import prepare_masks
 from lspt_mm.datasets.verify import check_data

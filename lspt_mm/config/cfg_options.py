@@ -39,20 +39,25 @@ def merge_options(cfg: Config, options: Optional[dict]) -> None:
     A key has to exist, or be an argument of the class that its dict configures.
 
     Raises:
-        InputError: For an unknown key; the message suggests similar ones.
+        InputError: For unknown keys, all of them; the message suggests similar ones.
     """
     trial = copy.deepcopy(cfg) if options else cfg
     # Types first: the other options of the dict are arguments of the new class.
     keys = sorted(options or {}, key=lambda k: not k.endswith('.type'))
+    problems = []
     for key in keys:
-        _check_key(trial, key)
         try:
+            _check_key(trial, key)
             _merge(trial, key, options[key])
+        except InputError as error:
+            problems.append(str(error))
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise InputError(
+            problems.append(
                 f'--cfg-options {key}={options[key]!r}: does not fit the value in the config '
                 f'({error})'
-            ) from error
+            )
+    if problems:
+        raise InputError('\n'.join(problems))
     for key in keys:
         _merge(cfg, key, options[key])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from lspt_mm.config.arguments import pass_arguments, split_arguments
@@ -16,37 +16,7 @@ from lspt_mm.config.preflight import datasets_of
 from lspt_mm.errors import InputError
 from lspt_mm.registry import takes_prompts
 from lspt_mm.utils.images import BACKEND
-
-
-class KeyValueAction(DictAction):
-    """MMEngine's ``DictAction`` with an error for values that are not KEY=VALUE."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        """Parse KEY=VALUE pairs."""
-        for value in values:
-            if '=' not in value:
-                parser.error(f'argument {option_string}: {value!r} is not of the form KEY=VALUE')
-        super().__call__(parser, namespace, values, option_string)
-
-
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that training and testing have in common."""
-    parser.add_argument(
-        'config', help='config file, or the name of one in this package; FILE:name=value,... for '
-        'one that takes arguments; or the name of an experiment such as vtab1k/lspt_mae_eurosat',
-    )  # fmt: skip
-    parser.add_argument('--work-dir', help='folder for logs and checkpoints')
-    parser.add_argument('--data-root', help="folder of the data, instead of the config's")
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE',
-        help="change values of the config, e.g. train_cfg.max_iters=100 or key='[a,b]'",
-    )  # fmt: skip
-    parser.add_argument(
-        '--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none',
-        help='job launcher; dist_train.sh and slurm_train.sh set it',
-    )  # fmt: skip
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
+from lspt_mm.utils.installed import EXTRAS, require
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -63,8 +33,15 @@ def load_config(args: argparse.Namespace) -> Config:
 
 
 def apply_common_options(cfg: Config, options: Optional[dict], data_root: Optional[str]) -> None:
-    """Apply ``--cfg-options`` and ``--data-root``."""
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    """Apply ``--cfg-options`` and ``--data-root``.
+
+    Raises:
+        InputError: If the config's package (mmseg) is not installed, or an option does not fit.
+    """
+    scope = cfg.get('default_scope', 'mmengine')
+    if scope in EXTRAS:
+        require(scope)
+    init_default_scope(scope)
     merge_options(cfg, options)
     if data_root:
         for dataset in datasets_of(cfg, ('train_dataloader', 'val_dataloader', 'test_dataloader')):

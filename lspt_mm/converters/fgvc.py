@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
+from lspt_mm.config.benchmarks import FGVC_TASKS as TASKS
 from lspt_mm.converters.archives import (
     SOURCES,
     find_archive,
@@ -19,7 +20,6 @@ from lspt_mm.converters.splits import (
     write_splits,
     wrong_counts,
 )
-from lspt_mm.datasets.fgvc import TASKS
 from lspt_mm.errors import InputError
 
 
@@ -36,7 +36,7 @@ def prepare_fgvc(
     """Write the images, ``train.json``, ``val.json``, ``test.json`` and ``about.json`` to ``dest``.
 
     Args:
-        name (str): One of ``lspt_mm.datasets.fgvc.TASKS``.
+        name (str): One of ``lspt_mm.config.benchmarks.FGVC_TASKS``.
         source (Path): Folder with the official archives or what was extracted from them.
         dest (Path): Folder that is read by ``FGVC``, made if absent.
         splits (Path, optional): Folder of the published train, val and test. Without it val is

@@ -21,9 +21,9 @@ from lspt_mm.converters.splits import (
     random_share,
     write_splits,
 )
-from lspt_mm.datasets.image_list import is_inside
 from lspt_mm.errors import InputError
 from lspt_mm.utils.images import folders_in, list_images
+from lspt_mm.utils.split_files import is_inside
 from lspt_mm.utils.text import shorten
 
 #: Share of each class's training images that become val where there is no folder of val.

@@ -24,11 +24,11 @@ from lspt_mm.converters.splits import (
     raise_if_any,
     write_lists,
 )
-from lspt_mm.datasets.mask_folder import IMAGES, MASKS
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import map_with_progress
 from lspt_mm.utils.images import IGNORE_INDEX, read_image
 from lspt_mm.utils.overlay import draw_sheet, label_image
+from lspt_mm.utils.split_files import IMAGES, MASKS
 from lspt_mm.utils.text import shorten
 
 OWNER = 'lspt_mm own_masks'

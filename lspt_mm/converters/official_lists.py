@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
-from scipy.io import loadmat
 
 from lspt_mm.converters.archives import SPLITS_SOURCE
 from lspt_mm.converters.splits import Pairs
-from lspt_mm.datasets.image_list import read_json_list
 from lspt_mm.errors import InputError
+from lspt_mm.utils.split_files import read_json_list
 from lspt_mm.utils.text import shorten
 
 
@@ -195,6 +194,8 @@ def _columns(files: Dict[str, bytes], file: str, inside: str = '', **kinds: type
     Raises:
         InputError: If one is not there or of another kind, or they are not equally long.
     """
+    from scipy.io import loadmat
+
     try:
         content = loadmat(io.BytesIO(files[file]), squeeze_me=True)
         content = content[inside] if inside else content

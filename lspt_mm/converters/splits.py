@@ -8,10 +8,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
-from lspt_mm.datasets.image_list import is_inside
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import map_with_progress
 from lspt_mm.utils.images import check_image, list_images
+from lspt_mm.utils.split_files import is_inside
 from lspt_mm.utils.text import shorten
 
 #: Images of a split in order: path relative to the data set's folder, and label from 0, or a list

@@ -5,6 +5,8 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
+from lspt_mm.config.benchmarks import VTAB_SPLITS as SPLITS
+from lspt_mm.config.benchmarks import VTAB_TASKS as TASKS
 from lspt_mm.converters.archives import SOURCES, link_or_copy
 from lspt_mm.converters.splits import (
     Pairs,
@@ -14,10 +16,9 @@ from lspt_mm.converters.splits import (
     write_splits,
     wrong_counts,
 )
-from lspt_mm.datasets.image_list import is_inside, read_text_list
-from lspt_mm.datasets.vtab1k import SPLITS, TASKS
 from lspt_mm.errors import InputError
 from lspt_mm.utils.images import folders_in
+from lspt_mm.utils.split_files import is_inside, read_text_list
 from lspt_mm.utils.text import shorten
 
 #: The splits that share no image.
@@ -55,7 +56,7 @@ def prepare_vtab(
     Args:
         source (Path): The folder.
         dest (Path): Folder of the tasks' folders, made if absent.
-        tasks (sequence of str): Names of ``lspt_mm.datasets.vtab1k.TASKS``; none for all.
+        tasks (sequence of str): Names of ``lspt_mm.config.benchmarks.VTAB_TASKS``; none for all.
         copy (bool): Copy the images' folders rather than link to them.
         verify (bool): Decode each image.
         official_counts (bool): Whether the numbers of images (and of classes' folders) must be

@@ -4,33 +4,12 @@ The official training images are divided into train and val, a tenth being val; 
 images are the test. Flowers has an official val.
 """
 
-from typing import Dict, NamedTuple
-
+from lspt_mm.config.benchmarks import FGVC_SPLITS as SPLITS
+from lspt_mm.config.benchmarks import FGVC_TASKS as TASKS
+from lspt_mm.config.benchmarks import FGVCTask as Task  # noqa: F401  (its public name)
 from lspt_mm.datasets.image_list import ListedImages
 from lspt_mm.registry import DATASETS
 from lspt_mm.utils.checks import check_choice
-
-
-class Task(NamedTuple):
-    """A data set: its numbers of classes and of images in each split, and its title."""
-
-    num_classes: int
-    num_train: int
-    num_val: int
-    num_test: int
-    title: str
-
-
-#: Name of the folder to the data set.
-TASKS: Dict[str, Task] = {
-    'cub': Task(200, 5394, 600, 5794, 'CUB-200-2011'),
-    'nabirds': Task(555, 21536, 2393, 24633, 'NABirds'),
-    'flowers': Task(102, 1020, 1020, 6149, 'Oxford Flowers-102'),
-    'dogs': Task(120, 10800, 1200, 8580, 'Stanford Dogs'),
-    'cars': Task(196, 7329, 815, 8041, 'Stanford Cars'),
-}
-#: The splits.
-SPLITS = ('train', 'val', 'test')
 
 
 @DATASETS.register_module()
@@ -41,10 +20,11 @@ class FGVC(ListedImages):
     ``{path: label}``, labels from 0 and paths relative to that folder.
 
     Args:
-        task (str): Name of a folder, one of :data:`fgvc.TASKS`.
-        split (str): One of :data:`fgvc.SPLITS`. Hyper-parameters are chosen on val.
+        task (str): Name of a folder, one of :data:`~lspt_mm.config.benchmarks.FGVC_TASKS`.
+        split (str): One of :data:`~lspt_mm.config.benchmarks.FGVC_SPLITS`.
+            Hyper-parameters are chosen on val.
         official_counts (bool): Whether the split must have the number of images of
-            :data:`fgvc.TASKS`.
+            :data:`~lspt_mm.config.benchmarks.FGVC_TASKS`.
         **kwargs: As :class:`ListedImages` (pipeline, data_root, ...).
 
     Raises:

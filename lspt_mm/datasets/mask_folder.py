@@ -8,14 +8,11 @@ import numpy as np
 from mmseg.datasets import BaseSegDataset
 from PIL import Image
 
-from lspt_mm.datasets.image_list import is_inside
 from lspt_mm.errors import InputError
 from lspt_mm.registry import DATASETS
 from lspt_mm.utils.atomic_io import read_json
 from lspt_mm.utils.images import IGNORE_INDEX, IMAGE_SUFFIXES
-
-#: Folders of a prepared data set, below its root.
-IMAGES, MASKS = 'images', 'masks'
+from lspt_mm.utils.split_files import IMAGES, MASKS, is_inside
 
 
 @DATASETS.register_module()

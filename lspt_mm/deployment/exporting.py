@@ -12,6 +12,7 @@ from torch.export import Dim, ExportedProgram
 
 from lspt_mm.deployment.exportable import Exportable
 from lspt_mm.errors import InputError
+from lspt_mm.utils.installed import require
 
 #: Version of the operators in ONNX files; onnxruntime 1.17 (2024) and later run it.
 OPSET = 20
@@ -116,7 +117,7 @@ def export_onnx(program: ExportedProgram, path: Path) -> None:
     Raises:
         InputError: If the packages for it are not installed.
     """
-    _need('onnx', 'onnxscript')
+    require('onnx', 'onnxscript')
     with _quiet():
         written = torch.onnx.export(
             program, dynamo=True, opset_version=OPSET, input_names=['images'],
@@ -131,7 +132,7 @@ def run_onnx(path: Path) -> Callable[[Tensor], Tensor]:
     Raises:
         InputError: If onnxruntime is not installed.
     """
-    _need('onnxruntime')
+    require('onnxruntime')
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
@@ -157,17 +158,6 @@ def largest_difference(
             wanted = model(images)
             found.append(float((run(images) - wanted).abs().max() / wanted.abs().max()))
     return max(found)
-
-
-def _need(*packages: str) -> None:
-    from importlib.util import find_spec
-
-    missing = [name for name in packages if find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f'ONNX needs {" and ".join(missing)}, which is not installed: pip install '
-            f'{" ".join(missing)} (or lspt_mm[onnx])'
-        )
 
 
 @contextlib.contextmanager

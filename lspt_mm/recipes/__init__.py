@@ -1,14 +1,14 @@
 """Hyper-parameters, resolved by data set, pre-training and method."""
 
-from lspt_mm.recipes.ade20k import resolve_ade20k_run
-from lspt_mm.recipes.experiment import BENCHMARKS, Experiment, experiment_in, resolve_experiment
-from lspt_mm.recipes.folders import images_of, masks_of
-from lspt_mm.recipes.grids import default_grid
-from lspt_mm.recipes.mask_folder import resolve_mask_run
-from lspt_mm.recipes.methods import METHODS
-from lspt_mm.recipes.pretrainings import PRETRAININGS
+from lspt_mm.utils.lazy import lazy_exports
 
-__all__ = [
-    'BENCHMARKS', 'Experiment', 'METHODS', 'PRETRAININGS', 'default_grid', 'experiment_in',
-    'images_of', 'masks_of', 'resolve_ade20k_run', 'resolve_experiment', 'resolve_mask_run',
-]  # fmt: skip
+__getattr__, __all__ = lazy_exports(
+    __name__,
+    ade20k=('resolve_ade20k_run',),
+    experiment=('BENCHMARKS', 'Experiment', 'experiment_in', 'resolve_experiment'),
+    folders=('images_of', 'masks_of'),
+    grids=('default_grid',),
+    mask_folder=('resolve_mask_run',),
+    methods=('METHODS',),
+    pretrainings=('PRETRAININGS',),
+)

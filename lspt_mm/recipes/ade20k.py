@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any, Dict, Optional, Union
 
 from lspt_mm.errors import InputError
-from lspt_mm.recipes.arguments import taken_arguments
+from lspt_mm.recipes.arguments import check_values, given_values, taken_arguments
 from lspt_mm.recipes.segmentation import METHODS, ramp_and_decay, tuned_vit, whole_patches
 from lspt_mm.recipes.vits import vit_of
-from lspt_mm.utils.checks import check_choice, check_int, check_number
 
 #: Values of ``head``.
 HEADS = ('linear', 'upernet')
@@ -71,14 +70,12 @@ class ADE20KRun:
             self.prompt_lr = _FULL_LR if self.method == 'full' else METHODS[self.method].lr
 
     def _check(self) -> None:
-        check_choice('method', self.method, METHODS)
-        check_choice('head', self.head, HEADS)
-        for name in ('crop', 'iters', 'batch_size', 'num_tokens', 'rank', 'patch_size'):
-            if getattr(self, name) is not None:
-                check_int(name, getattr(self, name), 1)
-        for name in ('lr', 'prompt_lr'):
-            if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), 0)
+        check_values(
+            given_values(self),
+            dict(method=METHODS, head=HEADS),
+            dict(crop=1, iters=1, batch_size=1, num_tokens=1, rank=1, patch_size=1),
+            ('lr', 'prompt_lr'),
+        )
 
     def config(self) -> Dict[str, Any]:
         """The run's config, without the data."""

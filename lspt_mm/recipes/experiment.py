@@ -2,18 +2,18 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Union
 
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
 from lspt_mm.checkpoints.load_backbone import TIMM
-from lspt_mm.datasets import fgvc, vtab1k
+from lspt_mm.config.benchmarks import FGVC_TASKS, VTAB_TASKS
 from lspt_mm.errors import InputError
 from lspt_mm.models.vit_arguments import check_arch
-from lspt_mm.recipes.arguments import taken_arguments
+from lspt_mm.recipes.arguments import check_values, taken_arguments
 from lspt_mm.recipes.balance import BALANCE, class_weights
 from lspt_mm.recipes.folders import images_per_class
-from lspt_mm.recipes.methods import Method, get_method
+from lspt_mm.recipes.methods import METHODS, Method, get_method
 from lspt_mm.recipes.pretrainings import Pretraining, get_pretraining
 from lspt_mm.recipes.published_values import (
     BPT,
@@ -24,12 +24,11 @@ from lspt_mm.recipes.published_values import (
     GaPTValues,
 )
 from lspt_mm.recipes.vits import ALIASES
-from lspt_mm.utils.checks import check_choice, check_int, check_number
 
 #: Data sets of each benchmark; any for folders of your own.
 BENCHMARKS: Dict[str, Optional[tuple]] = {
-    'fgvc': tuple(fgvc.TASKS),
-    'vtab1k': tuple(vtab1k.TASKS),
+    'fgvc': tuple(FGVC_TASKS),
+    'vtab1k': tuple(VTAB_TASKS),
     'imagefolder': None,
 }
 
@@ -282,14 +281,20 @@ def resolve_experiment(benchmark: str, **defaults) -> Experiment:
     values = taken_arguments(benchmark, Experiment, defaults, fixed=('benchmark',))
     for name in ('task', 'pretraining', 'method'):
         values[name] = str(values[name])  # a folder may be called 2024
+    weights = [values.get(name) for name in ('pretraining', 'arch', 'patch_size', 'model')]
+    measures: Dict[str, Any] = {}
+
+    def read_measures() -> None:
+        measures.update(get_pretraining(*weights).measures)
+
     try:
-        weights = (values.get(name) for name in ('pretraining', 'arch', 'patch_size', 'model'))
-        values.update(get_pretraining(*weights).measures)
+        _check(values, BENCHMARKS[benchmark], read_measures)
+        values.update(measures)
         values.setdefault('head', 'fitted' if benchmark == 'imagefolder' else 'paper')
         method = get_method(values['method'])
         if values['head'] == 'fitted' and method.recipe != 'full':
             values = {**_FITTED, 'lr': method.lr, **values}
-        _check(values, BENCHMARKS[benchmark])
+        _check_together(values, BENCHMARKS[benchmark])
         patch = values.get('patch_size', Experiment.patch_size)
         values.setdefault('img_size', max(1, Experiment.img_size // patch) * patch)
     except ValueError as error:
@@ -305,37 +310,41 @@ def _width(arch: Union[str, dict]) -> int:
     return (arch if isinstance(arch, dict) else VisionTransformer.arch_zoo[arch])['embed_dims']
 
 
-def _check(values: Dict[str, Any], tasks: Optional[tuple]) -> None:
-    """Raise ValueError for an invalid value."""
-    if tasks is not None:
-        check_choice('task', values['task'], tasks)
-    method = get_method(values['method'])
-    choices = dict(
-        optimizer=('SGD', 'AdamW'), official=(True, False), head=HEADS, balance=BALANCE[:3]
-    )
-    if 'arch' in values:
-        check_arch(values['arch'], VisionTransformer.arch_zoo)
-    for name in choices.keys() & values.keys():
-        check_choice(name, values[name], choices[name])
-    lowest = dict(img_size=1, patch_size=1, num_tokens=1, batch_size=1, epochs=1, warmup=0, rank=1)
-    for name in lowest.keys() & values.keys():
-        check_int(name, values[name], lowest[name])
-    for name in {'lr', 'head_lr', 'weight_decay', 'head_weight_decay', 'dropout'} & values.keys():
-        check_number(name, values[name], 0)
+def _check(values: Dict[str, Any], tasks: Optional[tuple], *further: Callable) -> None:
+    """Raise ValueError for invalid values, each by itself."""
+    arch = [(check_arch, values['arch'], VisionTransformer.arch_zoo)] if 'arch' in values else []
+    check_values(
+        values,
+        dict(
+            method=METHODS, optimizer=('SGD', 'AdamW'), official=(True, False), head=HEADS,
+            balance=BALANCE[:3], **({} if tasks is None else {'task': tasks}),
+        ),
+        dict(img_size=1, patch_size=1, num_tokens=1, batch_size=1, epochs=1, warmup=0, rank=1),
+        ('lr', 'head_lr', 'weight_decay', 'head_weight_decay', 'dropout'),
+        [*arch, *((check,) for check in further)],
+    )  # fmt: skip
+
+
+def _check_together(values: Dict[str, Any], tasks: Optional[tuple]) -> None:
+    """Raise ValueError for values that do not fit each other."""
+    problems = []
     size = values.get('img_size')
     patch = values.get('patch_size', Experiment.patch_size)
     if size is not None and size % patch:
-        raise ValueError(f'img_size={size}: expected a multiple of patch_size={patch}')
+        problems.append(f'img_size={size}: expected a multiple of patch_size={patch}')
     epochs = values.get('epochs', Experiment.epochs)
     if values.get('warmup', 0) >= epochs:
-        raise ValueError(f'warmup={values["warmup"]}: expected less than epochs={epochs}')
+        problems.append(f'warmup={values["warmup"]}: expected less than epochs={epochs}')
     if tasks is not None and values.get('balance', 'none') != 'none':
-        raise ValueError(f'balance={values["balance"]}: for folders of your own only')
+        problems.append(f'balance={values["balance"]}: for folders of your own only')
+    method = get_method(values['method'])
     absent = {'gate_init', 'rank'} - set(method.extra_args)
     if method.prompter is None:
         absent.add('dropout')
-    for name in absent & values.keys():
-        raise ValueError(f'{name}={values[name]!r}: method={values["method"]} has none')
+    for name in sorted(absent & values.keys()):
+        problems.append(f'{name}={values[name]!r}: method={values["method"]} has none')
+    if problems:
+        raise ValueError('\n'.join(problems))
 
 
 def _published(benchmark: str, values: Dict[str, Any]) -> Dict[str, Any]:

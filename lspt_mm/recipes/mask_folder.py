@@ -4,16 +4,12 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple, Union
 
-from mmengine.logging import print_log
-
 from lspt_mm.errors import InputError
-from lspt_mm.recipes.arguments import taken_arguments
+from lspt_mm.recipes.arguments import check_values, given_values, taken_arguments
 from lspt_mm.recipes.balance import BALANCE, class_weights
 from lspt_mm.recipes.folders import masks_of, usual_size
 from lspt_mm.recipes.pipelines import LOAD_TEST, scales_and_flips
 from lspt_mm.recipes.segmentation import METHODS, ramp_and_decay, tuned_vit, whole_patches
-from lspt_mm.recipes.vits import vit_of
-from lspt_mm.utils.checks import check_choice, check_int, check_number
 
 #: Upper limit of the longer side; practically none.
 _ANY = 1 << 20
@@ -96,6 +92,10 @@ class MaskRun:
     seed: int = 0
 
     def __post_init__(self):
+        from mmengine.logging import print_log
+
+        from lspt_mm.recipes.vits import vit_of
+
         try:
             self._check()
         except ValueError as error:
@@ -129,23 +129,13 @@ class MaskRun:
 
     def _check(self) -> None:
         self.data, self.pretrained = str(self.data), str(self.pretrained)
-        check_choice('method', self.method, METHODS)
-        check_choice('head', self.head, HEADS)
-        if self.balance is not None:
-            check_choice('balance', self.balance, BALANCE)
-        check_choice('mode', self.mode, ('slide', 'whole'))
-        check_choice('flip', self.flip, FLIPS)
-        check_int('batch_size', self.batch_size, 2)
-        check_int('channels', self.channels, 1)
-        check_int('workers', self.workers, 0)
-        check_int('seed', self.seed, 0)
-        lowest = dict(crop=32, short_side=0, iters=1, num_tokens=1, rank=1, patch_size=1)
-        for name, least in lowest.items():
-            if getattr(self, name) is not None:
-                check_int(name, getattr(self, name), least)
-        for name in ('lr', 'prompt_lr', 'linear_lr'):
-            if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), 0)
+        check_values(
+            given_values(self),
+            dict(method=METHODS, head=HEADS, balance=BALANCE, mode=('slide', 'whole'), flip=FLIPS),
+            dict(batch_size=2, channels=1, workers=0, seed=0, crop=32, short_side=0, iters=1,
+                 num_tokens=1, rank=1, patch_size=1),
+            ('lr', 'prompt_lr', 'linear_lr'),
+        )  # fmt: skip
 
     # ---- the model --------------------------------------------------------------------------
 

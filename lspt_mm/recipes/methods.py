@@ -1,13 +1,13 @@
 """The tuning methods by name: the prompter or LoRA of each, and what it trains."""
 
+import functools
 import re
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple
-
-from mmengine.config import Config
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Dict, Iterator, NamedTuple, Optional, Tuple
 
 from lspt_mm.config.paths import config_dir
 from lspt_mm.errors import InputError
-from lspt_mm.models.tuning import lora_rank
 from lspt_mm.utils.checks import check_choice
 
 
@@ -42,6 +42,8 @@ class Method(NamedTuple):
     @property
     def extra_args(self) -> Tuple[str, ...]:
         """Arguments of an experiment that only some methods have."""
+        from lspt_mm.models.tuning import lora_rank
+
         found = [name for name in ('gate_init', 'rank') if name in (self.prompter or {})]
         return (*found, *(('rank',) if lora_rank(self.tune) else ()))
 
@@ -55,34 +57,65 @@ class Method(NamedTuple):
         return min(max(1, rank), width)
 
 
-def _prompt_methods() -> Dict[str, Method]:
-    """The methods of ``configs/_base_/prompters``."""
-    found = {}
-    for path in sorted((config_dir() / '_base_' / 'prompters').glob('*.py')):
-        values = Config.fromfile(path).to_dict()['method']
-        unknown = values.keys() - set(Method._fields)
-        if unknown or 'prompter' not in values:
-            raise InputError(
-                f'{path}: method has {", ".join(sorted(values))}; expected a prompter, and of '
-                f'{", ".join(Method._fields)} what is needed'
-            )
-        found[path.stem] = Method(**{'title': path.stem, **values})
-    return found
+class Methods(Mapping[str, Method]):
+    """The methods by name: some without prompts, then those of ``configs/_base_/prompters``.
+
+    A file is read when its method is first used, so that parsers get the names without MMEngine.
+
+    Args:
+        plain: Methods without prompts.
+    """
+
+    def __init__(self, plain: Dict[str, Method]):
+        self._plain = dict(plain)
+        files = sorted((config_dir() / '_base_' / 'prompters').glob('*.py'))
+        self._files = {path.stem: path for path in files}
+
+    def __getitem__(self, name: str) -> Method:
+        return self._plain[name] if name in self._plain else _read(self._files[name])
+
+    def __contains__(self, name) -> bool:
+        return name in self._plain or name in self._files
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*self._plain, *self._files))
+
+    def __len__(self) -> int:
+        return len(self._plain) + len(self._files)
+
+
+@functools.cache
+def _read(path: Path) -> Method:
+    """The method of a file.
+
+    Raises:
+        InputError: If its ``method`` has no prompter, or values that :class:`Method` lacks.
+    """
+    from mmengine.config import Config
+
+    values = Config.fromfile(path).to_dict()['method']
+    unknown = values.keys() - set(Method._fields)
+    if unknown or 'prompter' not in values:
+        raise InputError(
+            f'{path}: method has {", ".join(sorted(values))}; expected a prompter, and of '
+            f'{", ".join(Method._fields)} what is needed'
+        )
+    return Method(**{'title': path.stem, **values})
 
 
 #: Methods that ``method='auto'`` tries: the best of each kind on a real ViT (docs/results.md), and
 #: LSPT.
 AUTO, CANDIDATES = 'auto', ('vpt-deep', 'lspt', 'lora', 'bias')
 
-#: Name of the method to the method.
-METHODS: Dict[str, Method] = {
-    'linear': Method('Linear probe'),
+#: Methods without prompts, besides the head alone.
+PLAIN: Dict[str, Method] = {
     'bias': Method('Biases', tune='bias', lr=1e-3),
     'lora': Method('LoRA', tune='lora-8', recipe='adamw', lr=2e-3),
     'partial-1': Method('Last block', tune='partial-1', lr=1e-4),
     'full': Method('Full fine-tuning', tune='full', recipe='full'),
-    **_prompt_methods(),
 }
+#: Name of the method to the method.
+METHODS = Methods({'linear': Method('Linear probe'), **PLAIN})
 
 
 def get_method(name: str) -> Method:

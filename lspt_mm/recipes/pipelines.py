@@ -1,10 +1,14 @@
 """Image pipelines of training and test, by the transforms of mmpretrain and mmseg."""
 
-from typing import List, Sequence, Tuple
+from __future__ import annotations
 
-from lspt_mm.recipes.experiment import Experiment
+from typing import TYPE_CHECKING, List, Sequence, Tuple
+
 from lspt_mm.recipes.methods import get_method
 from lspt_mm.utils.images import BACKEND
+
+if TYPE_CHECKING:
+    from lspt_mm.recipes.experiment import Experiment
 
 _LOAD = dict(type='lspt_mm.LoadImage')  # names a broken file
 # The name that inferencers look for.

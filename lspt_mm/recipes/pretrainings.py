@@ -4,8 +4,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple, Union
 
-from lspt_mm.checkpoints.load_backbone import TIMM
-from lspt_mm.recipes.vits import ALIASES, vit_of
 from lspt_mm.utils.checks import check_choice
 from lspt_mm.utils.images import IMAGENET_MEAN, IMAGENET_STD
 
@@ -75,6 +73,9 @@ def get_pretraining(
         ValueError: If it is none of these.
         InputError: If the weights are not those of a ViT.
     """
+    from lspt_mm.checkpoints.load_backbone import TIMM
+    from lspt_mm.recipes.vits import ALIASES, vit_of
+
     if not (name in ALIASES or name.startswith(TIMM) or Path(name).is_file()):
         check_choice('pretraining', name, (*PRETRAININGS, *ALIASES, f'{TIMM}NAME', 'a file'))
         if model is not None:

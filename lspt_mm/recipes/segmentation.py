@@ -1,17 +1,17 @@
 """Common parts of segmentation recipes, whatever the data: methods, sizes, a schedule."""
 
-from typing import Any, Dict, List, Optional
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from lspt_mm.errors import InputError
-from lspt_mm.recipes import methods
-from lspt_mm.recipes.methods import Method
-from lspt_mm.recipes.vits import ViT
+from lspt_mm.recipes.methods import PLAIN, Method, Methods
+
+if TYPE_CHECKING:
+    from lspt_mm.recipes.vits import ViT
 
 #: Values of ``method``. `linear` is not among them: without prompts, `frozen` is UPerNet alone.
-METHODS: Dict[str, Method] = {
-    'frozen': Method('No prompts', tune='nothing'),
-    **{name: method for name, method in methods.METHODS.items() if name != 'linear'},
-}
+METHODS = Methods({'frozen': Method('No prompts', tune='nothing'), **PLAIN})
 
 
 def whole_patches(crop: Optional[int], patch: int) -> int:

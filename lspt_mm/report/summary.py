@@ -7,7 +7,6 @@ from lspt_mm.apis.run import Run
 from lspt_mm.engine.hooks.linear_baseline_hook import baseline_of
 from lspt_mm.report.collect import collect_results
 from lspt_mm.report.page import write_page
-from lspt_mm.utils.cli import input_errors_as_messages
 
 #: Name of the report in the run's folder, and its number of validation images.
 REPORT, _IMAGES, _PICTURES = 'report.html', 16, 6
@@ -20,13 +19,13 @@ def train_and_summarize(train: Callable[..., Run], args: Dict[str, Any]) -> None
         train: Takes ``args`` without ``debug``.
         args: Values of the options.
     """
-    with input_errors_as_messages(args.pop('debug')):
-        run = train(**{**args, 'options': dict(args['options'])})
-        found = run.metrics
-        page = run.folder / REPORT
-        results = [collect_results(one, 'val', _IMAGES, _PICTURES)
-                   for one in find_runs([str(run.folder)])]  # fmt: skip
-        write_page(results, page, 'val', f'python -m lspt_mm report {run.folder}')
+    given = {name: value for name, value in args.items() if name != 'debug'}
+    run = train(**{**given, 'options': dict(args['options'])})
+    found = run.metrics
+    page = run.folder / REPORT
+    results = [collect_results(one, 'val', _IMAGES, _PICTURES)
+               for one in find_runs([str(run.folder)])]  # fmt: skip
+    write_page(results, page, 'val', f'python -m lspt_mm report {run.folder}')
     width = max(map(len, found['classes']))
     print(f'{found["class_metric"]} on the validation images')
     for name, score in found['classes'].items():

@@ -1,13 +1,11 @@
 """Build the papers' tables from folders of searches: accuracies per data set, group means."""
 
-import csv
-import io
 from collections import defaultdict
 from pathlib import Path
 from statistics import mean
 from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
-from lspt_mm.datasets import fgvc, vtab1k
+from lspt_mm.config.benchmarks import FGVC_TASKS, VTAB_TASKS
 from lspt_mm.errors import InputError
 from lspt_mm.recipes import (
     BENCHMARKS,
@@ -17,6 +15,7 @@ from lspt_mm.recipes import (
     published_results,
 )
 from lspt_mm.recipes.published_results import GROUPS
+from lspt_mm.search.formats import LEFT, Table
 from lspt_mm.search.protocol import mean_and_deviation, read_result
 
 #: The two means that papers call "the mean" of VTAB-1K.
@@ -64,17 +63,6 @@ class Entry(NamedTuple):
 
 #: Row to data set to entry.
 Entries = Dict[Row, Dict[str, Entry]]
-
-#: The columns before the data sets'. Parameters are the trainable ones without the head, in
-#: millions, and the mean where data sets have different ones.
-LEFT = ('method', 'pre-training', 'ViT', 'parameters (M)', 'seeds', 'source')
-
-
-class Table(NamedTuple):
-    """A header and rows of text."""
-
-    header: List[str]
-    rows: List[List[str]]
 
 
 def collect(folders: Iterable[Path]) -> Dict[str, Entries]:
@@ -170,7 +158,7 @@ def table_of(benchmark: str, entries: Entries) -> Table:
 def columns_of(benchmark: str, entries: Entries) -> List[str]:
     """Data sets in the paper's order, each group followed by its mean, and the means."""
     if benchmark == 'fgvc':
-        return [*fgvc.TASKS, 'mean']
+        return [*FGVC_TASKS, 'mean']
     if benchmark == 'vtab1k':
         columns = []
         for group in GROUPS:
@@ -182,8 +170,8 @@ def columns_of(benchmark: str, entries: Entries) -> List[str]:
 def means(benchmark: str, values: Dict[str, float]) -> Dict[str, float]:
     """The means of complete groups only: a mean over some data sets is not comparable."""
     if benchmark == 'fgvc':
-        complete = set(fgvc.TASKS) <= set(values)
-        return {'mean': mean(values[task] for task in fgvc.TASKS)} if complete else {}
+        complete = set(FGVC_TASKS) <= set(values)
+        return {'mean': mean(values[task] for task in FGVC_TASKS)} if complete else {}
     if benchmark != 'vtab1k':
         return {}
     result = {}
@@ -193,14 +181,14 @@ def means(benchmark: str, values: Dict[str, float]) -> Dict[str, float]:
             result[group] = mean(values[task] for task in tasks)
     if len(result) == len(GROUPS):
         of_groups = mean(result.values())
-        result[OF_TASKS] = mean(values[task] for task in vtab1k.TASKS)
+        result[OF_TASKS] = mean(values[task] for task in VTAB_TASKS)
         result[OF_GROUPS] = of_groups
     return result
 
 
 def tasks_of(group: str) -> List[str]:
     """The tasks of one of VTAB-1K's groups."""
-    return [name for name, task in vtab1k.TASKS.items() if task.group == group]
+    return [name for name, task in VTAB_TASKS.items() if task.group == group]
 
 
 def published_row(benchmark: str, row: Row, columns: Sequence[str]) -> Optional[List[str]]:
@@ -220,7 +208,7 @@ def _order(row: Row):
 
 
 def _title(column: str) -> str:
-    for tasks in (fgvc.TASKS, vtab1k.TASKS):
+    for tasks in (FGVC_TASKS, VTAB_TASKS):
         if column in tasks:
             return tasks[column].title
     return column.capitalize() if column in GROUPS else column
@@ -234,35 +222,3 @@ def compact(table: Table) -> Table:
     ]
     header, *rows = ([line[i] for i in kept] for line in (table.header, *table.rows))
     return Table(header, rows)
-
-
-# ---- Formats ------------------------------------------------------------------------------------
-
-
-def as_markdown(table: Table) -> str:
-    """A Markdown table."""
-    lines = [table.header, ['---'] * len(table.header), *table.rows]
-    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines) + '\n'
-
-
-def as_latex(table: Table) -> str:
-    """A LaTeX ``tabular`` with booktabs' rules."""
-
-    def line(cells: Sequence[str]) -> str:
-        escaped = (c.replace('%', r'\%').replace('_', r'\_').replace('±', r'$\pm$') for c in cells)
-        return ' & '.join(escaped) + r' \\'
-
-    first, rest = table.header, map(line, table.rows)
-    columns = 'lllrrl' + 'r' * (len(first) - len(LEFT))
-    top = [r'\begin{tabular}{' + columns + '}', r'\toprule', line(first), r'\midrule']
-    return '\n'.join([*top, *rest, r'\bottomrule', r'\end{tabular}']) + '\n'
-
-
-def as_csv(table: Table) -> str:
-    """Comma-separated values; mean and deviation stay one text."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator='\n').writerows([table.header, *table.rows])
-    return text.getvalue()
-
-
-FORMATS = {'md': as_markdown, 'latex': as_latex, 'csv': as_csv}

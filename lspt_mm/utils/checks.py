@@ -2,12 +2,12 @@
 
 import inspect
 import math
-from typing import Callable, Dict, Optional, Set
-
-import torch
+from typing import Callable, Dict, Iterable, Optional, Set
 
 #: No number of tokens, channels or blocks is larger; beyond 64 bits PyTorch raises a TypeError.
 LARGEST = 2**31 - 1
+#: The largest finite number of float32; what is beyond is infinite in a parameter.
+_MOST = (2 - 2**-23) * 2.0**127
 
 
 def check_int(name: str, value, least: int, most: Optional[int] = None) -> None:
@@ -21,8 +21,7 @@ def check_int(name: str, value, least: int, most: Optional[int] = None) -> None:
 def check_number(name: str, value, least: float = -math.inf) -> None:
     """Raise ValueError unless ``value`` is a finite number of at least ``least``."""
     ok = isinstance(value, (int, float)) and not isinstance(value, bool)
-    # What is beyond float32 is infinite in a parameter (and NaN compares as False).
-    if not (ok and abs(value) <= torch.finfo(torch.float32).max):
+    if not (ok and abs(value) <= _MOST):  # NaN compares as False
         raise ValueError(f'{name}={value!r}: expected a finite number (of float32)')
     if value < least:
         raise ValueError(f'{name}={value!r}: expected a number of at least {least}')
@@ -47,6 +46,22 @@ def check_choice(name: str, value, choices) -> None:
     """Raise ValueError unless ``value`` is one of ``choices``."""
     if value not in list(choices):  # value may be a dict, which has no hash
         raise ValueError(f'{name}={value!r}: expected one of {", ".join(map(repr, choices))}')
+
+
+def check_all(checks: Iterable[tuple]) -> None:
+    """Raise one ValueError with the messages of all checks that fail, a line each.
+
+    Args:
+        checks: Tuples of a function that raises ValueError, and its arguments.
+    """
+    problems = []
+    for check, *arguments in checks:
+        try:
+            check(*arguments)
+        except ValueError as error:
+            problems.append(str(error))  # the same as another's, if one value is checked twice
+    if problems:
+        raise ValueError('\n'.join(dict.fromkeys(problems)))
 
 
 def check_bool(name: str, value) -> None:

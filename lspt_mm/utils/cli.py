@@ -1,5 +1,7 @@
 """What command-line tools share: exit codes, error messages, checks, progress bars."""
 
+from __future__ import annotations
+
 import os
 import sys
 import tempfile
@@ -7,14 +9,13 @@ import traceback
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Callable, Iterator, Optional, Sequence
-
-import torch
-from PIL import Image
-from rich.console import Console
-from rich.progress import track
+from typing import TYPE_CHECKING, Callable, Iterator, Optional, Sequence
 
 from lspt_mm.errors import InputError
+from lspt_mm.utils.installed import require_when_imported
+
+if TYPE_CHECKING:
+    import torch
 
 #: Exit code for an error of the user's input (argparse's own code for a bad option).
 EXIT_INPUT = 2
@@ -41,6 +42,9 @@ def check_writable(folder, what: str, advice: str = '') -> None:
 
 def map_with_progress(function: Callable, items: Sequence, title: str) -> list:
     """Results of ``function`` for all items, in order, by threads; a progress bar on stderr."""
+    from rich.console import Console
+    from rich.progress import track
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # image decoders release Python's lock
         results = pool.map(function, items)
         bar = track(results, title, len(items), console=Console(stderr=True), transient=True)
@@ -58,13 +62,18 @@ def ignore_known_warnings() -> None:
 def input_errors_as_messages(debug: bool = False) -> Iterator[None]:
     """On an InputError, print its message alone and exit with code 2.
 
+    The same if an optional package is not installed.
+
     Of several processes only the first to fail prints. Warnings are those of
     :func:`ignore_known_warnings`.
     """
+    from PIL import Image
+
     ignore_known_warnings()
     Image.MAX_IMAGE_PIXELS = None  # files that a command names are the user's own
     try:
-        yield
+        with require_when_imported():
+            yield
     except InputError as error:
         if debug:
             traceback.print_exc()
@@ -79,7 +88,8 @@ def input_errors_as_messages(debug: bool = False) -> Iterator[None]:
 
 def _is_first_to_fail() -> bool:
     """Whether no other process of this run has printed an error."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    torch = sys.modules.get('torch')  # without it, processes do not know each other
+    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
         try:
             store = torch.distributed.distributed_c10d._get_default_store()
             return store.add('lspt_mm/failed', 1) == 1
@@ -91,6 +101,8 @@ def _is_first_to_fail() -> bool:
 
 def check_device(device: Optional[str]) -> torch.device:
     """The device of this name, None: a GPU if there is one; InputError if it is not available."""
+    import torch
+
     device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     try:
         found = torch.device(device)

@@ -10,7 +10,6 @@ from typing import Dict, List, NamedTuple, Optional, Tuple, Union
 
 import cv2
 import numpy as np
-from mmengine.fileio import LocalBackend, register_backend
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lspt_mm.errors import InputError
@@ -29,7 +28,7 @@ _IS_IMAGE = re.compile(rb'|'.join(_SIGNATURES), re.DOTALL)
 #: Folders and files that other programs create in image folders.
 _GENERATED = {'__MACOSX', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'Thumbs.db',
               'desktop.ini'}  # fmt: skip
-#: Name of :class:`ImageBackend`.
+#: Name of :class:`~lspt_mm.utils.image_backend.ImageBackend`.
 BACKEND = 'lspt_mm.images'
 #: ImageNet's mean and standard deviation, for RGB values of 0 to 255.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -196,14 +195,14 @@ def decode_image(content: bytes) -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
-            if not _needs_pillow(image):
+            if not needs_pillow(image):
                 return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
             return _to_rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # decoders raise any type for broken files
         raise InputError(f'cannot be read as an image ({error})') from error
 
 
-def _needs_pillow(image: Image.Image) -> bool:
+def needs_pillow(image: Image.Image) -> bool:
     """Whether OpenCV, which is faster, would give other pixels."""
     # OpenCV follows the orientation of a JPEG; its tags need not be parsed for each image.
     turned = image.format != 'JPEG' and describe_image(image).turn is not None
@@ -232,29 +231,6 @@ def eight_bits(values: np.ndarray) -> np.ndarray:
         low, high = 0.0, 255.0
     scaled = (np.nan_to_num(values, nan=low, posinf=high, neginf=low) - low) / ((high - low) or 1)
     return np.round(scaled * 255).astype(np.uint8)
-
-
-class ImageBackend(LocalBackend):
-    """MMEngine's local file backend, with images as :func:`decode_image` reads them.
-
-    For ``backend_args=dict(backend='lspt_mm.images')`` of ``LoadImageFromFile``, a name that the
-    inferencers of mmseg and mmpretrain require. Images that OpenCV reads correctly are unchanged.
-    """
-
-    def get(self, filepath) -> bytes:
-        """The content of a file; of images that OpenCV reads otherwise, a bitmap."""
-        content = super().get(filepath)
-        try:
-            with Image.open(io.BytesIO(content)) as image:
-                plain = not _needs_pillow(image)
-        except Exception:  # the loader reports the problem
-            return content
-        if plain:
-            return content
-        return cv2.imencode('.bmp', decode_image(content)[..., ::-1])[1].tobytes()
-
-
-register_backend(BACKEND, ImageBackend, force=True)
 
 
 def spread_colours(count: int) -> List[Tuple[int, int, int]]:

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -110,6 +109,8 @@ def _legend(rows: List[Tuple[str, tuple, float]], height: int) -> Image.Image:
 
 def _font_file() -> str:
     """DejaVu Sans, which matplotlib ships."""
+    import matplotlib
+
     return str(Path(matplotlib.get_data_path()) / 'fonts' / 'ttf' / 'DejaVuSans.ttf')
 
 

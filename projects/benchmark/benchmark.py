@@ -16,23 +16,22 @@ segmentation config with AdamW, by default 512 pixels and batch 2. Writes OUT.md
 OUT.png.
 """
 
+from __future__ import annotations
+
 import argparse
 import csv
 import itertools
 import math
 import platform
 from pathlib import Path
-from typing import List
+from typing import TYPE_CHECKING, List
 
-import torch
-
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.config.load import read_config
 from lspt_mm.errors import InputError
-from lspt_mm.tasks import task_of
+from lspt_mm.recipes.methods import METHODS
 from lspt_mm.utils.cli import input_errors_as_messages
-from projects.benchmark.cases import METHODS, PLAIN, REFERENCE, Case, of_timm
-from projects.benchmark.measure import measure_memory, measure_times, relative_to_plain
+
+if TYPE_CHECKING:
+    from projects.benchmark.cases import Case
 
 CHECKPOINTING = {'off': False, 'on': True, 'selective': 'selective'}
 
@@ -43,7 +42,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        '--methods', nargs='+', choices=METHODS, default=METHODS, help='default: all'
+        '--methods', nargs='+', choices=METHODS, help='default: all with prompts, and LoRA'
     )
     parser.add_argument(
         '--reference', nargs='*', choices=METHODS, default=['vpt-deep', 'gated', 'lspt'],
@@ -70,13 +69,22 @@ def parse_args() -> argparse.Namespace:
 
 def cases_of(args: argparse.Namespace) -> List[Case]:
     """All combinations of the options, the plain ViT first in each."""
+    from projects.benchmark import cases as benchmark
+    from projects.benchmark.cases import PLAIN, REFERENCE, Case, of_timm
+
+    methods = args.methods or benchmark.METHODS
+    for name in (*methods, *args.reference):
+        if name not in benchmark.METHODS:
+            raise InputError(
+                f'{name}: no method with prompts alone; expected of {", ".join(benchmark.METHODS)}'
+            )
     if args.configs:
         names = [(path, _model_of(path)) for path in args.configs]
         batches, sizes = args.batch or [2], args.img_size or [512]
         archs, depths, numbers = [None], [None], [0]  # the configs' own
     else:
-        names = [(PLAIN, None), *((name, None) for name in args.methods)]
-        names += [(name + REFERENCE, None) for name in args.methods if name in args.reference]
+        names = [(PLAIN, None), *((name, None) for name in methods)]
+        names += [(name + REFERENCE, None) for name in methods if name in args.reference]
         batches, sizes = args.batch or [8], args.img_size or [224]
         archs, depths, numbers = args.arch, args.num_layers or [None], args.num_tokens
     given = dict(
@@ -107,6 +115,9 @@ def cases_of(args: argparse.Namespace) -> List[Case]:
 
 
 def _model_of(path: str) -> dict:
+    from lspt_mm.config.load import read_config
+    from lspt_mm.tasks import task_of
+
     cfg = read_config(path)
     if not task_of(cfg).dense:
         raise InputError(f'{path}: not a segmentation config')
@@ -127,6 +138,8 @@ COLUMNS = [
 
 def settings_that_differ(rows: List[dict], settings: List[str]) -> List[str]:
     """Those of ``settings`` that are not the same in all rows with prompts."""
+    from projects.benchmark.cases import PLAIN
+
     # The plain ViT and LoRA have no prompts; that is not a difference in their number.
     prompted = [row for row in rows if row['name'] not in (PLAIN, 'lora')]
     return [name for name in settings if len({str(row[name]) for row in prompted}) > 1]
@@ -173,6 +186,8 @@ def plot(rows: List[dict], differing: List[str], path: Path) -> None:
 
 def machine(args: argparse.Namespace) -> str:
     """Where this was measured, in a line."""
+    import torch
+
     if args.device == 'cuda':
         name = torch.cuda.get_device_name()
     else:
@@ -186,6 +201,10 @@ def main() -> None:
     """Measure, and write the table."""
     args = parse_args()
     with input_errors_as_messages(args.debug):
+        import torch
+
+        from projects.benchmark.measure import measure_memory, measure_times, relative_to_plain
+
         if args.device == 'cuda' and not torch.cuda.is_available():
             raise InputError('--device cuda: this machine has no GPU')
         cases = cases_of(args)

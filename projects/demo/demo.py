@@ -12,30 +12,30 @@
 It is `lspt_mm.train_segmentation` twice. Scenes and finished runs are kept for the next call.
 """
 
+from __future__ import annotations
+
 import argparse
 import io
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Dict, List
+from typing import TYPE_CHECKING, Dict, List
 
 import numpy as np
-import torch
-from matplotlib.figure import Figure
-from mmengine.dataset import pseudo_collate
 
 import lspt_mm
-from lspt_mm.analysis.attention import attention_maps
-from lspt_mm.apis.run import Run
-from lspt_mm.engine.hooks.class_scores_hook import TEST
 from lspt_mm.recipes.segmentation import METHODS
 from lspt_mm.utils.atomic_io import read_json
 from lspt_mm.utils.cli import input_errors_as_messages
 from lspt_mm.utils.images import read_image
+from lspt_mm.utils.installed import SEGMENTATION, require
 from lspt_mm.utils.overlay import colour
 from projects.demo.practice_data import OTHER, write_photos_and_masks
 from projects.demo.pretrain import ARCH, WEIGHTS, pretrain
 from projects.demo.scenes import PALETTE
+
+if TYPE_CHECKING:
+    from lspt_mm.apis.run import Run
 
 SPLITS = {'train': 320, 'val': 100, 'test': 200}
 SIZE = 192
@@ -76,6 +76,8 @@ def parse_args() -> argparse.Namespace:
 
 def tune(args: argparse.Namespace, scenes: Path, backbone: str, method: str) -> Run:
     """The run of a method, trained now or before, with its test in ``test.json``."""
+    from lspt_mm.engine.hooks.class_scores_hook import TEST
+
     name = f'{method}_{Path(backbone.split(":")[-1]).stem}_seed{args.seed}'
     out = args.out / (f'quick_{name}' if args.quick else name)
     if (out / 'test' / TEST).is_file():
@@ -96,6 +98,8 @@ def tune(args: argparse.Namespace, scenes: Path, backbone: str, method: str) -> 
 
 def draw(path: Path, scenes: Path, runs: Dict[str, Run]) -> None:
     """Write test scenes beside their masks, what each run predicts, and where its ViT looks."""
+    from matplotlib.figure import Figure
+
     photos = sorted((scenes / 'images' / 'test').iterdir())[:SHOWN]
     titles = ['input', 'truth', *runs, 'attention']
     figure = Figure(figsize=(1.9 * len(titles), 1.9 * len(photos) + 0.3), layout='constrained')
@@ -118,6 +122,11 @@ def draw(path: Path, scenes: Path, runs: Dict[str, Run]) -> None:
 
 def attention(run: Run, image: np.ndarray) -> np.ndarray:
     """Where the prompts of the last block look, or its class token: weights (h, w)."""
+    import torch
+    from mmengine.dataset import pseudo_collate
+
+    from lspt_mm.analysis.attention import attention_maps
+
     model = run.model
     data = model.data_preprocessor(pseudo_collate([run.pipeline(image)]), False)
     with torch.no_grad():
@@ -146,6 +155,9 @@ def main() -> None:
         print(f'[{time.time() - start:4.0f} s] {text}', flush=True)
 
     with input_errors_as_messages(args.debug):
+        require(*SEGMENTATION)
+        from lspt_mm.engine.hooks.class_scores_hook import TEST
+
         scenes = args.out / ('quick_scenes' if args.quick else f'scenes_seed{args.seed}')
         splits = {name: 8 if args.quick else count for name, count in SPLITS.items()}
         if not (scenes / 'classes.txt').is_file():  # which is written last

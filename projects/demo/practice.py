@@ -9,7 +9,6 @@ For trying the pages on own data without any; nothing is downloaded.
 import argparse
 from pathlib import Path
 
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.utils.cli import input_errors_as_messages
 from projects.demo.practice_data import write_class_folders, write_photos_and_masks
 

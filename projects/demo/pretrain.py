@@ -10,11 +10,7 @@ of an AMD EPYC beside other work, 80 minutes, 2026-11-29): mIoU 77.2 on its eigh
 
 from pathlib import Path
 
-import lspt_mm  # isort: skip  (repairs the stack before timm imports torchvision)
-import torch
-from safetensors.torch import save_file
-from timm.models.vision_transformer import VisionTransformer
-
+import lspt_mm
 from projects.demo.practice_data import OTHER, write_photos_and_masks
 from projects.demo.scenes import CLASSES
 
@@ -36,6 +32,10 @@ OPTIONS = {
 
 def pretrain(out: Path, quick: bool = False) -> Path:
     """Pre-train below ``out``, from where an earlier call was interrupted; the weights' file."""
+    import torch
+    from safetensors.torch import save_file
+    from timm.models.vision_transformer import VisionTransformer
+
     weights = out / WEIGHTS.name
     if weights.is_file():
         return weights

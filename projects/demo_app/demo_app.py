@@ -8,24 +8,25 @@ page is served to this machine alone unless --host is given, needs no connection
 and is never shared to it. Requires Gradio: pip install 'lspt_mm[app]'.
 """
 
+from __future__ import annotations
+
 import argparse
 import html
-import importlib.util
 import logging
 import os
 import sys
 import traceback
-from typing import List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, List, NamedTuple, Optional, Tuple
 
-import torch
-
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.installed import require
 from lspt_mm.utils.overlay import enlarged, mask_over
-from projects.demo_app import ImageResult, Limits, ServedModels, Upload, named_sources, read_image
-from projects.demo_app.image_io import check_limits
-from projects.demo_app.pictures import attention_over, map_of
+from projects.demo_app.image_io import Limits, Upload, check_limits, read_image
+
+if TYPE_CHECKING:
+    from projects.demo_app.models import ServedModels
+    from projects.demo_app.results import ImageResult
 
 #: Choice of no second model.
 ALONE = 'nothing'
@@ -118,6 +119,8 @@ class Demo:
         self, path: Optional[str], first: str, second: str, shown: Optional[Shown]
     ) -> Tuple[str, Optional[Shown]]:
         """Run the chosen models on the file; the status, and what is shown (None: nothing)."""
+        import torch
+
         if not path:
             return status(HINT), None
         try:
@@ -161,6 +164,8 @@ class Demo:
 
     def attention(self, shown: Optional[Shown], index: int, asker: str, head: str) -> tuple:
         """Pictures of all blocks, each with its caption, and a line about them."""
+        from projects.demo_app.pictures import attention_over, map_of
+
         if shown is None or index >= len(shown.results):
             return [], ''
         result = shown.results[index]
@@ -355,10 +360,7 @@ def prepare_gradio() -> None:
     Raises:
         InputError: If it is not installed.
     """
-    if importlib.util.find_spec('gradio') is None:
-        raise InputError(
-            "this app needs Gradio, which is not installed: pip install 'lspt_mm[app]'"
-        )
+    require('gradio')
     os.environ.update(GRADIO_ANALYTICS_ENABLED='False', HF_HUB_DISABLE_TELEMETRY='1')
     # Gradio checks that its own page responds; through a proxy that would fail.
     for name in ('NO_PROXY', 'no_proxy'):
@@ -375,6 +377,8 @@ def main() -> None:
         )
         logging.getLogger('lspt_mm').setLevel(logging.INFO)
         prepare_gradio()
+        from projects.demo_app import ServedModels, named_sources
+
         limits = Limits(max_pixels=args.max_pixels, work_side=args.work_side)
         check_limits(limits)
         sources = named_sources(args.models, args.run)

@@ -13,22 +13,22 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.checkpoints.prompt_only import strip_base_weights
-from lspt_mm.checkpoints.records import record_of
-from lspt_mm.config.load import read_config
 from lspt_mm.config.paths import config_dir
-from lspt_mm.tasks import task_of
-from projects.demo_app import ServedModels, Source
 
 CONFIG = config_dir() / 'classification' / 'lspt_imagefolder.py'
 
 
 def write_sources(folder: Path, count: int, classes: int) -> list:
     """A random ViT-B and ``count`` prompt-only checkpoints of models on it."""
+    import torch
     from timm import create_model
+
+    from lspt_mm.checkpoints.prompt_only import strip_base_weights
+    from lspt_mm.checkpoints.records import record_of
+    from lspt_mm.config.load import read_config
+    from lspt_mm.tasks import task_of
+    from projects.demo_app import Source
 
     torch.manual_seed(0)
     vit = folder / 'vit.pth'
@@ -75,6 +75,10 @@ def main() -> None:
     parser.add_argument('--repeats', type=int, default=5, help='of each prediction (%(default)s)')
     parser.add_argument('--device', default='cpu')
     args = parser.parse_args()
+    import torch
+
+    from projects.demo_app import ServedModels
+
     image = np.random.default_rng(0).integers(0, 256, (375, 500, 3), np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         # In a process of its own, so that its memory is not counted here.

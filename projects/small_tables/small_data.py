@@ -14,7 +14,6 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Dict, List, NamedTuple
 
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.converters.masks import prepare_masks
 from lspt_mm.errors import InputError
 from lspt_mm.utils.atomic_io import write_json, write_text

@@ -17,11 +17,9 @@ import time
 from pathlib import Path
 from typing import List
 
-import lspt_mm  # noqa: F401
 from lspt_mm.config.paths import tools_dir
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import input_errors_as_messages
-from projects.soak.rounds import done_iterations, ended, soak
 
 EVERY_LINE = ('default_hooks.run_log.interval=1',)
 
@@ -74,6 +72,8 @@ def main() -> None:
     # Shells start background processes with SIGINT ignored, which the runs would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with input_errors_as_messages():
+        from projects.soak.rounds import done_iterations, ended, soak
+
         if args.kills < 1:
             raise InputError(f'--kills {args.kills}: expected at least 1')
         whole, killed = args.out / 'whole', args.out / 'killed'

@@ -246,6 +246,15 @@ def test_a_refused_option_changes_nothing(configs):
     assert cfg.train_cfg.max_iters == 160000
 
 
+def test_all_refused_options_are_in_one_message(configs):
+    cfg = copy.deepcopy(configs['lspt_upernet_ade20k'])
+    wrong = ['train_cfg.typo', 'typo.x', 'log_level.x']
+    with DefaultScope.overwrite_default_scope('mmseg'), pytest.raises(InputError) as error:
+        merge_options(cfg, {'train_cfg.max_iters': 1, **dict.fromkeys(wrong, 1)})
+    lines = str(error.value).splitlines()
+    assert [line.split(': ')[0] for line in lines] == [f'--cfg-options {key}' for key in wrong]
+
+
 @pytest.mark.parametrize('options', [None, {}])
 def test_no_options(options, configs):
     cfg = copy.deepcopy(configs['lspt_upernet_ade20k'])

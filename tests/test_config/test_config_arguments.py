@@ -105,6 +105,27 @@ def test_values_are_checked(arguments, said):
         read_config(f'{VTAB}:{arguments}')
 
 
+@pytest.mark.parametrize(
+    ('arguments', 'said'),
+    [
+        ('num_token=3,lr=-1,methd=vpt', ["'num_token'", "'methd'"]),  # names first
+        ('task=x,pretraining=y,method=z,lr=-1,epochs=0,arch=a,head=h',
+         ["task='x'", "pretraining='y'", "method='z'", 'lr=-1', 'epochs=0', "arch='a'",
+          "head='h'"]),
+        # All are right by themselves.
+        ('method=vpt,rank=4,gate_init=4,epochs=5,warmup=5,img_size=30',
+         ['rank=4', 'gate_init=4', 'warmup=5', 'img_size=30']),
+    ],
+)  # fmt: skip
+def test_all_wrong_arguments_are_in_one_message(arguments, said):
+    with pytest.raises(InputError) as error:
+        read_config(f'{VTAB}:{arguments}')
+    lines = str(error.value).split(f'{VTAB}:{arguments}: ')[1].splitlines()
+    assert len(lines) == len(said)
+    for part in said:
+        assert sum(part in line for line in lines) == 1, part
+
+
 def test_arguments_do_not_outlive_their_file():
     assert read_config(f'{VTAB}:task=dtd').experiment.task == 'dtd'
     assert read_config(VTAB).experiment.task == 'eurosat'

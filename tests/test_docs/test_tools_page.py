@@ -55,7 +55,7 @@ def test_options_of_the_pages_commands_exist(command):
     if tool.endswith('openmmlab.py'):
         return
     known = set(re.findall(r"'(--[a-z-]+)'", path.read_text()))
-    known |= set(re.findall(r"'(--[a-z-]+)'", (ROOT / 'lspt_mm/config/load.py').read_text()))
+    known |= set(re.findall(r"'(--[a-z-]+)'", (ROOT / 'lspt_mm/config/options.py').read_text()))
     assert {a for a in arguments if a.startswith('--')} <= known
     for argument in arguments:
         if argument.startswith('configs/'):

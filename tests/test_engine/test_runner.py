@@ -10,7 +10,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.optim import LinearLR
 from mmengine.registry import DefaultScope
 
-from lspt_mm.config.load import add_common_arguments, load_config
+from lspt_mm.config.load import load_config
+from lspt_mm.config.options import add_common_arguments
 from lspt_mm.config.preflight import datasets_of
 from lspt_mm.engine.runner import check_warm_up, prepare_for_cpu
 from lspt_mm.errors import InputError

@@ -14,7 +14,6 @@ from PIL import Image
 from lspt_mm.config.load import read_config
 from lspt_mm.engine.runner import prepare_for_cpu
 from lspt_mm.errors import InputError
-from lspt_mm.recipes import mask_folder
 from lspt_mm.recipes.mask_folder import HEADS
 from lspt_mm.recipes.segmentation import METHODS
 from lspt_mm.recipes.vits import file_vit, timm_vit, vit_of
@@ -130,7 +129,7 @@ def test_short_side_is_half_within_one_and_two_crops(size, side, folder):
 
 def test_shrinking_below_half_is_told(folder, monkeypatch):
     told = []
-    monkeypatch.setattr(mask_folder, 'print_log', lambda text, **_: told.append(text))
+    monkeypatch.setattr('mmengine.logging.print_log', lambda text, **_: told.append(text))
     images(folder, (900, 800))
     read(folder, ',crop=64,short_side=400')
     assert not told
@@ -243,6 +242,16 @@ def test_a_file_and_its_arch(folder):
 def test_arguments_that_are_none(folder, arguments, said):
     with pytest.raises(InputError, match=said):
         read(folder, arguments)
+
+
+def test_all_wrong_arguments_are_in_one_message(folder):
+    with pytest.raises(InputError) as error:
+        read(folder, ',method=vtp,head=x,batch_size=1,crop=31,lr=-1,workers=None')
+    lines = str(error.value).splitlines()
+    said = ["method='vtp'", "head='x'", 'batch_size=1', 'crop=31', 'lr=-1', 'workers=None']
+    assert len(lines) == len(said)
+    for part in said:
+        assert sum(f'{part}: expected ' in line for line in lines) == 1, part
 
 
 @pytest.mark.parametrize(

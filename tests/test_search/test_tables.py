@@ -8,14 +8,12 @@ import pytest
 
 from lspt_mm.datasets import vtab1k
 from lspt_mm.errors import InputError
+from lspt_mm.search.formats import as_csv, as_latex, as_markdown
 from lspt_mm.search.tables import (
     OF_GROUPS,
     OF_TASKS,
     Entry,
     Row,
-    as_csv,
-    as_latex,
-    as_markdown,
     collect,
     compact,
     means,

@@ -14,14 +14,12 @@ import argparse
 import csv
 import sys
 from pathlib import Path
-from typing import Dict, Tuple
+from typing import Dict, List, Tuple
 
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.analysis.logs import Curve, curves_of_log, default_keys
-from lspt_mm.analysis.visualization import draw_curves
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import input_errors_as_messages
 
+Curve = List[Tuple[int, float]]
 Curves = Dict[Tuple[str, str], Curve]
 
 
@@ -44,6 +42,8 @@ def parse_args() -> argparse.Namespace:
 
 def collect(args: argparse.Namespace) -> Curves:
     """Curves by name of the run and key."""
+    from lspt_mm.analysis.logs import curves_of_log, default_keys
+
     names = args.names or [str(path) for path in args.runs]
     if len(names) != len(args.runs) or len(set(names)) != len(names):
         raise InputError(f'{len(args.runs)} runs need as many different names; got {names}')
@@ -100,6 +100,8 @@ def main() -> None:
     """Print the table, and write the curves."""
     args = parse_args()
     with input_errors_as_messages(args.debug):
+        from lspt_mm.analysis.visualization import draw_curves
+
         curves = collect(args)
         print(table(curves))
         if args.out:

@@ -14,16 +14,11 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.checkpoints.io import write_checkpoint
-from lspt_mm.checkpoints.prompt_only import strip_base_weights
-from lspt_mm.checkpoints.records import record_of
-from lspt_mm.models import PromptedViT
-from lspt_mm.recipes import METHODS
-
 
 def megabytes(path: Path, state: dict) -> float:
     """Size of ``state`` as a file, in 10^6 bytes."""
+    from lspt_mm.checkpoints.io import write_checkpoint
+
     write_checkpoint(path, state, {})
     size = path.stat().st_size / 1e6
     path.unlink()
@@ -49,7 +44,9 @@ def parts(config: str) -> str:
     from mmengine.config import Config
     from mmengine.registry import MODELS, init_default_scope
 
+    from lspt_mm.checkpoints.prompt_only import strip_base_weights
     from lspt_mm.checkpoints.publishing import size_table
+    from lspt_mm.checkpoints.records import record_of
     from lspt_mm.engine.runner import prepare_for_cpu
 
     cfg = Config.fromfile(config)
@@ -68,6 +65,11 @@ def parts(config: str) -> str:
 def print_table(classes: int) -> None:
     """All methods on ViT-B/16 with a linear head."""
     import torch
+
+    from lspt_mm.checkpoints.prompt_only import strip_base_weights
+    from lspt_mm.checkpoints.records import record_of
+    from lspt_mm.models import PromptedViT
+    from lspt_mm.recipes import METHODS
 
     head = torch.nn.Linear(768, classes).state_dict()
     print('| method | prompter | parameters | prompts alone | with the head | everything |')

@@ -11,13 +11,8 @@ import csv
 from pathlib import Path
 from typing import Dict, List
 
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.analysis.visualization import draw_curves
 from lspt_mm.errors import InputError
-from lspt_mm.recipes import experiment_in
 from lspt_mm.search.grid import name_of
-from lspt_mm.search.protocol import STATE
-from lspt_mm.search.worker import RESULT
 from lspt_mm.utils.atomic_io import read_json
 from lspt_mm.utils.cli import input_errors_as_messages
 
@@ -26,6 +21,10 @@ Curves = Dict[str, List[List[float]]]
 
 def curves_of(folders: List[Path]) -> Curves:
     """Name of the experiment, or of the folder, to pairs of epoch and top-1."""
+    from lspt_mm.recipes import experiment_in
+    from lspt_mm.search.protocol import STATE
+    from lspt_mm.search.worker import RESULT
+
     curves = {}
     for folder in folders:
         if not (folder / STATE).is_file():
@@ -62,6 +61,8 @@ def main() -> None:
     parser.add_argument('--out', default='curves', help='path of the files without suffix')
     args = parser.parse_args()
     with input_errors_as_messages():
+        from lspt_mm.analysis.visualization import draw_curves
+
         curves = curves_of(args.folders)
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)
         write_csv(curves, Path(f'{args.out}.csv'))

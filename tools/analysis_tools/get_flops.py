@@ -9,15 +9,19 @@ FLOPs and 1 MAC; what OpenMMLab's tools and papers call FLOPs are mostly MACs. M
 convolutions and attention are counted; element-wise operations are not.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.analysis.flops import Costs, model_costs
-from lspt_mm.config.load import KeyValueAction, apply_common_options, read_config
+from lspt_mm.config.options import KeyValueAction
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import input_errors_as_messages
+
+if TYPE_CHECKING:
+    from lspt_mm.analysis.flops import Costs
 
 
 def parse_args() -> argparse.Namespace:
@@ -63,6 +67,9 @@ def main() -> None:
     """Count, and print the table."""
     args = parse_args()
     with input_errors_as_messages(args.debug):
+        from lspt_mm.analysis.flops import model_costs
+        from lspt_mm.config.load import apply_common_options, read_config
+
         size = args.shape
         if size is not None and (len(size) > 2 or min(size) < 1):
             raise InputError(f'--shape {size}: expected one or two numbers of pixels')

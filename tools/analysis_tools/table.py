@@ -11,8 +11,7 @@ them.
 import argparse
 from pathlib import Path
 
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.search.tables import FORMATS, collect, compact, table_of
+from lspt_mm.search.formats import FORMATS
 from lspt_mm.utils.cli import input_errors_as_messages
 
 
@@ -29,6 +28,8 @@ def main() -> None:
     parser.add_argument('--out', type=Path, help='file to write instead of printing')
     args = parser.parse_args()
     with input_errors_as_messages():
+        from lspt_mm.search.tables import collect, compact, table_of
+
         tables = [table_of(*found) for found in sorted(collect(args.folders).items())]
         if args.compact:
             tables = [compact(table) for table in tables]

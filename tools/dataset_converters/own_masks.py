@@ -15,7 +15,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.converters.masks import PREVIEW, Outcome, add_mask_arguments, prepare_masks
 from lspt_mm.utils.cli import input_errors_as_messages
 

@@ -13,11 +13,11 @@ and image is checked, and the lists are written last. `prepare.py NAME --help` h
 import argparse
 from pathlib import Path
 
+from lspt_mm.config.benchmarks import FGVC_TASKS, VTAB_TASKS
 from lspt_mm.converters import prepare_fgvc, prepare_image_folder, prepare_vtab
 from lspt_mm.converters.archives import SOURCES, SPLITS_SOURCE
 from lspt_mm.converters.fgvc import expected_files
 from lspt_mm.converters.image_folder import add_label_arguments
-from lspt_mm.datasets import fgvc, vtab1k
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import input_errors_as_messages
 
@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
         '--list', action='store_true', help='show the data sets and where to get them'
     )
     names = parser.add_subparsers(dest='name', metavar='NAME', help=', '.join(SOURCES))
-    for name, task in fgvc.TASKS.items():
+    for name, task in FGVC_TASKS.items():
         one = _add(names, name, f'data/fgvc/{name}', f'{task.title}: {expected_files(name)}')
         one.add_argument(
             '--splits', type=Path, metavar='DIR',
@@ -42,8 +42,8 @@ def parse_args() -> argparse.Namespace:
         _add_not_official(one)
     one = _add(names, 'vtab-1k', 'data/vtab-1k', "VTAB-1K in the community's layout")
     one.add_argument(
-        '--task', action='append', default=[], choices=vtab1k.TASKS, metavar='NAME',
-        help=f'only this task; may be repeated: {", ".join(vtab1k.TASKS)}',
+        '--task', action='append', default=[], choices=VTAB_TASKS, metavar='NAME',
+        help=f'only this task; may be repeated: {", ".join(VTAB_TASKS)}',
     )  # fmt: skip
     _add_not_official(one)
     one = _add(names, 'imagefolder', 'data/NAME of the folder', 'your own images')
@@ -97,11 +97,11 @@ def _add_not_official(parser: argparse.ArgumentParser) -> None:
 def table() -> str:
     """The data sets: classes, images, where to get them."""
     lines = [f'{"name":20} {"classes":>7} {"train":>6} {"val":>5} {"test":>6}  files; where']
-    for name, (classes, train, val, test, _) in fgvc.TASKS.items():
+    for name, (classes, train, val, test, _) in FGVC_TASKS.items():
         files = f'{expected_files(name)}; {SOURCES[name]}'
         lines.append(f'{name:20} {classes:7} {train:6} {val:5} {test:6}  {files}')
     lines.append(f'{"vtab-1k":48}  a folder for each task; {SOURCES["vtab-1k"]}')
-    for name, task in vtab1k.TASKS.items():
+    for name, task in VTAB_TASKS.items():
         lines.append(f'{name:>20} {task.num_classes:7} {800:6} {200:5} {task.num_test:6}')
     lines.append(f'{"imagefolder":48}  {SOURCES["imagefolder"]}')
     return '\n'.join(lines)

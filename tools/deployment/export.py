@@ -16,11 +16,8 @@ At the end, the file is run for several sizes and compared with PyTorch.
 import argparse
 from pathlib import Path
 
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.apis import init_model
-from lspt_mm.deployment import export_model
-from lspt_mm.engine.work_dir import find_config_and_checkpoint
 from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.installed import require
 
 
 def parse_args() -> argparse.Namespace:
@@ -52,6 +49,12 @@ def main() -> None:
     """Export the model, write the file, and compare."""
     args = parse_args()
     with input_errors_as_messages(args.debug):
+        if args.out.suffix == '.onnx':
+            require('onnx', 'onnxruntime', 'onnxscript')
+        from lspt_mm.apis import init_model
+        from lspt_mm.deployment import export_model
+        from lspt_mm.engine.work_dir import find_config_and_checkpoint
+
         config, checkpoint = args.run, args.checkpoint
         if checkpoint is None:
             config, checkpoint = find_config_and_checkpoint(args.run)

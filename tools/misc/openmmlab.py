@@ -17,11 +17,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Dict, List
 
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
 from lspt_mm.config.arguments import split_arguments
-from lspt_mm.config.load import read_config
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.installed import require
 
 PACKAGES = ('mmseg', 'mmpretrain')
 #: Folders that are searched first where two tools have the same name.
@@ -32,6 +31,7 @@ def tools_of(package: str) -> Dict[str, Path]:
     """Names of the tools of an installed package, to their files."""
     if package not in PACKAGES:
         raise InputError(f'{package}: expected one of {", ".join(PACKAGES)}')
+    require(package)
     root = Path(find_spec(package).origin).parent / '.mim' / 'tools'
     files = sorted(root.rglob('*.py'), key=lambda path: path.parent.name not in PREFERRED)
     found: Dict[str, Path] = {}
@@ -53,6 +53,8 @@ def resolved(argument: str, folder: Path) -> str:
         return argument
     if not values or not path.endswith('.py'):
         return argument
+    from lspt_mm.config.load import read_config
+
     name = '_'.join(str(v).replace('/', '_') for v in values.values())
     out = folder / f'{name}.py'
     read_config(argument).dump(out)

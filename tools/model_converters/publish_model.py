@@ -7,28 +7,17 @@ writes OUT-<hash>.pth and OUT-<hash>.md. With --prompts-only (the default) the f
 out: loading the file requires the base that it names. With --merged everything is in the file.
 """
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from mmengine.config import Config
-
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.apis import init_model
-from lspt_mm.checkpoints.backbone import UNKNOWN, prompted_backbones
-from lspt_mm.checkpoints.prompt_only import strip_base_weights
-from lspt_mm.checkpoints.publishing import (
-    model_card,
-    plain_dataset_meta,
-    public_source,
-    size_table,
-    without_folders,
-    write_published,
-)
-from lspt_mm.checkpoints.records import META, record_of, records_in_meta, records_json
 from lspt_mm.errors import InputError
-from lspt_mm.tasks import task_of
 from lspt_mm.utils.cli import input_errors_as_messages
+
+if TYPE_CHECKING:
+    import torch
 
 CONTENT = {
     'prompts': 'Without the frozen ViT, which is loaded from the base named below.',
@@ -71,6 +60,10 @@ def parse_args() -> argparse.Namespace:
 
 def load_model(args: argparse.Namespace) -> torch.nn.Module:
     """The model with the checkpoint in it; its ViT has the source of its weights."""
+    from lspt_mm.apis import init_model
+    from lspt_mm.checkpoints.backbone import UNKNOWN, prompted_backbones
+    from lspt_mm.checkpoints.records import records_in_meta
+
     model = init_model(args.config, args.checkpoint, args.pretrained)
     known = records_in_meta(model.checkpoint_meta)
     for name, vit in prompted_backbones(model).items():
@@ -89,6 +82,18 @@ def load_model(args: argparse.Namespace) -> torch.nn.Module:
 
 def publish(args: argparse.Namespace) -> None:
     """Write the file and its card."""
+    from lspt_mm.checkpoints.backbone import UNKNOWN, prompted_backbones
+    from lspt_mm.checkpoints.prompt_only import strip_base_weights
+    from lspt_mm.checkpoints.publishing import (
+        model_card,
+        plain_dataset_meta,
+        public_source,
+        size_table,
+        write_published,
+    )
+    from lspt_mm.checkpoints.records import META, record_of, records_json
+    from lspt_mm.tasks import task_of
+
     if args.out.name in ('', '..') or args.out.is_dir():
         raise InputError(f'{args.out}: expected a folder and the beginning of a file name')
     if args.out.suffix in ('.pth', '.safetensors'):
@@ -132,6 +137,10 @@ def publish(args: argparse.Namespace) -> None:
 
 def public_config(cfg) -> str:
     """The config's text, its paths to weights without the folders of this machine."""
+    from mmengine.config import Config
+
+    from lspt_mm.checkpoints.publishing import without_folders
+
     values = {k: v for k, v in cfg.to_dict().items() if k != 'work_dir'}
     return Config(without_folders(values)).pretty_text
 

@@ -9,12 +9,6 @@ python tools/model_converters/to_mmpretrain.py mae_pretrain_vit_base.pth mae_vit
 import argparse
 from pathlib import Path
 
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.checkpoints import load_vit_state_dict
-from lspt_mm.checkpoints.io import write_checkpoint
-from lspt_mm.checkpoints.key_mapping import group_ignored_keys
-from lspt_mm.checkpoints.load_backbone import GRID, check_sound
-from lspt_mm.checkpoints.publishing import public_source
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import input_errors_as_messages
 
@@ -44,6 +38,12 @@ def main() -> None:
     """Convert."""
     args = parse_args()
     with input_errors_as_messages(args.debug):
+        from lspt_mm.checkpoints import load_vit_state_dict
+        from lspt_mm.checkpoints.io import write_checkpoint
+        from lspt_mm.checkpoints.key_mapping import group_ignored_keys
+        from lspt_mm.checkpoints.load_backbone import GRID, check_sound
+        from lspt_mm.checkpoints.publishing import public_source
+
         if args.out.exists() and not args.force:
             raise InputError(f'{args.out} is there already; --force replaces it')
         mapped = load_vit_state_dict(args.source, args.grid and tuple(args.grid))

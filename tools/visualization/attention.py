@@ -8,15 +8,18 @@ for each run's class token and prompts and a column for each block (and a PNG fo
 --head all). tools/report.py shows the same maps in a page, with numbers.
 """
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.analysis.runs import add_run_arguments, find_runs
-from lspt_mm.analysis.visualization import draw_attention
+from lspt_mm.config.options import add_comparison_arguments
 from lspt_mm.errors import InputError
-from lspt_mm.report import Picture, collect_pictures
 from lspt_mm.utils.cli import input_errors_as_messages
+
+if TYPE_CHECKING:
+    from lspt_mm.report import Picture
 
 
 def parse_args() -> argparse.Namespace:
@@ -24,7 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_run_arguments(parser)
+    add_comparison_arguments(parser)
     parser.add_argument('--out', type=Path, default=Path('attention'), help='folder for the PNGs')
     parser.add_argument('--images', type=int, default=4, help='how many, evenly spaced')
     parser.add_argument('--head', default='mean', help="'mean', the number of a head, or 'all'")
@@ -61,6 +64,10 @@ def main() -> None:
     """Draw all images."""
     args = parse_args()
     with input_errors_as_messages(args.debug):
+        from lspt_mm.analysis.runs import find_runs
+        from lspt_mm.analysis.visualization import draw_attention
+        from lspt_mm.report import collect_pictures
+
         if args.images < 1:
             raise InputError(f'--images {args.images}: expected a number of at least 1')
         found = {

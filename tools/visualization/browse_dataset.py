@@ -8,19 +8,20 @@ Without --not-show each is shown in a window as well. mmseg's and mmpretrain's o
 them. Images of pre-training have no label to draw.
 """
 
+from __future__ import annotations
+
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from mmengine.config import Config
-from mmengine.registry import DATASETS
 
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.config.load import KeyValueAction, apply_common_options, read_config
-from lspt_mm.config.preflight import check_inputs
+from lspt_mm.config.options import KeyValueAction
 from lspt_mm.errors import InputError
-from lspt_mm.tasks import task_of
 from lspt_mm.utils.cli import input_errors_as_messages
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def parse_args() -> argparse.Namespace:
@@ -42,6 +43,11 @@ def parse_args() -> argparse.Namespace:
 
 def dataset_of(cfg: Config, split: str):
     """The data set of a split, with its pipeline."""
+    from mmengine.config import Config
+    from mmengine.registry import DATASETS
+
+    from lspt_mm.config.preflight import check_inputs
+
     loader = f'{split}_dataloader'
     if not cfg.get(loader):
         raise InputError(f'--split {split}: the config has no {loader}')
@@ -63,6 +69,9 @@ def main() -> None:
     """Draw the images."""
     args = parse_args()
     with input_errors_as_messages(args.debug):
+        from lspt_mm.config.load import apply_common_options, read_config
+        from lspt_mm.tasks import task_of
+
         if args.number < 1:
             raise InputError(f'--number {args.number}: expected at least 1')
         cfg = read_config(args.config)
