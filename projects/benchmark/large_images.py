@@ -7,6 +7,8 @@ runs in a process of its own, whose peak memory is read at the end. `windows` ru
 one by one and discards their logits.
 """
 
+from __future__ import annotations
+
 import argparse
 import csv
 import json
@@ -15,15 +17,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict
+from typing import TYPE_CHECKING, Dict
 
-import torch
-from mmengine.config import ConfigDict
-from mmengine.registry import init_default_scope
 from rich.console import Console
 from rich.progress import track
 
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
+if TYPE_CHECKING:
+    import torch
 
 CLASSES, CROP, STRIDE = 150, 512, 341
 KINDS = ('windows', 'lspt_mm', 'mmseg')
@@ -38,6 +38,9 @@ HEADS = {
 
 def build(kind: str, head: str) -> torch.nn.Module:
     """The segmentor with random weights, in eval mode."""
+    import torch
+    from mmengine.config import ConfigDict
+    from mmengine.registry import init_default_scope
     from mmseg.registry import MODELS
 
     init_default_scope('mmseg')
@@ -56,11 +59,13 @@ def build(kind: str, head: str) -> torch.nn.Module:
     return model
 
 
-@torch.no_grad()
 def measure(kind: str, size: int, head: str) -> Dict[str, float]:
     """Seconds, and GB of memory above that of the model and the image."""
+    import torch
+
     from lspt_mm.models.segmentors import starts
 
+    torch.set_grad_enabled(False)
     model = build(kind, head)
     image = torch.randn(1, 3, size, size)
     model.encode_decode(image[:, :, :CROP, :CROP], [dict(img_shape=torch.Size((CROP, CROP)))])

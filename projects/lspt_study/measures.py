@@ -3,23 +3,17 @@
 python -m lspt_mm measures RUN_OR_CONFIG [CHECKPOINT] --images 200 --out measures.csv
 """
 
+from __future__ import annotations
+
 import argparse
 import csv
 from pathlib import Path
-from typing import Dict, List
+from typing import TYPE_CHECKING, Dict, List
 
-import torch
-from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, MODELS, init_default_scope
-from torch import Tensor
-
-import lspt_mm  # noqa: F401  (repairs the stack before anything imports torchvision)
-from lspt_mm.analysis.lstm_gates import GateTrace
-from lspt_mm.apis import init_model
-from lspt_mm.config.load import read_config
-from lspt_mm.engine.work_dir import find_config_and_checkpoint
-from lspt_mm.tasks import task_of
 from lspt_mm.utils.cli import input_errors_as_messages
+
+if TYPE_CHECKING:
+    import torch
 
 #: Columns after the block's number.
 COLUMNS = {
@@ -54,6 +48,8 @@ class Watch:
 
 def measures(block: List[tuple]) -> Dict[str, float]:
     """The numbers of one block, from all batches."""
+    import torch
+
     mean, outputs, prompts, patches = (torch.cat(part) if part[0].dim() else torch.stack(part)
                                        for part in zip(*block, strict=True))  # fmt: skip
     count = prompts.size(1)
@@ -67,18 +63,27 @@ def measures(block: List[tuple]) -> Dict[str, float]:
     )  # fmt: skip
 
 
-def _norm(x: Tensor) -> float:
+def _norm(x: torch.Tensor) -> float:
     return float(x.norm(dim=-1).mean()) if x.dim() > 1 else float('nan')
 
 
-def _shared(x: Tensor) -> float:
+def _shared(x: torch.Tensor) -> float:
     """Share of the mean square of vectors (n, D) that is their mean's."""
     return float(x.mean(0).square().sum() / x.square().sum(1).mean())
 
 
-@torch.no_grad()
 def watch_run(config: str, checkpoint: str, images: int) -> List[Dict[str, float]]:
     """A row for each block after which a step follows."""
+    import torch
+    from mmengine.dataset import pseudo_collate
+    from mmengine.registry import DATASETS, MODELS, init_default_scope
+
+    from lspt_mm.analysis.lstm_gates import GateTrace
+    from lspt_mm.apis import init_model
+    from lspt_mm.config.load import read_config
+    from lspt_mm.tasks import task_of
+
+    torch.set_grad_enabled(False)
     if checkpoint == 'start':
         cfg = read_config(config)
         init_default_scope(task_of(cfg).scope)
@@ -125,6 +130,8 @@ def main() -> None:
     with input_errors_as_messages():
         config, checkpoint = args.run, args.checkpoint
         if checkpoint != 'start':
+            from lspt_mm.engine.work_dir import find_config_and_checkpoint
+
             config, checkpoint = find_config_and_checkpoint(config, checkpoint)
         rows = watch_run(str(config), str(checkpoint), args.images)
     names = ['block', *COLUMNS]

@@ -51,8 +51,8 @@ class LSPT(Prompter):
         rank (int): r of the low-rank cell, 1 to D.
         hidden_norm (bool): LayerNorm without parameters on the hidden state. Patch tokens of MAE
             ViTs are large and share a mean that otherwise saturates the gates.
-        standardize (bool): Standardise the mean of the patches, by statistics of the plain ViT on
-            training images (``PromptInitHook``). Nearly all of it is the same for all images.
+        standardize (bool): Standardise the mean of the patches, nearly all of which is the same for
+            all images, by statistics on training images (``PromptInitHook``).
         own_prompts (bool): Add the cell's output, times s_l, to the prompts :math:`P^l` of the
             block, instead of replacing them.
         dropout (float): On the inserted prompts :math:`P^l`, one mask per step for the batch.
@@ -69,7 +69,8 @@ class LSPT(Prompter):
             as no step follows the last block.
         initial_cell (Parameter or None): C^0, (P, D), if learned.
         scales (Parameter or None): s, (L'-1,), with ``own_prompts``.
-        mean (Tensor), deviation (Tensor): m and d, (L'-1, D), with ``standardize``.
+        mean (Tensor): m, (L'-1, D), with ``standardize``.
+        deviation (Tensor): d, likewise.
 
     Parameters in all, with ``inserted='first'`` and L' > 1: L' P D, and 8 D^2 + 8 D (full),
     10 D r + 8 D (low-rank) or 16 D (diagonal) for the cell, P D for a learned C^0, and L'-1 with
