@@ -70,6 +70,7 @@ def input_errors_as_messages(debug: bool = False) -> Iterator[None]:
     from PIL import Image
 
     ignore_known_warnings()
+    limit = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None  # files that a command names are the user's own
     try:
         with require_when_imported():
@@ -84,6 +85,8 @@ def input_errors_as_messages(debug: bool = False) -> Iterator[None]:
             who = f' (process {rank})' if rank else ''
             print(f'error{who}: {message}', file=sys.stderr, flush=True)
         sys.exit(EXIT_INPUT)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _is_first_to_fail() -> bool:

@@ -3,6 +3,7 @@
 import warnings
 
 from mmseg.models.decode_heads import FCNHead
+from PIL import Image
 
 from lspt_mm.utils.cli import input_errors_as_messages
 
@@ -19,3 +20,10 @@ def test_a_head_of_two_classes_warns_of_nothing():
     assert warned()
     command = input_errors_as_messages
     assert not warned()
+
+
+def test_the_limit_on_pixels_holds_again_after_a_command(monkeypatch):
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 123)
+    with input_errors_as_messages():
+        assert Image.MAX_IMAGE_PIXELS is None
+    assert Image.MAX_IMAGE_PIXELS == 123
