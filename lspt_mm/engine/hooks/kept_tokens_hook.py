@@ -170,7 +170,8 @@ def check_keeps_tokens(runner: Runner) -> None:
         raise InputError('the model has no prompts; expected a backbone with a prompter')
     if vit.tune != 'prompts':
         raise InputError(
-            f"tune={vit.tune!r} trains the ViT, so that tokens change; expected tune='prompts'"
+            f"tune={vit.tune!r}: the blocks before the prompts must stay as they are; expected "
+            "tune='prompts'"
         )
     start = vit.prompter.start_block
     if start == 1:

@@ -1,6 +1,7 @@
 """Training on kept tokens: the same losses and weights, images decoded once, and refusals."""
 
 import json
+import runpy
 import shutil
 from types import SimpleNamespace
 
@@ -43,12 +44,19 @@ model['backbone'] = dict(
     model_args=dict(depth=4, embed_dim=16, num_heads=2), pretrained=None,
     prompter=dict(type='VPT', num_tokens=3, dropout=0.3, start_block=3))
 """
+#: Two data sets of every other image.
+JOINED = """
+train_dataloader['dataset'] = dict(_delete_=True, type='ConcatDataset', datasets=[
+    dict(type='lspt_mm.ImageFolder', data_root=data_root, data_prefix='train',
+         pipeline=pipeline, indices=list(range(first, 12, 2))) for first in (0, 1)])
+"""
 WORKERS = [f'{part}_dataloader.{name}' for part in ('train', 'val')
            for name in ('num_workers=2', 'persistent_workers=True')]  # fmt: skip
 #: Name to options of the command line.
 RUNS = {
     'plain': ('mini_cls.py',),
     'workers': ('mini_cls.py', '--amp', '--cfg-options', *WORKERS),
+    'joined': ('joined.py',),
     'rotary': ('rotary.py', '--random-backbone'),
 }
 
@@ -59,6 +67,8 @@ def folder(tmp_path_factory):
         config = write_classification(folder).config
         config.write_text(config.read_text() + MORE)
         (folder / 'rotary.py').write_text(config.read_text() + ROTARY)
+        place = f'data_root = {str(folder / "images")!r}'
+        (folder / 'joined.py').write_text(f'{config.read_text()}\n{place}\n{JOINED}')
 
     return once(tmp_path_factory, 'kept_tokens', make)
 
@@ -98,7 +108,7 @@ def assert_equal(work, other):
 def test_losses_and_weights_are_those_without(folder, tmp_path, name):
     run_in(folder, tmp_path / 'plain', *RUNS[name])
     run = run_in(folder, tmp_path / 'kept', *RUNS[name][:1], '--keep-tokens', *RUNS[name][1:])
-    assert run.out.count('they do not depend on the batch') == 2
+    assert run.out.count('they do not depend on the batch') == 2 + (name == 'joined')
     assert_equal(tmp_path / 'kept', tmp_path / 'plain')
 
 
@@ -110,6 +120,15 @@ def test_resumed_with_kept_tokens(folder, tmp_path):
     run_in(folder, tmp_path / 'kept', 'mini_cls.py', '--keep-tokens', '--resume',
            tmp_path / 'plain/epoch_1.pth')  # fmt: skip
     assert_equal(tmp_path / 'kept', tmp_path / 'plain')
+
+
+def test_search_turns_it_on(folder):
+    options = dict.fromkeys(('cfg_options', 'data_root', 'pretrained'))
+    args = SimpleNamespace(config=str(folder / 'mini_cls.py'), random_backbone=False, amp=False,
+                           keep_tokens=True, **options)  # fmt: skip
+    config_of = runpy.run_path(str(TOOLS / 'search.py'))['config_maker'](args)
+    hook = config_of({}).default_hooks.kept_tokens
+    assert hook == dict(type='lspt_mm.KeptTokensHook', enable=True)
 
 
 @pytest.mark.slow
@@ -201,8 +220,8 @@ def test_a_random_validation_loads_its_images(folder, tmp_path, monkeypatch):
     ('changes', 'words'),
     [
         ({'model.backbone.prompter.start_block': 1}, 'start_block=1: no block comes before'),
-        ({'model.backbone.tune': 'prompts+bias'}, "tune='prompts+bias' trains the ViT"),
-        ({'model.backbone.tune': 'prompts+lora-2'}, "tune='prompts+lora-2' trains the ViT"),
+        ({'model.backbone.tune': 'prompts+bias'}, "tune='prompts+bias': the blocks"),
+        ({'model.backbone.tune': 'prompts+lora-2'}, "tune='prompts+lora-2': the blocks"),
         ({'model.backbone.prompter': None}, 'the model has no prompts'),
         ({'model.backbone.out_indices': (0, 3)}, 'out_indices [0] are outputs of blocks before'),
         ({'train_cfg.skip_bad': 1}, 'train_cfg.skip_bad: unreadable files have no tokens'),
