@@ -65,6 +65,10 @@ def parse_args() -> argparse.Namespace:
     weights.add_argument('--random-backbone', action='store_true', help='a random ViT, on purpose')
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     parser.add_argument(
+        '--keep-tokens', action='store_true',
+        help='compute the blocks before start_block once for all runs (classification)',
+    )  # fmt: skip
+    parser.add_argument(
         '--cfg-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE',
         help='change values of the config in all runs',
     )  # fmt: skip
@@ -124,6 +128,7 @@ def config_maker(args: argparse.Namespace):
         choose_weights,
         read_config,
         turn_on_amp,
+        turn_on_kept_tokens,
     )
     from lspt_mm.search.plan import split_point
 
@@ -134,6 +139,8 @@ def config_maker(args: argparse.Namespace):
         choose_weights(cfg, args.pretrained, args.random_backbone)
         if args.amp:
             turn_on_amp(cfg)
+        if args.keep_tokens:
+            turn_on_kept_tokens(cfg)
         return cfg
 
     kept = {}

@@ -75,6 +75,12 @@ def turn_on_channels_last(cfg: Config) -> None:
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), {'type': 'lspt_mm.ChannelsLastHook'}]
 
 
+def turn_on_kept_tokens(cfg: Config) -> None:
+    """``--keep-tokens``: turn on the ``KeptTokensHook``."""
+    cfg.setdefault('default_hooks', {})
+    cfg.default_hooks.kept_tokens = dict(type='lspt_mm.KeptTokensHook', enable=True)
+
+
 def turn_on_compile(cfg: Config) -> None:
     """``--compile``: compile the blocks of the config's backbone.
 

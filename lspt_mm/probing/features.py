@@ -4,11 +4,13 @@ import functools
 import hashlib
 import itertools
 import json
-from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Sequence, Tuple
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Sequence, Tuple, Union
 
 import numpy as np
 import torch
+from filelock import FileLock
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS, init_default_scope
@@ -19,7 +21,8 @@ from lspt_mm.checkpoints.records import fingerprint
 from lspt_mm.errors import InputError
 from lspt_mm.probing.patches import patch_rows, sample_sizes
 from lspt_mm.tasks import Task
-from lspt_mm.utils.cache import cache_folder, digest_samples
+from lspt_mm.utils.atomic_io import atomic_write
+from lspt_mm.utils.cache import CACHE, cache_folder, digest_samples
 
 
 class Features(NamedTuple):
@@ -154,15 +157,30 @@ def _frozen(model: nn.Module) -> Iterator[None]:
         model.train(mode)
 
 
+class Rows(NamedTuple):
+    """An array of ``shape`` for :func:`cached`, too large for memory, in parts along its rows."""
+
+    shape: Tuple[int, ...]
+    dtype: np.dtype
+    parts: Iterable[np.ndarray]
+
+
 def cached(
-    settings: Any, samples: Iterable[dict], compute: Callable[[], Dict[str, np.ndarray]]
+    settings: Any,
+    samples: Iterable[dict],
+    compute: Callable[[], Dict[str, Union[np.ndarray, Rows]]],
 ) -> Dict[str, np.ndarray]:
     """Load arrays from the cache (``LSPT_MM_CACHE``), memory-mapped, or compute and store them.
+
+    Processes that need the same arrays at once wait for the first of them.
 
     Args:
         settings: All that they depend on, except the images' files, as JSON or text.
         samples: With ``img_path``; names, sizes and times of the files count.
         compute: Returns the arrays by name.
+
+    Raises:
+        InputError: If :class:`Rows` cannot be written.
     """
     content = json.dumps([settings, str(torch.__version__)], sort_keys=True, default=str)
     digest = hashlib.sha256(content.encode())
@@ -170,14 +188,34 @@ def cached(
     folder = cache_folder() / 'features' / digest.hexdigest()
     done = folder / 'complete'
     if not done.is_file():
-        arrays = compute()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, array in arrays.items():
-                unfinished = folder / f'.{name}.part.npy'
-                np.save(unfinished, array)
-                unfinished.replace(folder / f'{name}.npy')
-            done.touch()
-        except OSError:  # a full disk: computed again next time
-            return arrays
+        with ExitStack() as stack:
+            with suppress(OSError):  # of a cache that cannot be written
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(folder / '.lock'))
+            if not done.is_file():
+                arrays = compute()
+                try:
+                    for name, array in arrays.items():
+                        _save(folder / f'{name}.npy', array)
+                    done.touch()
+                except OSError as error:  # a full disk: computed again next time
+                    if any(isinstance(array, Rows) for array in arrays.values()):
+                        raise InputError(
+                            f'the cache {folder} cannot be written ({error}); to use another '
+                            f'folder, set {CACHE}'
+                        ) from error
+                    return arrays
     return {path.stem: np.load(path, mmap_mode='r') for path in sorted(folder.glob('[!.]*.npy'))}
+
+
+def _save(path: Path, array: Union[np.ndarray, Rows]) -> None:
+    with atomic_write(path) as unfinished, open(unfinished, 'wb') as file:
+        if not isinstance(array, Rows):
+            np.save(file, array)
+            return
+        # Written, not memory-mapped: a full disk is then an error, not the end of the process.
+        np.lib.format.write_array_header_1_0(file, dict(
+            descr=np.lib.format.dtype_to_descr(array.dtype), fortran_order=False, shape=array.shape,
+        ))  # fmt: skip
+        for part in array.parts:
+            file.write(np.ascontiguousarray(part, array.dtype).data)

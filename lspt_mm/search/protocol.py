@@ -247,6 +247,8 @@ def _holds(path: Path, cfg: Config) -> bool:
             if not (hooks.get('linear_baseline') or {}).get('start', True):  # it only measures
                 del hooks['linear_baseline']
             hooks.pop('class_scores', None)
+            if not (hooks.get('kept_tokens') or {}).get('enable'):
+                hooks.pop('kept_tokens', None)
             if 'experiment' in values:  # newer arguments have their defaults
                 values['experiment'] = Experiment.from_dict(values['experiment']).to_dict()
         return there == here
