@@ -72,7 +72,7 @@ class ReadTokens:
 def check_deterministic(dataset: BaseDataset) -> None:
     """Raise InputError unless a data set's pipeline draws no random numbers.
 
-    Known are the transforms in :data:`DETERMINISTIC`, and mmpretrain's ``PackInputs`` as the last.
+    Known are the transforms in ``DETERMINISTIC``, and mmpretrain's ``PackInputs`` as the last.
     """
     transforms = getattr(getattr(dataset, 'pipeline', None), 'transforms', None)
     if not transforms or type(transforms[-1]) is not mmpretrain.datasets.transforms.PackInputs:

@@ -9,7 +9,7 @@ from miniatures import ROOT
 #: Repairs of the stack, subclasses of mmseg's heads, and the benchmark of mmseg's training step.
 ALLOWED = {
     'lspt_mm/_compat.py', 'lspt_mm/models/heads.py', 'lspt_mm/models/segmentors.py',
-    'projects/benchmark/cases.py',
+    'projects/benchmark/cases.py', 'projects/benchmark/large_images.py',
 }  # fmt: skip
 SCOPES = {'mmseg', 'mmpretrain'}
 NAMES = {'MMSegInferencer', 'ImageClassificationInferencer', 'SegDataSample'}

@@ -2,6 +2,7 @@
 
 import warnings
 
+from mmengine.registry import init_default_scope
 from mmseg.models.decode_heads import FCNHead
 from PIL import Image
 
@@ -16,6 +17,7 @@ def test_a_head_of_two_classes_warns_of_nothing():
                 FCNHead(in_channels=4, channels=4, num_classes=2)
         return found
 
+    init_default_scope('mmseg')
     command = warnings.catch_warnings  # mmseg's own
     assert warned()
     command = input_errors_as_messages
