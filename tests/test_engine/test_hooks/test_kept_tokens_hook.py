@@ -84,6 +84,8 @@ def config_in(folder, work, *options):
     turn_on_kept_tokens(cfg)
     cfg.default_hooks.linear_baseline = None  # it reads images as well
     cfg.work_dir, cfg.launcher = str(work), 'none'
+    # MMEngine's own name is the second, which two runs of one process may share.
+    cfg.experiment_name = f'{work.parent.name}_{work.name}'
     return cfg
 
 
