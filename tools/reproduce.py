@@ -1,4 +1,4 @@
-"""Run the experiments behind the tables: the small ones of this project, or those of the papers.
+"""Run the experiments of the tables: the small ones of this project, or those of the papers.
 
     python tools/reproduce.py small --data DATA --pretrained FILE --jobs 2
     python tools/reproduce.py small ... --methods vpt-deep lspt --tasks eurosat drive
@@ -69,7 +69,7 @@ def reproduce_small(args: argparse.Namespace) -> None:
     console = Console(stderr=True)
     tables = SmallTables(args.work_dir, args.data, args.pretrained, args.tasks, args.methods)
     if args.dry_run:
-        for run in [*tables.selection(), *tables.final()]:
+        for run in tables.all_runs():
             print(run.name, '' if tables.score(run) is None else tables.score(run))
         return
     launcher = Launcher(args.work_dir / 'submitit', jobs=args.jobs)
@@ -82,11 +82,10 @@ def reproduce_small(args: argparse.Namespace) -> None:
         console.print(f'{run.name}: {"failed" if score is None else score}', highlight=False)
         write_tables(tables, args.work_dir)
 
+    tables.run(tables.fits(), launcher, on_done)
     for method in args.methods:  # so that every finished method is in the tables
-        one = SmallTables(args.work_dir, args.data, args.pretrained, args.tasks, [method])
-        one.known = tables.known
-        one.run(one.selection(), launcher, on_done)
-        one.run(one.final(), launcher, on_done)
+        tables.run(tables.selection(method), launcher, on_done)
+        tables.run(tables.final(method), launcher, on_done)
     print(write_tables(tables, args.work_dir))
     if failed:
         names = '\n  '.join(str(tables.path(run)) for run in failed)

@@ -72,26 +72,33 @@ class SmallTables:
 
     # ---- which runs ------------------------------------------------------------------------
 
-    def selection(self) -> List[Run]:
-        """Runs that choose the rates; every method of a table needs all of its selection tasks."""
+    def fits(self) -> List[Run]:
+        """Logistic regression on frozen features, which has no rate and hardly a seed."""
+        return [Run(task, _fit(task), 'final', None, SEEDS[0]) for task in self.tasks]
+
+    def selection(self, method: str) -> List[Run]:
+        """Runs that choose the rates of a method: all selection tasks of each table."""
         tables = {TASKS[task].table for task in self.tasks}
         return [
             Run(task, method, 'selection', lr, SELECTION_SEED)
-            for method in self.methods
             for task, facts in TASKS.items()
             if facts.selects and facts.table in tables
             for lr in RATES[method]
         ]
 
-    def final(self) -> List[Run]:
-        """Runs that are tested, for methods whose selection is complete; the fit needs none."""
-        runs = [Run(task, _fit(task), 'final', None, SEEDS[0]) for task in self.tasks]
-        for method in self.methods:
-            for task in self.tasks:
-                lr = self.rate(TASKS[task].table, method)
-                if lr is not None:
-                    runs += [Run(task, method, 'final', lr, seed) for seed in SEEDS]
-        return runs
+    def final(self, method: str) -> List[Run]:
+        """Runs of a method that are tested, on the tables whose selection is complete."""
+        rates = {task: self.rate(TASKS[task].table, method) for task in self.tasks}
+        return [
+            Run(task, method, 'final', lr, seed)
+            for task, lr in rates.items() if lr is not None
+            for seed in SEEDS
+        ]  # fmt: skip
+
+    def all_runs(self) -> List[Run]:
+        """All runs whose rate is known by now."""
+        of_methods = [[*self.selection(method), *self.final(method)] for method in self.methods]
+        return [*self.fits(), *(run for runs in of_methods for run in runs)]
 
     def rate(self, table: str, method: str) -> Optional[float]:
         """The rate with the best mean over the table's selection tasks; None before all ran."""
@@ -163,7 +170,7 @@ class SmallTables:
 
     def write(self) -> List[dict]:
         """Write the rows of all finished runs, earlier ones of other tasks included."""
-        for run in [*self.selection(), *self.final()]:
+        for run in self.all_runs():
             self.row(run)
         rows = [self.known[name] for name in sorted(self.known)]
         text = io.StringIO()

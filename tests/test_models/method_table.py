@@ -34,7 +34,7 @@ METHODS = {
     },
     'lspt-no-lpc': {'type': 'LSPT', 'num_tokens': 3, 'lpc': False},
     'lspt-late': {'type': 'LSPT', 'num_tokens': 3, 'start_block': 2},
-    'lspt-plus': {'type': 'LSPT', 'num_tokens': 3, 'standardize': True, 'own_prompts': True},
+    'lspt-own-prompts': {'type': 'LSPT', 'num_tokens': 3, 'standardize': True, 'own_prompts': True},
     'lspt-last-block': {'type': 'LSPT', 'num_tokens': 3, 'start_block': ARCH['num_layers']},
     'vpt': {'type': 'VPT', 'num_tokens': 3},
     'vpt-deep': {'type': 'VPT', 'num_tokens': 3, 'deep': True},

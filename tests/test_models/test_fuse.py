@@ -21,7 +21,7 @@ KEYS_VALUES = [
 #: Methods with other products that do not depend on the image: of prompts, of gates.
 OTHERS = [
     'vpt-deep-2-projected', 'bilinear', 'fwhiten', 'lspt', 'lspt-low-rank', 'lspt-late',
-    'lspt-plus', 'vapt', 'vapt-late',
+    'lspt-own-prompts', 'vapt', 'vapt-late',
 ]  # fmt: skip
 HELD = ['vpt-deep', 'lspt', 'lspt-low-rank', 'bilinear', 'pro-vpt']
 

@@ -21,7 +21,7 @@ METHODS = {
     'lspt': {'type': 'LSPT', 'num_tokens': 3},
     'lspt-late': {'type': 'LSPT', 'num_tokens': 3, 'start_block': 2, 'cell_state': 'learned',
                   'hidden_norm': True},
-    'lspt-plus': {'type': 'LSPT', 'num_tokens': 3, 'standardize': True, 'own_prompts': True},
+    'lspt-own-prompts': {'type': 'LSPT', 'num_tokens': 3, 'standardize': True, 'own_prompts': True},
     'lspt-low-rank': {'type': 'LSPT', 'num_tokens': 3, 'cell': 'low-rank', 'rank': 2},
     'lspt-no-lpc': {'type': 'LSPT', 'num_tokens': 3, 'lpc': False},
     'lspt-no-gspc': {'type': 'LSPT', 'num_tokens': 3, 'gspc': False},

@@ -80,8 +80,10 @@ class Pretender:
 
 
 def execute(tables, launcher):
-    tables.run(tables.selection(), launcher, lambda run, code: None)
-    tables.run(tables.final(), launcher, lambda run, code: None)
+    tables.run(tables.fits(), launcher, lambda run, code: None)
+    for method in tables.methods:
+        tables.run(tables.selection(method), launcher, lambda run, code: None)
+        tables.run(tables.final(method), launcher, lambda run, code: None)
 
 
 def make(tmp_path, data, tasks=('eurosat', 'caltech101'), methods=('vpt-deep',)):

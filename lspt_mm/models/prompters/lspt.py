@@ -34,10 +34,8 @@ class LSPT(Prompter):
 
     The paper does not specify what enters the first block, C^0, initialisation and dropout:
     ``inserted``, ``cell_state``, ``forget_bias`` and VPT's uniform initialisation are ours. So are
-    ``hidden_norm``, ``standardize`` and ``own_prompts``.
-
-    The last two together, as docs/lspt_study.md tries them, with m_l and d_l the mean and standard
-    deviation of the mean patch over training images, and a scalar s_l that starts at 0:
+    ``hidden_norm``, and ``standardize`` and ``own_prompts`` (docs/lspt_study.md), with m_l and d_l
+    the mean and deviation of the mean patch over training images, and s_l a scalar from 0 on:
 
     .. math::
         & \hat X_{SP}^l = \hat X_P^l + \left( \tfrac1N \sum_n X_n^l - m_l \right) / d_l \\
@@ -183,12 +181,9 @@ class LSPT(Prompter):
         """Apply GSPC, then one LPC step; return X_P^l (B, P, D)."""
         cell, gates, inputs = state
         step = l - self.start_block
-        spatial = prompts_out  # (B, P, D)
+        spatial = prompts_out
         if self.gspc:
-            mean = patches.mean(dim=1, keepdim=True)  # (B, 1, D)
-            if self.standardize:
-                mean = (mean - self.mean[step]) / self.deviation[step]
-            spatial = spatial + mean
+            spatial = spatial + self.spatial_code(step, prompts_out, patches)
         hidden = F.layer_norm(spatial, spatial.shape[-1:]) if self.hidden_norm else spatial
         prompts = hidden
         if self.lstm is not None:
@@ -198,3 +193,8 @@ class LSPT(Prompter):
         elif self.lstm is None:
             prompts = inputs[step] + prompts
         return prompts, (cell, gates, inputs)
+
+    def spatial_code(self, step: int, prompts_out: Tensor, patches: Tensor) -> Tensor:
+        """What GSPC adds to the outputs at the prompts, (B, 1 or P, D)."""
+        mean = patches.mean(dim=1, keepdim=True)
+        return (mean - self.mean[step]) / self.deviation[step] if self.standardize else mean
