@@ -86,6 +86,8 @@ def reproduce_small(args: argparse.Namespace) -> None:
     for method in args.methods:  # so that every finished method is in the tables
         tables.run(tables.selection(method), launcher, on_done)
         tables.run(tables.final(method), launcher, on_done)
+    for method in args.methods:
+        tables.run(tables.longer(method), launcher, on_done)
     print(write_tables(tables, args.work_dir))
     if failed:
         names = '\n  '.join(str(tables.path(run)) for run in failed)

@@ -5,12 +5,15 @@ from typing import Dict, NamedTuple, Optional, Tuple
 #: Learning rates of methods, and the methods of the tables in the order of their runs.
 _PROMPTS, _SMALLER = (1e-3, 3e-3, 1e-2), (3e-4, 1e-3, 3e-3)
 RATES: Dict[str, Tuple[float, ...]] = {
-    'bias': _SMALLER, 'lora': _SMALLER, 'vpt-deep': _PROMPTS, 'lspt': _SMALLER, 'gated': _PROMPTS,
-    'bilinear-deep': _PROMPTS, 'vapt': _PROMPTS, 'da-vpt': _PROMPTS, 'vpt': _PROMPTS,
-    'lspt-no-gspc': _SMALLER, 'lspt-no-lpc': _SMALLER, 'vfpt': _PROMPTS, 'spt': _PROMPTS,
-    'bilinear': _PROMPTS, 'full': (1e-5, 3e-5, 1e-4),
+    'vpt-deep': _PROMPTS, 'lspt': _SMALLER, 'bias': _SMALLER, 'lora': _SMALLER, 'gated': _PROMPTS,
+    'bilinear-deep': _PROMPTS, 'full': (1e-5, 3e-5, 1e-4), 'lspt-no-gspc': _SMALLER,
+    'lspt-no-lpc': _SMALLER, 'vpt': _PROMPTS, 'vapt': _PROMPTS, 'da-vpt': _PROMPTS,
+    'vfpt': _PROMPTS, 'spt': _PROMPTS, 'bilinear': _PROMPTS,
 }  # fmt: skip
 SEEDS, SELECTION_SEED = (1, 2, 3), 0
+#: Runs with the first seed that are trained longer: phase and number of times.
+LENGTHS = {'x2': 2, 'x4': 4}
+LONGER_METHODS = ('vpt-deep', 'gated', 'bilinear-deep', 'lspt')
 
 
 class Task(NamedTuple):
@@ -18,33 +21,35 @@ class Task(NamedTuple):
 
     Attributes:
         table: Name of the table.
-        config: A config with ``{data}``, ``{weights}`` and ``{method}`` for the names of folders,
-            files and methods; a learning rate is appended.
+        config: A config with ``{data}``, ``{weights}``, ``{task}``, ``{method}`` and ``{epochs}``;
+            a learning rate is appended.
         data_root: With ``{data}``; None if the config names the data.
-        selects: Whether learning rates are chosen on it.
+        epochs: Length, where it is in epochs.
+        selects: Whether learning rates are chosen on it, and runs trained longer.
         amp: Whether runs are in mixed precision.
     """
 
     table: str
     config: str
     data_root: Optional[str] = None
+    epochs: Optional[int] = None
     selects: bool = False
     amp: bool = True
 
 
-_COMMON = ('pretraining={weights},img_size=112,head=fitted,method={method},batch_size=32,'
-           'head_lr=1e-3,weight_decay=0,warmup=2')  # fmt: skip
-_VTAB = 'vtab1k/transfer.py:task={task},official=False,epochs=10,' + _COMMON
+_COMMON = ('epochs={epochs},pretraining={weights},img_size=112,head=fitted,method={method},'
+           'batch_size=32,head_lr=1e-3,weight_decay=0')  # fmt: skip
+_VTAB = 'vtab1k/transfer.py:task={task},official=False,' + _COMMON
 _MASKS = ('maskfolder/transfer.py:data={data}/{task},pretrained={weights},method={method},crop=224,'
           'batch_size=4,head=linear,iters=150')  # fmt: skip
 TASKS: Dict[str, Task] = {
-    'eurosat': Task('classification', _VTAB, '{data}/vtab-1k', selects=True),
+    'eurosat': Task('classification', _VTAB, '{data}/vtab-1k', 5, selects=True),
     'flowers36': Task(
-        'classification', 'imagefolder/transfer.py:task={data}/{task},epochs=24,' + _COMMON,
-        selects=True,
+        'classification', 'imagefolder/transfer.py:task={data}/{task},' + _COMMON,
+        epochs=12, selects=True,
     ),
-    'caltech101': Task('classification', _VTAB, '{data}/vtab-1k'),
-    'cifar': Task('classification', _VTAB, '{data}/vtab-1k'),
+    'caltech101': Task('classification', _VTAB, '{data}/vtab-1k', 5),
+    'cifar': Task('classification', _VTAB, '{data}/vtab-1k', 5),
     'camvid': Task('segmentation', _MASKS, selects=True, amp=False),
     'drive': Task('segmentation', _MASKS, selects=True, amp=False),
     'ccp59': Task('segmentation', _MASKS, amp=False),

@@ -17,7 +17,14 @@ from lspt_mm.recipes.methods import METHODS
 from lspt_mm.search.grid import Outcome, best
 from lspt_mm.search.plan import final_config, selection_config
 from lspt_mm.search.protocol import prepare_run, read_result
-from lspt_mm.search.small_plan import RATES, SEEDS, SELECTION_SEED, TASKS
+from lspt_mm.search.small_plan import (
+    LENGTHS,
+    LONGER_METHODS,
+    RATES,
+    SEEDS,
+    SELECTION_SEED,
+    TASKS,
+)  # fmt: skip
 from lspt_mm.search.worker import RESULT
 from lspt_mm.utils.atomic_io import write_text
 
@@ -28,7 +35,15 @@ COLUMNS = ('table', 'task', 'method', 'phase', 'lr', 'seed', 'score', 'baseline'
 
 
 class Run(NamedTuple):
-    """One run: ``lr`` is None for the fit, which has no rate."""
+    """One run.
+
+    Attributes:
+        task: Name in ``TASKS``.
+        method: Name in ``RATES``, or that of the fit.
+        phase: 'selection', 'final', or one of ``LENGTHS``.
+        lr: None for the fit, which has no rate.
+        seed: Of the run.
+    """
 
     task: str
     method: str
@@ -95,9 +110,22 @@ class SmallTables:
             for seed in SEEDS
         ]  # fmt: skip
 
+    def longer(self, method: str) -> List[Run]:
+        """Final runs of the first seed, of some methods on some tasks, several times as long."""
+        return [
+            run._replace(phase=phase)
+            for run in self.final(method)
+            if run.seed == SEEDS[0] and method in LONGER_METHODS
+            and TASKS[run.task].epochs and TASKS[run.task].selects
+            for phase in LENGTHS
+        ]  # fmt: skip
+
     def all_runs(self) -> List[Run]:
         """All runs whose rate is known by now."""
-        of_methods = [[*self.selection(method), *self.final(method)] for method in self.methods]
+        of_methods = [
+            [*self.selection(method), *self.final(method), *self.longer(method)]
+            for method in self.methods
+        ]
         return [*self.fits(), *(run for runs in of_methods for run in runs)]
 
     def rate(self, table: str, method: str) -> Optional[float]:
@@ -141,7 +169,9 @@ class SmallTables:
     def config(self, run: Run) -> Config:
         """The run's config."""
         facts = TASKS[run.task]
-        names = dict(data=self.data, weights=self.weights, task=run.task, method=run.method)
+        epochs = facts.epochs and facts.epochs * LENGTHS.get(run.phase, 1)
+        names = dict(data=self.data, weights=self.weights, task=run.task, method=run.method,
+                     epochs=epochs)  # fmt: skip
         spec = facts.config.format(**names) + _further_arguments(run)
         root = facts.data_root and facts.data_root.format(**names)
         cfg = read_config(spec)
@@ -155,8 +185,9 @@ class SmallTables:
         apply_common_options(cfg, options, root)
         if facts.amp and run.lr is not None:
             turn_on_amp(cfg)
-        plan = selection_config if run.phase == 'selection' else final_config
-        return plan(cfg, run.seed, *(('train',) if run.phase == 'final' else ()))
+        if run.phase == 'selection':
+            return selection_config(cfg, run.seed)
+        return final_config(cfg, run.seed, 'train')
 
     def run(self, runs: List[Run], launcher: Callable, on_done: Callable[[Run, int], None]) -> None:
         """Execute the runs that are not done."""

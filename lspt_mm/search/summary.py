@@ -1,4 +1,4 @@
-"""Tables of the small runs: mean and deviation over seeds, and mean ranks."""
+"""Tables of the small runs: mean and deviation over seeds, longer runs, and mean ranks."""
 
 from collections import defaultdict
 from statistics import mean
@@ -7,10 +7,11 @@ from typing import Dict, List
 from lspt_mm.recipes.methods import METHODS
 from lspt_mm.search.protocol import mean_and_deviation
 from lspt_mm.search.ranking import mean_ranks
+from lspt_mm.search.small_plan import LENGTHS, SEEDS
 
 
 def tables_of(rows: List[dict]) -> str:
-    """Markdown: a table for each of the rows' tables, then the mean ranks over all tasks.
+    """Markdown: a table for each of the rows' tables, longer runs, and mean ranks over all tasks.
 
     Args:
         rows: As ``SmallTables.write`` returns them.
@@ -43,7 +44,30 @@ def tables_of(rows: List[dict]) -> str:
                 f'| {"" if whole < 0 else f"{whole:.2f}"} |'
             )
         lines.append('')
-    return '\n'.join([*lines, *_ranks(scores)]) + '\n'
+    return '\n'.join([*lines, *_longer(rows), *_ranks(scores)]) + '\n'
+
+
+def _longer(rows: List[dict]) -> List[str]:
+    """Runs of one seed by length, where all lengths are there."""
+    phases = ('final', *LENGTHS)
+    found: Dict[str, Dict[str, Dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        if row['phase'] in phases and int(row['seed']) == SEEDS[0]:
+            found[row['method']][row['task']][row['phase']] = row['score']
+    tasks = list(dict.fromkeys(
+        task for of_method in found.values() for task, scores in of_method.items()
+        if len(scores) == len(phases)
+    ))  # fmt: skip
+    if not tasks:
+        return []
+    times = ', '.join(map(str, (1, *LENGTHS.values())))
+    lines = [f'| seed {SEEDS[0]}, {times} times as long | {" | ".join(tasks)} |',
+             '|---' * (len(tasks) + 1) + '|']  # fmt: skip
+    for method, of_method in found.items():
+        if all(len(of_method[task]) == len(phases) for task in tasks):
+            cells = [', '.join(of_method[task][phase] for phase in phases) for task in tasks]
+            lines.append(f'| {METHODS[method].title} | {" | ".join(cells)} |')
+    return [*lines, '']
 
 
 def _ranks(scores: dict) -> List[str]:

@@ -84,6 +84,7 @@ def execute(tables, launcher):
     for method in tables.methods:
         tables.run(tables.selection(method), launcher, lambda run, code: None)
         tables.run(tables.final(method), launcher, lambda run, code: None)
+        tables.run(tables.longer(method), launcher, lambda run, code: None)
 
 
 def make(tmp_path, data, tasks=('eurosat', 'caltech101'), methods=('vpt-deep',)):
@@ -111,10 +112,13 @@ def test_rates_are_chosen_on_the_mean_of_two_tasks_and_then_kept(tmp_path, data)
     selection = launcher.configs['eurosat/vpt-deep/selection,lr=0.003,seed=0']
     assert selection.test_dataloader is None
     assert selection.optim_wrapper.optimizer == dict(type='AdamW', lr=0.003, weight_decay=0)
-    assert selection.train_cfg.max_epochs == selection.train_cfg.val_interval == 10
+    assert selection.train_cfg.max_epochs == selection.train_cfg.val_interval == 5
     final = launcher.configs['caltech101/vpt-deep/final,lr=0.001,seed=2']
     assert final.val_dataloader is None and final.randomness.seed == 2
     assert final.train_dataloader.dataset.split == 'train800'
+    longer = [name for name in launcher.seen if '/x' in name]  # not Caltech-101
+    assert longer == [f'eurosat/vpt-deep/x{n},lr=0.001,seed=1' for n in (2, 4)]
+    assert launcher.configs[longer[1]].train_cfg.max_epochs == 20
 
 
 def test_finished_runs_are_not_repeated_even_without_their_folders(tmp_path, data):
@@ -122,7 +126,7 @@ def test_finished_runs_are_not_repeated_even_without_their_folders(tmp_path, dat
     tables = make(tmp_path, data)
     execute(tables, launcher)
     rows = tables.write()
-    assert len(rows) == 6 + 2 + 6
+    assert len(rows) == 6 + 2 + 6 + 2
     text = (tmp_path / 'runs/results.csv').read_bytes()
     for folder in ('eurosat', 'flowers36', 'caltech101'):
         shutil.rmtree(tmp_path / 'runs' / folder)
@@ -159,7 +163,10 @@ def test_tables():
             scores = level + rng.random(3)
             rows += [row(task, method, seed, s) for seed, s in enumerate(scores, 1)]
     rows += [row('c', m, s, 1, table='masks') for m in ('vpt', 'lspt') for s in (1, 2, 3)]
+    rows += [row('a', 'lspt', 1, 71, phase='x2'), row('a', 'lspt', 1, 72, phase='x4')]
     text = tables_of(rows)
+    first = next(r['score'] for r in rows if (r['method'], r['task']) == ('lspt', 'a'))
+    assert f'| LSPT | {first}, 71, 72 |\n' in text
     classification = text[: text.index('| masks')].splitlines()
     assert classification[0] == '| classification | trained in the ViT | a | b | mean |'
     assert [line.split(' | ')[0] for line in classification[2:5]] == [
