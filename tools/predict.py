@@ -6,7 +6,8 @@
 RUN is the work dir, whose last checkpoint is used, or the config in it followed by a checkpoint.
 Segmentation writes masks/NAME.png (class numbers, shown in the classes' colours),
 overlays/NAME.jpg, and predictions.csv with the files of each image. Classification writes
-predictions.csv alone. Checkpoints may be full or prompt-only. Half precision: docs/performance.md.
+predictions.csv alone. Checkpoints may be full or prompt-only. Batches, half precision and their
+costs: docs/deployment.md.
 """
 
 import argparse

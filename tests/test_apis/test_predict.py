@@ -1,13 +1,17 @@
 """tools/predict.py and lspt_mm.apis: pictures and tables from configs and checkpoints."""
 
 import csv
+import pickle
 import shutil
+import sys
 
 import numpy as np
 import pytest
 import torch
 from miniatures import (
+    ROOT,
     once,
+    run_command,
     run_tool,
     save_image,
     tiny_vit,
@@ -129,7 +133,7 @@ def test_batches_predict_what_images_predict_one_by_one(model, tmp_path, task, w
         found.append(task_of(net.cfg).prediction(sample))
     # Of the first four images, those of one size together, where the pipeline keeps sizes.
     assert batches == {'seg': [3, 1, 1, 1, 1], 'cls': [4, 3]}[task]
-    pipeline = image_pipeline(net.cfg)
+    pipeline = pickle.loads(pickle.dumps(image_pipeline(net.cfg)))  # as workers may get it
     for path, (labels, scores) in zip(paths, found, strict=True):
         want = predict_image(net, pipeline(path))
         assert np.array_equal(labels, want.labels)
@@ -261,3 +265,23 @@ def test_it_works_where_the_vit_is_found_by_its_record(runs, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     model = init_inferencer('mini_seg.py', 'iter_4.pth', device='cpu').model
     assert len(model.dataset_meta['classes']) == 150
+
+
+@pytest.mark.slow
+def test_speed_has_a_row_for_every_setting(runs, photos):
+    run = run_command(
+        sys.executable, '-m', 'lspt_mm', 'predict_speed', runs / 'seg/run', photos, '--count', 3,
+        '--rounds', 1, '--size', 60, 40, '--batch-size', 1, 2, '--workers', 0, 1, '--dtype',
+        'float32', 'bfloat16', '--device', 'cpu', cwd=photos.parent, PYTHONPATH=str(ROOT),
+    )  # fmt: skip
+    assert run.code == 0, run.err[-3000:]
+    rows = [line.split(' | ')[0] for line in run.out.splitlines() if line.startswith('| ')][1:]
+    kinds = [f', batch {n}, ' for n in (1, 2)]
+    assert sorted(rows) == sorted([
+        '| one by one',
+        *(f'| forward{k}{d}' for k in kinds for d in ('float32', 'bfloat16')),
+        *(f'| predict{k}{w} workers, {d}' for k in kinds for w in (0, 1)
+          for d in ('float32', 'bfloat16')),
+    ])  # fmt: skip
+    share = float(run.out.split('bfloat16: ')[1].split(' %')[0])
+    assert 0 <= share < 100
