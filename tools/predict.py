@@ -6,7 +6,8 @@
 RUN is the work dir, whose last checkpoint is used, or the config in it followed by a checkpoint.
 Segmentation writes masks/NAME.png (class numbers, shown in the classes' colours),
 overlays/NAME.jpg, and predictions.csv with the files of each image. Classification writes
-predictions.csv alone. Checkpoints may be full or prompt-only.
+predictions.csv alone. Checkpoints may be full or prompt-only. Batches, half precision and their
+costs: docs/deployment.md.
 """
 
 import argparse
@@ -29,6 +30,15 @@ def parse_args() -> argparse.Namespace:
         '--top', type=int, help='classification: classes per image, the likeliest first (1; of '
         'multi-label runs those of at least a half)',
     )  # fmt: skip
+    parser.add_argument(
+        '--batch-size', type=int, help='images loaded at once; those of one size go through the '
+        "model together (the config's test_dataloader)",
+    )  # fmt: skip
+    parser.add_argument('--workers', type=int, help="processes that load images (the config's)")
+    parser.add_argument(
+        '--dtype', choices=('float32', 'float16', 'bfloat16'), default='float32',
+        help='precision of the forward pass (float32); float16 on GPUs only',
+    )  # fmt: skip
     parser.add_argument('--device', help='such as cpu or cuda:0; by default a GPU if there is one')
     parser.add_argument(
         '--pretrained', help="prompt-only checkpoints: file of the ViT, instead of the config's"
@@ -40,8 +50,10 @@ def parse_args() -> argparse.Namespace:
         args.checkpoint = str(args.images.pop(0))
         if not args.images:
             parser.error(f'{args.run} {args.checkpoint}: expected images after the checkpoint')
-    if args.top is not None and args.top < 1:
-        parser.error(f'--top {args.top}: expected at least 1')
+    for name, least in (('top', 1), ('batch_size', 1), ('workers', 0)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            parser.error(f'--{name.replace("_", "-")} {value}: expected at least {least}')
     return args
 
 
@@ -61,8 +73,10 @@ def main() -> None:
             raise InputError(f'--out {args.out}: is a file, expected a folder')
         check_writable(args.out, f'--out {args.out}')
         model = init_model(config, checkpoint, args.pretrained, args.device)
-        for line in predict_images(model, images, args.out, top=args.top, progress=True):
-            print(line)
+        lines = predict_images(
+            model, images, args.out, args.top, True, args.batch_size, args.workers, args.dtype
+        )
+        print(*lines, sep='\n')
         print(f'{args.out}: {len(images)} images in predictions.csv')
 
 

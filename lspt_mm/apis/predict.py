@@ -1,25 +1,35 @@
 """Predictions of a folder of images as files: masks and overlays, or a table of classes."""
 
 import csv
-from collections import Counter
+import os
+from collections import Counter, deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Callable, List, Optional, Sequence, Union
+from typing import Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
+from mmengine.structures import BaseDataElement
 from rich.console import Console
 from rich.progress import track
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from lspt_mm.config.preflight import datasets_of
 from lspt_mm.errors import InputError
 from lspt_mm.tasks import Prediction, task_of
+from lspt_mm.utils.checks import check_choice, check_int
 from lspt_mm.utils.images import IMAGE_SUFFIXES, check_image, list_images
 
 Image = Union[str, Path, np.ndarray]
+#: Precisions of a forward pass; weights stay in float32.
+DTYPES = ('float32', 'float16', 'bfloat16')
+#: Threads that write results.
+WRITERS = min(8, os.cpu_count() or 1)
 
 
 def image_pipeline(cfg: Config) -> Callable[[Image], dict]:
@@ -39,21 +49,28 @@ def image_pipeline(cfg: Config) -> Callable[[Image], dict]:
             'test_dataloader.dataset.pipeline'
         )
     init_default_scope(task_of(cfg).scope)
-    load = Compose(steps[:1])
-    rest = Compose([step for step in steps[1:] if 'Annotation' not in str(step.get('type'))])
-    number = np.float32 if steps[0].get('to_float32') else np.uint8
+    return _Pipeline(
+        Compose(steps[:1]),
+        Compose([step for step in steps[1:] if 'Annotation' not in str(step.get('type'))]),
+        np.float32 if steps[0].get('to_float32') else np.uint8,
+    )
 
-    def run(image: Image) -> dict:
+
+class _Pipeline:
+    """Of one image; a class, as loaders pickle it for their workers."""
+
+    def __init__(self, load: Compose, rest: Compose, number: type):
+        self.load, self.rest, self.number = load, rest, number
+
+    def __call__(self, image: Image) -> dict:
         if not isinstance(image, np.ndarray):
-            return rest(load({'img_path': str(image)}))
+            return self.rest(self.load({'img_path': str(image)}))
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise InputError(
                 f'an image of {image.dtype} {image.shape}: expected uint8 (H, W, 3), RGB'
             )
-        bgr = np.ascontiguousarray(image[..., ::-1]).astype(number, copy=False)
-        return rest({'img': bgr, 'img_shape': image.shape[:2], 'ori_shape': image.shape[:2]})
-
-    return run
+        bgr = np.ascontiguousarray(image[..., ::-1]).astype(self.number, copy=False)
+        return self.rest({'img': bgr, 'img_shape': image.shape[:2], 'ori_shape': image.shape[:2]})
 
 
 @torch.no_grad()
@@ -101,14 +118,19 @@ def images_of(sources: Sequence[Path]) -> List[Path]:
         if not inside:
             problems.append(f'{source}: no image in it ({", ".join(IMAGE_SUFFIXES)})')
         found += inside
-    for path in found:
-        try:
-            check_image(path)
-        except InputError as error:
-            problems.append(str(error))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders release Python's lock
+        problems += filter(None, pool.map(_problem_of, found))
     if problems:
         raise InputError('\n  '.join([f'{len(problems)} inputs cannot be used:', *problems]))
     return found
+
+
+def _problem_of(path: Path) -> Optional[str]:
+    try:
+        check_image(path)
+    except InputError as error:
+        return str(error)
+    return None
 
 
 def names_for(images: Sequence[Path]) -> List[str]:
@@ -123,11 +145,128 @@ def names_for(images: Sequence[Path]) -> List[str]:
     return unique
 
 
+class _Packed(Dataset):
+    """Images as a model gets them, or the error that one raises."""
+
+    def __init__(self, pipeline: Callable[[Image], dict], images: Sequence[Image]):
+        self.pipeline, self.images = pipeline, images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Union[dict, InputError]:
+        try:
+            return self.pipeline(self.images[index])
+        except InputError as error:  # raised in a worker, it would come as the text of a traceback
+            return error
+
+
+def predict_samples(
+    model: nn.Module, images: Sequence[Image], batch_size: Optional[int] = None,
+    workers: Optional[int] = None, dtype: str = 'float32',
+) -> Iterator[BaseDataElement]:  # fmt: skip
+    """Predict images in batches.
+
+    Args:
+        model: From :func:`lspt_mm.apis.init_model`.
+        images: Paths, or arrays (H, W, 3) uint8 RGB.
+        batch_size: How many images are loaded at once. Those that have one size after the test
+            pipeline go through the model together. None: as the config's ``test_dataloader``.
+        workers: Processes that load the images, 0: this one. None: as the ``test_dataloader``.
+        dtype: One of :data:`DTYPES`: precision of the forward pass, by autocast.
+
+    Yields:
+        The data sample of each image, in order, for ``task_of(model.cfg).prediction``.
+
+    Raises:
+        InputError: If an image cannot be loaded or has too few pixels for the model, or the device
+            does not have ``dtype``.
+        ValueError: For other arguments that are wrong.
+    """
+    batch_size = _batch_size(model, batch_size)
+    if workers is None:
+        workers = (model.cfg.get('test_dataloader') or {}).get('num_workers', 0)
+    check_int('workers', workers, 0)
+    precision = autocast_to(dtype, next(model.parameters()).device)
+    loader = DataLoader(
+        _Packed(image_pipeline(model.cfg), images), batch_size, collate_fn=list,
+        num_workers=min(workers, (len(images) - 1) // batch_size),  # none for a single batch
+    )  # fmt: skip
+    return _samples(model, loader, precision, keeps_fused=dtype == 'float32')
+
+
+def _batch_size(model: nn.Module, given: Optional[int]) -> int:
+    """The batch size, or that of the config's tests."""
+    if given is None:
+        given = (model.cfg.get('test_dataloader') or {}).get('batch_size', 1)
+    check_int('batch_size', given, 1)
+    return given
+
+
+def _samples(
+    model: nn.Module, loader: DataLoader, precision: AbstractContextManager, keeps_fused: bool
+) -> Iterator[BaseDataElement]:
+    """The data samples of the images of a loader."""
+    images = iter(loader.dataset.images)
+    with torch.no_grad(), precision:
+        model.backbone.fuse()
+    try:
+        for batch in loader:
+            sizes: Dict[torch.Size, List[int]] = {}
+            for place, (packed, image) in enumerate(zip(batch, images, strict=False)):
+                if isinstance(packed, InputError):
+                    raise packed
+                try:
+                    check_size(model, packed)
+                except InputError as error:
+                    name = 'an array' if isinstance(image, np.ndarray) else image
+                    raise InputError(f'{name}: {error}') from error
+                sizes.setdefault(packed['inputs'].shape, []).append(place)
+            found: List[Optional[BaseDataElement]] = [None] * len(batch)
+            for places in sizes.values():
+                data = pseudo_collate([batch[place] for place in places])
+                with torch.no_grad(), precision:
+                    samples = model.test_step(data)
+                for place, sample in zip(places, samples, strict=True):
+                    found[place] = sample
+            yield from found
+    finally:
+        if not keeps_fused:  # what fuse() computed is in the precision
+            model.backbone.unfuse()
+
+
+def autocast_to(dtype: str, device: torch.device) -> AbstractContextManager:
+    """A context for forward passes in a precision; it may be entered several times.
+
+    Args:
+        dtype: One of :data:`DTYPES`.
+        device: Of the model.
+
+    Raises:
+        InputError: If the device does not have it.
+        ValueError: If it is none of :data:`DTYPES`.
+    """
+    check_choice('dtype', dtype, DTYPES)
+    if dtype == 'float32':
+        return nullcontext()
+    lacks = ''
+    if device.type == 'cpu' and dtype == 'float16':
+        lacks = 'float16 is for GPUs; expected bfloat16 or float32'
+    elif device.type == 'cpu' and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        lacks = 'this CPU has no instructions for it; expected float32'
+    elif device.type == 'cuda' and dtype == 'bfloat16' and not torch.cuda.is_bf16_supported():
+        lacks = 'this GPU has no bfloat16; expected float16 or float32'
+    if lacks:
+        raise InputError(f'dtype {dtype} on {device}: {lacks}')
+    return torch.autocast(device.type, getattr(torch, dtype))
+
+
 def predict_images(
     model: nn.Module, images: Sequence[Path], out: Path, top: Optional[int] = None,
-    progress: bool = False,
+    progress: bool = False, batch_size: Optional[int] = None, workers: Optional[int] = None,
+    dtype: str = 'float32',
 ) -> List[str]:  # fmt: skip
-    """Predict images one by one and write the results below ``out``.
+    """Predict images and write the results below ``out``, while the next ones are predicted.
 
     Segmentation: ``masks/NAME.png`` has numbers of classes from 0 with the classes' colours as the
     palette. ``overlays/NAME.jpg`` is the image with the classes over it and a legend.
@@ -141,23 +280,38 @@ def predict_images(
         top: Classification: how many classes are listed for an image. None is the likeliest one;
             of multi-label models all with a probability of at least a half, or an empty class.
         progress: Show a bar on standard error.
+        batch_size, workers, dtype: As in :func:`predict_samples`, with the same errors.
 
     Returns:
         A line for each image.
     """
+    batch_size = _batch_size(model, batch_size)
+    samples = predict_samples(model, images, batch_size, workers, dtype)
     out.mkdir(parents=True, exist_ok=True)
-    model.backbone.fuse()
-    task, meta, pipeline = task_of(model.cfg), model.dataset_meta, image_pipeline(model.cfg)
+    task, meta = task_of(model.cfg), model.dataset_meta
+
+    def write(name: str, path: Path, sample: BaseDataElement) -> Tuple[str, List[tuple]]:
+        prediction = task.prediction(sample)  # waits for the device, as the caller need not
+        return task.write(out, name, path, prediction, meta['classes'], meta['palette'], top)
+
     lines, rows = [], []
-    todo = list(zip(images, names_for(images), strict=True))
-    console = Console(stderr=True)
-    for path, name in track(todo, 'predicting', console=console, disable=not progress):
-        prediction = predict_image(model, pipeline(path))
-        line, found = task.write(
-            out, name, path, prediction, meta['classes'], meta['palette'], top
-        )
+
+    def keep(path: Path, written: Future) -> None:
+        line, found = written.result()
         lines.append(f'{path}: {line}')
-        rows += [(path, *row) for row in found]
+        rows.extend((path, *row) for row in found)
+
+    todo = zip(images, names_for(images), samples, strict=True)
+    bar = track(todo, 'predicting', len(images), console=Console(stderr=True), disable=not progress)
+    pending: Deque[Tuple[Path, Future]] = deque()
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for path, name, sample in bar:
+            pending.append((path, pool.submit(write, name, path, sample)))
+            # Predictions that wait take memory; a batch comes at once.
+            if len(pending) > batch_size + 2 * WRITERS:
+                keep(*pending.popleft())
+        for one in pending:
+            keep(*one)
     with open(out / 'predictions.csv', 'w', newline='', encoding='utf-8') as file:
         csv.writer(file).writerows([('image', *task.columns), *rows])
     return lines

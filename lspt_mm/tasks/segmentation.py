@@ -1,7 +1,7 @@
 """Semantic segmentation, mmseg's ``EncoderDecoder``."""
 
 import copy
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 import numpy as np
 from mmengine.registry import MODELS
@@ -106,12 +106,7 @@ class Segmentation(Task):
 
     def describe(self, prediction, classes, palette, top=None) -> Description:  # noqa: D102
         labels = prediction.labels
-        counts = np.bincount(labels.ravel(), minlength=len(classes))[: len(classes)]
-        order = [int(n) for n in (-counts).argsort(kind='stable') if counts[n]]
-        return Description(
-            colour(labels, palette),
-            [ClassShare(n, classes[n], float(counts[n] / labels.size), palette[n]) for n in order],
-        )
+        return Description(colour(labels, palette), _shares(labels, classes, palette))
 
     def drawer(self, metainfo):  # noqa: D102
         from mmengine.registry import VISUALIZERS
@@ -131,7 +126,7 @@ class Segmentation(Task):
         label_image(mask, palette).save(out / files[0])
         image = read_image(path)
         overlay(image, mask, classes, palette).save(out / files[1], quality=92, subsampling=0)
-        found = self.describe(prediction, classes, palette).classes
+        found = _shares(prediction.labels, classes, palette)
         line = ', '.join(f'{one.name} {100 * one.share:.1f}%' for one in found[:4])
         return line + (', ...' if len(found) > 4 else ''), [files]
 
@@ -140,3 +135,10 @@ class Segmentation(Task):
         logits = super().logits(model, images)
         align = model.align_corners
         return F.interpolate(logits, images.shape[2:], mode='bilinear', align_corners=align)
+
+
+def _shares(labels: np.ndarray, classes: Sequence[str], palette: Sequence) -> List[ClassShare]:
+    """Classes that occur in (H, W), the largest first."""
+    counts = np.bincount(labels.ravel(), minlength=len(classes))[: len(classes)]
+    order = [int(n) for n in (-counts).argsort(kind='stable') if counts[n]]
+    return [ClassShare(n, classes[n], float(counts[n] / labels.size), palette[n]) for n in order]

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -13,7 +14,7 @@ def colour(label: np.ndarray, palette: Sequence[Sequence[int]]) -> np.ndarray:
     """Class numbers (H, W), 255 ignored, to RGB (H, W, 3) uint8; ignored pixels are black."""
     table = np.zeros((max(256, len(palette)), 3), np.uint8)
     table[: len(palette)] = palette
-    return table[label]
+    return np.take(table, label, axis=0)  # faster than table[label]
 
 
 def colours_of(count: int, palette: Optional[Sequence] = None) -> List[Tuple[int, int, int]]:
@@ -48,13 +49,21 @@ def mask_over(
     """
     large = enlarged(image, least_side)
     factor = large.shape[0] // image.shape[0]
-    mask = mask.repeat(factor, 0).repeat(factor, 1)
-    mixed = (1 - opacity) * large + opacity * mask
+    if factor > 1:
+        mask = mask.repeat(factor, 0).repeat(factor, 1)
     lines = np.zeros(mask.shape[:2], bool)
-    lines[:, 1:] |= (mask[:, 1:] != mask[:, :-1]).any(-1)
-    lines[1:] |= (mask[1:] != mask[:-1]).any(-1)
-    mixed[lines] *= 1 - 0.6 * (opacity > 0)
-    return np.round(mixed).astype(np.uint8)
+    lines[:, 1:] |= _differ(mask[:, 1:], mask[:, :-1])
+    lines[1:] |= _differ(mask[1:], mask[:-1])
+    mixed = cv2.addWeighted(large, 1 - opacity, mask, opacity, 0)
+    of_lines = (1 - opacity) * large[lines] + opacity * mask[lines]
+    mixed[lines] = np.round(of_lines * (1 - 0.6 * (opacity > 0)))
+    return mixed
+
+
+def _differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Where two RGB images (H, W, 3) differ, (H, W) bool."""
+    unequal = one != other
+    return unequal[..., 0] | unequal[..., 1] | unequal[..., 2]  # any(-1) takes thrice as long
 
 
 def overlay(

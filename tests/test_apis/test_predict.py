@@ -1,13 +1,17 @@
 """tools/predict.py and lspt_mm.apis: pictures and tables from configs and checkpoints."""
 
 import csv
+import pickle
 import shutil
+import sys
 
 import numpy as np
 import pytest
 import torch
 from miniatures import (
+    ROOT,
     once,
+    run_command,
     run_tool,
     save_image,
     tiny_vit,
@@ -16,9 +20,16 @@ from miniatures import (
 )
 from PIL import Image
 
-from lspt_mm.apis import init_inferencer
-from lspt_mm.apis.predict import images_of, names_for
+from lspt_mm.apis import init_inferencer, init_model, predict_image, predict_images
+from lspt_mm.apis.predict import (
+    autocast_to,
+    image_pipeline,
+    images_of,
+    names_for,
+    predict_samples,
+)
 from lspt_mm.errors import InputError
+from lspt_mm.tasks import task_of
 from lspt_mm.utils.overlay import overlay
 
 
@@ -56,7 +67,7 @@ def predict(runs, task, photos, *more):
 def test_masks_are_those_of_mmsegs_own_function(runs, photos):
     from mmseg.apis import inference_model, init_model
 
-    run = predict(runs, 'seg', photos, photos)
+    run = predict(runs, 'seg', photos, photos, '--batch-size', 2, '--workers', 0)
     assert run.code == 0, run.err[-3000:]
     model = init_model(
         str(runs / 'seg/run/mini_seg.py'), str(runs / 'seg/run/iter_4.pth'), device='cpu'
@@ -82,7 +93,7 @@ def test_classes_are_those_of_mmpretrains_own_inferencer(runs, photos):
     from mmengine.registry import init_default_scope
     from mmpretrain.apis import ImageClassificationInferencer
 
-    run = predict(runs, 'cls', photos, photos, '--top', 2)
+    run = predict(runs, 'cls', photos, photos, '--top', 2, '--batch-size', 1, '--workers', 1)
     assert run.code == 0, run.err[-3000:]
     with open(photos.parent / 'found/predictions.csv', newline='') as file:
         rows = list(csv.DictReader(file))
@@ -97,6 +108,86 @@ def test_classes_are_those_of_mmpretrains_own_inferencer(runs, photos):
         assert mine[0]['class'] == found['pred_class'] and found['pred_class'] in run.out
         scores = np.sort(found['pred_scores'])[::-1][:2]
         assert np.allclose([float(row['probability']) for row in mine], scores, atol=1e-5)
+
+
+@pytest.fixture
+def model(runs):
+    def load(task):
+        last = {'seg': 'iter_4.pth', 'cls': 'epoch_2.pth'}[task]
+        return init_model(str(runs / task / f'run/mini_{task}.py'), str(runs / task / 'run' / last))
+
+    return load
+
+
+@pytest.mark.parametrize('task', ['seg', 'cls'])
+@pytest.mark.parametrize('workers', [0, 2])
+def test_batches_predict_what_images_predict_one_by_one(model, tmp_path, task, workers):
+    sizes = [(40, 52), (33, 60), (40, 52), (40, 52), (33, 60), (70, 90), (40, 52)]
+    paths = [tmp_path / f'{i}.png' for i in range(len(sizes))]
+    for seed, (path, size) in enumerate(zip(paths, sizes, strict=True)):
+        save_image(path, *size, seed=seed)
+    found, net = [], model(task)
+    step, batches = net.test_step, []
+    net.test_step = lambda data: batches.append(len(data['inputs'])) or step(data)
+    for sample in predict_samples(net, paths, 4, workers):
+        found.append(task_of(net.cfg).prediction(sample))
+    # Of the first four images, those of one size together, where the pipeline keeps sizes.
+    assert batches == {'seg': [3, 1, 1, 1, 1], 'cls': [4, 3]}[task]
+    pipeline = pickle.loads(pickle.dumps(image_pipeline(net.cfg)))  # as workers may get it
+    for path, (labels, scores) in zip(paths, found, strict=True):
+        want = predict_image(net, pipeline(path))
+        assert np.array_equal(labels, want.labels)
+        if task == 'cls':
+            np.testing.assert_allclose(scores, want.scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+@pytest.mark.parametrize(('name', 'said'), [('cut.png', 'cannot be read'), ('low.png', 'too few')])
+def test_an_image_that_fails_is_named(model, tmp_path, workers, name, said):
+    paths = [tmp_path / f'{i}.png' for i in range(3)]
+    for path in paths:
+        save_image(path, 40, 52)
+    save_image(tmp_path / 'low.png', 3, 2000)
+    (tmp_path / 'cut.png').write_bytes(paths[0].read_bytes()[:99])
+    with pytest.raises(InputError, match=f'^{tmp_path}/{name}: .*{said}'):
+        predict_images(model('seg'), [*paths, tmp_path / name], tmp_path / 'found',
+                       batch_size=2, workers=workers)  # fmt: skip
+    assert {p.name for p in (tmp_path / 'found/masks').iterdir()} == {'0.png', '1.png'}
+
+
+def test_half_precision(model, photos):
+    net, paths = model('cls'), [photos / 'a.jpg', photos / 'b/c.png']
+    task = task_of(net.cfg)
+    kinds = ('float32', 'bfloat16', 'float32')
+    one, half, again = (
+        np.stack([task.prediction(s).scores for s in predict_samples(net, paths, 2, 0, kind)])
+        for kind in kinds
+    )
+    # bfloat16 has 8 bits: a share of 2^-8 of the logits, here of less than 10.
+    assert 0 < np.abs(half - one).max() < 10 / 2**8
+    assert np.array_equal(again, one)  # nothing of bfloat16 stays in the model
+
+
+@pytest.mark.parametrize(
+    ('options', 'error', 'said'),
+    [
+        (dict(dtype='half'), ValueError, "dtype='half': expected one of 'float32', 'float16'"),
+        (dict(dtype='float16'), InputError, 'float16 on cpu: .* expected bfloat16 or float32'),
+        (dict(batch_size=0), ValueError, 'batch_size=0'),
+        (dict(workers=-1), ValueError, 'workers=-1'),
+    ],
+    ids=str,
+)
+def test_wrong_options_write_nothing(model, photos, tmp_path, options, error, said):
+    with pytest.raises(error, match=said):
+        predict_images(model('seg'), [photos / 'a.jpg'], tmp_path / 'found', **options)
+    assert not (tmp_path / 'found').exists()
+
+
+def test_bfloat16_of_a_cpu_without_it(monkeypatch):
+    monkeypatch.setattr(torch.ops.mkldnn, '_is_mkldnn_bf16_supported', lambda: False)
+    with pytest.raises(InputError, match='bfloat16 on cpu: .* expected float32'):
+        autocast_to('bfloat16', torch.device('cpu'))
 
 
 def test_bad_inputs_are_told_at_once(runs, photos):
@@ -174,3 +265,23 @@ def test_it_works_where_the_vit_is_found_by_its_record(runs, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     model = init_inferencer('mini_seg.py', 'iter_4.pth', device='cpu').model
     assert len(model.dataset_meta['classes']) == 150
+
+
+@pytest.mark.slow
+def test_speed_has_a_row_for_every_setting(runs, photos):
+    run = run_command(
+        sys.executable, '-m', 'lspt_mm', 'predict_speed', runs / 'seg/run', photos, '--count', 3,
+        '--rounds', 1, '--size', 60, 40, '--batch-size', 1, 2, '--workers', 0, 1, '--dtype',
+        'float32', 'bfloat16', '--device', 'cpu', cwd=photos.parent, PYTHONPATH=str(ROOT),
+    )  # fmt: skip
+    assert run.code == 0, run.err[-3000:]
+    rows = [line.split(' | ')[0] for line in run.out.splitlines() if line.startswith('| ')][1:]
+    kinds = [f', batch {n}, ' for n in (1, 2)]
+    assert sorted(rows) == sorted([
+        '| one by one',
+        *(f'| forward{k}{d}' for k in kinds for d in ('float32', 'bfloat16')),
+        *(f'| predict{k}{w} workers, {d}' for k in kinds for w in (0, 1)
+          for d in ('float32', 'bfloat16')),
+    ])  # fmt: skip
+    share = float(run.out.split('bfloat16: ')[1].split(' %')[0])
+    assert 0 <= share < 100

@@ -6,14 +6,18 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
+from mmengine.structures import PixelData
 from mmseg.models import segmentors as mmsegs
 from mmseg.registry import MODELS
 from mmseg.structures import SegDataSample
 
 import lspt_mm  # noqa: F401
+from lspt_mm.engine import iou_metric
 from lspt_mm.models import segmentors
 from lspt_mm.models.heads import FCNHead
 from lspt_mm.models.segmentors import LogitRows, class_map, starts
+from lspt_mm.registry import METRICS
+from projects.benchmark.measure import peak_of_tensors
 
 ARCH = {'embed_dims': 16, 'num_layers': 4, 'num_heads': 2, 'feedforward_channels': 32}
 
@@ -194,6 +198,34 @@ def test_no_more_than_two_rows_of_windows_are_kept(monkeypatch):
     source.rows = lambda *at: (rows(*at), kept.append(len(source.kept)))[0]
     class_map([source])
     assert max(kept) == 2 and len(kept) == 30
+
+
+def test_bytes_of_an_evaluated_image(monkeypatch):
+    monkeypatch.setattr(segmentors, 'STRIP_CPU', 1 << 14)
+    monkeypatch.setattr(iou_metric, 'STRIP', 1 << 12)
+    sizes = [(256, 96), (512, 96)]
+    windows = dict(mode='slide', crop_size=(64, 96), stride=(64, 96))
+    grows = []
+    for model, kind in zip(pair(windows, 150), ('mmseg', 'lspt_mm'), strict=True):
+        metric = METRICS.build(dict(type=f'{kind}.IoUMetric'))
+        metric.dataset_meta = {'classes': ['name'] * 150}
+        peaks = []
+        for size in sizes:
+            (sample,) = samples(torch.empty(1, 3, *size))
+            sample.gt_sem_seg = PixelData(data=torch.randint(150, (1, *size)))
+            image = torch.randint(256, (3, *size), dtype=torch.uint8)
+
+            def evaluate(model=model, metric=metric, image=image, sample=sample):
+                with torch.no_grad():
+                    found = model.test_step(dict(inputs=[image], data_samples=[sample]))
+                metric.process({}, [one.to_dict() for one in found])
+
+            peaks.append(peak_of_tensors(evaluate))
+        grows.append((peaks[1] - peaks[0]) / (256 * 96))
+    # A pixel's three channels as float32, three times: mmseg's normalisation. Afterwards once,
+    # with its class (1 byte) and its true class (1). mmseg keeps two logits of each class.
+    assert grows[0] > 2 * 4 * 150
+    assert grows[1] <= 3 * 3 * 4
 
 
 @pytest.mark.parametrize('batch', [0, 1.5, 'x'])

@@ -9,5 +9,5 @@ val_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False))
 test_dataloader = val_dataloader
-val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
+val_evaluator = dict(type='lspt_mm.IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
