@@ -1,0 +1,84 @@
+"""What a run of MMEngine leaves in its process, restored for the next run."""
+
+import gc
+import multiprocessing
+import os
+import signal
+import sys
+import warnings
+from contextlib import contextmanager
+from typing import Iterator
+
+import cv2
+import torch
+from mmengine.logging import MMLogger
+from mmengine.utils import ManagerMixin
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)  # of PreemptionHook
+_CUDNN = torch.backends.cudnn
+
+
+@contextmanager
+def restore_process_state() -> Iterator[None]:
+    """Restore the state of the process after a block that executes a run.
+
+    These are: MMEngine's named instances (loggers, message hubs, visualizers, default scope),
+    environment, working directory, handlers of signals, filters of warnings, import path, start
+    method of processes, and settings of torch and OpenCV. Memory of the run is freed. Random
+    generators are left as they are, because each run seeds them. Modules stay imported.
+    """
+    environment, folder, path = dict(os.environ), os.getcwd(), list(sys.path)
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    start_method = multiprocessing.get_start_method(allow_none=True)
+    torch_settings, threads = _torch_settings(), cv2.getNumThreads()
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.environ.clear()
+        os.environ.update(environment)
+        os.chdir(folder)
+        sys.path[:] = path
+        multiprocessing.set_start_method(start_method, force=True)
+        cv2.setNumThreads(threads)
+        _set_torch(*torch_settings)
+        _forget_instances()
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        if 'torch._dynamo' in sys.modules:  # its limit of compilations is one of the process
+            torch.compiler.reset()
+
+
+def _torch_settings() -> tuple:
+    return (
+        torch.get_num_threads(), torch.get_default_dtype(), torch.get_float32_matmul_precision(),
+        (torch.are_deterministic_algorithms_enabled(),
+         torch.is_deterministic_algorithms_warn_only_enabled()),
+        (_CUDNN.benchmark, _CUDNN.deterministic, _CUDNN.allow_tf32),
+    )  # fmt: skip
+
+
+def _set_torch(threads, dtype, precision, deterministic, cudnn) -> None:
+    torch.set_num_threads(threads)
+    torch.set_default_dtype(dtype)
+    torch.set_float32_matmul_precision(precision)
+    torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+    _CUDNN.benchmark, _CUDNN.deterministic, _CUDNN.allow_tf32 = cudnn
+
+
+def _forget_instances() -> None:
+    """Remove MMEngine's named instances.
+
+    Two runs of one second would have the same names, and the second would get those of the first.
+    """
+    for logger in MMLogger._instance_dict.values():
+        for handler in logger.handlers:
+            handler.close()
+    classes = [ManagerMixin]
+    for one in classes:
+        one._instance_dict.clear()
+        classes += one.__subclasses__()
