@@ -1,6 +1,5 @@
 """Execute the runs of a search: in a process for each GPU here, or by submitit on a cluster."""
 
-import gc
 import multiprocessing
 import os
 import signal
@@ -16,8 +15,6 @@ from typing import Callable, Iterable, Iterator, List, Optional
 import torch
 
 from lspt_mm.errors import InputError
-from lspt_mm.search.process_state import restore_process_state
-from lspt_mm.search.worker import LOG, main
 
 #: Exit code of a run whose process was lost.
 LOST = -1
@@ -27,6 +24,10 @@ OnDone = Callable[[Path, int], None]
 
 def work(folder: str) -> int:
     """Execute the run of ``folder`` in this process, with a log; returns the exit code."""
+    # Not needed to launch runs.
+    from lspt_mm.search.process_state import restore_process_state
+    from lspt_mm.search.worker import LOG, main
+
     with open(Path(folder) / LOG, 'wb') as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
@@ -48,9 +49,9 @@ def serve(runs: Connection, gpu: Optional[str], work: Callable[[str], int]) -> N
     """Execute the runs whose folders arrive, one after the other; answer with exit codes."""
     os.setsid()  # a group of its own, which is killed with the workers of its loaders
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    multiprocessing.set_start_method(None, force=True)  # of the loaders: not as this process
     if gpu is not None:
         os.environ['CUDA_VISIBLE_DEVICES'] = gpu
-    gc.freeze()  # MMEngine's data sets collect garbage, which would visit all that is imported
     with suppress(EOFError):
         while True:
             runs.send(work(runs.recv()))

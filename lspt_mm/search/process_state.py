@@ -20,13 +20,14 @@ _CUDNN = torch.backends.cudnn
 
 @contextmanager
 def restore_process_state() -> Iterator[None]:
-    """Restore the state of the process after a block that executes a run.
+    """Free memory of earlier runs; restore the process's state after a block that executes a run.
 
-    These are: MMEngine's named instances (loggers, message hubs, visualizers, default scope),
+    The state is: MMEngine's named instances (loggers, message hubs, visualizers, default scope),
     environment, working directory, handlers of signals, filters of warnings, import path, start
-    method of processes, and settings of torch and OpenCV. Memory of the run is freed. Random
-    generators are left as they are, because each run seeds them. Modules stay imported.
+    method of processes, and settings of torch and OpenCV. Random generators are left as they are,
+    because each run seeds them. Modules stay imported.
     """
+    _free_memory()
     environment, folder, path = dict(os.environ), os.getcwd(), list(sys.path)
     handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     start_method = multiprocessing.get_start_method(allow_none=True)
@@ -45,12 +46,17 @@ def restore_process_state() -> Iterator[None]:
         cv2.setNumThreads(threads)
         _set_torch(*torch_settings)
         _forget_instances()
-        gc.collect()
-        if torch.cuda.is_initialized():
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
         if 'torch._dynamo' in sys.modules:  # its limit of compilations is one of the process
             torch.compiler.reset()
+
+
+def _free_memory() -> None:
+    """Free what earlier runs left, also those that raised: their frames are gone only now."""
+    gc.collect()
+    gc.freeze()  # MMEngine's data sets collect garbage, which would visit all that is imported
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def _torch_settings() -> tuple:
