@@ -7,10 +7,11 @@ import sys
 import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Callable, Iterable, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
 
 import torch
 
@@ -103,7 +104,7 @@ class Launcher:
         if self.executor is None:
             self._run_here(list(folders), on_done)
         else:
-            _run_on_slurm(self.executor, list(folders), on_done)
+            run_by_submitit(self.executor, list(folders), on_done)
 
     def _run_here(self, waiting: List[Path], on_done: OnDone) -> None:
         places = self.places
@@ -206,19 +207,31 @@ def _slurm(logs: Path, cluster: str, jobs: Optional[int], options: dict):
     return executor
 
 
-def _run_on_slurm(executor, folders: List[Path], on_done: OnDone) -> None:
-    """Submit all runs as one array, and wait for them."""
-    running = {}
-    try:
+def run_by_submitit(executor, folders: List[Path], on_done: OnDone) -> None:
+    """Submit all runs at once, each as a job of its own, and wait for them.
+
+    Args:
+        executor: Of submitit.
+        folders: Of the runs.
+        on_done: Called after each.
+    """
+
+    def submit() -> Dict[Any, Path]:
         with executor.batch():
-            submitted = [executor.submit(work, str(folder)) for folder in folders]
-        running = dict(zip(submitted, folders, strict=True))
-        while running:
-            time.sleep(2)
-            for job in [job for job in running if job.done()]:
-                folder = running.pop(job)
-                on_done(folder, LOST if job.exception() else job.result())
-    except BaseException:
-        for job in running:
-            job.cancel()
-        raise
+            jobs = [executor.submit(work, str(folder)) for folder in folders]
+        return dict(zip(jobs, folders, strict=True))
+
+    # In a thread, which a signal cannot interrupt half-way.
+    with ThreadPoolExecutor(1) as pool:
+        submission = pool.submit(submit)
+        try:
+            running = submission.result()
+            while running:
+                time.sleep(2)
+                for job in [job for job in running if job.done()]:
+                    folder = running.pop(job)
+                    on_done(folder, LOST if job.exception() else job.result())
+        except BaseException:
+            for job in submission.result():  # those that still run
+                job.cancel()
+            raise

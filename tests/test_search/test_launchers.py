@@ -4,15 +4,18 @@ import multiprocessing
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
 
+import cloudpickle
 import pytest
+import submitit
 
 from lspt_mm.errors import InputError
 from lspt_mm.search import launcher as launchers
-from lspt_mm.search.launcher import LOST, Launcher
+from lspt_mm.search.launcher import LOST, Launcher, run_by_submitit
 
 
 class Note(NamedTuple):
@@ -156,6 +159,25 @@ def assert_none_is_left(folder):
 def is_running(pid):
     state = subprocess.run(['ps', '-o', 'stat=', '-p', str(pid)], capture_output=True, text=True)
     return state.stdout.strip()[:1] not in ('', 'Z')
+
+
+@pytest.mark.slow
+def test_submitit_runs_each_in_a_process_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / 'running').mkdir()
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no module of submitit's process
+    monkeypatch.setattr(launchers, 'work', note)
+    # So long submitit waits for the result of a process that was killed.
+    monkeypatch.setattr(submitit.Job, '_results_timeout_s', 1)
+    folders = [tmp_path / name for name in ('a0', 'b3', 'c-killed')]
+    for folder in folders:
+        folder.mkdir()
+    executor, codes = submitit.AutoExecutor(tmp_path / 'logs', cluster='local'), {}
+    try:
+        run_by_submitit(executor, folders, codes.__setitem__)
+    finally:
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert codes == dict(zip(folders, (0, 3, LOST), strict=True))
+    assert len({(folder / 'found').read_text().split()[0] for folder in folders}) == 3
 
 
 def test_slurm_that_is_not_there(tmp_path, monkeypatch):
