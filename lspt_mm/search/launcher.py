@@ -10,6 +10,7 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
 
@@ -37,7 +38,7 @@ def work(folder: str) -> int:
             main(folder)
         return 0
     except SystemExit as exit:
-        return exit.code
+        return exit.code if isinstance(exit.code, int) else int(exit.code is not None)
     except Exception:
         traceback.print_exc()
         return 1
@@ -68,7 +69,9 @@ class Launcher:
 
     On this machine, each place (a GPU, or a share of the cores) has one process that executes run
     after run, so that imports and decoded images are shared. If it dies, the run that it was at is
-    lost, and a new process takes the next. On SLURM each run is a job.
+    lost, and a new process takes the next. The processes end with the launcher. They import the
+    script that starts them, so that it needs ``if __name__ == '__main__':``. On SLURM each run is a
+    job.
 
     Args:
         logs (Path): Folder for submitit's files, with SLURM; on a shared file system, like the
@@ -96,6 +99,8 @@ class Launcher:
             self.places = [
                 _Place(gpus[i % len(gpus)] if gpus else None, threads) for i in range(jobs)
             ]
+            # Before multiprocessing waits for the processes, at the exit of this one.
+            Finalize(self, _close, args=(self.places,), exitpriority=1)
         else:
             self.executor = _slurm(logs, cluster, jobs, options or {})
 
@@ -119,9 +124,9 @@ class Launcher:
                     folder, code = place.folder, place.poll()
                     if code is not None:
                         on_done(folder, code)
-        finally:
-            for place in places:
-                place.close()
+        except BaseException:
+            _close(places)
+            raise
 
 
 class _Place:
@@ -135,7 +140,8 @@ class _Place:
 
     def start(self, folder: Path) -> None:
         """Execute a run."""
-        if self.process is None:
+        if self.process is None or not self.process.is_alive():
+            self.close()
             # Not forked: CUDA and OpenMP do not survive that.
             context = multiprocessing.get_context('spawn')
             self.runs, theirs = context.Pipe()
@@ -170,6 +176,11 @@ class _Place:
         if self.runs is not None:
             self.runs.close()
         self.process = self.runs = self.folder = None
+
+
+def _close(places: List[_Place]) -> None:
+    for place in places:
+        place.close()
 
 
 @contextmanager

@@ -80,19 +80,18 @@ def _free_memory() -> None:
 
 def _torch_settings() -> tuple:
     return (
-        torch.get_num_threads(), torch.get_default_dtype(), torch.get_float32_matmul_precision(),
+        torch.get_num_threads(), torch.get_default_dtype(),
         (torch.are_deterministic_algorithms_enabled(),
          torch.is_deterministic_algorithms_warn_only_enabled()),
-        (_CUDNN.benchmark, _CUDNN.deterministic, _CUDNN.allow_tf32),
+        (_CUDNN.benchmark, _CUDNN.deterministic),
     )  # fmt: skip
 
 
-def _set_torch(threads, dtype, precision, deterministic, cudnn) -> None:
+def _set_torch(threads, dtype, deterministic, cudnn) -> None:
     torch.set_num_threads(threads)
     torch.set_default_dtype(dtype)
-    torch.set_float32_matmul_precision(precision)
     torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
-    _CUDNN.benchmark, _CUDNN.deterministic, _CUDNN.allow_tf32 = cudnn
+    _CUDNN.benchmark, _CUDNN.deterministic = cudnn
 
 
 def _forget_instances() -> None:

@@ -1,4 +1,4 @@
-"""tools/search.py on a miniature folder of images, with real training in processes of its own."""
+"""tools/search.py on a miniature folder of images, with real training in other processes."""
 
 import csv
 import json
