@@ -1,69 +1,86 @@
-"""Execute runs by submitit, on this machine or on a SLURM cluster, each in its own process."""
+"""Execute the runs of a search: in a process for each GPU here, or by submitit on a cluster."""
 
+import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import Callable, Dict, Iterable, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
 
-import submitit
 import torch
 
 from lspt_mm.errors import InputError
-from lspt_mm.search.worker import LOG, main
 
 #: Exit code of a run whose process was lost.
 LOST = -1
+#: Called with a run's folder and exit code.
+OnDone = Callable[[Path, int], None]
 
 
-def work(folder: str, gpu: Optional[str] = None) -> int:
+def work(folder: str) -> int:
     """Execute the run of ``folder`` in this process, with a log; returns the exit code."""
-    if gpu is not None:
-        os.environ['CUDA_VISIBLE_DEVICES'] = gpu
+    # Not needed to launch runs.
+    from lspt_mm.search.process_state import restore_process_state
+    from lspt_mm.search.worker import LOG, main
+
     with open(Path(folder) / LOG, 'wb') as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     try:
-        main(folder)
+        with restore_process_state():
+            main(folder)
+        return 0
     except SystemExit as exit:
-        return exit.code
+        return exit.code if isinstance(exit.code, int) else int(exit.code is not None)
     except Exception:
         traceback.print_exc()
         return 1
-    return 0
+    finally:  # before the next run's log takes its place
+        sys.stdout.flush()
+        sys.stderr.flush()
 
 
-def end_with_parent(work: Callable[..., int], *args) -> int:
-    """Call ``work``; exit at once when the parent process, submitit's, is gone.
+def serve(runs: Connection, gpu: Optional[str], work: Callable[[str], int]) -> None:
+    """Execute the runs whose folders arrive, one after the other; answer with exit codes."""
+    os.setsid()  # a group of its own, which is killed with the workers of its loaders
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    multiprocessing.set_start_method(None, force=True)  # of the loaders: not as this process
+    if gpu is not None:
+        os.environ['CUDA_VISIBLE_DEVICES'] = gpu
+    with suppress(EOFError):
+        while True:
+            runs.send(work(runs.recv()))
 
-    An interrupt can reach submitit while it starts this process, which would then be orphaned.
-    """
-    parent = os.getppid()
 
-    def watch() -> None:
-        while os.getppid() == parent != 1:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-    return work(*args)
+def _end_with_parent() -> None:
+    wait([multiprocessing.parent_process().sentinel])
+    os.killpg(0, signal.SIGKILL)
 
 
 class Launcher:
     """Executes runs, several at once.
 
+    On this machine, each place (a GPU, or a share of the cores) has one process that executes run
+    after run, so that imports and decoded images are shared. If it dies, the run that it was at is
+    lost, and a new process takes the next. The processes end with the launcher. They import the
+    script that starts them, so that it needs ``if __name__ == '__main__':``. On SLURM each run is a
+    job.
+
     Args:
-        logs (Path): Folder for submitit's files; with SLURM on a shared file system, like the
+        logs (Path): Folder for submitit's files, with SLURM; on a shared file system, like the
             folders of the runs.
         cluster (str): 'local' or 'slurm'.
         jobs (int, optional): Number of runs at once. By default one for each GPU of this machine,
             or one; on SLURM all. On this machine the runs are spread over the GPUs; without GPUs
             they share the cores.
-        options (dict, optional): submitit's parameters, such as ``slurm_partition``,
+        options (dict, optional): submitit's parameters for SLURM, such as ``slurm_partition``,
             ``timeout_min`` and ``gpus_per_node``.
 
     Raises:
@@ -74,90 +91,109 @@ class Launcher:
         self, logs: Path, cluster: str = 'local', jobs: Optional[int] = None,
         options: Optional[dict] = None,
     ):  # fmt: skip
-        self.gpus: List[str] = []
+        self.executor = None
         if cluster == 'local':
-            self.gpus = _gpus()
-            self.jobs = jobs or max(len(self.gpus), 1)
-            defaults = {'timeout_min': 365 * 24 * 60}
+            gpus = _gpus()
+            jobs = jobs or max(len(gpus), 1)
+            threads = None if gpus or jobs == 1 else max((os.cpu_count() or 1) // jobs, 1)
+            self.places = [
+                _Place(gpus[i % len(gpus)] if gpus else None, threads) for i in range(jobs)
+            ]
+            # Before multiprocessing waits for the processes, at the exit of this one.
+            Finalize(self, _close, args=(self.places,), exitpriority=1)
         else:
-            self.jobs = None
-            defaults = {'gpus_per_node': 1, 'timeout_min': 24 * 60}
-            if jobs is not None:
-                defaults['slurm_array_parallelism'] = jobs
-        try:
-            self.executor = submitit.AutoExecutor(folder=logs, cluster=cluster)
-            self.executor.update_parameters(
-                name='lspt_mm-search', **{**defaults, **(options or {})}
-            )  # fmt: skip
-        except (RuntimeError, NameError, TypeError) as error:
-            raise InputError(f'--launcher {cluster}: {error}') from error
+            self.executor = _slurm(logs, cluster, jobs, options or {})
 
-    def __call__(self, folders: Iterable[Path], on_done: Callable[[Path, int], None]) -> None:
+    def __call__(self, folders: Iterable[Path], on_done: OnDone) -> None:
         """Execute the runs, and call ``on_done(folder, exit code)`` after each."""
-        waiting = list(folders)
-        free = list(range(self.jobs or len(waiting)))
-        running: Dict[submitit.Job, tuple] = {}
-        submitted = None
-        # Jobs are submitted in a thread, which a signal cannot interrupt half-way.
-        with ThreadPoolExecutor(1) as pool:
-            try:
-                while waiting or running:
-                    count = min(len(waiting), len(free))
-                    places = {waiting.pop(0): free.pop(0) for _ in range(count)}
-                    if places:
-                        with _interruptible_children():
-                            submitted = pool.submit(self._submit, places)
-                            running.update(submitted.result())
-                        submitted = None
-                    time.sleep(0.1 if self.jobs else 2)
-                    for job in [job for job in running if job.done()]:
-                        folder, place = running.pop(job)
-                        free.append(place)
-                        on_done(folder, LOST if job.exception() else job.result())
-            except BaseException:
-                running.update(submitted.result() if submitted else {})
-                for job in running:
-                    job.cancel()
-                for job in running if self.jobs else ():
-                    job.wait()
-                raise
+        if self.executor is None:
+            self._run_here(list(folders), on_done)
+        else:
+            run_by_submitit(self.executor, list(folders), on_done)
 
-    def _submit(self, places: Dict[Path, int]) -> Dict[submitit.Job, tuple]:
-        """Start a run at each place; returns their jobs with folder and place."""
-        before = os.environ.get('OMP_NUM_THREADS')
-        if self.jobs and self.jobs > 1 and not self.gpus and before is None:
-            os.environ['OMP_NUM_THREADS'] = str(max((os.cpu_count() or 1) // self.jobs, 1))
+    def _run_here(self, waiting: List[Path], on_done: OnDone) -> None:
+        places = self.places
         try:
-            with self.executor.batch():
-                jobs = [
-                    self.executor.submit(
-                        end_with_parent, work, str(folder),
-                        self.gpus[place % len(self.gpus)] if self.gpus else None,
-                    )  # fmt: skip
-                    for folder, place in places.items()
-                ]
-        finally:
-            if before is None:
-                os.environ.pop('OMP_NUM_THREADS', None)
-        return dict(zip(jobs, places.items(), strict=True))
+            while waiting or any(place.folder for place in places):
+                for place in places:
+                    if place.folder is None and waiting:
+                        place.start(waiting.pop(0))
+                # The time is for a process that died: its loaders' workers hold the pipe open.
+                wait([place.runs for place in places if place.folder], timeout=1)
+                for place in places:
+                    folder, code = place.folder, place.poll()
+                    if code is not None:
+                        on_done(folder, code)
+        except BaseException:
+            _close(places)
+            raise
+
+
+class _Place:
+    """A process that executes one run at a time; it is started with the first."""
+
+    def __init__(self, gpu: Optional[str], threads: Optional[int]):
+        self.gpu, self.threads = gpu, threads
+        self.process, self.runs = None, None
+        #: The run that it is at.
+        self.folder: Optional[Path] = None
+
+    def start(self, folder: Path) -> None:
+        """Execute a run."""
+        if self.process is None or not self.process.is_alive():
+            self.close()
+            # Not forked: CUDA and OpenMP do not survive that.
+            context = multiprocessing.get_context('spawn')
+            self.runs, theirs = context.Pipe()
+            self.process = context.Process(target=serve, args=(theirs, self.gpu, work))
+            with theirs, _threads(self.threads):
+                self.process.start()
+        self.runs.send(str(folder))
+        self.folder = folder
+
+    def poll(self) -> Optional[int]:
+        """The exit code of the run if it has ended."""
+        if self.folder is None:
+            return None
+        alive = self.process.is_alive()
+        try:
+            code = self.runs.recv() if self.runs.poll() else None if alive else LOST
+        except (EOFError, OSError):
+            code = LOST
+        if code == LOST:
+            self.close()
+        elif code is not None:
+            self.folder = None
+        return code
+
+    def close(self) -> None:
+        """End the process, with the workers of its loaders."""
+        if self.process is not None and self.process.pid is not None:
+            with suppress(ProcessLookupError):  # before its setsid()
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.kill()
+            self.process.join()
+        if self.runs is not None:
+            self.runs.close()
+        self.process = self.runs = self.folder = None
+
+
+def _close(places: List[_Place]) -> None:
+    for place in places:
+        place.close()
 
 
 @contextmanager
-def _interruptible_children() -> Iterator[None]:
-    """Start child processes that react to SIGINT, even if this process ignores it.
-
-    Background processes of a script ignore SIGINT, and their children inherit this. submitit stops
-    a run by SIGINT.
-    """
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+def _threads(count: Optional[int]) -> Iterator[None]:
+    """Give new processes this number of threads, unless the user has set one."""
+    if count is None or 'OMP_NUM_THREADS' in os.environ:
         yield
         return
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.environ['OMP_NUM_THREADS'] = str(count)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        del os.environ['OMP_NUM_THREADS']
 
 
 def _gpus() -> List[str]:
@@ -165,3 +201,48 @@ def _gpus() -> List[str]:
     visible = os.environ.get('CUDA_VISIBLE_DEVICES')
     names = visible.split(',') if visible else map(str, range(torch.cuda.device_count()))
     return list(names)[: torch.cuda.device_count()]
+
+
+def _slurm(logs: Path, cluster: str, jobs: Optional[int], options: dict):
+    """submitit's executor."""
+    import submitit
+
+    defaults = {'gpus_per_node': 1, 'timeout_min': 24 * 60}
+    if jobs is not None:
+        defaults['slurm_array_parallelism'] = jobs
+    try:
+        executor = submitit.AutoExecutor(folder=logs, cluster=cluster)
+        executor.update_parameters(name='lspt_mm-search', **{**defaults, **options})
+    except (RuntimeError, NameError, TypeError) as error:
+        raise InputError(f'--launcher {cluster}: {error}') from error
+    return executor
+
+
+def run_by_submitit(executor, folders: List[Path], on_done: OnDone) -> None:
+    """Submit all runs at once, each as a job of its own, and wait for them.
+
+    Args:
+        executor: Of submitit.
+        folders: Of the runs.
+        on_done: Called after each.
+    """
+
+    def submit() -> Dict[Any, Path]:
+        with executor.batch():
+            jobs = [executor.submit(work, str(folder)) for folder in folders]
+        return dict(zip(jobs, folders, strict=True))
+
+    # In a thread, which a signal cannot interrupt half-way.
+    with ThreadPoolExecutor(1) as pool:
+        submission = pool.submit(submit)
+        try:
+            running = submission.result()
+            while running:
+                time.sleep(2)
+                for job in [job for job in running if job.done()]:
+                    folder = running.pop(job)
+                    on_done(folder, LOST if job.exception() else job.result())
+        except BaseException:
+            for job in submission.result():  # those that still run
+                job.cancel()
+            raise

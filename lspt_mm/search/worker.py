@@ -1,4 +1,4 @@
-"""One run of a search, in a process of its own: ``python -m lspt_mm.search.worker FOLDER``.
+"""One run of a search: ``python -m lspt_mm.search.worker FOLDER``.
 
 Reads ``FOLDER/config.py``, trains, and writes ``FOLDER/result.json`` last. A folder that has one is
 done. In any other, files of an interrupted attempt are removed and the run starts again, so that
@@ -25,6 +25,7 @@ from lspt_mm.engine.hooks.linear_baseline_hook import baseline_of
 from lspt_mm.engine.hooks.trainable_report_hook import count_parameters
 from lspt_mm.engine.runner import build_runner, run
 from lspt_mm.recipes import experiment_in
+from lspt_mm.search.decoded_images import DecodedImages, KeptImages
 from lspt_mm.tasks import task_of
 from lspt_mm.utils.atomic_io import write_json
 from lspt_mm.utils.cli import input_errors_as_messages
@@ -34,6 +35,8 @@ CONFIG, RESULT, LOG, RUN, LOCK = 'config.py', 'result.json', 'log.txt', 'run', '
 PREDICTIONS, CONFUSION = 'predictions.pkl', 'confusion.csv'
 #: Written before the first test image is read.
 TEST_BEGUN = 'test_begun'
+#: Decoded images of all runs of this process.
+_IMAGES = KeptImages()
 
 
 class Scores(Hook):
@@ -78,6 +81,7 @@ def _train(folder: Path) -> Dict[str, Any]:
     runner = build_runner(cfg, tuple(loaders))
     kept = Scores(task.metric_key)
     runner.register_hook(kept)
+    runner.register_hook(DecodedImages(_IMAGES))
     keep_freed_memory()
     run(runner, runner.train)
     result: Dict[str, Any] = {

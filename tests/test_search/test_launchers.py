@@ -1,22 +1,31 @@
-"""The launcher: so many runs at once, each with its share of the machine, exit codes kept apart."""
+"""The launcher: so many runs at once, a process for each place, exit codes kept apart."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import cloudpickle
 import pytest
+import submitit
 
 from lspt_mm.errors import InputError
 from lspt_mm.search import launcher as launchers
-from lspt_mm.search.launcher import LOST, Launcher
+from lspt_mm.search.launcher import LOST, Launcher, run_by_submitit
 
 
-def note(folder, gpu=None):
+class Note(NamedTuple):
+    pid: str
+    running: str
+    gpu: str
+    threads: str
+
+
+def note(folder):
     """Stands in for a run: notes its surroundings, and ends as the folder's name says."""
     folder = Path(folder)
     running = folder.parent / 'running'
@@ -27,7 +36,8 @@ def note(folder, gpu=None):
         end = time.monotonic() + 60
         while len(list((folder.parent / 'pair').iterdir())) < 2 and time.monotonic() < end:
             time.sleep(0.02)
-    found = [len(list(running.iterdir())), gpu, os.environ.get('OMP_NUM_THREADS')]
+    names = 'CUDA_VISIBLE_DEVICES', 'OMP_NUM_THREADS'
+    found = [os.getpid(), len(list(running.iterdir())), *map(os.environ.get, names)]
     (folder / 'found').write_text(' '.join(map(str, found)))
     (running / folder.name).unlink()
     if folder.name.endswith('killed'):
@@ -35,11 +45,18 @@ def note(folder, gpu=None):
     return int(folder.name[-1])
 
 
-def sleep(folder, gpu=None):
-    """Stands in for a run that takes long, but for the first."""
-    Path(folder, 'pid').write_text(str(os.getpid()))
+def sleep(folder):
+    """Stands in for a run that takes long, but for the first; with a process of its own."""
+    child = subprocess.Popen(['sleep', '100'])
+    Path(folder, 'pid').write_text(f'{os.getpid()} {child.pid}')
     time.sleep(0 if folder.endswith('0') else 100)
     return 0
+
+
+def launch_sleeping(folder):
+    """Launch in a process that is to be killed."""
+    launchers.work = sleep
+    Launcher(folder / 'logs', jobs=1)([folder / 'b1'], lambda *_: None)
 
 
 @pytest.fixture
@@ -48,11 +65,9 @@ def start(tmp_path, monkeypatch):
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
     monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
     (tmp_path / 'running').mkdir()
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no module of the new process
-    yield lambda work, names, on_done=None, **kwargs: run(
+    return lambda work, names, on_done=None, **kwargs: run(
         tmp_path, monkeypatch, work, names, on_done, **kwargs
     )
-    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
 def run(folder, monkeypatch, work, names, on_done, **kwargs):
@@ -61,23 +76,26 @@ def run(folder, monkeypatch, work, names, on_done, **kwargs):
         (folder / name).mkdir(exist_ok=True)
     codes = {}
     launcher = Launcher(folder / 'logs', **kwargs)
-    launcher([folder / name for name in names], on_done or codes.__setitem__)
-    found = {path.parent.name: path.read_text().split() for path in folder.glob('*/found')}
+    for some in (names[:-1], names[-1:]):  # its processes stay for the next call
+        launcher([folder / name for name in some], on_done or codes.__setitem__)
+    found = {path.parent.name: Note(*path.read_text().split()) for path in folder.glob('*/found')}
     return {path.name: code for path, code in codes.items()}, found
 
 
-def test_so_many_at_once_and_exit_codes_kept_apart(start, tmp_path, monkeypatch):
+def test_so_many_at_once_and_exit_codes_kept_apart(start, tmp_path):
     (tmp_path / 'pair').mkdir()
-    # So long submitit waits for the result of a process that was killed.
-    monkeypatch.setattr(launchers.submitit.Job, '_results_timeout_s', 1)
-    codes, found = start(note, ['a0', 'b3', 'c-killed', 'd0'], jobs=2)
-    assert codes == {'a0': 0, 'b3': 3, 'c-killed': LOST, 'd0': 0}
-    assert max(int(note[0]) for note in found.values()) == 2
+    codes, found = start(note, ['a0', 'b3', 'c0', 'd2'], jobs=2)
+    assert codes == {'a0': 0, 'b3': 3, 'c0': 0, 'd2': 2}
+    assert max(int(note.running) for note in found.values()) == 2
+    assert len({note.pid for note in found.values()}) == 2
 
 
-def test_one_at_a_time_by_default(start):
-    _, found = start(note, ['a0', 'b0'])
-    assert {note[0] for note in found.values()} == {'1'}
+def test_one_process_for_all_runs_and_calls_until_it_dies(start):
+    codes, found = start(note, ['a0', 'b0', 'c-killed', 'd0', 'e0'])
+    assert codes == {'a0': 0, 'b0': 0, 'c-killed': LOST, 'd0': 0, 'e0': 0}
+    pids = [found[name].pid for name in ('a0', 'b0', 'c-killed', 'd0', 'e0')]
+    assert pids[0] == pids[1] == pids[2] != pids[3] == pids[4]
+    assert {note.running for note in found.values()} == {'1'}
 
 
 @pytest.mark.parametrize(
@@ -90,7 +108,7 @@ def test_cores_are_shared_out(jobs, given, threads, start, monkeypatch):
     if given:
         monkeypatch.setenv('OMP_NUM_THREADS', given)
     _, found = start(note, ['a0', 'b0'], jobs=jobs)
-    assert {note[2] for note in found.values()} == {threads}
+    assert {note.threads for note in found.values()} == {threads}
     assert os.environ.get('OMP_NUM_THREADS') == given
 
 
@@ -103,48 +121,35 @@ def test_gpus_are_spread_over(visible, names, start, monkeypatch):
     if visible:
         monkeypatch.setenv('CUDA_VISIBLE_DEVICES', visible)
     _, found = start(note, ['a0', 'b0', 'c0'])
-    assert {note[1] for note in found.values()} == names
+    assert {note.gpu for note in found.values()} == names
 
 
-@pytest.mark.parametrize('background', [False, True])
-def test_an_interrupt_leaves_nothing_running(background, start, tmp_path):
+def test_an_interrupt_leaves_nothing_running(start, tmp_path):
     def interrupt(folder, code):
         raise KeyboardInterrupt
 
-    # A script's background processes ignore SIGINT, and so do the children they start.
-    handler = signal.SIG_IGN if background else signal.default_int_handler
-    before = signal.signal(signal.SIGINT, handler)
     began = time.monotonic()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            start(sleep, ['a0', 'b1', 'c1'], interrupt, jobs=2)
-    finally:
-        assert signal.signal(signal.SIGINT, before) == handler
+    with pytest.raises(KeyboardInterrupt):
+        start(sleep, ['a0', 'b1', 'c1'], interrupt, jobs=2)
     assert time.monotonic() - began < 60  # the runs take 100 s
     assert len(list(tmp_path.glob('*/pid'))) <= 3
     assert_none_is_left(tmp_path)
 
 
-def test_a_run_ends_with_the_process_that_started_it(start, tmp_path, monkeypatch):
-    codes = {}
-
-    def kill(folder, code):
-        codes[folder.name] = code
-        while folder.name == 'a0' and not (tmp_path / 'b1' / 'pid').is_file():
-            time.sleep(0.1)
-        own = ['ps', '-o', 'pid=', '--ppid', str(os.getpid())]
-        for pid in map(int, subprocess.run(own, capture_output=True, text=True).stdout.split()):
-            with suppress(ProcessLookupError):  # of ps itself
-                os.kill(pid, signal.SIGKILL)
-
-    monkeypatch.setattr(launchers.submitit.Job, '_results_timeout_s', 1)
-    start(sleep, ['a0', 'b1'], kill, jobs=2)
-    assert codes == {'a0': 0, 'b1': LOST}
+@pytest.mark.slow
+def test_a_run_ends_with_the_process_that_started_it(tmp_path):
+    (tmp_path / 'b1').mkdir()
+    parent = multiprocessing.get_context('spawn').Process(target=launch_sleeping, args=(tmp_path,))
+    parent.start()
+    while parent.is_alive() and not (tmp_path / 'b1' / 'pid').is_file():
+        time.sleep(0.1)
+    parent.kill()
+    parent.join()
     assert_none_is_left(tmp_path)
 
 
 def assert_none_is_left(folder):
-    begun = [int(path.read_text()) for path in folder.glob('*/pid')]
+    begun = [int(pid) for path in folder.glob('*/pid') for pid in path.read_text().split()]
     for _ in range(100):
         if not any(is_running(pid) for pid in begun):
             break
@@ -157,6 +162,25 @@ def is_running(pid):
     return state.stdout.strip()[:1] not in ('', 'Z')
 
 
+@pytest.mark.slow
+def test_submitit_runs_each_in_a_process_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / 'running').mkdir()
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # no module of submitit's process
+    monkeypatch.setattr(launchers, 'work', note)
+    # So long submitit waits for the result of a process that was killed.
+    monkeypatch.setattr(submitit.Job, '_results_timeout_s', 1)
+    folders = [tmp_path / name for name in ('a0', 'b3', 'c-killed')]
+    for folder in folders:
+        folder.mkdir()
+    executor, codes = submitit.AutoExecutor(tmp_path / 'logs', cluster='local'), {}
+    try:
+        run_by_submitit(executor, folders, codes.__setitem__)
+    finally:
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    assert codes == dict(zip(folders, (0, 3, LOST), strict=True))
+    assert len({(folder / 'found').read_text().split()[0] for folder in folders}) == 3
+
+
 def test_slurm_that_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setenv('PATH', '')
     with pytest.raises(InputError, match='--launcher slurm: '):
@@ -164,8 +188,8 @@ def test_slurm_that_is_not_there(tmp_path, monkeypatch):
 
 
 def test_mistyped_options(tmp_path):
-    with pytest.raises(InputError, match='--launcher local: .*partitoin'):
-        Launcher(tmp_path, options={'partitoin': 'gpu'})
+    with pytest.raises(InputError, match='--launcher debug: .*partitoin'):
+        Launcher(tmp_path, 'debug', options={'partitoin': 'gpu'})
 
 
 @pytest.mark.slow
