@@ -24,6 +24,7 @@ from lspt_mm.config.preflight import allows_random
 from lspt_mm.engine.hooks.linear_baseline_hook import baseline_of
 from lspt_mm.engine.hooks.trainable_report_hook import count_parameters
 from lspt_mm.engine.runner import build_runner, run
+from lspt_mm.errors import InputError
 from lspt_mm.recipes import experiment_in
 from lspt_mm.search.decoded_images import DecodedImages, KeptImages
 from lspt_mm.tasks import task_of
@@ -51,10 +52,17 @@ class Scores(Hook):
 
     def after_val_epoch(self, runner, metrics=None) -> None:  # noqa: D102
         by_epoch = isinstance(runner.train_loop, EpochBasedTrainLoop)
-        self.curve.append([runner.epoch if by_epoch else runner.iter, float(metrics[self.key])])
+        self.curve.append([runner.epoch if by_epoch else runner.iter, self._score(metrics)])
 
     def after_test_epoch(self, runner, metrics=None) -> None:  # noqa: D102
-        self.tested = float(metrics[self.key])
+        self.tested = self._score(metrics)
+
+    def _score(self, metrics: dict) -> float:
+        if self.key not in metrics:
+            raise InputError(
+                f'the evaluator computes {", ".join(metrics)}; a search compares {self.key}'
+            )
+        return float(metrics[self.key])
 
 
 def run_folder(folder: Path) -> None:

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from miniatures import ARCH, once, run_tool, write_classification
+from mmengine.config import ConfigDict
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -20,7 +22,7 @@ from lspt_mm.errors import InputError
 from lspt_mm.models.standardize import Standardize
 from lspt_mm.probing import frozen_features
 from lspt_mm.search.plan import final_config
-from lspt_mm.search.worker import run_folder
+from lspt_mm.search.worker import Scores, run_folder
 from lspt_mm.tasks import task_of
 
 FITTED = """
@@ -251,6 +253,23 @@ def test_remarks_at_the_end(values, words, tmp_path):
     found = remarks(tmp_path)
     assert len(found) == len(words)
     assert all(word in line for word, line in zip(words, found, strict=True))
+
+
+def test_an_evaluator_without_the_metric(tmp_path, monkeypatch):
+    # Users choose their metrics, such as iou_metrics=['mDice'].
+    monkeypatch.setattr(linear_baseline_hook, '_evaluate', lambda runner, model: {'mDice': 50.0})
+    seen, fit = [], SimpleNamespace(scores={1.0: 40.0}, c=1.0)
+    cfg = ConfigDict(val_dataloader=dict(dataset=dict(type='x')))
+    runner = SimpleNamespace(
+        val_loop=0, cfg=cfg, work_dir=str(tmp_path),
+        logger=SimpleNamespace(warning=seen.append),
+    )  # fmt: skip
+    task = SimpleNamespace(dense=True, metric_key='mIoU', linear_model=lambda model, fit: None)
+    LinearBaselineHook._report(runner, None, task, fit, 0.0, True)
+    assert seen == ['no baseline: val_evaluator has no mIoU to compare with']
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match='computes mDice; a search compares mIoU'):
+        Scores('mIoU').after_test_epoch(None, {'mDice': 50.0})
 
 
 def test_a_head_that_cannot_start_so(runs):

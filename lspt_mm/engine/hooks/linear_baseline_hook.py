@@ -132,10 +132,15 @@ class LinearBaselineHook(Hook):
         if _held_out(runner):
             of = 'validation'
             if task.dense:  # evaluated by pixel, as the run will be
-                value = _evaluate(runner, task.linear_model(model, fit))[task.metric_key]
-        value = float(value)  # of NumPy
+                value = _evaluate(runner, task.linear_model(model, fit)).get(task.metric_key)
         if not is_main_process():
             return
+        if value is None:
+            runner.logger.warning(
+                f'no baseline: val_evaluator has no {task.metric_key} to compare with'
+            )
+            return
+        value = float(value)  # of NumPy
         seconds = time.time() - begin
         runner.logger.info(
             f'logistic regression on frozen features: {task.metric} {value:.2f} on {of} '
