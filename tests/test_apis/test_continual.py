@@ -137,7 +137,7 @@ def test_resumed_after_a_killed_task_it_is_the_same(folder, trained):
         assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-@pytest.mark.parametrize('method', ['linear', 'spt', 'lora'])
+@pytest.mark.parametrize('method', ['linear', pytest.param('spt', marks=pytest.mark.slow), 'lora'])
 def test_other_methods(folder, method):
     scores = train(folder, method, method=method, options={**OPTIONS, 'epochs': 1})
     assert all(0 <= value <= 100 for row in scores.accuracies for value in row)

@@ -112,9 +112,9 @@ def test_cores_are_shared_out(jobs, given, threads, start, monkeypatch):
     assert os.environ.get('OMP_NUM_THREADS') == given
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ('visible', 'names'),
-    [pytest.param(None, {'0', '1'}, marks=pytest.mark.slow), ('4,GPU-6', {'4', 'GPU-6'})],
+    ('visible', 'names'), [(None, {'0', '1'}), ('4,GPU-6', {'4', 'GPU-6'})]
 )
 def test_gpus_are_spread_over(visible, names, start, monkeypatch):
     monkeypatch.setattr(launchers.torch.cuda, 'device_count', lambda: 2)
