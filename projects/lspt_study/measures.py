@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List
 
@@ -83,7 +84,6 @@ def watch_run(config: str, checkpoint: str, images: int) -> List[Dict[str, float
     from lspt_mm.config.load import read_config
     from lspt_mm.tasks import task_of
 
-    torch.set_grad_enabled(False)
     if checkpoint == 'start':
         cfg = read_config(config)
         init_default_scope(task_of(cfg).scope)
@@ -100,11 +100,8 @@ def watch_run(config: str, checkpoint: str, images: int) -> List[Dict[str, float
     for start in range(0, len(chosen), 20):
         batch = pseudo_collate([data[i] for i in chosen[start : start + 20]])
         batch = model.data_preprocessor(batch, False)
-        if trace is None:
+        with torch.no_grad(), nullcontext() if trace is None else trace.watching():
             model.backbone(batch['inputs'])
-        else:
-            with trace.watching():
-                model.backbone(batch['inputs'])
     gates = {step.number: step for step in trace.result()} if trace is not None else {}
     rows = []
     for number, block in sorted(watch.seen.items()):
@@ -129,10 +126,10 @@ def main() -> None:
     args = parser.parse_args()
     with input_errors_as_messages():
         config, checkpoint = args.run, args.checkpoint
-        if checkpoint != 'start':
+        if checkpoint is None:
             from lspt_mm.engine.work_dir import find_config_and_checkpoint
 
-            config, checkpoint = find_config_and_checkpoint(config, checkpoint)
+            config, checkpoint = find_config_and_checkpoint(config)
         rows = watch_run(str(config), str(checkpoint), args.images)
     names = ['block', *COLUMNS]
     print(' '.join(f'{name:>10}' for name in names))

@@ -1,0 +1,45 @@
+"""What `measures` counts, on hand-made tokens and on a run."""
+
+import csv
+import sys
+
+import pytest
+import torch
+from miniatures import run_tool, write_classification
+
+from projects.lspt_study import measures
+
+
+def test_measures_by_hand():
+    one, two = torch.eye(4)[:2]
+    mean = torch.stack([3 * one, 4 * two])  # of two images: their mean is (1.5, 2, 0, 0)
+    outputs = torch.stack([torch.stack([2 * one, 4 * two])] * 2)
+    # Image 1 has two copies of a prompt, image 2 two orthogonal prompts.
+    prompts = torch.stack([torch.stack([one, one]), torch.stack([one, two])])
+    found = measures.measures([(mean, outputs, prompts, torch.tensor([5.0, 7.0]))])
+    assert found == pytest.approx(dict(
+        patch_mean=3.5, shared=6.25 / 12.5, outputs=3, prompts=1, patches=6, copies=0.5,
+        of_image=1 - 1.5 / 2,  # mean (1, 0, 0, 0, .5, .5, 0, 0), squared length 1.5 of 2
+    ))  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('which', ['start', 'folder', 'checkpoint'])
+def test_of_a_run(which, tmp_path, monkeypatch, capsys):
+    mini = write_classification(tmp_path)
+    run = tmp_path / 'run'
+    arguments = {
+        'start': [mini.config, 'start'], 'folder': [run],
+        'checkpoint': [run / 'mini_cls.py', run / 'epoch_1.pth'],
+    }[which]  # fmt: skip
+    if which != 'start':
+        done = run_tool('train.py', mini.config, '--work-dir', run, '--cfg-options',
+                        'train_cfg.max_epochs=1', cwd=tmp_path)  # fmt: skip
+        assert done.code == 0, done.err
+    out = tmp_path / 'measures.csv'
+    monkeypatch.setattr(sys, 'argv', ['measures', *map(str, arguments), '--out', str(out)])
+    measures.main()
+    with open(out, newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row['block']) for row in rows] == [1, 2, 3]
+    assert 0 <= float(rows[0]['saturated']) <= 1 and 'patch_mean' in capsys.readouterr().out
