@@ -77,7 +77,7 @@ def watch_run(config: str, checkpoint: str, images: int) -> List[Dict[str, float
     """A row for each block after which a step follows."""
     import torch
     from mmengine.dataset import pseudo_collate
-    from mmengine.registry import DATASETS, MODELS, init_default_scope
+    from mmengine.registry import DATASETS, init_default_scope
 
     from lspt_mm.analysis.lstm_gates import GateTrace
     from lspt_mm.apis import init_model
@@ -88,7 +88,7 @@ def watch_run(config: str, checkpoint: str, images: int) -> List[Dict[str, float
         cfg = read_config(config)
         init_default_scope(task_of(cfg).scope)
         torch.manual_seed(0)
-        model = MODELS.build(cfg.model)
+        model = task_of(cfg).build(cfg)
         model.backbone.init_weights()
         model.eval()
     else:

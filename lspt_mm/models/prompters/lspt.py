@@ -49,7 +49,7 @@ class LSPT(Prompter):
         rank (int): r of the low-rank cell, 1 to D.
         hidden_norm (bool): LayerNorm without parameters on the hidden state. Patch tokens of MAE
             ViTs are large and share a mean that otherwise saturates the gates.
-        standardize (bool): Standardise the mean of the patches, nearly all of which is the same for
+        standardize (bool): Standardise the mean of the patches, most of which is the same for
             all images, by statistics on training images (``PromptInitHook``).
         own_prompts (bool): Add the cell's output, times s_l, to the prompts :math:`P^l` of the
             block, instead of replacing them.
