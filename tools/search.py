@@ -23,7 +23,7 @@ from lspt_mm.config.arguments import parse, split_arguments, split_list
 from lspt_mm.config.options import KeyValueAction
 from lspt_mm.errors import InputError
 from lspt_mm.search.grid import Outcome, expand_grid, name_of
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import check_writable, input_errors_as_messages
 
 if TYPE_CHECKING:
     from lspt_mm.search.protocol import Search
@@ -208,7 +208,7 @@ def locked(folder: Path):
     """Keep other searches out of the folder."""
     if folder.exists() and not folder.is_dir():
         raise InputError(f'--work-dir {folder}: is a file, expected a folder')
-    folder.mkdir(parents=True, exist_ok=True)
+    check_writable(folder, f'--work-dir {folder}')
     try:
         with FileLock(folder / 'lock', timeout=0):
             yield

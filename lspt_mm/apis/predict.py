@@ -4,7 +4,7 @@ import csv
 import os
 from collections import Counter, deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -28,6 +28,8 @@ from lspt_mm.utils.images import IMAGE_SUFFIXES, check_image, list_images
 Image = Union[str, Path, np.ndarray]
 #: Precisions of a forward pass; weights stay in float32.
 DTYPES = ('float32', 'float16', 'bfloat16')
+#: File of all predictions of a folder.
+TABLE = 'predictions.csv'
 #: Threads that write results.
 WRITERS = min(8, os.cpu_count() or 1)
 
@@ -136,13 +138,15 @@ def _problem_of(path: Path) -> Optional[str]:
 def names_for(images: Sequence[Path]) -> List[str]:
     """Names of outputs: the images' without suffix, or with it where two would be equal."""
     stems = Counter(path.stem for path in images)
-    names = [path.stem if stems[path.stem] == 1 else path.name for path in images]
-    seen: Counter = Counter()
-    unique = []
-    for name in names:  # equal names from several folders
-        seen[name] += 1
-        unique.append(name if seen[name] == 1 else f'{name}_{seen[name]}')
-    return unique
+    unique: Dict[str, None] = {}
+    for path in images:
+        first = name = path.stem if stems[path.stem] == 1 else path.name
+        count = 1
+        while name in unique:  # equal names from several folders
+            count += 1
+            name = f'{first}_{count}'
+        unique[name] = None
+    return list(unique)
 
 
 class _Packed(Dataset):
@@ -157,8 +161,11 @@ class _Packed(Dataset):
     def __getitem__(self, index: int) -> Union[dict, InputError]:
         try:
             return self.pipeline(self.images[index])
-        except InputError as error:  # raised in a worker, it would come as the text of a traceback
+        # Raised in a worker, it would come as the text of a traceback.
+        except InputError as error:
             return error
+        except Exception as error:  # whatever a decoder raises
+            return InputError(f'{self.images[index]}: cannot be read ({error})')
 
 
 def predict_samples(
@@ -284,15 +291,29 @@ def predict_images(
 
     Returns:
         A line for each image.
+
+    Raises:
+        InputError: If an image cannot be predicted or a result cannot be written;
+            ``predictions.csv`` then has the images before it. If ``out`` has masks or overlays that
+            are not of an earlier call.
     """
     batch_size = _batch_size(model, batch_size)
     samples = predict_samples(model, images, batch_size, workers, dtype)
     out.mkdir(parents=True, exist_ok=True)
+    others = [name for name in ('masks', 'overlays') if (out / name).exists()]
+    if others and not (out / TABLE).is_file():
+        raise InputError(
+            f'{out}: has {others[0]}/, but no {TABLE} of an earlier prediction; expected a folder '
+            'for predictions alone'
+        )
     task, meta = task_of(model.cfg), model.dataset_meta
 
     def write(name: str, path: Path, sample: BaseDataElement) -> Tuple[str, List[tuple]]:
         prediction = task.prediction(sample)  # waits for the device, as the caller need not
-        return task.write(out, name, path, prediction, meta['classes'], meta['palette'], top)
+        try:
+            return task.write(out, name, path, prediction, meta['classes'], meta['palette'], top)
+        except OSError as error:
+            raise InputError(f'{out}: {name} cannot be written: {error}') from error
 
     lines, rows = [], []
 
@@ -304,14 +325,18 @@ def predict_images(
     todo = zip(images, names_for(images), samples, strict=True)
     bar = track(todo, 'predicting', len(images), console=Console(stderr=True), disable=not progress)
     pending: Deque[Tuple[Path, Future]] = deque()
-    with ThreadPoolExecutor(WRITERS) as pool:
-        for path, name, sample in bar:
-            pending.append((path, pool.submit(write, name, path, sample)))
-            # Predictions that wait take memory; a batch comes at once.
-            if len(pending) > batch_size + 2 * WRITERS:
-                keep(*pending.popleft())
-        for one in pending:
-            keep(*one)
-    with open(out / 'predictions.csv', 'w', newline='', encoding='utf-8') as file:
-        csv.writer(file).writerows([('image', *task.columns), *rows])
+    try:
+        with closing(bar), ThreadPoolExecutor(WRITERS) as pool:
+            try:
+                for path, name, sample in bar:
+                    pending.append((path, pool.submit(write, name, path, sample)))
+                    # Predictions that wait take memory; a batch comes at once.
+                    if len(pending) > batch_size + 2 * WRITERS:
+                        keep(*pending.popleft())
+            finally:  # those before an image that failed, too
+                while pending:
+                    keep(*pending.popleft())
+    finally:
+        with open(out / TABLE, 'w', newline='', encoding='utf-8') as file:
+            csv.writer(file).writerows([('image', *task.columns), *rows])
     return lines

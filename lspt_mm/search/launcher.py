@@ -20,6 +20,8 @@ from lspt_mm.errors import InputError
 
 #: Exit code of a run whose process was lost.
 LOST = -1
+#: A run's output, in its folder.
+LOG = 'log.txt'
 #: Called with a run's folder and exit code.
 OnDone = Callable[[Path, int], None]
 
@@ -28,7 +30,7 @@ def work(folder: str) -> int:
     """Execute the run of ``folder`` in this process, with a log; returns the exit code."""
     # Not needed to launch runs.
     from lspt_mm.search.process_state import restore_process_state
-    from lspt_mm.search.worker import LOG, main
+    from lspt_mm.search.worker import main
 
     with open(Path(folder) / LOG, 'wb') as log:
         os.dup2(log.fileno(), 1)
@@ -148,6 +150,7 @@ class _Place:
             self.process = context.Process(target=serve, args=(theirs, self.gpu, work))
             with theirs, _threads(self.threads):
                 self.process.start()
+        (folder / LOG).unlink(missing_ok=True)  # that of an earlier attempt
         self.runs.send(str(folder))
         self.folder = folder
 
@@ -161,10 +164,25 @@ class _Place:
         except (EOFError, OSError):
             code = LOST
         if code == LOST:
+            self._explain()
             self.close()
         elif code is not None:
             self.folder = None
         return code
+
+    def _explain(self) -> None:
+        """Write into the run's log how its process ended, or raise InputError if it never began."""
+        self.process.join(10)
+        ended, log = self.process.exitcode or 0, self.folder / LOG
+        if not log.is_file() and ended > 0:
+            raise InputError(
+                'the process of the runs ended before the first one, as the message above says; '
+                "a script that starts runs needs `if __name__ == '__main__':`"
+            )
+        how = f'was killed by signal {-ended}' if ended < 0 else f'ended with code {ended}'
+        memory = ' (9 is that of a machine without memory left)' if ended == -9 else ''
+        with open(log, 'a', encoding='utf-8') as file:
+            file.write(f'\nthe process of this run {how}{memory}\n')
 
     def close(self) -> None:
         """End the process, with the workers of its loaders."""

@@ -16,8 +16,9 @@ from lspt_mm.config.load import read_config_file
 from lspt_mm.errors import InputError
 from lspt_mm.recipes import Experiment
 from lspt_mm.search.grid import Outcome, Point, best, name_of
+from lspt_mm.search.launcher import LOG
 from lspt_mm.search.plan import final_config, selection_config
-from lspt_mm.search.worker import CONFIG, LOG, RESULT, TEST_BEGUN
+from lspt_mm.search.worker import CONFIG, RESULT, TEST_BEGUN
 from lspt_mm.utils.atomic_io import read_json, write_json, write_text
 
 #: Files of a search's folder.

@@ -32,7 +32,7 @@ from lspt_mm.utils.atomic_io import write_json
 from lspt_mm.utils.cli import input_errors_as_messages
 from lspt_mm.utils.malloc import keep_freed_memory
 
-CONFIG, RESULT, LOG, RUN, LOCK = 'config.py', 'result.json', 'log.txt', 'run', 'lock'
+CONFIG, RESULT, RUN, LOCK = 'config.py', 'result.json', 'run', 'lock'
 PREDICTIONS, CONFUSION = 'predictions.pkl', 'confusion.csv'
 #: Written before the first test image is read.
 TEST_BEGUN = 'test_begun'

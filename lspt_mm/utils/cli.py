@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 #: Exit code for an error of the user's input (argparse's own code for a bad option).
 EXIT_INPUT = 2
+EXIT_INTERRUPTED = 130
 
 #: Warnings about defaults of the stack, as regular expressions of their text and module.
 _KNOWN_WARNINGS = (
@@ -60,7 +61,7 @@ def ignore_known_warnings() -> None:
 
 @contextmanager
 def input_errors_as_messages(debug: bool = False) -> Iterator[None]:
-    """On an InputError, print its message alone and exit with code 2.
+    """On an InputError, print its message alone and exit with code 2; on Ctrl-C with code 130.
 
     The same if an optional package is not installed.
 
@@ -85,6 +86,11 @@ def input_errors_as_messages(debug: bool = False) -> Iterator[None]:
             who = f' (process {rank})' if rank else ''
             print(f'error{who}: {message}', file=sys.stderr, flush=True)
         sys.exit(EXIT_INPUT)
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print('interrupted', file=sys.stderr, flush=True)
+        sys.exit(EXIT_INTERRUPTED)
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 

@@ -153,6 +153,26 @@ def test_an_image_that_fails_is_named(model, tmp_path, workers, name, said):
         predict_images(model('seg'), [*paths, tmp_path / name], tmp_path / 'found',
                        batch_size=2, workers=workers)  # fmt: skip
     assert {p.name for p in (tmp_path / 'found/masks').iterdir()} == {'0.png', '1.png'}
+    rows = (tmp_path / 'found/predictions.csv').read_text().splitlines()[1:]
+    assert [row.split(',')[0] for row in rows] == [str(path) for path in paths[:2]]
+
+
+def test_results_that_cannot_be_written(model, tmp_path):
+    save_image(tmp_path / 'a.png', 40, 52)
+    found = tmp_path / 'found'
+    (found / 'overlays/a.jpg').mkdir(parents=True)  # in the way
+    (found / 'predictions.csv').touch()
+    with pytest.raises(InputError, match=f'^{found}: a cannot be written: .*Is a directory'):
+        predict_images(model('seg'), [tmp_path / 'a.png'], found)
+
+
+def test_masks_of_others_are_not_overwritten(model, tmp_path):
+    save_image(tmp_path / 'my/images/a.png', 40, 52)
+    save_image(tmp_path / 'my/masks/a.png', 40, 52)
+    before = (tmp_path / 'my/masks/a.png').read_bytes()
+    with pytest.raises(InputError, match='has masks/, but no predictions.csv'):
+        predict_images(model('seg'), [tmp_path / 'my/images/a.png'], tmp_path / 'my')
+    assert (tmp_path / 'my/masks/a.png').read_bytes() == before
 
 
 def test_half_precision(model, photos):
@@ -232,8 +252,8 @@ def test_another_vit_is_refused(runs, tmp_path):
 
 
 def test_names_of_outputs(tmp_path):
-    paths = [tmp_path / name for name in ('a.jpg', 'b/a.png', 'b/c.png', 'd/a.png')]
-    assert names_for(paths) == ['a.jpg', 'a.png', 'c', 'a.png_2']
+    paths = [tmp_path / name for name in ('a.jpg', 'b/a.png', 'b/c.png', 'd/a.png', 'a.png_2.jpg')]
+    assert names_for(paths) == ['a.jpg', 'a.png', 'c', 'a.png_2', 'a.png_2_2']
 
 
 def test_a_folder_without_images(tmp_path):

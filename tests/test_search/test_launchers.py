@@ -90,12 +90,13 @@ def test_so_many_at_once_and_exit_codes_kept_apart(start, tmp_path):
     assert len({note.pid for note in found.values()}) == 2
 
 
-def test_one_process_for_all_runs_and_calls_until_it_dies(start):
+def test_one_process_for_all_runs_and_calls_until_it_dies(start, tmp_path):
     codes, found = start(note, ['a0', 'b0', 'c-killed', 'd0', 'e0'])
     assert codes == {'a0': 0, 'b0': 0, 'c-killed': LOST, 'd0': 0, 'e0': 0}
     pids = [found[name].pid for name in ('a0', 'b0', 'c-killed', 'd0', 'e0')]
     assert pids[0] == pids[1] == pids[2] != pids[3] == pids[4]
     assert {note.running for note in found.values()} == {'1'}
+    assert 'killed by signal 9' in (tmp_path / 'c-killed/log.txt').read_text()
 
 
 @pytest.mark.parametrize(
