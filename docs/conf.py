@@ -62,7 +62,7 @@ napoleon_type_aliases = {
 # `-n` complains of every name without a page. There are no inventories offline, so that names of
 # other libraries cannot have one; of our own every name must.
 _OTHERS = 'torch nn mmengine mmcv mmseg mmpretrain timm numpy np PIL pathlib random argparse'
-nitpick_ignore_regex = [('py:.*', rf'({"|".join(_OTHERS.split())}|collections)\..*')]
+nitpick_ignore_regex = [('py:.*', rf'({"|".join(_OTHERS.split())}|collections|contextlib)\..*')]
 
 html_theme = 'furo'
 html_title = f'lspt_mm {release}'

@@ -180,7 +180,7 @@ def predict_samples(
         batch_size: How many images are loaded at once. Those that have one size after the test
             pipeline go through the model together. None: as the config's ``test_dataloader``.
         workers: Processes that load the images, 0: this one. None: as the ``test_dataloader``.
-        dtype: One of :data:`DTYPES`: precision of the forward pass, by autocast.
+        dtype: One of ``DTYPES``: precision of the forward pass, by autocast.
 
     Yields:
         The data sample of each image, in order, for ``task_of(model.cfg).prediction``.
@@ -246,12 +246,12 @@ def autocast_to(dtype: str, device: torch.device) -> AbstractContextManager:
     """A context for forward passes in a precision; it may be entered several times.
 
     Args:
-        dtype: One of :data:`DTYPES`.
+        dtype: One of ``DTYPES``.
         device: Of the model.
 
     Raises:
         InputError: If the device does not have it.
-        ValueError: If it is none of :data:`DTYPES`.
+        ValueError: If it is none of ``DTYPES``.
     """
     check_choice('dtype', dtype, DTYPES)
     if dtype == 'float32':
