@@ -3,24 +3,27 @@
 import copy
 import hashlib
 import pickle
+from importlib.util import find_spec
 from typing import Callable, Dict, Iterable, List
 
 import mmcv.transforms
-import mmseg.datasets.transforms
 import numpy as np
 from mmengine.dataset import Compose
 from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 
-from lspt_mm.datasets.seg_transforms import LoadSegLabels
 from lspt_mm.probing.tokens import DETERMINISTIC, leaves
 from lspt_mm.utils.cache import digest_samples
 
 #: Memory of the images that a process keeps, in bytes: once it is full, others are decoded.
 LIMIT = 2 << 30
-#: Transforms without random numbers; a subclass may draw some.
-_FIXED = (*DETERMINISTIC, mmcv.transforms.LoadAnnotations,
-          mmseg.datasets.transforms.LoadAnnotations, LoadSegLabels)  # fmt: skip
+_FIXED = (*DETERMINISTIC, mmcv.transforms.LoadAnnotations)
+if find_spec('mmseg') is not None:  # classification needs none of it
+    from mmseg.datasets.transforms import LoadAnnotations
+
+    from lspt_mm.datasets.seg_transforms import LoadSegLabels
+
+    _FIXED += (LoadAnnotations, LoadSegLabels)
 
 
 class DecodedImages(Hook):

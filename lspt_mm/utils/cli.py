@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 #: Exit code for an error of the user's input (argparse's own code for a bad option).
 EXIT_INPUT = 2
+#: Exit code after Ctrl-C, as of a shell.
 EXIT_INTERRUPTED = 130
 
 #: Warnings about defaults of the stack, as regular expressions of their text and module.

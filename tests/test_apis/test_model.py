@@ -228,6 +228,7 @@ model = init_model(config, checkpoint)
 (found,) = init_inferencer(config, checkpoint, device='cpu')(photo)
 assert f"photo.png: {found['pred_class']} {found['pred_score']:.3f}" in line
 Exportable(model)
+import lspt_mm.search.worker
 """
 
 

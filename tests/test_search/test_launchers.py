@@ -138,6 +138,20 @@ def test_an_interrupt_leaves_nothing_running(start, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_script_without_a_guard_is_refused_at_its_first_run(tmp_path):
+    (tmp_path / 'script.py').write_text(
+        'from pathlib import Path\nfrom lspt_mm.search.launcher import Launcher\n'
+        f'folders = [Path({str(tmp_path)!r}) / name for name in "ab"]\n'
+        '[folder.mkdir(exist_ok=True) for folder in folders]\n'
+        'Launcher("logs")(folders, print)\n'
+    )
+    command = [sys.executable, str(tmp_path / 'script.py')]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 1 and not run.stdout
+    assert run.stderr.splitlines()[-1].endswith("needs `if __name__ == '__main__':`")
+
+
+@pytest.mark.slow
 def test_a_run_ends_with_the_process_that_started_it(tmp_path):
     (tmp_path / 'b1').mkdir()
     parent = multiprocessing.get_context('spawn').Process(target=launch_sleeping, args=(tmp_path,))

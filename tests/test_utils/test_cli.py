@@ -2,6 +2,7 @@
 
 import warnings
 
+import pytest
 from mmengine.registry import init_default_scope
 from mmseg.models.decode_heads import FCNHead
 from PIL import Image
@@ -29,3 +30,9 @@ def test_the_limit_on_pixels_holds_again_after_a_command(monkeypatch):
     with input_errors_as_messages():
         assert Image.MAX_IMAGE_PIXELS is None
     assert Image.MAX_IMAGE_PIXELS == 123
+
+
+def test_an_interrupt_is_a_word_and_a_code(capsys):
+    with pytest.raises(SystemExit) as exit, input_errors_as_messages():
+        raise KeyboardInterrupt
+    assert exit.value.code == 130 and capsys.readouterr().err == 'interrupted\n'
