@@ -1,13 +1,15 @@
-"""LSPT with another spatial code (docs/lspt_study.md).
+"""LSPT with another spatial code, and BPT with its released start (docs/lspt_study.md).
 
-Use it by ``custom_imports = dict(imports=['projects.lspt_study.variants'])`` and
+Use them by ``custom_imports = dict(imports=['projects.lspt_study.variants'])`` and
 ``prompter=dict(type='LSPTVariant', code='attended', own_prompts=True, ...)``.
 """
 
 import torch
 from torch import Tensor
 
-from lspt_mm.models.prompters import LSPT
+from lspt_mm.models.prompters import LSPT, BilinearPrompt
+from lspt_mm.models.prompters.patch_tokens import patch_tokens
+from lspt_mm.models.prompters.whitening import logit_matrix
 from lspt_mm.registry import PROMPTERS
 from lspt_mm.utils.checks import check_choice
 
@@ -39,3 +41,35 @@ class LSPTVariant(LSPT):
             bands = patches.tensor_split(self.num_tokens, dim=1)
             return torch.stack([band.mean(1) for band in bands], dim=1)
         return patches.mean(dim=1, keepdim=True) - self.mean[step]
+
+
+@PROMPTERS.register_module()
+class ReleasedBilinearPrompt(BilinearPrompt):
+    r"""BPT that starts as the authors' code does (github.com/WangYZ1608/BPT, ``bpt_deep.py``).
+
+    It averages :math:`W_q W_k^T X^T` over the images first, to (D, N), divides by D and not by
+    the number of tokens, and adds no epsilon. So S has at most N directions, and in the others
+    :math:`s^{-1/2}` amplifies float32's rounding.
+
+    Args:
+        **bilinear: :class:`BilinearPrompt`'s arguments, without ``start``.
+    """
+
+    def __init__(self, **bilinear):
+        super().__init__(start='whiten', **bilinear)
+
+    @torch.no_grad()
+    def prepare(self, vit, batches) -> str:
+        """Compute W of each block and initialise the right factors from it."""
+        blocks = [self.start_block + i for i in range(self.left.size(0))]
+        sums, count = dict.fromkeys(blocks, 0), 0
+        for tokens in patch_tokens(vit, (images for images, _ in batches), blocks, self.ln1):
+            sums = {block: sums[block] + tokens[block].sum(0) for block in blocks}
+            count += tokens[blocks[0]].size(0)
+        for i, block in enumerate(blocks):
+            logits = logit_matrix(vit.block(block)) @ (sums[block] / count).T  # (D, N)
+            u, s, vh = torch.linalg.svd(logits @ logits.T / self.embed_dims)
+            self._right_of(i).copy_(self._columns(u @ torch.diag(s.rsqrt()) @ vh))
+        self.prepared.fill_(True)
+        norm = self.precompute().norm(dim=-1).mean(1)
+        return f'norms of the prompts by block: {[round(float(x), 2) for x in norm]}'

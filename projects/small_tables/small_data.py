@@ -137,8 +137,10 @@ def main() -> None:
         there = [task for task in arrangers if (args.source / task).is_dir()]
         if not there:
             raise InputError(f'{args.source}: has none of the folders {", ".join(arrangers)}')
-        for task in there:
-            print(f'{task}: {arrangers[task](task, args.source / task, args.to)}', flush=True)
+        for task, arrange in arrangers.items():
+            found = task in there
+            about = arrange(task, args.source / task, args.to) if found else 'left out, no folder'
+            print(f'{task}: {about}', flush=True)
 
 
 if __name__ == '__main__':

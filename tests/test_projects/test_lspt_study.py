@@ -3,11 +3,13 @@
 import csv
 import sys
 
+import numpy as np
 import pytest
 import torch
 from miniatures import run_tool, write_classification
 
-from projects.lspt_study import measures
+from lspt_mm.models import PromptedViT
+from projects.lspt_study import measures, variants
 
 
 def test_measures_by_hand():
@@ -43,3 +45,24 @@ def test_of_a_run(which, tmp_path, monkeypatch, capsys):
         rows = list(csv.DictReader(file))
     assert [int(row['block']) for row in rows] == [1, 2, 3]
     assert 0 <= float(rows[0]['saturated']) <= 1 and 'patch_mean' in capsys.readouterr().out
+
+
+def test_released_start_of_bpt():
+    """W by numpy, block 1: logits averaged over images, S divided by D."""
+    torch.manual_seed(0)
+    dims = 16
+    arch = dict(embed_dims=dims, num_layers=2, num_heads=2, feedforward_channels=32)
+    prompter = variants.ReleasedBilinearPrompt
+    cfg = dict(type=prompter.__name__, num_tokens=3, mode='fwhiten', deep=True)
+    vit = PromptedViT(prompter=cfg, arch=arch, img_size=(32, 64), patch_size=8).double().eval()
+    for p in vit.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    images = torch.randn(2, 3, 32, 64).double()  # 32 patches: W has no free direction
+    vit.prompter.prepare(vit, [(images[:1], None), (images[1:], None)])
+    layer = vit.layers[0]
+    x = layer.ln1(vit.embed(images).tokens)[:, 1:].detach()
+    weight_q, weight_k, _ = layer.attn.qkv.weight.detach().chunk(3)
+    logits = (weight_q.T @ weight_k).numpy() @ x.mean(0).numpy().T
+    values, vectors = np.linalg.eigh(logits @ logits.T / dims)
+    want = (vectors * values**-0.5) @ vectors.T
+    np.testing.assert_allclose(vit.prompter.right[0].detach(), want, rtol=1e-4)
