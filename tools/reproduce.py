@@ -20,7 +20,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lspt_mm.config.paths import tools_dir
+from lspt_mm.config.options import at_least_one
+from lspt_mm.config.paths import config_names, tools_dir
 from lspt_mm.errors import InputError
 from lspt_mm.recipes.methods import METHODS
 from lspt_mm.recipes.pretrainings import PRETRAININGS
@@ -53,7 +54,9 @@ def parse_args() -> argparse.Namespace:
         '--pretraining', nargs='+', choices=PRETRAININGS, default=['mae', 'mocov3'], metavar='NAME'
     )
     for one in (small, paper):
-        one.add_argument('--jobs', type=int, help='runs at once (default: one per GPU, or one)')
+        one.add_argument(
+            '--jobs', type=at_least_one, help='runs at once (default: one per GPU, or one)'
+        )
         one.add_argument('--dry-run', action='store_true', help='list the runs and stop')
         one.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     return parser.parse_args()
@@ -103,6 +106,16 @@ def write_tables(tables: SmallTables, folder: Path) -> str:
     return text
 
 
+def ade20k_config(method: str) -> str:
+    """UPerNet on ADE20K with MAE's ViT, 160k iterations: a config of its own, or arguments."""
+    name = f'{"" if method == "lspt" else "ade20k/"}{method}_upernet_ade20k'
+    if name in config_names():
+        return f'{name}.py'
+    method = 'frozen' if method == 'linear' else method
+    return (f'ade20k/transfer.py:pretrained={PRETRAININGS["mae"].pretrained},head=upernet,'
+            f'iters=160000,method={method}')  # fmt: skip
+
+
 def reproduce_paper(args: argparse.Namespace) -> None:
     """Run every experiment's own command; those without data or weights are named at the end."""
     from lspt_mm.recipes import BENCHMARKS
@@ -116,8 +129,7 @@ def reproduce_paper(args: argparse.Namespace) -> None:
         for task in BENCHMARKS[benchmark]
     ]
     for method in args.methods:
-        name = f'{"" if method == "lspt" else "ade20k/"}{method}_upernet_ade20k.py'
-        commands.append(['train.py', name, '--amp', '--resume'])
+        commands.append(['train.py', ade20k_config(method), '--amp', '--resume'])
     failed = []
     for command in commands:
         line = [sys.executable, str(tools_dir() / command[0]), *command[1:]]

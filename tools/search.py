@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lspt_mm.config.arguments import parse, split_arguments, split_list
-from lspt_mm.config.options import KeyValueAction
+from lspt_mm.config.options import KeyValueAction, at_least_one
 from lspt_mm.errors import InputError
 from lspt_mm.search.grid import Outcome, expand_grid, name_of
 from lspt_mm.utils.cli import check_writable, input_errors_as_messages
@@ -72,7 +72,9 @@ def parse_args() -> argparse.Namespace:
         '--cfg-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE',
         help='change values of the config in all runs',
     )  # fmt: skip
-    parser.add_argument('--jobs', type=int, help='runs at once (default: one per GPU, or one)')
+    parser.add_argument(
+        '--jobs', type=at_least_one, help='runs at once (default: one per GPU, or one)'
+    )
     parser.add_argument(
         '--launcher', choices=('local', 'slurm'), default='local',
         help='where runs are executed',
@@ -82,10 +84,7 @@ def parse_args() -> argparse.Namespace:
         help='parameters of submitit for SLURM (slurm_partition=gpu timeout_min=600)',
     )  # fmt: skip
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
-    args = parser.parse_args()
-    if args.jobs is not None and args.jobs < 1:
-        parser.error(f'--jobs {args.jobs}: expected at least 1')
-    return args
+    return parser.parse_args()
 
 
 def grid_from(args: argparse.Namespace) -> dict:

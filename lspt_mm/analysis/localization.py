@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lspt_mm.probing.patches import class_shares
 from lspt_mm.utils.images import IGNORE_INDEX
 
 
@@ -94,7 +95,5 @@ def classes_of_patches(
     outside = int(label.max()) + 1  # an extra class, which gets no vote
     pad = (0, patch * grid[1] - size[1], 0, patch * grid[0] - size[0])
     label = F.pad(label, pad, value=outside)  # or cut, where the grid leaves pixels out
-    cells = label.unflatten(1, (grid[1], patch)).unflatten(0, (grid[0], patch))
-    cells = cells.transpose(1, 2).flatten(2)  # (h, w, pixels of a patch)
-    votes = F.one_hot(cells, outside + 1)[..., :outside].sum(-2)
-    return votes.argmax(-1)
+    votes = class_shares(label.cpu().numpy(), grid, outside)
+    return torch.from_numpy(votes.argmax(1).reshape(grid)).to(label.device)

@@ -104,7 +104,7 @@ def features(
             parts.append({name: tensor.cpu().numpy() for name, tensor in part.items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    settings = ['images', fingerprint(vit.describe().tensors), img_size, block, patches,
+    settings = ['images', fingerprint(vit.own_tensors()), vit.settings(), img_size, block, patches,
                 found.mean, found.std]  # fmt: skip
     arrays = cached(settings, ({'img_path': str(path)} for path in paths), compute)
     return ImageFeatures(paths, *(arrays.get(name) for name in ImageFeatures._fields[1:]))

@@ -197,7 +197,7 @@ def predict_samples(
     precision = autocast_to(dtype, next(model.parameters()).device)
     loader = DataLoader(
         _Packed(image_pipeline(model.cfg), images), batch_size, collate_fn=list,
-        num_workers=min(workers, (len(images) - 1) // batch_size),  # none for a single batch
+        num_workers=min(workers, max(len(images) - 1, 0) // batch_size),  # 0 for a single batch
     )  # fmt: skip
     return _samples(model, loader, precision, keeps_fused=dtype == 'float32')
 

@@ -19,7 +19,7 @@ from lspt_mm.engine.work_dir import find_config_and_checkpoint
 from lspt_mm.errors import InputError
 from lspt_mm.tasks import task_of
 from lspt_mm.utils.atomic_io import read_json
-from lspt_mm.utils.images import list_images, read_image
+from lspt_mm.utils.images import list_images, read_image, to_rgb
 from lspt_mm.utils.overlay import label_image, overlay
 
 #: A path, a folder, a pattern such as ``'photos/*.jpg'``, a PIL image, an array (H, W, 3) uint8
@@ -192,9 +192,7 @@ class Run:
         """
         from lspt_mm.deployment import export_model
 
-        # A separate model, as exporting folds layers and drops what training needs.
-        model = init_model(self.config, self.checkpoint, self._pretrained)
-        return export_model(model, Path(path), size, dynamic).difference
+        return export_model(self.model, Path(path), size, dynamic).difference
 
 
 def load(
@@ -212,7 +210,7 @@ def _named(images: Images) -> List[Tuple[str, np.ndarray]]:
     found: List[Tuple[str, np.ndarray]] = []
     for image in given:
         if isinstance(image, PILImage.Image):
-            found.append((f'image_{len(found)}', np.asarray(image.convert('RGB'))))
+            found.append((f'image_{len(found)}', to_rgb(image)))
         elif isinstance(image, np.ndarray):
             found.append((f'image_{len(found)}', image))
         elif isinstance(image, (str, Path)):

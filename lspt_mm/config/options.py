@@ -23,6 +23,14 @@ class KeyValueAction(argparse.Action):
         DictAction(self.option_strings, self.dest)(parser, namespace, values, option_string)
 
 
+def at_least_one(text: str) -> int:
+    """A number of at least 1, as the type of an option."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f'{text}: expected at least 1')
+    return number
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that training and testing have in common."""
     parser.add_argument(

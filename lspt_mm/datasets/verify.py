@@ -5,7 +5,7 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Callable, Iterable, List, NamedTuple, Optional, Tuple
+from typing import Callable, Iterable, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from mmengine.config import Config
@@ -74,10 +74,9 @@ def _check(cfg: dict, classes: Optional[int]) -> Findings:
         found = check_data_set(samples, load, classes)
         if not found.errors:
             _write_cache(cache, found)
-    if cfg.get('indices') is not None:  # a part of the images; the labels of the others are there
-        return found
     # Cheap, and the cache does not cover them.
-    return found._replace(errors=found.errors + labels_without_image(samples))
+    ends = getattr(dataset, 'img_suffix', ''), getattr(dataset, 'seg_map_suffix', '')
+    return found._replace(errors=found.errors + labels_without_image(samples, *ends))
 
 
 def check_data_set(
@@ -135,16 +134,33 @@ def _numbers(sample: dict) -> List[int]:
     return [number for number in found if isinstance(number, int)]
 
 
-def labels_without_image(samples: List[dict]) -> List[str]:
-    """Label images in the folders of the labels that belong to no sample."""
+def labels_without_image(
+    samples: List[dict], image_end: Union[str, Sequence[str]] = '', label_end: str = ''
+) -> List[str]:
+    """Label images in the folders of the labels that belong to no image.
+
+    Args:
+        samples: With ``img_path`` and ``seg_map_path``. They may be a part of the images.
+        image_end: End of the images' names, or several, to find those that are no sample.
+        label_end: What stands in its place in labels' names.
+    """
+    ends = [image_end] if isinstance(image_end, str) else image_end
     known = {os.path.normpath(s['seg_map_path']) for s in samples if s.get('seg_map_path')}
     suffixes = {Path(path).suffix for path in known}
+    folders = {
+        os.path.dirname(os.path.normpath(s['seg_map_path'])): os.path.dirname(s['img_path'])
+        for s in samples
+        if s.get('seg_map_path')
+    }
     found = []
-    for folder in sorted({os.path.dirname(path) for path in known}):
+    for folder, images in sorted(folders.items()):
         if os.path.isdir(folder):
             for entry in sorted(os.scandir(folder), key=lambda e: e.name):
                 path = os.path.normpath(entry.path)
-                if Path(path).suffix in suffixes and path not in known:
+                if Path(path).suffix not in suffixes or path in known:
+                    continue
+                start = os.path.join(images, entry.name.removesuffix(label_end))
+                if not any(os.path.isfile(start + end) for end in ends):
                     found.append(f'{path}: a label without an image')
     return found
 

@@ -75,7 +75,7 @@ def export_model(
     """Write a tuned model as ``.onnx`` or ``.pt2``, run the file, and compare it with PyTorch.
 
     Args:
-        model: From :func:`lspt_mm.apis.init_model`; do not train it afterwards.
+        model: From :func:`lspt_mm.apis.init_model`, on any device; it stays as it is.
         out: File to write.
         size: Height and width it is traced with; None is the backbone's ``img_size``.
         dynamic: Whether batch, height and width may vary.
@@ -87,7 +87,7 @@ def export_model(
     """
     if out.suffix not in ('.onnx', '.pt2'):
         raise InputError(f'{out}: expected a name that ends in .onnx or .pt2')
-    exportable = Exportable(model, preprocess=preprocess)
+    exportable = Exportable(model, preprocess=preprocess).cpu()
     height, width = size or exportable.model.backbone.img_size
     program = export_program(exportable, (height, width), dynamic=dynamic)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Describes a prompted ViT as plain data, for checkpoints."""
+"""Describes a prompted ViT as plain data, for checkpoints and caches."""
 
 from lspt_mm.checkpoints.backbone import ADDED, BackboneDescription
 from lspt_mm.models.features import POOLED
@@ -10,6 +10,19 @@ def vit_size(vit) -> dict:
         embed_dims=vit.embed_dims, num_layers=vit.num_layers, patch_size=vit.patch_size[0],
         num_heads=vit.num_heads, grid=tuple(vit.patch_resolution),
     )  # fmt: skip
+
+
+def settings(vit) -> list:
+    """What the plain ViT does with its tensors, as JSON: its sizes and its layers' settings.
+
+    Two ViTs of equal tensors may differ in them: heads, activation, the epsilon of norms.
+    """
+    layers = {
+        name: repr(child)
+        for name, child in vit.named_children()
+        if not f'{name}.'.startswith(ADDED)
+    }
+    return [type(vit).__name__, describe(vit).arch, vit.interpolate_mode, layers]
 
 
 def describe(vit) -> BackboneDescription:

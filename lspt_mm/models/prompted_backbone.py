@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from lspt_mm.checkpoints import load_backbone
 from lspt_mm.checkpoints.backbone import ADDED, BackboneDescription, BackboneWeights
 from lspt_mm.checkpoints.prompt_only import restore_base_weights
-from lspt_mm.models.description import describe, vit_size
+from lspt_mm.models.description import describe, settings, vit_size
 from lspt_mm.models.features import READ_PROMPTS, features, out_range
 from lspt_mm.models.fuse import fuse
 from lspt_mm.models.lora import LoRA
@@ -225,6 +225,10 @@ class PromptedBackbone(BaseModule):
     def describe(self) -> BackboneDescription:
         """Describe the backbone as plain data, for the checkpoint code."""
         return describe(self)
+
+    def settings(self) -> list:
+        """What the plain ViT does with its tensors, as JSON: sizes, and settings of layers."""
+        return settings(self)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         # Called by every way of loading, MMEngine's own included.

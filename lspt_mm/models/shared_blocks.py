@@ -94,7 +94,7 @@ class SharedBlocks:
 
 def _common(vit: PromptedBackbone, first: PromptedBackbone) -> int:
     """Number of first blocks that equal the plain ones of ``first``; -1 if embeddings differ."""
-    if type(vit) is not type(first) or vit.describe().arch != first.describe().arch:
+    if vit.settings() != first.settings():
         return -1
     depth = vit.num_layers if vit.prompter is None else vit.prompter.start_block - 1
     if vit.lora is not None:

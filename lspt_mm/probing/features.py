@@ -72,7 +72,8 @@ def frozen_features(
         return {'x': x, 'shares': shares}
 
     settings = [
-        fingerprint(vit.describe().tensors), vit.describe().output, vit.out_indices, vit.img_size,
+        fingerprint(vit.own_tensors()), vit.settings(), vit.describe().output, vit.out_indices,
+        vit.img_size,
         fingerprint(dict(preprocessor.named_buffers())), repr(dataset), task.name, classes, each,
         [getattr(preprocessor, name, None) for name in ('size', 'pad_size_divisor')],
     ]  # fmt: skip

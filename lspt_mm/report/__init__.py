@@ -2,8 +2,9 @@
 
 from lspt_mm.report.collect import collect_pictures, collect_results
 from lspt_mm.report.page import write_page
-from lspt_mm.report.results import Picture, RunResult, numbers_of
+from lspt_mm.report.results import Picture, RunResult, by_image, numbers_of
 
 __all__ = [
-    'Picture', 'RunResult', 'collect_pictures', 'collect_results', 'numbers_of', 'write_page'
+    'Picture', 'RunResult', 'by_image', 'collect_pictures', 'collect_results', 'numbers_of',
+    'write_page',
 ]  # fmt: skip

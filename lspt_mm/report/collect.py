@@ -160,6 +160,7 @@ class Collector:
         path = item['data_samples'].get('img_path')
         return Picture(
             name=str(path).rsplit('/', 1)[-1] if path else f'image {index}',
+            index=index,
             pixels=np.ascontiguousarray(pixels),
             truth=None if truth is None else Prediction(_nearest(truth, pixels.shape[:2])),
             predicted=predicted._replace(labels=_nearest(predicted.labels, pixels.shape[:2])),

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -20,16 +20,25 @@ from lspt_mm.tasks import Prediction
 class Picture:
     """One image: ``pixels`` (H, W, 3) uint8 RGB; ``truth`` (None without one) and ``predicted``.
 
+    ``index``: its position in the data set; folders of classes may repeat a file's ``name``.
     ``cls``, ``prompts``: for every block (H, h, w), attention of each head, of prompts averaged
     over them; None without.
     """
 
     name: str
+    index: int
     pixels: np.ndarray
     truth: Optional[Prediction]
     predicted: Prediction
     cls: List[Optional[np.ndarray]]
     prompts: List[Optional[np.ndarray]]
+
+
+def by_image(pictures: Sequence[List[Picture]]) -> List[List[Optional[Picture]]]:
+    """The pictures of several runs, image by image; None where a run does not have it."""
+    runs = [{(picture.index, picture.name): picture for picture in run} for run in pictures]
+    images = dict.fromkeys(image for run in runs for image in run)
+    return [[run.get(image) for run in runs] for image in images]
 
 
 @dataclass

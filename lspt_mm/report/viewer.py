@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import colormaps
 from PIL import Image
 
-from lspt_mm.report.results import Picture, RunResult
+from lspt_mm.report.results import Picture, RunResult, by_image
 from lspt_mm.tasks import Prediction
 
 #: Longest side of a picture in the page.
@@ -23,13 +23,11 @@ def viewer_data(results: List[RunResult]) -> Dict[str, Any]:
     ``{h, w, peak, maps}``: base64 of heads + 1 maps of h*w bytes, the mean over heads first. Each
     goes from 0 to its largest value (255), which is ``peak`` times that of even attention.
     """
-    names = list(dict.fromkeys(p.name for m in results for p in m.pictures))
     shown = []
-    for name in names:
-        found = [next((p for p in m.pictures if p.name == name), None) for m in results]
+    for found in by_image([m.pictures for m in results]):
         first, owner = next((p, m) for p, m in zip(found, results, strict=True) if p is not None)
         shown.append({
-            'name': name,
+            'name': first.name,
             'pixels': _jpeg(first.pixels),
             'truth': _label(first.truth, owner),
             'runs': [_of_run(p, m) for p, m in zip(found, results, strict=True)],

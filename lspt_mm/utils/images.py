@@ -197,7 +197,7 @@ def decode_image(content: bytes) -> np.ndarray:
         with Image.open(io.BytesIO(content)) as image:
             if not needs_pillow(image):
                 return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return to_rgb(image)
     except Exception as error:  # decoders raise any type for broken files
         raise InputError(f'cannot be read as an image ({error})') from error
 
@@ -211,7 +211,9 @@ def needs_pillow(image: Image.Image) -> bool:
     return turned or not plain or not read or image.has_transparency_data
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """A PIL image as (H, W, 3) uint8, by the rules of :func:`decode_image`."""
+    image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         image = image.convert('RGBA')
         image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)

@@ -19,7 +19,7 @@ import io
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Dict, List
+from typing import TYPE_CHECKING, Dict, List, Optional
 
 import numpy as np
 
@@ -78,7 +78,9 @@ def tune(args: argparse.Namespace, scenes: Path, backbone: str, method: str) -> 
     """The run of a method, trained now or before, with its test in ``test.json``."""
     from lspt_mm.engine.hooks.class_scores_hook import TEST
 
-    name = f'{method}_{Path(backbone.split(":")[-1]).stem}_seed{args.seed}'
+    weights = Path(backbone.split(':')[-1])
+    of_folder = '' if weights in (WEIGHTS, Path(weights.name)) else f'{weights.parent.name}_'
+    name = f'{method}_{of_folder}{weights.stem}_seed{args.seed}'
     out = args.out / (f'quick_{name}' if args.quick else name)
     if (out / 'test' / TEST).is_file():
         print(f'{out}: finished before, it is used again', flush=True)
@@ -111,16 +113,18 @@ def draw(path: Path, scenes: Path, runs: Dict[str, Run]) -> None:
         for axis, picture in zip(row, [image, truth, *predicted, image], strict=True):
             axis.imshow(picture)
             axis.axis('off')
-        row[-1].imshow(
-            attention(list(runs.values())[-1], image), cmap='inferno', alpha=0.7, vmin=0,
-            interpolation='bilinear', extent=(0, image.shape[1], image.shape[0], 0),
-        )  # fmt: skip
+        weights = attention(list(runs.values())[-1], image)
+        if weights is not None:
+            row[-1].imshow(
+                weights, cmap='inferno', alpha=0.7, vmin=0, interpolation='bilinear',
+                extent=(0, image.shape[1], image.shape[0], 0),
+            )  # fmt: skip
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=10)
     figure.savefig(path, dpi=110)
 
 
-def attention(run: Run, image: np.ndarray) -> np.ndarray:
+def attention(run: Run, image: np.ndarray) -> Optional[np.ndarray]:
     """Where the prompts of the last block look, or its class token: weights (h, w)."""
     import torch
     from mmengine.dataset import pseudo_collate
@@ -132,7 +136,7 @@ def attention(run: Run, image: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         last = attention_maps(model.backbone, data['inputs'])[-1]
     maps = last.cls if last.prompts is None else last.prompts.mean(1)
-    return maps[0].mean(0).cpu().numpy()
+    return None if maps is None else maps[0].mean(0).cpu().numpy()
 
 
 def table(results: Dict[str, dict]) -> List[str]:

@@ -80,13 +80,23 @@ def test_metrics_are_those_of_the_validation(folder, trained):
     assert np.mean(list(found['classes'].values())) == pytest.approx(logged, abs=0.01)
 
 
-def test_predictions_of_whatever_is_given(folder, trained):
+def test_predictions_of_whatever_is_given(folder, trained, tmp_path):
     path = folder / 'photos/p1.png'
     model = init_model(trained.config, trained.checkpoint)
     want = predict_image(model, image_pipeline(model.cfg)(str(path))).labels
     array = np.asarray(Image.open(path))
     for image in (path, str(path), array, Image.open(path)):
         assert np.array_equal(trained.predict(image).labels, want)
+    clear = Image.open(path).convert('RGBA')  # as a file with transparent pixels is read: on white
+    clear.putalpha(Image.linear_gradient('L').resize(clear.size))
+    clear.save(tmp_path / 'clear.png')
+    turned = tmp_path / 'turned.jpg'
+    exif = Image.Exif()
+    exif[0x112] = 3
+    Image.open(path).save(turned, exif=exif)
+    for other in (tmp_path / 'clear.png', turned):
+        one, two = (trained.predict(image).labels for image in (other, Image.open(other)))
+        assert np.array_equal(one, two) and not np.array_equal(one, want)
     for images, count in ((folder / 'photos', 8), (f'{folder}/photos/p[12].png', 2),
                           ([path, array], 2)):  # fmt: skip
         found = trained.predict(images)

@@ -9,6 +9,7 @@ from miniatures import (
     save_image,
     save_label,
     write_ade20k,
+    write_camvid,
     write_classification,
     write_image_folder,
     write_segmentation,
@@ -126,6 +127,17 @@ def test_a_label_that_lost_its_image_after_a_check(tmp_path):
     assert check_data(cfg, ('train_dataloader',)).errors == []
     save_label(root / 'annotations/training/stray.png', np.zeros((40, 48)))
     with pytest.raises(InputError, match='stray.png: a label without an image'):
+        check_data(cfg, ('train_dataloader',))
+
+
+def test_labels_of_images_that_a_split_holds_out(tmp_path):
+    write_camvid(tmp_path, {'0001TP': 20})
+    loader = dict(dataset=dict(type='lspt_mm.CamVidDataset', data_root=str(tmp_path),
+                               split='training-fit', pipeline=[]))  # fmt: skip
+    cfg = Config(dict(default_scope='mmseg', train_dataloader=loader))
+    assert check_data(cfg, ('train_dataloader',)).errors == []
+    save_label(tmp_path / 'annotations/training/0001TP_x.png', np.zeros((12, 16)))
+    with pytest.raises(InputError, match='0001TP_x.png: a label without an image'):
         check_data(cfg, ('train_dataloader',))
 
 

@@ -9,6 +9,15 @@ import torch
 from lspt_mm.engine.hooks import ClassScoresHook
 
 
+class Images(list):
+    """As a data set of three images."""
+
+    metainfo = {'classes': [*'abcd']}
+
+    def __init__(self):
+        super().__init__(range(3))
+
+
 class Sample(SimpleNamespace):
     """As a data sample: fields by name, and which there are."""
 
@@ -23,7 +32,7 @@ def told():
 
 @pytest.fixture
 def runner(tmp_path, told):
-    loader = SimpleNamespace(dataset=SimpleNamespace(metainfo={'classes': [*'abcd']}))
+    loader = SimpleNamespace(dataset=Images())
     return SimpleNamespace(
         cfg=dict(default_scope='mmseg'), work_dir=str(tmp_path), iter=7,
         model=SimpleNamespace(decode_head=SimpleNamespace(num_classes=4)),
@@ -54,6 +63,21 @@ def test_the_file_of_a_validation(runner, tmp_path):
 def test_classes_that_are_never_predicted(runner, told):
     validate(runner).after_train(runner)
     assert told == ['1 of the 2 classes in the last validation are never predicted: c']
+
+
+@pytest.mark.parametrize('rank', [0, 1])
+def test_images_that_a_process_repeats_are_not_counted(rank, runner, monkeypatch):
+    """Two processes have two images each: 0 and 2, 1 and 0 again."""
+    hooks = 'lspt_mm.engine.hooks.class_scores_hook'
+    monkeypatch.setattr(f'{hooks}.get_world_size', lambda: 2)
+    monkeypatch.setattr(f'{hooks}.get_rank', lambda: rank)
+    hook = ClassScoresHook()
+    hook.before_val_epoch(runner)
+    for image in (0, 2) if rank == 0 else (1, 0):
+        one = SimpleNamespace(data=torch.tensor([[[image]]]))
+        hook.after_val_iter(runner, 0, None, [Sample(gt_sem_seg=one, pred_sem_seg=one)])
+    counted = [0, 2] if rank == 0 else [1]
+    assert hook.counts.diagonal().nonzero()[0].tolist() == counted
 
 
 def test_without_a_validation(runner, told, tmp_path):

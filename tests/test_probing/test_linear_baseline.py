@@ -1,5 +1,6 @@
 """LinearBaselineHook and LinearProbeLoop on a miniature run; features once for each image."""
 
+import itertools
 import json
 import shutil
 from types import SimpleNamespace
@@ -166,6 +167,21 @@ def test_features_are_computed_once(runs, tmp_path, monkeypatch):
         model.backbone.layers[0].ffn.layers[1].bias += 1
     with pytest.raises(AssertionError, match='computed again'):
         frozen_features(data, model, task)
+
+
+def test_layers_with_other_settings_have_other_features(runs, tmp_path, monkeypatch):
+    """What no tensor shows: the epsilon of a norm, the number of heads."""
+    monkeypatch.setenv('LSPT_MM_CACHE', str(tmp_path))
+    model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth')
+    data, task = model.cfg.train_dataloader.dataset, task_of(model.cfg)
+    found = [frozen_features(data, model, task).x]
+    model.backbone.layers[0].ln1.eps = 1.0
+    found.append(frozen_features(data, model, task).x)
+    for layer in model.backbone.layers:
+        layer.attn.num_heads, layer.attn.head_dims = 1, model.backbone.embed_dims
+    found.append(frozen_features(data, model, task).x)
+    assert not any(np.allclose(*pair, atol=1e-4) for pair in itertools.pairwise(found))
+
 
 
 def test_a_fit_is_kept_for_the_same_problem(runs, tmp_path, monkeypatch):

@@ -103,6 +103,11 @@ def test_old_ones_go_when_the_new_one_is_there(tmp_path):
     assert not names(tmp_path, '.*')
 
 
+def test_another_backend(tmp_path):
+    train(tmp_path, backend_args={'backend': 'local'}, max_keep_ckpts=1)
+    assert names(tmp_path) == ['iter_6.pth']
+
+
 def validation():
     images = DataLoader([{'inputs': torch.rand(2)}], batch_size=1)
     return {'val_dataloader': images, 'val_cfg': {}, 'val_evaluator': Evaluator([Rising()])}

@@ -15,7 +15,14 @@ from served_miniatures import build, child_config
 
 from lspt_mm.analysis.runs import config_key, differences, find_run, find_runs
 from lspt_mm.errors import InputError
-from lspt_mm.report import collect, collect_results, numbers_of, write_page
+from lspt_mm.report import (
+    Picture,
+    by_image,
+    collect,
+    collect_results,
+    numbers_of,
+    write_page,
+)
 
 METHODS = {
     'lspt': {},
@@ -287,6 +294,13 @@ def test_a_classification(runs, tmp_path):
     predicted = data['images'][0]['runs'][0]['predicted']['text']
     assert re.fullmatch(r'(ant|bee|cat) \(\d+ %\)', predicted)
     assert 'Share found' in page
+
+
+@pytest.mark.parametrize('names', [('0.jpg', '0.jpg'), ('a.jpg', 'b.jpg')])
+def test_images_of_the_same_name_are_several(names):
+    one, two = (Picture(name, 3 * i, *[None] * 5) for i, name in enumerate(names))
+    moved = Picture(names[1], 3, *[None] * 5)  # of another run
+    assert by_image([[one, two], [moved]]) == [[one, None], [two, moved]]
 
 
 @pytest.mark.slow

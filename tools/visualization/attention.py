@@ -11,6 +11,7 @@ for each run's class token and prompts and a column for each block (and a PNG fo
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ def main() -> None:
     with input_errors_as_messages(args.debug):
         from lspt_mm.analysis.runs import find_runs
         from lspt_mm.analysis.visualization import draw_attention
-        from lspt_mm.report import collect_pictures
+        from lspt_mm.report import by_image, collect_pictures
 
         if args.images < 1:
             raise InputError(f'--images {args.images}: expected a number of at least 1')
@@ -74,24 +75,31 @@ def main() -> None:
             run.name: collect_pictures(run, args.split, args.images, args.pretrained, args.device)
             for run in find_runs(args.runs, args.data_root)
         }
-        first = next(iter(found.values()))
-        available = min(
+        heads = [
             heads.shape[0]
             for pictures in found.values()
             for heads in pictures[0].cls + pictures[0].prompts
             if heads is not None
-        )
+        ]
+        if not heads:
+            raise InputError(f'{", ".join(found)}: without class token and prompts')
+        images = by_image(list(found.values()))
+        stems = Counter(Path(shown[0].name).stem for shown in images if shown[0])
         args.out.mkdir(parents=True, exist_ok=True)
-        for head in heads_of(args.head, available):
-            for shown in first:
+        for head in heads_of(args.head, min(heads)):
+            for shown in images:
+                first = shown[0]
+                if first is None:  # an image of another run's data
+                    continue
                 rows = {}
-                for name, pictures in found.items():
-                    same = [picture for picture in pictures if picture.name == shown.name]
-                    if same:
-                        rows.update(rows_of(name, same[0], head))
+                for name, picture in zip(found, shown, strict=True):
+                    if picture is not None:
+                        rows.update(rows_of(name, picture, head))
+                stem = Path(first.name).stem
+                stem = stem if stems[stem] == 1 else f'{stem}_{first.index}'
                 suffix = '' if head is None else f'_head{head}'
-                path = args.out / f'{Path(shown.name).stem}{suffix}.png'
-                draw_attention(path, shown.pixels, rows)
+                path = args.out / f'{stem}{suffix}.png'
+                draw_attention(path, first.pixels, rows)
                 print(path)
 
 

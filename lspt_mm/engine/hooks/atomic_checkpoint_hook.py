@@ -92,7 +92,7 @@ class AtomicCheckpointHook(CheckpointHook):
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         with self._all_or_nothing(runner, f'checkpoint {self.filename_tmpl.format(step)}'):
             super()._save_checkpoint_with_step(runner, step, meta)
-            if runner.rank == 0:
+            if runner.rank == 0 and self.file_backend.exists(self._path(INTERRUPTED)):
                 self.file_backend.remove(self._path(INTERRUPTED))
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:

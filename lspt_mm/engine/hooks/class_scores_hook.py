@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Optional
 
 import numpy as np
-from mmengine.dist import all_gather_object, is_main_process
+from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
@@ -32,16 +32,26 @@ class ClassScoresHook(Hook):
 
     def __init__(self) -> None:
         self.counts: Optional[np.ndarray] = None
+        self.seen = 0  # samples of this process
 
     def before_val_epoch(self, runner: Runner) -> None:  # noqa: D102
-        self.counts = None
+        self.counts, self.seen = None, 0
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # noqa: D102
+        self._count(runner, runner.val_dataloader, outputs)
+
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # noqa: D102
+        self._count(runner, runner.test_dataloader, outputs)
+
+    def _count(self, runner: Runner, loader, outputs) -> None:
         task = task_of(runner.cfg)
         classes = task.head(model_of(runner)).num_classes
         for sample in outputs:
+            # Processes take turns, and the last of them repeat the first images.
+            position = self.seen * get_world_size() + get_rank()
+            self.seen += 1
             truth, predicted = task.truth(sample), task.prediction(sample).labels
-            if truth is None:  # a test for a server
+            if truth is None or position >= len(loader.dataset):  # None: a test for a server
                 continue
             found = task.counts(truth, predicted, classes)
             self.counts = found if self.counts is None else self.counts + found
@@ -49,7 +59,7 @@ class ClassScoresHook(Hook):
     def after_val_epoch(self, runner, metrics=None) -> None:  # noqa: D102
         self._write(runner, VALIDATION, runner.val_dataloader, iter=runner.iter)
 
-    before_test_epoch, after_test_iter = before_val_epoch, after_val_iter
+    before_test_epoch = before_val_epoch
 
     def after_test_epoch(self, runner, metrics=None) -> None:  # noqa: D102
         self._write(runner, TEST, runner.test_dataloader)
@@ -78,7 +88,6 @@ class ClassScoresHook(Hook):
                 f'{len(never)} of the {truth.sum()} classes in the last validation are never '
                 f'predicted: {shorten(never)}'
             )
-
 
 
 def _names(runner: Runner, loader) -> list:

@@ -19,7 +19,7 @@ class WarmStartHook(Hook):
     start from data count as prepared if those of the checkpoint were.
 
     Args:
-        checkpoint (str): File with ``state_dict``, full or without the frozen ViT.
+        checkpoint (str): File with ``state_dict``: full, or the tuned tensors alone.
 
     Raises:
         InputError: If it lacks a tuned tensor of the backbone, or has one without a place in it.
