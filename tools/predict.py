@@ -49,7 +49,9 @@ def parse_args() -> argparse.Namespace:
     if not Path(args.run).is_dir():
         args.checkpoint = str(args.images.pop(0))
         if not args.images:
-            parser.error(f'{args.run} {args.checkpoint}: expected images after the checkpoint')
+            parser.error(
+                f'{args.run} is no folder: expected RUN_FOLDER IMAGES, or CONFIG CHECKPOINT IMAGES'
+            )
     for name, least in (('top', 1), ('batch_size', 1), ('workers', 0)):
         value = getattr(args, name)
         if value is not None and value < least:

@@ -94,6 +94,8 @@ def grid_from(args: argparse.Namespace) -> dict:
 
     fixed = split_arguments(args.config)[1]
     if args.grid == ['none']:
+        if args.select_only:
+            raise InputError('--grid none --select-only: nothing to run; expected one of the two')
         return {}
     if args.grid is None:
         experiment = experiment_in(read_config(args.config))

@@ -40,4 +40,4 @@ train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 default_hooks = dict(checkpoint=dict(interval=max_iters, max_keep_ckpts=1))
 pretrained_help = '''\
 The ViT of this run is made by: python tools/train.py configs/pretrain/mae_vit_tiny_160px.py --data-root POOL,
-with a POOL of images from tools/dataset_converters/unlabelled_pool.py.'''
+with any folder of images as POOL.'''

@@ -1,6 +1,4 @@
-"""MAE pre-training of the ViT of the CamVid runs (width 192, 12 blocks) on a pool of real images.
-
-``tools/dataset_converters/unlabelled_pool.py`` creates the pool; no labels are read.
+"""MAE pre-training of the ViT of the CamVid runs (width 192, 12 blocks) on any folder of images.
 
     python tools/train.py configs/pretrain/mae_vit_tiny_160px.py --data-root data/pool --amp
 """

@@ -1,7 +1,6 @@
 """MAE pre-training of the small ViT of the classification runs: width 192, 12 blocks, 64 pixels, patches of 8.
 
-``tools/dataset_converters/unlabelled_pool.py`` creates the pool; no labels are read. Training takes about 40
-minutes on two cores without a GPU.
+The data are any folder of images. Training takes about 40 minutes on two cores without a GPU.
 
     python tools/train.py configs/pretrain/mae_vit_tiny_64px.py --data-root data/pool64
 """

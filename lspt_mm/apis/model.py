@@ -86,22 +86,6 @@ def init_model(
     return model.to(device).eval()
 
 
-def init_inferencer(
-    config: Union[str, Path, Config],
-    checkpoint: Union[str, Path],
-    pretrained: Optional[str] = None,
-    device: Optional[str] = None,
-    cfg_options: Optional[dict] = None,
-):
-    """Build mmseg's ``MMSegInferencer`` or mmpretrain's ``ImageClassificationInferencer``.
-
-    It wraps a model of :func:`init_model`; see there for the arguments and errors. Test pipelines
-    that load by ``lspt_mm.LoadImage`` are accepted as well.
-    """
-    model = init_model(config, checkpoint, pretrained, device, cfg_options)
-    return task_of(model.cfg).inferencer(model)
-
-
 def read_model_checkpoint(
     cfg: Config, checkpoint: Union[str, Path], pretrained: Optional[str] = None
 ) -> dict:

@@ -44,9 +44,12 @@ def apply_common_options(cfg: Config, options: Optional[dict], data_root: Option
     init_default_scope(scope)
     merge_options(cfg, options)
     if data_root:
-        for dataset in datasets_of(cfg, ('train_dataloader', 'val_dataloader', 'test_dataloader')):
-            if 'data_root' in dataset:
-                dataset['data_root'] = data_root
+        loaders = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+        rooted = [dataset for dataset in datasets_of(cfg, loaders) if 'data_root' in dataset]
+        if not rooted:
+            raise InputError(f'--data-root {data_root}: no data set of this config has a data_root')
+        for dataset in rooted:
+            dataset['data_root'] = data_root
 
 
 def choose_weights(cfg: Config, pretrained: Optional[str], random: bool) -> None:

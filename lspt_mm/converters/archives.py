@@ -20,8 +20,7 @@ SOURCES: Dict[str, str] = {
     'flowers': 'https://www.robots.ox.ac.uk/~vgg/data/flowers/102/',
     'dogs': 'http://vision.stanford.edu/aditya86/ImageNetDogs/',
     'cars': 'the official page at Stanford is dead; copies circulate on Kaggle and Hugging Face',
-    'vtab-1k': 'archives of the community, linked from the repositories of NOAH, FacT and SSF, or '
-    "lists written by VTAB's own code",
+    'vtab-1k': 'archives of the community, linked from the repositories of NOAH, FacT and SSF',
     'imagefolder': 'your own images, a folder for each class',
 }
 #: The same for the train and val lists that VPT published.

@@ -217,11 +217,10 @@ def _columns(files: Dict[str, bytes], file: str, inside: str = '', **kinds: type
 
 
 def published(folder: Path, official: Official) -> Tuple[Pairs, Pairs, List[str]]:
-    """Train and val of a folder with ``train.json``, ``val.json`` and ``test.json``.
+    """Train and val of a folder with ``train.json`` and ``val.json``.
 
     Each is ``{image: class id}``, the image relative to the data set's folder or to that of its
-    images. The labels are the official ones; the ids, whatever they count from, must divide the
-    images into the same classes.
+    images. Labels and the test are the official ones.
 
     Returns:
         Train, val, and problems of the files, a sentence each.
@@ -229,32 +228,28 @@ def published(folder: Path, official: Official) -> Tuple[Pairs, Pairs, List[str]
     Raises:
         InputError: If a file is missing or malformed.
     """
-    splits = ('train', 'val', 'test')
+    splits = ('train', 'val')
     missing = [f'{split}.json' for split in splits if not (folder / f'{split}.json').is_file()]
     if missing:
         raise InputError(
-            f'{folder} lacks {", ".join(missing)}; expected {{image: class id}} in train.json, '
-            f'val.json and test.json ({SPLITS_SOURCE}). Without --splits, val is drawn here'
+            f'{folder} lacks {", ".join(missing)}; expected {{image: class id}} in train.json '
+            f'and val.json ({SPLITS_SOURCE}). Without --splits, val is drawn here'
         )
     labels = dict(official.train + official.test)
     found: Dict[str, Pairs] = {}
     problems = []
-    ids: List[Tuple[int, int, str]] = []
     for split in splits:
         found[split], foreign = [], []
-        for given, class_id in read_json_list(folder / f'{split}.json'):
+        for given, _ in read_json_list(folder / f'{split}.json'):
             name = _official_name(given, official, labels)
             if name is None:
                 foreign.append(given)
             else:
                 found[split].append((name, labels[name]))
-                ids.append((class_id, labels[name], name))
         if foreign:
             problems.append(
                 f'{folder / split}.json: {shorten(foreign)} not among the official images'
             )
-    problems += _other_test(folder, found['test'], official.test)
-    problems += _other_classes(folder, ids)
     return found['train'], found['val'], problems
 
 
@@ -263,35 +258,3 @@ def _official_name(given: str, official: Official, labels: Dict[str, int]):
         if prefix + given in labels:
             return prefix + given
     return None
-
-
-def _other_test(folder: Path, test: Pairs, official: Pairs) -> List[str]:
-    theirs, ours = {name for name, _ in test}, {name for name, _ in official}
-    wrong = {
-        '{} not in the official test': theirs - ours,
-        'lacks {} of the official test': ours - theirs,
-    }
-    return [
-        f'{folder}/test.json: ' + text.format(shorten(sorted(names)))
-        for text, names in wrong.items() if names
-    ]  # fmt: skip
-
-
-def _other_classes(folder: Path, ids: List[Tuple[int, int, str]]) -> List[str]:
-    """Where an id stands for two official labels, or two ids for one."""
-    by_id: Dict[int, Tuple[int, str]] = {}
-    by_label: Dict[int, Tuple[int, str]] = {}
-    for class_id, label, name in ids:
-        first, image = by_id.setdefault(class_id, (label, name))
-        if first != label:
-            return [
-                f'{folder}: class id {class_id} is given to {image} and {name}, which officially '
-                f'have labels {first} and {label}'
-            ]
-        first, image = by_label.setdefault(label, (class_id, name))
-        if first != class_id:
-            return [
-                f'{folder}: class ids {first} and {class_id} are given to {image} and {name}, '
-                f'which officially both have label {label}'
-            ]
-    return []

@@ -1,6 +1,5 @@
-"""Tasks of VTAB-1K from the community's layout, or from folders named after the classes."""
+"""Tasks of VTAB-1K from the community's layout."""
 
-import re
 from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Dict, List, NamedTuple, Optional, Sequence
@@ -10,14 +9,12 @@ from lspt_mm.config.benchmarks import VTAB_TASKS as TASKS
 from lspt_mm.converters.archives import SOURCES, link_or_copy
 from lspt_mm.converters.splits import (
     Pairs,
-    images_in,
     problems_of,
     raise_if_any,
     write_splits,
     wrong_counts,
 )
 from lspt_mm.errors import InputError
-from lspt_mm.utils.images import folders_in
 from lspt_mm.utils.split_files import is_inside, read_text_list
 from lspt_mm.utils.text import shorten
 
@@ -27,11 +24,10 @@ BOTH = 'train800val200'
 
 
 class _Read(NamedTuple):
-    """A task as it was found: its folder, its four lists, its classes, problems."""
+    """A task as it was found: its folder, its four lists, problems."""
 
     folder: Path
     lists: Dict[str, Pairs]
-    classes: List[str]
     problems: List[str]
 
 
@@ -45,13 +41,9 @@ def prepare_vtab(
 ) -> str:
     """Write the tasks below ``dest`` as ``VTAB1K`` reads them: images, lists, ``about.json``.
 
-    A task is a folder in ``source`` (or ``source`` itself, if it is the only task asked for) in
-    one of two forms:
-
-    - ``train800.txt``, ``val200.txt``, ``test.txt`` of lines ``path label``; without
-      ``train800val200.txt`` it is made;
-    - ``train800/CLASS/...``, ``val200/CLASS/...``, ``test/CLASS/...``, the labels numbering the
-      sorted names of the classes; lists of bare paths select the images and their order.
+    A task is a folder in ``source`` (or ``source`` itself, if it is the only task asked for) with
+    ``train800.txt``, ``val200.txt`` and ``test.txt`` of lines ``path label``. Without
+    ``train800val200.txt`` it is made.
 
     Args:
         source (Path): The folder.
@@ -59,8 +51,7 @@ def prepare_vtab(
         tasks (sequence of str): Names of ``lspt_mm.config.benchmarks.VTAB_TASKS``; none for all.
         copy (bool): Copy the images' folders rather than link to them.
         verify (bool): Decode each image.
-        official_counts (bool): Whether the numbers of images (and of classes' folders) must be
-            VTAB's.
+        official_counts (bool): Whether the numbers of images must be VTAB's.
 
     Returns:
         str: What was written, a line for each task.
@@ -102,9 +93,9 @@ def _missing_message(missing: List[str], tasks: List[str], source: Path) -> str:
 
 def _folder_of(task: str, source: Path, alone: bool) -> Optional[Path]:
     for folder in (source / task, source) if alone else (source / task,):
-        if any((folder / f'train800{suffix}').exists() for suffix in ('', '.txt')):
+        if (folder / 'train800.txt').exists():
             return folder
-    # For a folder without train800, the caller reports the missing files.
+    # For a folder without train800.txt, the caller reports the missing files.
     return source / task if (source / task).is_dir() else None
 
 
@@ -112,39 +103,13 @@ def _read(folder: Path) -> _Read:
     lists = {split: folder / f'{split}.txt' for split in SPLITS}
     there = {split: path for split, path in lists.items() if path.is_file()}
     try:
-        if all((folder / split).is_dir() for split in APART) and not _labelled(there.values()):
-            return _from_folders(folder, there)
         lacks = [f'{split}.txt' for split in APART if split not in there]
         if lacks:
-            return _Read(folder, {}, [], [f'{folder} lacks {", ".join(lacks)}'])
+            return _Read(folder, {}, [f'{folder} lacks {", ".join(lacks)}'])
         pairs = {split: read_text_list(path) for split, path in there.items()}
     except InputError as error:
-        return _Read(folder, {}, [], [str(error)])
-    return _Read(folder, _with_both(pairs), [], [])
-
-
-def _labelled(paths) -> bool:
-    """Whether there are lists of images with labels."""
-    lines = [line for path in paths for line in path.read_text('utf-8').splitlines()]
-    return any(re.search(r' \d+\s*$', line) for line in lines)
-
-
-def _from_folders(folder: Path, there: Dict[str, Path]) -> _Read:
-    classes = sorted({name for split in APART for name in folders_in(folder / split)})
-    label_of = {name: label for label, name in enumerate(classes)}
-    names = {
-        split: [f'{split}/{name}' for name in images_in(folder / split)] for split in APART
-    }  # fmt: skip
-    for split, path in there.items():
-        lines = [line.strip() for line in path.read_text('utf-8').splitlines() if line.strip()]
-        homes = ('train800', 'val200') if split == BOTH else (split,)
-        for name in lines:
-            parts = PurePosixPath(name).parts
-            if len(parts) < 3 or parts[0] not in homes or parts[1] not in label_of:
-                raise InputError(f'{path}: {name!r}: expected {" or ".join(homes)}/CLASS/image')
-        names[split] = lines
-    pairs = {s: [(name, label_of[name.split('/')[1]]) for name in names[s]] for s in names}
-    return _Read(folder, _with_both(pairs), classes, [])
+        return _Read(folder, {}, [str(error)])
+    return _Read(folder, _with_both(pairs), [])
 
 
 def _with_both(lists: Dict[str, Pairs]) -> Dict[str, Pairs]:
@@ -168,9 +133,6 @@ def _problems(
     apart = {split: found.lists[split] for split in APART}
     counts = _counts(task) if official_counts else None
     problems = problems_of(apart, dest, num_classes, counts, verify)
-    # A class without a folder would shift the labels of those after it.
-    if official_counts and len(found.classes) not in (0, num_classes):
-        problems.append(f'folders of {len(found.classes)} classes, expected {num_classes}')
     union = Counter(apart['train800'] + apart['val200'])
     both = Counter(found.lists[BOTH])
     if union != both:
@@ -184,12 +146,10 @@ def _counts(task: str) -> Dict[str, int]:
 
 
 def _write(task: str, found: _Read, dest: Path) -> str:
-    num_classes = TASKS[task].num_classes
     official = not wrong_counts(found.lists, _counts(task))
-    official = official and len(found.classes) in (0, num_classes)
     about = {
         'name': TASKS[task].title,
-        'classes': found.classes or [str(label) for label in range(num_classes)],
+        'classes': [str(label) for label in range(TASKS[task].num_classes)],
         'val': 'official',
         'official_counts': official,
     }

@@ -49,7 +49,7 @@ class Task:
 
     - :attr:`scope`, :attr:`name`, :meth:`of`: the config's ``default_scope``, the name in messages,
       and a task of the same scope that a config may mean instead.
-    - :meth:`build`, :meth:`head`, :meth:`class_names`, :meth:`inferencer`: model and inferencer.
+    - :meth:`build`, :meth:`head`, :meth:`class_names`: the model.
     - :meth:`class_weight`, :meth:`linear_layer`, :meth:`linear_model`: a linear classifier on
       frozen features as the baseline and the head's start (:meth:`start_at`, :meth:`fold`).
     - :meth:`show`, :meth:`use_tta`, :meth:`dump`: ``tools/test.py --show-dir``, ``--tta``,
@@ -158,10 +158,6 @@ class Task:
             if names and count in (None, len(names)):
                 return [str(name) for name in names]
         return [f'class {number}' for number in range(count or 0)]
-
-    def inferencer(self, model: nn.Module):
-        """The framework's own inferencer around a model of ``lspt_mm.apis.init_model``."""
-        raise InputError(f'{self.name}: there is no inferencer; see lspt_mm.apis.predict_images')
 
     # ---- tools/test.py ------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ from typing import List, Optional
 
 import numpy as np
 
-from lspt_mm.errors import InputError
 from lspt_mm.tasks.base import ClassShare, Description, Prediction, Task, register_task
 
 #: Shorter side of a picture in pixels: smaller images are enlarged, so that a label is legible.
@@ -33,13 +32,6 @@ class Classification(Task):
 
     def linear_layer(self, model):  # noqa: D102
         return getattr(self.head(model), 'fc', None)
-
-    def inferencer(self, model):  # noqa: D102
-        from mmpretrain.apis import ImageClassificationInferencer
-
-        # As mmpretrain's get_model() leaves them.
-        model._config, model._dataset_meta = model.cfg, model.dataset_meta
-        return ImageClassificationInferencer(model)
 
     def show(self, cfg, folder):  # noqa: D102
         cfg.default_hooks.visualization.update(enable=True, out_dir=folder, interval=1)
@@ -112,13 +104,6 @@ class MultiLabelClassification(Classification):
 
     def of(self, cfg):  # noqa: D102
         return self
-
-    def inferencer(self, model):
-        """Raise InputError: mmpretrain's returns one class of each image, the likeliest."""
-        raise InputError(
-            f"{self.name}: mmpretrain's inferencer names one class an image; expected "
-            'predict_images or Run.predict, which name all'
-        )
 
     def measured_by(self, evaluator):  # noqa: D102
         return (

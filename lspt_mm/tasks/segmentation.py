@@ -50,26 +50,6 @@ class Segmentation(Task):
         self.start_at(found, fit)
         return found.to(next(model.parameters()).device).eval()
 
-    def inferencer(self, model):  # noqa: D102
-        from mmseg.apis import MMSegInferencer
-
-        class Inferencer(MMSegInferencer):
-            """mmseg's inferencer, around a model that has its weights."""
-
-            def _init_model(self, *_):
-                return model
-
-        cfg = model.cfg.copy()
-        if cfg.get('visualizer'):
-            cfg.visualizer.vis_backends = []  # those of a run's log
-        for step in cfg.test_dataloader.dataset.pipeline:
-            if str(step.get('type')).split('.')[-1] == 'LoadImage':
-                step['type'] = 'LoadImageFromFile'  # the name that mmseg's inferencer replaces
-        device = str(next(model.parameters()).device)
-        inferencer = Inferencer(cfg, device=device)
-        inferencer.show_progress = False  # no argument of the original mmseg's
-        return inferencer
-
     def show(self, cfg, folder):  # noqa: D102
         cfg.default_hooks.visualization.update(draw=True, interval=1)
         cfg.visualizer.save_dir = folder

@@ -12,8 +12,7 @@ python -m lspt_mm benchmark --configs configs/ade20k/full_upernet_ade20k.py \\
 Every combination of the options is a row. Without --configs: a ViT with a class-token head, forward
 and backward pass; ``plain`` is the frozen ViT of mmpretrain or timm with a gradient with respect to
 its tokens, ``(reference)`` the method as papers describe it. With --configs: the model of a
-segmentation config with AdamW, by default 512 pixels and batch 2. Writes OUT.md, OUT.csv and
-OUT.png.
+segmentation config with AdamW, by default 512 pixels and batch 2. Writes OUT.md and OUT.csv.
 """
 
 from __future__ import annotations
@@ -158,32 +157,6 @@ def markdown(rows: List[dict], differing: List[str]) -> str:
     return '\n'.join(lines)
 
 
-def plot(rows: List[dict], differing: List[str], path: Path) -> None:
-    """Seconds of a step: bars, or lines over the one setting of numbers that differs."""
-    import matplotlib
-
-    matplotlib.use('Agg')
-    import matplotlib.pyplot as plt
-
-    over = [name for name in differing if name in ('batch', 'img_size', 'num_layers', 'num_tokens')]
-    figure, axes = plt.subplots(figsize=(8, 5), layout='constrained')
-    if len(over) == 1 and len(differing) == 1:
-        for name in dict.fromkeys(row['name'] for row in rows):
-            points = [(r[over[0]], r['seconds']) for r in rows if r['name'] == name]
-            axes.plot(*zip(*points, strict=True), marker='o', label=name)
-        axes.set_xlabel(over[0])
-        axes.legend()
-        axes.set_ylabel('seconds per step')
-        axes.set_ylim(bottom=0)
-    else:
-        labels = [' '.join([r['name'], *(f'{n}={r[n]}' for n in differing)]) for r in rows]
-        axes.barh(labels, [row['seconds'] for row in rows])
-        axes.invert_yaxis()
-        axes.set_xlabel('seconds per step')
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
 def machine(args: argparse.Namespace) -> str:
     """Where this was measured, in a line."""
     import torch
@@ -191,8 +164,9 @@ def machine(args: argparse.Namespace) -> str:
     if args.device == 'cuda':
         name = torch.cuda.get_device_name()
     else:
-        with open('/proc/cpuinfo') as file:
-            found = [line.split(':')[1].strip() for line in file if 'model name' in line]
+        about = Path('/proc/cpuinfo')  # of Linux
+        lines = about.read_text().splitlines() if about.is_file() else []
+        found = [line.split(':')[1].strip() for line in lines if 'model name' in line]
         name = f'{found[0] if found else platform.machine()}, {torch.get_num_threads()} threads'
     return f'{name}, torch {torch.__version__}'
 
@@ -235,7 +209,6 @@ def main() -> None:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
-        plot(rows, differing, out.with_name(out.name + '.png'))
 
 
 if __name__ == '__main__':

@@ -51,13 +51,12 @@ def soak(
 
     Returns:
         dict: 'kills' (by SIGKILL), 'stops' (by another signal), 'attempts',
-        'finished_early' (1 if the run was done before it had been ended so often), 'bytes_written'
-        (to anything, by the main processes; 0 where /proc does not say).
+        'finished_early' (1 if the run was done before it had been ended so often).
 
     Raises:
         RuntimeError: If an attempt ends by itself with an error, or hangs.
     """
-    counts = dict(kills=0, stops=0, attempts=0, finished_early=0, bytes_written=0)
+    counts = dict(kills=0, stops=0, attempts=0, finished_early=0)
     while True:
         ending = counts['kills'] + counts['stops'] < kills
         before = done_iterations(work_dir)
@@ -70,11 +69,9 @@ def soak(
             _wait(process, work_dir, max(wanted, 0), rng.uniform(0, 0.05))
         number = rng.choice((KILL, KILL, KILL, TERM, INT)) if ending else None
         alive = process.poll() is None
-        before_signal = _bytes_written(process.pid)
         if ending and alive:
             process.send_signal(number)
-        code, written = _join(process)
-        counts['bytes_written'] += max(written, before_signal)
+        code = _join(process)
         signalled = number if alive else None
         print(f'attempt {counts["attempts"]}: signal {signalled}, exit code {code}', flush=True)
         if code == 0:
@@ -113,21 +110,12 @@ def _wait(process, work_dir: Path, wanted: int, more: float) -> None:
     time.sleep(more)
 
 
-def _join(process) -> Tuple[int, int]:
-    """Exit code and bytes written."""
-    begun, written = time.monotonic(), 0
+def _join(process) -> int:
+    """Exit code."""
+    begun = time.monotonic()
     while process.poll() is None:
-        written = max(written, _bytes_written(process.pid))
         if time.monotonic() - begun > PATIENCE:
             process.send_signal(KILL)
             raise RuntimeError(f'has not ended in {PATIENCE} seconds')
         time.sleep(0.02)
-    return process.poll(), written
-
-
-def _bytes_written(pid: int) -> int:
-    try:
-        lines = Path(f'/proc/{pid}/io').read_text().splitlines()
-    except OSError:
-        return 0
-    return int(dict(line.split(': ') for line in lines).get('wchar', 0))
+    return process.poll()

@@ -23,7 +23,7 @@ from mmseg.models import SegDataPreProcessor
 from PIL import Image
 from torch import nn
 
-from lspt_mm.apis import init_inferencer, init_model
+from lspt_mm.apis import init_model
 from lspt_mm.checkpoints.prompt_only import strip_base_weights
 from lspt_mm.checkpoints.records import record_of
 from lspt_mm.config.load import read_config
@@ -137,15 +137,6 @@ def test_a_config_stays_as_it_is(made, tmp_path):
         init_model(cfg, folder / 'full.pth', cfg_options={'model.backbone.with_pc': True})
 
 
-def test_the_inferencer_is_around_that_model(made, reads):
-    mini, _, folder = made
-    save_image(folder / 'photo.png', 40, 56)
-    found = init_inferencer(mini.config, folder / 'full.pth', device='cpu')
-    assert reads == {'full.pth': 1}
-    assert type(found).__mro__[1 if hasattr(found, 'cfg') else 0].__module__.startswith('mm')
-    assert found(str(folder / 'photo.png'))
-
-
 def test_parts_that_lack_are_refused(made):
     mini, _, folder = made
     content = torch.load(folder / 'full.pth')
@@ -220,12 +211,13 @@ import sys
 sys.modules['mmseg'] = None
 import lspt_mm
 from pathlib import Path
-from lspt_mm.apis import init_inferencer, init_model, predict_images
+from lspt_mm.apis import init_model, predict_images
 from lspt_mm.deployment import Exportable
 config, checkpoint, photo = sys.argv[1:]
 model = init_model(config, checkpoint)
 (line,) = predict_images(model, [Path(photo)], Path('found'))
-(found,) = init_inferencer(config, checkpoint, device='cpu')(photo)
+from mmpretrain.apis import ImageClassificationInferencer
+(found,) = ImageClassificationInferencer(config, checkpoint)(photo)
 assert f"photo.png: {found['pred_class']} {found['pred_score']:.3f}" in line
 Exportable(model)
 import lspt_mm.search.worker

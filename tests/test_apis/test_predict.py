@@ -20,7 +20,7 @@ from miniatures import (
 )
 from PIL import Image
 
-from lspt_mm.apis import init_inferencer, init_model, predict_image, predict_images
+from lspt_mm.apis import init_model, predict_image, predict_images
 from lspt_mm.apis.predict import (
     autocast_to,
     image_pipeline,
@@ -228,6 +228,7 @@ def test_bad_inputs_are_told_at_once(runs, photos):
         (lambda a: a.extend(['--device', 'cuda:77']), 'device cuda:77: cannot be used'),
         (lambda a: a.extend(['--pretrained', 'gone.pth']), '--pretrained gone.pth: no such file'),
         (lambda a: a.__setitem__(4, 'photos/a.jpg/in'), '--out photos/a.jpg/in cannot be written'),
+        (lambda a: a.__setitem__(slice(0, 2), ['runs/typo']), 'runs/typo is no folder'),
     ],
 )
 def test_other_bad_arguments(runs, photos, change, said):
@@ -241,14 +242,14 @@ def test_other_bad_arguments(runs, photos, change, said):
 
 def test_a_checkpoint_of_another_config_is_refused(runs):
     with pytest.raises(InputError, match='epoch_2.pth'):
-        init_inferencer(str(runs / 'seg/run/mini_seg.py'), str(runs / 'cls/run/epoch_2.pth'))
+        init_model(str(runs / 'seg/run/mini_seg.py'), str(runs / 'cls/run/epoch_2.pth'))
 
 
 def test_another_vit_is_refused(runs, tmp_path):
     torch.save({'model': tiny_vit(seed=9).state_dict()}, tmp_path / 'other.pth')
     with pytest.raises(InputError, match='another ViT'):
-        init_inferencer(str(runs / 'seg/run/mini_seg.py'), str(runs / 'seg/run/iter_4.pth'),
-                      pretrained=str(tmp_path / 'other.pth'))  # fmt: skip
+        init_model(str(runs / 'seg/run/mini_seg.py'), str(runs / 'seg/run/iter_4.pth'),
+                   pretrained=str(tmp_path / 'other.pth'))  # fmt: skip
 
 
 def test_names_of_outputs(tmp_path):
@@ -283,7 +284,7 @@ def test_it_works_where_the_vit_is_found_by_its_record(runs, tmp_path, monkeypat
     shutil.copy(runs / 'seg/run/mini_seg.py', tmp_path)
     shutil.copy(runs / 'seg/run/iter_4.pth', tmp_path)
     monkeypatch.chdir(tmp_path)
-    model = init_inferencer('mini_seg.py', 'iter_4.pth', device='cpu').model
+    model = init_model('mini_seg.py', 'iter_4.pth', device='cpu')
     assert len(model.dataset_meta['classes']) == 150
 
 

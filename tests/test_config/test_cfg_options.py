@@ -10,6 +10,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import DefaultScope
 
 from lspt_mm.config.cfg_options import arguments_of, merge_options
+from lspt_mm.config.load import apply_common_options
 from lspt_mm.errors import InputError
 
 
@@ -301,3 +302,12 @@ def test_in_a_process_that_has_not_imported_mmseg(tmp_path):
         'model.backbne.tune=full', cwd=tmp_path,
     )  # fmt: skip
     assert done.code == 2 and 'did you mean backbone' in done.err, done.err[-2000:]
+
+
+def test_a_data_root_needs_a_place():
+    cfg = Config(dict(train_dataloader=dict(dataset=dict(type='X', data_prefix='a'))))
+    with pytest.raises(InputError, match='--data-root /b: no data set .* has a data_root'):
+        apply_common_options(cfg, None, '/b')
+    cfg.train_dataloader.dataset.data_root = '/a'
+    apply_common_options(cfg, None, '/b')
+    assert cfg.train_dataloader.dataset.data_root == '/b'

@@ -132,7 +132,7 @@ def test_a_vit_of_another_depth():
 
 
 @pytest.mark.slow
-def test_the_tool_writes_table_figures_and_plot(tmp_path):
+def test_the_tool_writes_table_and_figures(tmp_path):
     run = tool(
         '--arch', 'deit-tiny', '--img-size', 32, '--batch', 1, '--num-tokens', 2, 4, '--rounds', 1,
         '--methods', 'vpt-deep', 'lspt', '--reference', 'lspt', '--no-memory', '--threads', 1,
@@ -149,7 +149,6 @@ def test_the_tool_writes_table_figures_and_plot(tmp_path):
     text = (tmp_path / 'bench/small.md').read_text()
     assert text.strip() in run.stdout
     assert '| lspt (reference) | 4 |' in text and 'peak' not in text
-    assert (tmp_path / 'bench/small.png').stat().st_size > 1000
 
 
 @pytest.mark.slow

@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 from miniatures import save_image, save_label
 
 from lspt_mm.datasets import VTAB1K
 from lspt_mm.errors import InputError
-from projects.small_tables import small_data
+from projects.small_tables import small_data, small_vit
 
 
 @pytest.fixture
@@ -67,3 +68,34 @@ def test_lists_are_whole():
         listed = small_data.read_list(task)
         assert tuple(sum(x.split == s for x in listed) for s in ('train', 'val', 'test')) == counts
         assert len({x.name for x in listed}) == len(listed)
+
+
+def test_the_vit_of_an_onnx_file():
+    """Names that the exporter kept, matrices that it transposed and numbered out of order."""
+    onnx = pytest.importorskip('onnx')
+    rng = np.random.default_rng(0)
+    stored = {
+        'backbone.encoder.layer.0.attention.attention.query.bias': rng.random(4, np.float32),
+        'decoder.final_conv.weight': rng.random(4, np.float32),
+        'onnx::Concat_1': rng.random((1, 1, 4), np.float32),
+        'onnx::Reshape_2': rng.random((1, 9, 4), np.float32),
+        'onnx::MatMul_3': rng.random((4, 8), np.float32),
+    }
+    nodes = [
+        ('Reshape', '/backbone/embeddings/Reshape_1', ['onnx::Reshape_2', 'shape']),
+        ('MatMul', '/backbone/encoder/layer.0/mlp/fc1/MatMul', ['x', 'onnx::MatMul_3']),
+        ('Concat', '/backbone/embeddings/Concat_6', ['onnx::Concat_1', 'patches']),
+    ]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node(kind, inputs, [name], name) for kind, name, inputs in nodes],
+        'vit', [], [], [onnx.numpy_helper.from_array(x, name) for name, x in stored.items()],
+    )  # fmt: skip
+    found = small_vit.tensors_of(onnx.helper.make_model(graph))
+    bias, _, first, patches, weight = (x.astype(np.float16) for x in stored.values())
+    want = {
+        'encoder.layer.0.attention.attention.query.bias': bias,
+        'encoder.layer.0.mlp.fc1.weight': weight.T,
+        'embeddings.position_embeddings': np.concatenate([first, patches], axis=1),
+    }
+    assert found.keys() == want.keys()
+    assert all(np.array_equal(found[name], x) for name, x in want.items())

@@ -250,9 +250,7 @@ def test_own_limit(tmp_path):
     read_image(tmp_path / 'a.png', Limits(max_pixels=1920))
 
 
-@pytest.mark.parametrize('limits', [
-    Limits(max_pixels=10), Limits(max_pixels=10**9), Limits(work_side=4)
-])  # fmt: skip
+@pytest.mark.parametrize('limits', [Limits(max_pixels=10), Limits(work_side=4)])
 def test_limits_that_cannot_be_kept(limits):
     with pytest.raises(InputError, match='expected'):
         check_limits(limits)

@@ -197,7 +197,7 @@ def test_soak(kind, tmp_path):
     report = json.loads((tmp_path / 'soak/soak.json').read_text())
     assert report['differences'] == [] and report['kills'] + report['stops'] == 20, run.out
     assert report['kills'] >= 8 and report['attempts'] == 21, run.out
-    assert report['iterations'] == 240 and report['bytes_written'] > 0
+    assert report['iterations'] == 240
 
 
 #: Methods whose prompts move or are removed after passes of three iterations.

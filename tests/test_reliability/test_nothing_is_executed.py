@@ -41,7 +41,6 @@ def evil(folder):
         'train.py CONFIG --pretrained EVIL',
         'test.py CONFIG EVIL',
         'test.py CONFIG --cfg-options load_from=EVIL',
-        'analysis_tools/checkpoint_sizes.py EVIL',
         'model_converters/publish_model.py EVIL OUT',
         'model_converters/to_mmpretrain.py EVIL OUT.pth',
     ],

@@ -15,7 +15,6 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from lspt_mm.errors import InputError
 from lspt_mm.tasks import Prediction, task_of
 
 SEGMENTATION, CLASSIFICATION = (task_of({'default_scope': s}) for s in ('mmseg', 'mmpretrain'))
@@ -89,11 +88,6 @@ def test_occurrences(task):
 ])  # fmt: skip
 def test_what_measures_macro_f1(evaluator, measured):
     assert MULTI_LABEL.measured_by(evaluator) == measured
-
-
-def test_mmpretrains_inferencer_names_one_class():
-    with pytest.raises(InputError, match='multi-label classification: .* expected predict_images'):
-        MULTI_LABEL.inferencer(None)
 
 
 def test_descriptions():

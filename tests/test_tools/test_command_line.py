@@ -17,7 +17,7 @@ def test_every_tool_is_found_and_listed():
     files = {p for p in TOOLS.rglob('*') if p.suffix in ('.py', '.sh') and p.name[0] != '_'}
     # What a project's page or command line is; its other files are modules.
     projects = ['demo', 'practice', 'demo_app', 'serving_memory', 'benchmark', 'large_images',
-                'measures', 'predict_speed', 'small_data', 'soak']  # fmt: skip
+                'measures', 'predict_speed', 'small_data', 'small_vit', 'soak']  # fmt: skip
     files |= {path for path in (ROOT / 'projects').rglob('*.py') if path.stem in projects}
     tools = find_tools()
     assert set(tools.values()) == files

@@ -7,7 +7,7 @@ python tools/analysis_tools/analyze_logs.py work_dirs/a/20261121_120000/vis_data
 A run is a work dir with a `log.jsonl` of this library, which continues over interruptions; or a log
 of MMEngine's (`scalars.json` or `TIME.json`), one for every start of a run. Prints the last, lowest
 and highest value of each key, and with --out writes OUT.csv and OUT.png. For curves of
-hyper-parameter searches, see curves.py.
+hyper-parameter searches name SEARCH/selection/*/run.
 """
 
 import argparse

@@ -40,7 +40,10 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     args.checkpoint, args.out = (None, *args.paths)[-2:]
     if len(args.paths) != (1 if Path(args.run).is_dir() else 2):
-        parser.error('expected RUN_FOLDER OUT, or CONFIG CHECKPOINT OUT')
+        parser.error(
+            f'{args.run} is {"a" if Path(args.run).is_dir() else "no"} folder: expected RUN_FOLDER '
+            'OUT, or CONFIG CHECKPOINT OUT'
+        )
     args.out = Path(args.out)
     return args
 
