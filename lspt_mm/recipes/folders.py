@@ -1,6 +1,5 @@
 """Folders that ``prepare.py imagefolder`` or ``own_masks.py`` wrote."""
 
-import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -24,23 +23,33 @@ def images_of(folder: str) -> Dict[str, Any]:
     Raises:
         InputError: If the folder was not prepared.
     """
+    about = _about(
+        folder, ('classes',),
+        'Lay out a folder of images with tools/dataset_converters/prepare.py imagefolder --from '
+        f'IMAGES --to {folder}, and name it: configs/imagefolder/transfer.py:task=FOLDER',
+    )  # fmt: skip
+    # Earlier versions always wrote a test, and did not count the images.
+    tested = 'test' in about.get('images', ('test',))
+    return {
+        'classes': list(about['classes']), 'multi_label': bool(about.get('multi_label')),
+        'held_out': 'test' if tested else 'val',
+    }  # fmt: skip
+
+
+def _about(folder: str, keys: Tuple[str, ...], how: str) -> Dict[str, Any]:
+    """The folder's ``about.json``, with these keys.
+
+    Raises:
+        InputError: If it does not exist or lacks one of them; ``how`` is what to do.
+    """
     path = Path(folder) / ABOUT
-    try:
-        about = json.loads(path.read_text(encoding='utf-8'))
-        # Earlier versions always wrote a test, and did not count the images.
-        tested = 'test' in about.get('images', {'test': None})
-        return {
-            'classes': list(about['classes']), 'multi_label': bool(about.get('multi_label')),
-            'held_out': 'test' if tested else 'val',
-        }  # fmt: skip
-    except FileNotFoundError as error:
-        raise InputError(
-            f'{path} does not exist. Lay out a folder of images with '
-            f'tools/dataset_converters/prepare.py imagefolder --from IMAGES --to {folder}, and '
-            'name it: configs/imagefolder/transfer.py:task=FOLDER'
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f'{path}: not as prepare.py writes it ({error!r})') from error
+    if not path.is_file():
+        raise InputError(f'{path} does not exist. {how}')
+    about = read_json(path)
+    lacking = [key for key in keys if not isinstance(about, dict) or key not in about]
+    if lacking:
+        raise InputError(f'{path}: has no {", ".join(lacking)}. {how}')
+    return about
 
 
 def images_per_class(folder: str) -> List[int]:
@@ -76,22 +85,14 @@ def masks_of(folder: str) -> Dict[str, Any]:
     Raises:
         InputError: If the folder was not prepared, or for another task.
     """
-    path = Path(folder) / ABOUT
     how = (
         'Lay out your images and masks with: python -m lspt_mm own_masks --images IMAGES '
         f'--masks MASKS --to {folder}, and name the folder: maskfolder/transfer.py:data=FOLDER'
     )
-    try:
-        about = json.loads(path.read_text(encoding='utf-8'))
-        keys = ('name', 'classes', 'palette', 'images')
-        lacking = ', '.join(key for key in keys if key not in about)
-        if lacking:
-            raise ValueError(f'there is no {lacking} in it')
-        found = {key: about[key] for key in (*keys, 'pixels') if key in about}
-    except FileNotFoundError as error:
-        raise InputError(f'{path} does not exist. {how}') from error
-    except (ValueError, TypeError) as error:
-        raise InputError(f'{path}: not as own_masks writes it ({error}). {how}') from error
-    if not found['classes'] or len(found['classes']) != len(found['palette']):
-        raise InputError(f'{path}: expected as many colours in its palette as classes. {how}')
-    return found
+    keys = ('name', 'classes', 'palette', 'images')
+    about = _about(folder, keys, how)
+    if not about['classes'] or len(about['classes']) != len(about['palette']):
+        raise InputError(
+            f'{folder}/{ABOUT}: expected as many colours in its palette as classes. {how}'
+        )
+    return {key: about[key] for key in (*keys, 'pixels') if key in about}

@@ -41,7 +41,8 @@ class MaskRun:
         crop (int, optional): Side of the training crops and of the test's windows in pixels, a
             multiple of the patch size. By default 512, or the multiple below it.
         short_side (int, optional): Images are resized so that their shorter side is this long,
-            keeping the aspect ratio. By default ``crop``; 0 leaves them as they are.
+            keeping the aspect ratio. By default half of it, but one to two crops; 0 leaves them
+            as they are.
         mode (str): Test in 'slide' windows of ``crop``, or the image as a 'whole'.
         iters (int): Training iterations. By default those of 60 epochs, but 1,000 to 20,000.
         batch_size (int): Images in an iteration, at least 2 (the head normalises over them).

@@ -94,7 +94,8 @@ def arrange_images(task: str, source: Path, dest: Path) -> str:
             write_json(folder / f'{split}.json', pairs)
         classes = {item.label: item.name.split('/')[0] for item in listed}
         names = [classes[label] for label in sorted(classes)]
-        about = {'name': task, 'classes': names, 'held_out': 'test'}
+        counts = {split: len(items) for split, items in splits.items()}
+        about = {'name': task, 'classes': names, 'images': counts}
         write_json(folder / 'about.json', about)
     else:
         lines = {

@@ -360,8 +360,8 @@ def test_the_size_is_a_multiple_of_the_patch(patch, size):
     ('content', 'said'),
     [
         (None, 'about.json does not exist. Lay out .*prepare.py imagefolder'),
-        ('{"classes"', 'about.json: not as prepare.py writes it'),
-        ('{}', 'about.json: not as prepare.py writes it'),
+        ('{"classes"', 'about.json: not a JSON file'),
+        ('{}', 'about.json: has no classes. Lay out .*prepare.py imagefolder'),
     ],
 )
 def test_a_folder_that_was_not_prepared(tmp_path, content, said):

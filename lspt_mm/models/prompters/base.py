@@ -353,6 +353,25 @@ class TokenFreePrompter(Prompter):
         return False
 
 
+class DeepPrompter(Prompter):
+    """Base class of methods with prompts of their own in every block, whose outputs are not read.
+
+    The state that :meth:`first` returns has the prompts of all L' blocks, in order.
+    """
+
+    def reads_output(self, l: int) -> bool:
+        """No output of a prompt is read."""
+        return False
+
+    def input_independent(self, l: int) -> bool:
+        """Prompts of a block are the same for all images."""
+        return True
+
+    def next(self, l: int, prompts_in, prompts_out, patches: Tensor, state) -> Tuple[Any, Any]:
+        """The prompts of block l+1."""
+        return state[l - self.start_block + 1], state
+
+
 def vpt_uniform(*shape: int, patch_size: int, embed_dims: int) -> nn.Parameter:
     """Draw a parameter: U(-v, v), v = sqrt(6 / (3 * patch_size^2 + D)) (VPT, arXiv 2203.12119).
 

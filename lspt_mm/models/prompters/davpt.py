@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from lspt_mm.models.observed import Observed
 from lspt_mm.models.ops.proxy_anchor import proxy_anchor
-from lspt_mm.models.prompters.base import Prompter, Training
+from lspt_mm.models.prompters.base import DeepPrompter, Training
 from lspt_mm.models.prompters.class_mapping import ClassMapping, plain_layer_norm
 from lspt_mm.models.prompters.class_means import class_sums, pooled
 from lspt_mm.registry import PROMPTERS
@@ -16,7 +16,7 @@ from lspt_mm.utils.checks import check_bool, check_choice, check_int, check_numb
 
 
 @PROMPTERS.register_module()
-class DAVPT(Prompter):
+class DAVPT(DeepPrompter):
     r"""Deep prompts that a loss draws to the patches and class tokens of images of some classes.
 
     Every class y belongs to one prompt m(y) of a guided block. :math:`\bar x_b` is the mean of the
@@ -125,12 +125,6 @@ class DAVPT(Prompter):
         guided = l - self.first_guided
         prompts = self.guided[guided] if guided >= 0 else self.prompts[l - self.start_block]
         return F.normalize(prompts, dim=-1) if self.normalize else prompts
-
-    def reads_output(self, l: int) -> bool:  # noqa: D102
-        return False
-
-    def input_independent(self, l: int) -> bool:  # noqa: D102
-        return True
 
     def first(self, patches: Tensor, grid: Tuple[int, int]) -> Tuple[Tensor, None]:  # noqa: D102
         return self.drop(self.of_block(self.start_block))[None], None

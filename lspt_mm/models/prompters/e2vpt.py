@@ -7,7 +7,7 @@ from mmengine.dist import all_reduce
 from torch import Tensor, nn
 
 from lspt_mm.models.prompters.apt import check_head_width
-from lspt_mm.models.prompters.base import Prompter, Training, vpt_uniform
+from lspt_mm.models.prompters.base import DeepPrompter, Training, vpt_uniform
 from lspt_mm.registry import PROMPTERS
 from lspt_mm.utils.checks import check_int, check_share
 
@@ -15,7 +15,7 @@ LEAST_TOKENS, LEAST_SEGMENTS = 1, 4  # that pruning leaves; segments of each tok
 
 
 @PROMPTERS.register_module()
-class E2VPT(Prompter):
+class E2VPT(DeepPrompter):
     r"""VPT-deep with further keys and values in every head, and optional pruning of the prompts.
 
     With keys k and values v of head h of block l:
@@ -107,14 +107,6 @@ class E2VPT(Prompter):
         super().check_vit(vit)
         check_head_width(self, vit)
 
-    def reads_output(self, l: int) -> bool:
-        """Each block has its own prompts."""
-        return False
-
-    def input_independent(self, l: int) -> bool:
-        """No prompt depends on the image."""
-        return True
-
     def first(self, patches: Tensor, grid: Tuple[int, int]) -> Tuple[Tensor, Tensor]:
         """The first block's prompts; the state is those of all blocks, (L', 1, P, D)."""
         prompts = self.prompts
@@ -124,10 +116,6 @@ class E2VPT(Prompter):
                 prompts.register_hook(self._add_scores)
         prompts = self.drop(prompts.unsqueeze(1))
         return prompts[0], prompts
-
-    def next(self, l, prompts_in, prompts_out, patches, state):
-        """The next block's prompts, (1, P, D)."""
-        return state[l - self.start_block + 1], state
 
     def keys_values(self, l: int) -> Tuple[Tensor, Tensor]:
         """The same tensor as keys and as values of block l, (1, H, n, d)."""

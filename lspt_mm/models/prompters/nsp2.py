@@ -5,7 +5,7 @@ from typing import Dict, Iterable, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from lspt_mm.models.prompters.base import Prompter
+from lspt_mm.models.prompters.base import DeepPrompter
 from lspt_mm.models.prompters.null_space import null_space, queries_and_attention
 from lspt_mm.models.prompters.whitening import check_linear_logits
 from lspt_mm.registry import PROMPTERS
@@ -13,7 +13,7 @@ from lspt_mm.utils.checks import check_bool, check_number
 
 
 @PROMPTERS.register_module()
-class NSP2(Prompter):
+class NSP2(DeepPrompter):
     r"""Deep prompts that keep what earlier tasks computed while they learn the next one.
 
     Prompts enter every block as keys and values only, as in VPT-deep. A task is a part of the
@@ -102,22 +102,10 @@ class NSP2(Prompter):
         blocks = range(self.start_block, self.num_layers + 1)
         check_linear_logits(vit, blocks, 'NSP2 cannot project prompts of', 'another ViT')
 
-    def reads_output(self, l: int) -> bool:
-        """No output of a prompt is read."""
-        return False
-
-    def input_independent(self, l: int) -> bool:
-        """Every block has its own prompts."""
-        return True
-
     def first(self, patches: Tensor, grid: Tuple[int, int]) -> Tuple[Tensor, Tensor]:
         """The first block's prompts; the state has those of all blocks."""
         prompts = self.drop(self.prompts).unsqueeze(1)  # (L', 1, P, D)
         return prompts[0], prompts
-
-    def next(self, l, prompts_in, prompts_out, patches, state):
-        """The prompts of block l+1."""
-        return state[l - self.start_block + 1], state
 
     # ---- training -------------------------------------------------------------------------------
 

@@ -6,10 +6,10 @@ import torch
 from mmengine.dist import all_reduce
 from torch import Tensor
 
-from lspt_mm.models.prompters.base import Prompter, vpt_uniform
+from lspt_mm.models.prompters.base import DeepPrompter, vpt_uniform
 
 
-class PromptPool(Prompter):
+class PromptPool(DeepPrompter):
     r"""Base class of methods whose blocks may have different numbers of prompts.
 
     The outputs of prompts are not read, except by the out types that pool them; there
@@ -57,14 +57,6 @@ class PromptPool(Prompter):
 
     # ---- prompts --------------------------------------------------------------------------------
 
-    def reads_output(self, l: int) -> bool:
-        """No output of a prompt is read."""
-        return False
-
-    def input_independent(self, l: int) -> bool:
-        """Each block has prompts of its own, or none."""
-        return True
-
     def fuse(self) -> None:
         """Store the prompts by block."""
         self.fused = [None if part is None else part.detach() for part in self._by_block()]
@@ -73,10 +65,6 @@ class PromptPool(Prompter):
         """The first block's prompts, (1, P', D) or None; the state is those of all blocks."""
         state = self._by_block() if self.fused is None else self.fused
         return state[0], state
-
-    def next(self, l, prompts_in, prompts_out, patches, state) -> Tuple[Optional[Tensor], Any]:
-        """The prompts of block l+1."""
-        return state[l - self.start_block + 1], state
 
     def _by_block(self) -> List[Optional[Tensor]]:
         """Prompts of each of the L' blocks after dropout, (1, P', D), None where it has none."""
