@@ -124,16 +124,19 @@ class Task:
     def start_at(self, model: nn.Module, fit) -> None:
         """Initialise the model's linear layer with a fit.
 
+        Logits are divided by the fit's temperature. Otherwise the training images, which a fit of
+        few images separates, would have no loss, and prompts next to no gradient.
+
         Args:
             model: One that :meth:`starts_from_fit`.
-            fit: With weight (K, D) and bias (K,), for features that are standardised by mean and
-                std (D,).
+            fit: With weight (K, D), bias (K,) and temperature, for features that are standardised
+                by mean and std (D,).
         """
         model.neck.start_at(fit.mean, fit.std)
         layer = self.linear_layer(model)
         with torch.no_grad():
             for own, value in ((layer.weight, fit.weight), (layer.bias, fit.bias)):
-                own.copy_(torch.as_tensor(value).reshape(own.shape))
+                own.copy_(torch.as_tensor(value / fit.temperature).reshape(own.shape))
 
     def fold(self, model: nn.Module) -> None:
         """Put the standardisation before a linear head into its layer; the logits stay the same."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
-from sklearn.model_selection import KFold
+from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -56,6 +56,43 @@ def test_without_validation_images_folds_choose():
     one_each = fit_linear(x[:4], one_hot(labels[:4]))
     assert list(one_each.scores) == [PATH[len(PATH) // 2]]
     assert (one_each.logits(x[:4]).argmax(1) == labels[:4]).all()
+
+
+def least_loss(logits, truth):
+    """The T of least log loss among many, by arithmetic."""
+    tried = np.exp(np.linspace(0, 3, 1001))
+    losses = [-np.log(softmax(logits / t)[np.arange(len(truth)), truth]).mean() for t in tried]
+    return tried[np.argmin(losses)]
+
+
+@pytest.mark.parametrize('classes', [2, 4])
+def test_the_temperature_has_the_least_log_loss(classes):
+    (x, labels), (other, truth) = data(0, 20, classes), data(5, 40, classes)
+    fit = fit_linear(x, one_hot(labels, classes), (other, one_hot(truth, classes)), (10.0,))
+    logits = np.log(oracle(x, labels, 10.0).predict_proba(other))
+    assert fit.temperature > 1.1
+    assert fit.temperature == pytest.approx(least_loss(logits, truth), rel=0.01)
+
+
+def test_a_fit_is_not_sharpened():
+    x, labels = data(0, 60)
+    assert fit_linear(x, one_hot(labels), (x, one_hot(labels)), (1e-3,)).temperature < 1.001
+
+
+def test_the_temperature_of_folds():
+    x, labels = data(0, 20)
+    fit = fit_linear(x, one_hot(labels), path=(10.0,))
+    z, held_out = StandardScaler().fit_transform(x), np.zeros((20, 4))
+    for a, b in StratifiedKFold(5, shuffle=True, random_state=0).split(z, labels):
+        model = LogisticRegression(C=10.0, max_iter=5000, tol=1e-8).fit(z[a], labels[a])
+        held_out[b] = model.decision_function(z[b])
+    assert fit.temperature > 1.1
+    assert fit.temperature == pytest.approx(least_loss(held_out, labels), rel=0.01)
+
+
+def test_without_held_out_images_logits_stay():
+    x, labels = data(0, 4)
+    assert fit_linear(x, one_hot(labels)).temperature == 1
 
 
 def test_a_class_without_an_image_is_never_predicted():

@@ -78,7 +78,8 @@ def test_the_head_is_scikit_learns_solution(runs):
     scaler = StandardScaler().fit(x)
     theirs = LogisticRegression(C=baseline['c'], max_iter=2000).fit(scaler.transform(x), labels)
     features = model.neck((torch.tensor(x, dtype=torch.float32),))
-    ours = model.head(features).softmax(1).detach().numpy()
+    logits = model.head(features) * baseline['temperature']
+    ours = logits.softmax(1).detach().numpy()
     assert ours == pytest.approx(theirs.predict_proba(scaler.transform(x)), abs=1e-4)
     assert model.neck.feature_mean.numpy() == pytest.approx(scaler.mean_, abs=1e-5)
 

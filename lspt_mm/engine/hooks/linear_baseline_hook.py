@@ -118,9 +118,10 @@ class LinearBaselineHook(Hook):
 
         arrays = {str(i): torch.tensor(x) for i, x in enumerate((*own, *(other or ())))}
         weights = None if weight is None else list(map(float, weight))
-        settings = ['fit', fingerprint(arrays), path, weights, task.name, sklearn.__version__]
+        settings = ['calibrated fit', fingerprint(arrays), path, weights, task.name, sklearn.__version__]
         fit = {name: np.array(x) for name, x in cached(settings, (), compute).items()}
-        fit.update(c=float(fit['c']), scores=dict(fit['scores'].tolist()))
+        fit.update(c=float(fit['c']), temperature=float(fit['temperature']),
+                   scores=dict(fit['scores'].tolist()))  # fmt: skip
         return LinearFit(**fit)
 
     @staticmethod
@@ -147,7 +148,8 @@ class LinearBaselineHook(Hook):
             f'(C={fit.c:.3g}, {seconds:.0f} s)' + ('; the head starts from it' * start)
         )
         write_json(Path(runner.work_dir) / BASELINE, dict(
-            metric=task.metric_key, value=value, of=of, c=fit.c, seconds=round(seconds, 1),
+            metric=task.metric_key, value=value, of=of, c=fit.c, temperature=fit.temperature,
+            seconds=round(seconds, 1),
             path={f'{c:.3g}': score for c, score in fit.scores.items()},
         ))  # fmt: skip
 
