@@ -44,7 +44,8 @@ class LinearBaselineHook(Hook):
     Training images (in segmentation, their patches) pass once through the validation pipeline,
     which does not augment. C is chosen on the validation images, or by cross-validation if there
     are none. Features and fit are cached (``LSPT_MM_CACHE``). The log and ``baseline.json`` have
-    the metric on the validation images. After training, warnings name signs of a failed run: a
+    the metric on the validation images. The head starts from the fit's logits over its
+    temperature. After training, warnings name signs of a failed run: a
     validation below the baseline, or one that was still rising. Random generators keep their
     state.
 
@@ -118,7 +119,7 @@ class LinearBaselineHook(Hook):
 
         arrays = {str(i): torch.tensor(x) for i, x in enumerate((*own, *(other or ())))}
         weights = None if weight is None else list(map(float, weight))
-        settings = ['calibrated fit', fingerprint(arrays), path, weights, task.name, sklearn.__version__]
+        settings = ['calibrated', fingerprint(arrays), path, weights, task.name, sklearn.__version__]
         fit = {name: np.array(x) for name, x in cached(settings, (), compute).items()}
         fit.update(c=float(fit['c']), temperature=float(fit['temperature']),
                    scores=dict(fit['scores'].tolist()))  # fmt: skip
