@@ -3,7 +3,18 @@
 import copy
 import itertools
 import warnings
-from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -119,15 +130,10 @@ def fit_linear(
     if len(rows) > len(x):  # patches of several classes
         return fit
     if validation is not None:
-        held_out = [(_decision(model, validation[0]), validation[1][:, present])]
-    else:
-        path_z = z.astype(np.float32)
-        held_out = [
-            (_decision(next(walk(path_z[a], a, [best], _end(large)))[1], path_z[b]),
-             shares[b][:, present])
-            for a, b in splits
-        ]  # fmt: skip
-    return fit._replace(temperature=_temperature(held_out)) if held_out else fit
+        validation = validation[0], validation[1][:, present]
+    truth = shares[:, present]
+    held_out = _held_out(model, best, z, truth, walk, _decision, validation, splits, large)
+    return fit._replace(temperature=_temperature(held_out, _log_loss))
 
 
 def fit_one_vs_rest(
@@ -166,16 +172,18 @@ def fit_one_vs_rest(
     def walk(z, chosen, *how):
         return _path_of_each(z, labels[chosen], *how)
 
-    splits = ()
+    splits = []
     if len(x) > 1:
-        splits = KFold(min(5, len(x)), shuffle=True, random_state=0).split(z)
+        splits = [*KFold(min(5, len(x)), shuffle=True, random_state=0).split(z)]
     if validation is not None:
         validation = (validation[0] - mean) / std, validation[1]
     large = z.size * labels.shape[1] > _LARGE
     found, best, scores = _best(
         z, labels, walk, _counts_of_each, validation, splits, path, score or _macro_f1, large
     )
-    return LinearFit(*_layer(found, x.shape[1]), mean, std, best, scores)
+    held_out = _held_out(found, best, z, labels, walk, _logits_of_each, validation, splits, large)
+    layer = _layer(found, x.shape[1])
+    return LinearFit(*layer, mean, std, best, scores, _temperature(held_out, _log_loss_of_each))
 
 
 def _best(
@@ -246,9 +254,13 @@ def _layer(models: list, width: int) -> Tuple[np.ndarray, np.ndarray]:
     return weight, bias
 
 
-def _counts_of_each(models: list, z: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _logits_of_each(models: list, z: np.ndarray) -> np.ndarray:
     weight, bias = _layer(models, z.shape[1])
-    return multilabel_confusion_matrix(np.asarray(labels) > 0, z @ weight.T + bias >= 0)
+    return z @ weight.T + bias
+
+
+def _counts_of_each(models: list, z: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return multilabel_confusion_matrix(np.asarray(labels) > 0, _logits_of_each(models, z) >= 0)
 
 
 def _macro_f1(counts: np.ndarray) -> float:
@@ -293,21 +305,45 @@ def _confusion(model: LogisticRegression, z: np.ndarray, shares: np.ndarray) -> 
     return counts
 
 
+def _held_out(
+    model: Any, best: float, z: np.ndarray, truth: np.ndarray, walk: Callable, logits: Callable,
+    validation: Optional[Tuple[np.ndarray, np.ndarray]], splits: Iterable, large: bool,
+) -> List[Tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+    """Logits and truth (N, K) of images that the best C's model, or its folds', has not seen."""
+    if validation is not None:
+        return [(logits(model, validation[0]), validation[1])]
+    path_z = z.astype(np.float32)
+    folds = ((next(walk(path_z[a], a, [best], _end(large)))[1], b) for a, b in splits)
+    return [(logits(fold, path_z[b]), truth[b]) for fold, b in folds]
+
+
 def _decision(model: LogisticRegression, z: np.ndarray) -> np.ndarray:
     """Logits of all classes of a model, (N, K)."""
-    logits = model.decision_function(z).astype(np.float64)
+    logits = model.decision_function(z)
     return logits if logits.ndim == 2 else np.stack((-logits, logits), axis=1) / 2
 
 
-def _temperature(parts: Sequence[Tuple[np.ndarray, np.ndarray]]) -> float:
-    """T >= 1 that minimises the log loss of logits / T, for pairs of logits and shares (N, K).
+def _log_loss(logits: np.ndarray, shares: np.ndarray) -> float:
+    return -(shares * log_softmax(logits, axis=1)).sum()
+
+
+def _log_loss_of_each(logits: np.ndarray, labels: np.ndarray) -> float:
+    return np.logaddexp(0, np.where(np.asarray(labels) > 0, -logits, logits)).sum()
+
+
+def _temperature(
+    held_out: Sequence[Tuple[np.ndarray, np.ndarray]], log_loss: Callable[..., float]
+) -> float:
+    """T >= 1 that minimises the log loss of logits / T; 1 without held-out images.
 
     Below 1, it would sharpen a fit without errors on few held-out images, and leave no loss.
     """
-    logits, shares = (np.concatenate(part) for part in zip(*parts, strict=True))
+    if not held_out:
+        return 1.0
+    logits, truth = (np.concatenate(part) for part in zip(*held_out, strict=True))
 
     def loss(power: float) -> float:
-        return float(-(shares * log_softmax(logits * np.exp(-power), axis=1)).sum())
+        return float(log_loss(logits.astype(np.float64) * np.exp(-power), truth))
 
     found = minimize_scalar(loss, bounds=(0, 3), method='bounded').x
     return float(np.exp(min(0.0, found, key=loss)))

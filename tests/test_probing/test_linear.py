@@ -90,6 +90,17 @@ def test_the_temperature_of_folds():
     assert fit.temperature == pytest.approx(least_loss(held_out, labels), rel=0.01)
 
 
+def test_the_temperature_of_several_labels():
+    (x, labels), (other, truth) = data(0, 20), data(5, 40)
+    several = one_hot(labels) + one_hot((labels + 1) % 4) * (labels % 2)[:, None]
+    fit = fit_one_vs_rest(x, several, (other, one_hot(truth)), (10.0,))
+    sign = np.where(one_hot(truth) > 0, -1, 1)
+    tried = np.exp(np.linspace(0, 3, 1001))
+    losses = [np.log1p(np.exp(sign * fit.logits(other) / t)).mean() for t in tried]
+    assert fit.temperature > 1.1
+    assert fit.temperature == pytest.approx(tried[np.argmin(losses)], rel=0.01)
+
+
 def test_without_held_out_images_logits_stay():
     x, labels = data(0, 4)
     assert fit_linear(x, one_hot(labels)).temperature == 1
