@@ -23,6 +23,8 @@ def check_number(name: str, value, least: float = -math.inf) -> None:
     ok = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not (ok and abs(value) <= _MOST):  # NaN compares as False
         raise ValueError(f'{name}={value!r}: expected a finite number (of float32)')
+    if isinstance(value, int) and abs(value) >= 2**63:  # PyTorch takes no such int
+        raise ValueError(f'{name}={value!r}: expected an integer below 2^63, or a float')
     if value < least:
         raise ValueError(f'{name}={value!r}: expected a number of at least {least}')
 

@@ -112,6 +112,7 @@ BAD = {
         ('forget_bias', math.inf),
         ('forget_bias', 1e39),  # infinite in float32
         ('forget_bias', 10**400),
+        ('forget_bias', 10**30),  # no int of PyTorch's
     ],
     'GatedPrompt': [
         ('gate_init', 'a'),

@@ -1,6 +1,7 @@
 """What `measures` counts, on hand-made tokens and on a run."""
 
 import csv
+import importlib
 import sys
 
 import numpy as np
@@ -9,7 +10,8 @@ import torch
 from miniatures import run_tool, write_classification
 
 from lspt_mm.models import PromptedViT
-from projects.lspt_study import measures, variants
+from lspt_mm.registry import PROMPTERS
+from projects.lspt_study import measures
 
 
 def test_measures_by_hand():
@@ -47,13 +49,16 @@ def test_of_a_run(which, tmp_path, monkeypatch, capsys):
     assert 0 <= float(rows[0]['saturated']) <= 1 and 'patch_mean' in capsys.readouterr().out
 
 
-def test_released_start_of_bpt():
+def test_released_start_of_bpt(monkeypatch):
     """W by numpy, block 1: logits averaged over images, S divided by D."""
+    # Other tests take all registered methods.
+    monkeypatch.setattr(PROMPTERS, '_module_dict', dict(PROMPTERS.module_dict))
+    monkeypatch.delitem(sys.modules, 'projects.lspt_study.variants', raising=False)
+    importlib.import_module('projects.lspt_study.variants')
     torch.manual_seed(0)
     dims = 16
     arch = dict(embed_dims=dims, num_layers=2, num_heads=2, feedforward_channels=32)
-    prompter = variants.ReleasedBilinearPrompt
-    cfg = dict(type=prompter.__name__, num_tokens=3, mode='fwhiten', deep=True)
+    cfg = dict(type='ReleasedBilinearPrompt', num_tokens=3, mode='fwhiten', deep=True)
     vit = PromptedViT(prompter=cfg, arch=arch, img_size=(32, 64), patch_size=8).double().eval()
     for p in vit.parameters():
         torch.nn.init.normal_(p, std=0.3)
