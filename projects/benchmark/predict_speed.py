@@ -45,6 +45,7 @@ def one_by_one(model: nn.Module, images: Sequence[Path], out: Path) -> None:
     from lspt_mm.tasks import task_of
 
     pipeline, task, meta = image_pipeline(model.cfg), task_of(model.cfg), model.dataset_meta
+    out.mkdir(parents=True, exist_ok=True)
     for path in images:
         found = predict_image(model, pipeline(path))
         task.write(out, path.stem, path, found, meta['classes'], meta['palette'], None)
@@ -115,7 +116,7 @@ def main() -> None:
             autocast_to(dtype, next(model.parameters()).device)  # or an error, at once
         out.mkdir()
         images = write_images(images_of([args.images]), args.size, args.count, Path(folder))
-        rows = {'one by one': partial(one_by_one, model, images, out)}
+        rows = {'one by one': partial(one_by_one, model, images, out / 'alone')}
         for dtype, batch in itertools.product(args.dtype, args.batch_size):
             rows[f'forward, batch {batch}, {dtype}'] = partial(
                 forward, model, images, out, batch, dtype

@@ -37,7 +37,7 @@ def test_it_prints_few_lines_and_the_tests_of_both_runs(demo):
     lines = (demo / 'stdout.txt').read_text().splitlines()
     assert len(lines) <= 60
     (mean,) = [line.split()[1:] for line in lines if line.startswith('mean')]
-    found = [json.loads((demo / f'out/quick_{name}_vit_scenes_seed0/test/test.json').read_text())
+    found = [json.loads((demo / f'out/quick_{name}_pretrain_vit_scenes_seed0/test/test.json').read_text())
              for name in ('frozen', 'lspt')]  # fmt: skip
     assert [float(value) for value in mean] == [
         pytest.approx(result['value'], abs=0.005) for result in found
@@ -52,7 +52,7 @@ def test_the_picture(demo):
 def test_what_is_there_is_used_again(demo):
     run = run_demo(demo, '--pretrain', '--method', 'vpt-deep')
     assert run.code == 0, run.err[-4000:]
-    assert 'quick_frozen_vit_scenes_seed0: finished before' in run.out
+    assert 'quick_frozen_pretrain_vit_scenes_seed0: finished before' in run.out
     assert 'rendering' not in run.out
     assert any('vpt-deep' in line and 'frozen' in line for line in run.out.splitlines())
 
