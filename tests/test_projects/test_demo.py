@@ -37,8 +37,8 @@ def test_it_prints_few_lines_and_the_tests_of_both_runs(demo):
     lines = (demo / 'stdout.txt').read_text().splitlines()
     assert len(lines) <= 60
     (mean,) = [line.split()[1:] for line in lines if line.startswith('mean')]
-    found = [json.loads((demo / f'out/quick_{name}_pretrain_vit_scenes_seed0/test/test.json').read_text())
-             for name in ('frozen', 'lspt')]  # fmt: skip
+    runs = [demo / f'out/quick_{name}_pretrain_vit_scenes_seed0' for name in ('frozen', 'lspt')]
+    found = [json.loads((run / 'test/test.json').read_text()) for run in runs]
     assert [float(value) for value in mean] == [
         pytest.approx(result['value'], abs=0.005) for result in found
     ]
