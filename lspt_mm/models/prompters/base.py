@@ -356,7 +356,7 @@ class TokenFreePrompter(Prompter):
 class DeepPrompter(Prompter):
     """Base class of methods with prompts of their own in every block, whose outputs are not read.
 
-    The state that :meth:`first` returns has the prompts of all L' blocks, in order.
+    The state that :meth:`~Prompter.first` returns has the prompts of all L' blocks, in order.
     """
 
     def reads_output(self, l: int) -> bool:
