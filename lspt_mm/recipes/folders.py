@@ -29,7 +29,8 @@ def images_of(folder: str) -> Dict[str, Any]:
         f'IMAGES --to {folder}, and name it: configs/imagefolder/transfer.py:task=FOLDER',
     )  # fmt: skip
     # Earlier versions always wrote a test, and did not count the images.
-    tested = 'test' in about.get('images', ('test',))
+    images = about.get('images')
+    tested = 'test' in images if isinstance(images, dict) else images is None
     return {
         'classes': list(about['classes']), 'multi_label': bool(about.get('multi_label')),
         'held_out': 'test' if tested else 'val',
@@ -46,9 +47,11 @@ def _about(folder: str, keys: Tuple[str, ...], how: str) -> Dict[str, Any]:
     if not path.is_file():
         raise InputError(f'{path} does not exist. {how}')
     about = read_json(path)
-    lacking = [key for key in keys if not isinstance(about, dict) or key not in about]
+    found = about if isinstance(about, dict) else {}
+    kinds = dict(name=str, classes=list, palette=list, images=dict)
+    lacking = [key for key in keys if not isinstance(found.get(key), kinds[key])]
     if lacking:
-        raise InputError(f'{path}: has no {", ".join(lacking)}. {how}')
+        raise InputError(f'{path}: has no {", ".join(lacking)} as prepared. {how}')
     return about
 
 

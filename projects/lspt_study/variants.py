@@ -1,4 +1,4 @@
-"""LSPT with another spatial code, and BPT with its released start (docs/lspt_study.md).
+"""LSPT with another spatial code (docs/lspt_study.md), and BPT with its released start.
 
 Use them by ``custom_imports = dict(imports=['projects.lspt_study.variants'])`` and
 ``prompter=dict(type='LSPTVariant', code='attended', own_prompts=True, ...)``.

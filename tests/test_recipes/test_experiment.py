@@ -361,7 +361,9 @@ def test_the_size_is_a_multiple_of_the_patch(patch, size):
     [
         (None, 'about.json does not exist. Lay out .*prepare.py imagefolder'),
         ('{"classes"', 'about.json: not a JSON file'),
-        ('{}', 'about.json: has no classes. Lay out .*prepare.py imagefolder'),
+        ('{}', 'about.json: has no classes as prepared. Lay out .*prepare.py imagefolder'),
+        ('{"classes": 3}', 'about.json: has no classes as prepared'),
+        ('[1]', 'about.json: has no classes as prepared'),
     ],
 )
 def test_a_folder_that_was_not_prepared(tmp_path, content, said):

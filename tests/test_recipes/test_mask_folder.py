@@ -258,7 +258,7 @@ def test_all_wrong_arguments_are_in_one_message(folder):
     ('content', 'said'),
     [
         (None, 'about.json does not exist. Lay out .*own_masks'),
-        ('{}', 'about.json: has no name, classes, palette, images. Lay out .*own_masks'),
+        ('{}', 'about.json: has no name, classes, palette, images as prepared. '),
     ],
 )
 def test_a_folder_that_was_not_prepared(tmp_path, content, said):
