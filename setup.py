@@ -69,7 +69,7 @@ setup(
     # No mm* package here: the maintained and the original distributions share their import
     # names, either serves, and both in one environment break each other. The extras choose.
     install_requires=[
-        'torch>=2.6', 'torchvision', 'timm>=1.0', 'numpy', 'scipy', 'pillow', 'pooch>=1.8',
+        'torch>=2.6', 'torchvision', 'timm>=1.0.28', 'numpy', 'scipy', 'pillow>=10.1', 'pooch>=1.8',
         'safetensors', 'filelock', 'rich', 'matplotlib', 'jinja2', 'scikit-learn', 'submitit',
     ],
     extras_require={

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, List
 
 from lspt_mm.config.options import at_least_one
 from lspt_mm.config.paths import config_names, tools_dir
@@ -116,8 +116,19 @@ def ade20k_config(method: str) -> str:
             f'iters=160000,method={method}')  # fmt: skip
 
 
+def exit_code(line: List[str]) -> int:
+    """Run a command; a signal to this process is passed on, so that a run saves a checkpoint."""
+    child = subprocess.Popen(line)
+    try:
+        return child.wait()
+    finally:
+        child.terminate()
+        child.wait()
+
+
 def reproduce_paper(args: argparse.Namespace) -> None:
     """Run every experiment's own command; those without data or weights are named at the end."""
+    from lspt_mm.engine.hooks.preemption_hook import EXIT_STOPPED
     from lspt_mm.recipes import BENCHMARKS
 
     jobs = [] if args.jobs is None else ['--jobs', str(args.jobs)]
@@ -134,7 +145,10 @@ def reproduce_paper(args: argparse.Namespace) -> None:
     for command in commands:
         line = [sys.executable, str(tools_dir() / command[0]), *command[1:]]
         print(shlex.join(['python', f'tools/{command[0]}', *command[1:]]), flush=True)
-        if not args.dry_run and subprocess.run(line).returncode:
+        code = 0 if args.dry_run else exit_code(line)
+        if code == EXIT_STOPPED:  # it got the signal, too, and has saved a checkpoint
+            sys.exit(code)
+        if code:
             failed.append(command[1])
     if failed:
         raise InputError(f'{len(failed)} of {len(commands)} did not end well: {" ".join(failed)}')

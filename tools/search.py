@@ -122,6 +122,16 @@ def whole(value):
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def value_at(node, key: str):
+    """The value at a dotted key of a config; None without one."""
+    for part in key.split('.'):
+        if isinstance(node, (list, tuple)):
+            node = node[int(part)] if part.isdigit() and int(part) < len(node) else None
+        else:
+            node = node.get(part) if isinstance(node, dict) else None
+    return node
+
+
 def config_maker(args: argparse.Namespace):
     """From a point of the grid to a run's config."""
     from lspt_mm.config.load import (
@@ -133,9 +143,18 @@ def config_maker(args: argparse.Namespace):
     )
     from lspt_mm.search.plan import split_point
 
+    replaced = {}
+
     def config_of(point: dict):
         named, dotted = split_point(point)
         cfg = read_config(args.config, named)
+        for key in args.cfg_options or {}:
+            value = value_at(cfg._cfg_dict, key)
+            if replaced.setdefault(key, value) != value:
+                raise InputError(
+                    f'--cfg-options {key}: the grid varies it ({replaced[key]}, {value}); expected '
+                    'one of the two'
+                )
         apply_common_options(cfg, {**(args.cfg_options or {}), **dotted}, args.data_root)
         choose_weights(cfg, args.pretrained, args.random_backbone)
         if args.amp:
@@ -263,13 +282,14 @@ def main() -> None:
     # A terminated search ends its runs, as an interrupted one does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with input_errors_as_messages(args.debug):
+        from lspt_mm.config.load import work_dir_of
         from lspt_mm.search.plan import seeds_checked
         from lspt_mm.search.protocol import Search
 
         grid = grid_from(args)
         config_of = config_maker(args)
         points = expand_grid(grid)
-        folder = args.work_dir or Path(f'{config_of(points[0]).work_dir}_search')
+        folder = args.work_dir or Path(f'{work_dir_of(config_of(points[0]), args.config)}_search')
         search = Search(
             folder, config_of, points, launcher=None, seeds=seeds_checked(args.seeds),
             selection_seed=args.selection_seed, final_on=args.final_on,

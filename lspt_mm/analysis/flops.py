@@ -1,17 +1,18 @@
-"""Count FLOPs, and bytes kept for the backward pass."""
+"""Count the FLOPs and parameters of a model."""
 
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+import copy
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, init_default_scope
-from torch import Tensor, nn
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop, sdpa_flop
 
 from lspt_mm.engine.hooks.trainable_report_hook import count_parameters
 from lspt_mm.engine.runner import prepare_for_cpu
 from lspt_mm.errors import InputError
+from lspt_mm.tasks import task_of
 
 _aten = torch.ops.aten
 #: PyTorch's formulas, and those of the CPU's fused attention, which it lacks.
@@ -50,25 +51,6 @@ def count_flops(run: Callable[[], Any]) -> Dict[str, int]:
     with counter:
         run()
     return counter.flops
-
-
-def saved_bytes(run: Callable[[], Any], modules: nn.Module) -> int:
-    """Bytes that autograd keeps for the backward pass of ``run()``, a forward pass.
-
-    Each storage counts once; what ``modules`` hold anyway (parameters, buffers) does not.
-    """
-    own = {t.untyped_storage().data_ptr() for t in (*modules.parameters(), *modules.buffers())}
-    # The tensors themselves are kept, so that no address is used a second time.
-    kept: List[Tensor] = []
-
-    def pack(tensor: Tensor) -> Tensor:
-        kept.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        run()
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in kept}
-    return sum(size for pointer, size in storages.items() if pointer not in own)
 
 
 #: Parts of a segmentor and of a classifier, in the order in which an image passes them.
@@ -135,13 +117,12 @@ def _build(cfg: Config) -> nn.Module:
     kind = (cfg.get('model') or {}).get('type')
     if str(kind).rsplit('.', 1)[-1] not in ('EncoderDecoder', 'ImageClassifier'):
         raise InputError(f'a model of type {kind}: expected EncoderDecoder or ImageClassifier')
-    cfg = cfg.copy()
+    cfg = copy.deepcopy(cfg)  # the caller's stays as it is
     cfg.launcher = 'none'
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
     prepare_for_cpu(cfg)
     cfg.model.backbone.update(pretrained=None, init_cfg=None)
     try:
-        return MODELS.build(cfg.model).eval()
+        return task_of(cfg).build(cfg).eval()
     except (TypeError, ValueError, KeyError, AssertionError) as error:
         raise InputError(f'the model cannot be built: {error}') from error
 

@@ -80,13 +80,19 @@ def find_run(
     )
 
 
+def split_name(text: str) -> Tuple[Optional[str], str]:
+    """Split ``NAME=FOLDER``; the name is None for a folder, whose path may have an equals sign."""
+    name, equals, folder = text.partition('=')
+    return (name, folder) if equals and not Path(text).is_dir() else (None, text)
+
+
 def find_runs(given: List[str], data_root: Optional[str] = None) -> List[FinishedRun]:
     """Read the runs of arguments ``FOLDER`` or ``NAME=FOLDER``; make their names unique.
 
     Raises:
         InputError: If a folder is not a run, a name is given twice, or the tasks differ.
     """
-    pairs = [(text.split('=', 1) if '=' in text else (None, text)) for text in given]
+    pairs = [split_name(text) for text in given]
     named = [name for name, _ in pairs if name is not None]
     for name in named:
         if not name:

@@ -269,7 +269,8 @@ def autocast_to(dtype: str, device: torch.device) -> AbstractContextManager:
 
 
 def predict_images(
-    model: nn.Module, images: Sequence[Path], out: Path, top: Optional[int] = None,
+    model: nn.Module, images: Sequence[Union[str, Path]], out: Union[str, Path],
+    top: Optional[int] = None,
     progress: bool = False, batch_size: Optional[int] = None, workers: Optional[int] = None,
     dtype: str = 'float32',
 ) -> List[str]:  # fmt: skip
@@ -297,6 +298,7 @@ def predict_images(
             ``predictions.csv`` then has the images before it. If ``out`` has masks or overlays that
             are not of an earlier call.
     """
+    images, out = list(map(Path, images)), Path(out)
     batch_size = _batch_size(model, batch_size)
     samples = predict_samples(model, images, batch_size, workers, dtype)
     out.mkdir(parents=True, exist_ok=True)

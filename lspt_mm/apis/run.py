@@ -12,7 +12,7 @@ from torch import nn
 from lspt_mm.apis.model import init_model
 from lspt_mm.apis.predict import image_pipeline, names_for, predict_image
 from lspt_mm.apis.testing import build_test_runner
-from lspt_mm.config.load import read_config_file
+from lspt_mm.config.load import apply_common_options, read_config
 from lspt_mm.engine.hooks.class_scores_hook import TEST, VALIDATION
 from lspt_mm.engine.runner import run
 from lspt_mm.engine.work_dir import find_config_and_checkpoint
@@ -139,7 +139,8 @@ class Run:
         Raises:
             InputError: If the data have no test images.
         """
-        cfg = read_config_file(self.config)
+        cfg = read_config(self.config)
+        apply_common_options(cfg, None, None)
         folder = self.folder / 'test'  # the run's own config stays as it is
         cfg.work_dir, cfg.launcher = str(folder), 'none'
         test, val = (dict(cfg.get(f'{part}_dataloader') or {}).get('dataset') for part in _PARTS)
@@ -207,21 +208,21 @@ def _named(images: Images) -> List[Tuple[str, np.ndarray]]:
     given = list(images) if isinstance(images, (list, tuple)) else [images]
     if not given:
         raise InputError('predict: no images')
-    found: List[Tuple[str, np.ndarray]] = []
+    names: List[Path] = []
+    arrays: List[np.ndarray] = []
     for image in given:
-        if isinstance(image, PILImage.Image):
-            found.append((f'image_{len(found)}', to_rgb(image)))
-        elif isinstance(image, np.ndarray):
-            found.append((f'image_{len(found)}', image))
-        elif isinstance(image, (str, Path)):
+        if isinstance(image, (str, Path)):
             paths = _expanded(str(image))
-            names = names_for(paths)
-            found += [(n, read_image(p)) for n, p in zip(names, paths, strict=True)]
+            names += paths
+            arrays += map(read_image, paths)
+        elif isinstance(image, (PILImage.Image, np.ndarray)):
+            names.append(Path(f'image_{len(names)}'))
+            arrays.append(to_rgb(image) if isinstance(image, PILImage.Image) else image)
         else:
             raise InputError(
                 f'predict: {type(image).__name__}, expected paths, PIL images or arrays'
             )
-    return found
+    return list(zip(names_for(names), arrays, strict=True))
 
 
 def _expanded(text: str) -> List[Path]:

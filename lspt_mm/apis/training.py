@@ -207,11 +207,16 @@ def _best_method(
     epochs = plain.train_cfg.get('max_epochs')
     length = max(1, (epochs or plain.train_cfg.max_iters) // 4)
     part['epochs' if epochs else 'iters'] = length
+    short = {key: value for key, value in options.items() if key != 'warmup'}  # of the whole length
+    short.update(part)
+    candidates = {name: {**arguments, 'method': name} for name in CANDIDATES}
+    for own in candidates.values():  # before any of them is trained
+        run_config(config, out, own, short, **how)
     scores: Dict[str, float] = {}
-    for name in CANDIDATES:
+    for name, own in candidates.items():
         print(f'method={name}, {length} {"epochs" if epochs else "iterations"}', flush=True)
-        run = _trained(config, out / 'auto' / name, {**arguments, 'method': name},
-                       {**options, **part}, resume=resume, verbose=verbose, **how)  # fmt: skip
+        run = _trained(config, out / 'auto' / name, own, short, resume=resume, verbose=verbose,
+                       **how)  # fmt: skip
         scores[name] = run.metrics['value']
     best = max(scores, key=scores.get)
     write_json(kept, dict(method=best, metric=run.metrics['metric'], scores=scores))
@@ -242,14 +247,18 @@ def train(cfg: Config, check: bool = True, progress: bool = False) -> Runner:
         if progress:
             ignore_known_warnings()
         runner = build_runner(cfg, loaders)
-        if check and runner.rank == 0:
-            check_data(cfg, loaders)
         keep_freed_memory()
         hook = ProgressHook()
         if progress:
             runner.register_hook(hook)
+
+        def start() -> None:
+            if check and runner.rank == 0:
+                check_data(cfg, loaders)
+            runner.train()
+
         try:
-            run(runner, runner.train)
+            run(runner, start)
         finally:
             hook.close()
     return runner

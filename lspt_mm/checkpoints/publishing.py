@@ -12,6 +12,9 @@ from lspt_mm.checkpoints.io import write_checkpoint
 from lspt_mm.checkpoints.records import RECORD, BaseRecord
 from lspt_mm.version import __version__
 
+#: Sources of timm's weights in a folder.
+LOCAL_DIR = 'timm:local-dir:'
+
 
 def write_published(stem: Path, suffix: str, tensors: Dict[str, Tensor], meta: dict) -> Path:
     """Write ``STEM-<first 8 digits of its sha256>SUFFIX``, as OpenMMLab names files; return it."""
@@ -25,6 +28,8 @@ def write_published(stem: Path, suffix: str, tensors: Dict[str, Tensor], meta: d
 
 def public_source(source: str) -> str:
     """Remove local folders from the source of a base."""
+    if source.startswith(LOCAL_DIR):
+        return LOCAL_DIR + Path(source.removeprefix(LOCAL_DIR)).name
     local = '://' not in source and not source.startswith('timm:')
     return Path(source).name if local else source
 
@@ -35,6 +40,8 @@ def without_folders(node):
         return type(node)({key: without_folders(value) for key, value in node.items()})
     if isinstance(node, (list, tuple)):
         return type(node)(without_folders(value) for value in node)
+    if isinstance(node, str) and node.startswith(LOCAL_DIR):
+        return public_source(node)
     if isinstance(node, str) and (Path(node).is_absolute() or node.startswith(('~', '..'))):
         return Path(node).name
     return node

@@ -27,9 +27,14 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.launcher = args.launcher
     if args.work_dir:
         cfg.work_dir = args.work_dir
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = str(Path('work_dirs') / Path(args.config).stem)
+    else:
+        cfg.work_dir = work_dir_of(cfg, args.config)
     return cfg
+
+
+def work_dir_of(cfg: Config, name: str) -> str:
+    """The config's work dir; by default it is named after the config."""
+    return cfg.get('work_dir') or str(Path('work_dirs') / Path(name).stem)
 
 
 def apply_common_options(cfg: Config, options: Optional[dict], data_root: Optional[str]) -> None:

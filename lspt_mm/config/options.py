@@ -59,7 +59,7 @@ def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--pretrained', help="file of the ViT's weights, instead of the configs'")
     parser.add_argument('--data-root', help="folder of the data, instead of the configs'")
-    parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1, ...')
+    parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU if there is one)')
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
 
 

@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from lspt_mm.config.preflight import check_inputs
+from lspt_mm.engine.hooks.preemption_hook import PreemptionHook
 from lspt_mm.engine.hooks.prompt_init_hook import check_prepared_somewhere
 from lspt_mm.engine.hooks.prompter_hook import add_prompter_hook
 from lspt_mm.engine.work_dir import lock_work_dir
@@ -33,6 +34,8 @@ _FILE_ONLY = re.compile('|'.join((
 )))  # fmt: skip
 
 
+#: Where checkpoints keep the settings of the optimizer's wrapper: in the message hub.
+_WRAPPER = 'optim_wrapper'
 #: State of schedules that changes in a run or follows from the optimizer.
 _STATE_OF_SCHEDULES = {'last_step', 'base_values', 'total_iters', 'verbose'}
 
@@ -63,6 +66,10 @@ class QuietRunner(Runner):
         asked, seed = _settings(self), self._randomness_cfg.get('seed')
         super().resume(filename, *args, **kwargs)
         found = _settings(self)
+        wrapper = self.message_hub.runtime_info.get(_WRAPPER)  # None of older checkpoints
+        if wrapper is not None:
+            asked.update(_wrapper_settings(self))
+            found.update(wrapper)
         if seed is not None:  # otherwise MMEngine drew one at random
             asked['randomness.seed'], found['randomness.seed'] = seed, self.seed
         changed = {
@@ -101,6 +108,19 @@ def _settings(runner: Runner) -> Dict[str, Any]:
     return found
 
 
+def _wrapper_settings(runner: Runner) -> Dict[str, Any]:
+    """Precision, clipping and accumulation, which a checkpoint does not replace on resume."""
+    wrappers = runner.optim_wrapper
+    wrappers = dict(wrappers.items()) if isinstance(wrappers, OptimWrapperDict) else {'': wrappers}
+    return {
+        f'{name}/{key}': value for name, wrapper in wrappers.items() for key, value in (
+            ('optim_wrapper.type', type(wrapper).__name__),
+            ('optim_wrapper.clip_grad', wrapper.clip_grad_kwargs),
+            ('optim_wrapper.accumulative_counts', wrapper._accumulative_counts),
+        )
+    }  # fmt: skip
+
+
 def _is_for_the_console(record: logging.LogRecord) -> bool:
     return not (record.levelno < logging.ERROR and _FILE_ONLY.match(record.getMessage()))
 
@@ -124,13 +144,18 @@ def build_runner(
         prepare_for_cpu(cfg)
     trains = 'train_dataloader' in loaders
     lock = lock_work_dir(folder) if trains else None  # until run() ends, or this fails
-    with _building():
-        runner = QuietRunner.from_cfg(cfg)
+    try:
+        with _building():
+            runner = QuietRunner.from_cfg(cfg)
+        if trains:
+            check_batch_norm(runner.model, cfg, runner.world_size)
+            add_prompter_hook(runner)
+        check_prepared_somewhere(runner)
+    except BaseException:  # an interactive shell keeps the error, and with it the lock
+        if lock is not None:
+            lock.release()
+        raise
     runner.work_dir_lock = lock
-    if trains:
-        check_batch_norm(runner.model, cfg, runner.world_size)
-        add_prompter_hook(runner)
-    check_prepared_somewhere(runner)
     return runner
 
 
@@ -147,6 +172,13 @@ def run(runner: Runner, start: Callable) -> None:
     try:
         with _building(begin):
             start()
+    except SystemExit:  # a preempted process ignores further signals until it ends
+        raise
+    except BaseException:
+        for hook in runner.hooks:
+            if isinstance(hook, PreemptionHook):
+                hook.restore_handlers()
+        raise
     finally:
         if runner.work_dir_lock is not None:
             runner.work_dir_lock.release()
@@ -160,6 +192,7 @@ class _BeginHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self.begun = True
+        runner.message_hub.update_info(_WRAPPER, _wrapper_settings(runner))
         check_warm_up(runner.param_schedulers or [])
         check_ends(runner.param_schedulers or [], runner)
 

@@ -56,9 +56,19 @@ class Early(NamedTuple):
 def source_of(
     pretrained: Optional[str], init_cfg: Union[dict, list, None]
 ) -> Tuple[Optional[str], Union[dict, list, None]]:
-    """Convert MMEngine's ``init_cfg`` of type ``Pretrained`` to ``pretrained``; return both."""
+    """Convert MMEngine's ``init_cfg`` of type ``Pretrained`` to ``pretrained``; return both.
+
+    Raises:
+        ValueError: If they name two files.
+    """
     if isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
-        return pretrained or init_cfg.get('checkpoint', ''), None
+        other = init_cfg.get('checkpoint', '')
+        if pretrained is not None and pretrained != other:
+            raise ValueError(
+                f'pretrained={pretrained!r} and init_cfg={init_cfg!r} name two files; expected '
+                'one of them, the other None'
+            )
+        return other, None
     return pretrained, init_cfg
 
 
@@ -193,6 +203,14 @@ class PromptedBackbone(BaseModule):
     @property
     def last_norm(self) -> Callable[[Tensor], Tensor]:
         """The pre-trained norm after the last block."""
+        raise NotImplementedError
+
+    @property
+    def unread(self) -> Tuple[str, ...]:
+        """Beginnings of names of parameters after the blocks that no output depends on.
+
+        They are not trained: processes of distributed training would wait for their gradients.
+        """
         raise NotImplementedError
 
     def pool(self, x: Tensor) -> Tensor:

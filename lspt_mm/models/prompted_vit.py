@@ -140,6 +140,10 @@ class PromptedViT(PromptedBackbone, VisionTransformer):
     def last_norm(self) -> nn.Module:  # noqa: D102
         return self.ln1
 
+    @property
+    def unread(self) -> Tuple[str, ...]:  # noqa: D102
+        return ('ln1.',) if self.final_norm == 'identity' else ()
+
     def pool(self, x: Tensor) -> Tensor:  # noqa: D102
         return self.ln2(x.mean(dim=1))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lspt_mm.models.ops.upsampling import chunk_size, resized_rows, source_rows
 from lspt_mm.registry import MODELS
-from lspt_mm.utils.checks import check_int
+from lspt_mm.utils.checks import check_choice, check_int
 
 #: Logits of a strip of a class map on CPUs (32 MiB); on GPUs as of the ops.
 STRIP_CPU = 1 << 23
@@ -176,13 +176,24 @@ class EncoderDecoder(segmentors.EncoderDecoder):
             that run at once (4).
 
     Raises:
-        ValueError: For a ``window_batch`` below 1.
+        ValueError: For a ``window_batch`` below 1, a ``mode`` that is neither 'whole' nor 'slide',
+            or a ``stride`` that leaves pixels between windows out.
     """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.window_batch = (self.test_cfg or {}).get('window_batch', WINDOW_BATCH)
+        test_cfg = self.test_cfg or {}
+        self.window_batch = test_cfg.get('window_batch', WINDOW_BATCH)
         check_int('test_cfg.window_batch', self.window_batch, 1)
+        mode = test_cfg.get('mode', 'whole')
+        check_choice('test_cfg.mode', mode, ('whole', 'slide'))
+        if mode == 'slide':
+            crop, stride = test_cfg['crop_size'], test_cfg['stride']
+            if any(step > side for step, side in zip(stride, crop, strict=True)):
+                raise ValueError(
+                    f'test_cfg.stride={tuple(stride)} is larger than crop_size={tuple(crop)}: '
+                    'pixels between the windows would have no class; expected at most the crop'
+                )
         kind = type(self.decode_head)
         self._resizes_only = all(
             getattr(kind, name) is getattr(BaseDecodeHead, name)

@@ -49,7 +49,7 @@ class TimmPromptedViT(PromptedBackbone):
         out_type (str): For each of ``out_indices`` 'raw' ``[class | patches]`` (B, 1+N, D),
             'cls_token' (B, D), 'featmap' (B, D, h, w), 'avg_tokens', 'avg_patches', 'avg_prompts'
             (B, D) as of :class:`PromptedViT`, or 'pooled' (B, D): timm's own pooling of class
-            token, registers and patches, with its norms.
+            token, registers and patches, with its norms, after each of ``out_indices``.
 
     Raises:
         ValueError: For a value that is none of the above, a model that timm lacks, or one of
@@ -96,6 +96,11 @@ class TimmPromptedViT(PromptedBackbone):
             raise ValueError(
                 f"out_type='cls_token': {model} has no class token; expected 'pooled' or "
                 "'avg_patches'"
+            )
+        if out_type == 'pooled' and final_norm is not True:
+            raise ValueError(
+                f"final_norm={final_norm!r}: out_type='pooled' is timm's pooling with its norms; "
+                'expected True, or another out_type'
             )
         if out_type == 'pooled' and isinstance(self.vit, VisionTransformerDistilled):
             raise ValueError(f"out_type='pooled': {model} has two heads, and no pooling of its own")
@@ -183,6 +188,13 @@ class TimmPromptedViT(PromptedBackbone):
         # If timm has the pre-trained norm after a mean, it is the closest choice for maps.
         norm = self.vit.norm
         return self.vit.fc_norm if isinstance(norm, nn.Identity) else norm
+
+    @property
+    def unread(self) -> Tuple[str, ...]:  # noqa: D102
+        if self.out_type == 'pooled':
+            return ()
+        norms = () if self.final_norm is True else ('vit.norm.', 'vit.fc_norm.')
+        return ('vit.attn_pool.', *norms)
 
     def pool(self, x: Tensor) -> Tensor:  # noqa: D102
         return self.vit.forward_head(self.vit.norm(x), pre_logits=True)

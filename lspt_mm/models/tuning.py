@@ -63,7 +63,8 @@ def apply_tune(vit: nn.Module, tune: str) -> None:
     - ``partial-K``: the last K blocks and the final norms;
     - ``full``: the ViT and the prompter.
 
-    MAE's position embedding is fixed and is trained only with ``full``.
+    MAE's position embedding is fixed and is trained only with ``full``. What outputs do not depend
+    on (``vit.unread``) is never trained.
     """
     check_tune(tune, vit.num_layers)
     some = bias_names(tune)
@@ -79,6 +80,8 @@ def apply_tune(vit: nn.Module, tune: str) -> None:
             parameter.requires_grad_(with_prompter)
         elif name.startswith('lora.'):
             parameter.requires_grad_(True)
+        elif name.startswith(vit.unread):
+            parameter.requires_grad_(False)
         else:
             of_bias = 'bias' in tune and name.endswith('bias')  # q_bias as well
             if some is not None:

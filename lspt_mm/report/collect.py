@@ -1,5 +1,6 @@
 """Runs a model on images one by one and collects what a report shows."""
 
+import copy
 from contextlib import ExitStack
 from functools import partial
 from typing import Dict, List, Optional, Tuple
@@ -13,14 +14,14 @@ from torch import Tensor, nn
 
 from lspt_mm.analysis.alignment import MIN_IMAGES, AlignmentTrace
 from lspt_mm.analysis.attention import BlockAttention, attention_of
-from lspt_mm.analysis.burstiness import burstiness
+from lspt_mm.analysis.burstiness import Burstiness, burstiness
 from lspt_mm.analysis.forgetting import PromptTrace
 from lspt_mm.analysis.localization import Localization, classes_of_patches, localization
 from lspt_mm.analysis.lstm_gates import GateTrace
 from lspt_mm.analysis.runs import FinishedRun
 from lspt_mm.analysis.similarity import PersistenceTrace
 from lspt_mm.apis.model import init_model
-from lspt_mm.config.preflight import check_data_is_there
+from lspt_mm.config.preflight import check_data_is_there, datasets_of
 from lspt_mm.engine.hooks.linear_baseline_hook import remarks as of_baseline
 from lspt_mm.engine.hooks.trainable_report_hook import count_parameters
 from lspt_mm.errors import InputError
@@ -173,8 +174,8 @@ class Collector:
         few = self.plain is not None and self.seen < MIN_IMAGES
         if few:
             self.not_aligned = f'{self.seen} images; expected at least {MIN_IMAGES}'
-        prompter, vit = self.vit.prompter, self.vit
-        half = len(self.inputs) // 2
+        prompter = self.vit.prompter
+        burst, left_out = self._burstiness()
         return RunResult(
             run=self.run,
             classes=self.classes,
@@ -195,16 +196,25 @@ class Collector:
             },
             per_block_stats={} if prompter is None else prompter.per_block_stats(),
             memory_gates=self.gates.result() if self.gates is not None else [],
-            burstiness=burstiness(
-                vit, self.inputs[0::2], self.inputs[1::2], range(1, vit.num_layers + 1)
-            )
-            if half
-            else [],
+            burstiness=burst,
             features=np.array(self.features),
             feature_classes=np.array(self.feature_classes, int),
             pictures=self.pictures,
-            remarks=[*_remarks(self.run, self.model), *of_baseline(self.run.folder)],
+            remarks=[*_remarks(self.run, self.model), *of_baseline(self.run.folder), *left_out],
         )
+
+    def _burstiness(self) -> Tuple[List[Burstiness], List[str]]:
+        """Burstiness of the plain ViT, or none and a remark that says why."""
+        vit = self.plain
+        if vit is None and not any(p.requires_grad for p in self.vit.parameters()):
+            vit = self.vit
+        if vit is None or len(self.inputs) < 2:
+            return [], []
+        try:
+            blocks = range(1, vit.num_layers + 1)
+            return burstiness(vit, self.inputs[0::2], self.inputs[1::2], blocks), []
+        except ValueError as error:
+            return [], [f'burstiness is left out: {error}']
 
 
 def plain_vit(model: nn.Module) -> Tuple[Optional[PromptedBackbone], str]:
@@ -265,7 +275,7 @@ def collect_results(
     images: int = 64,
     pictures: int = 8,
     pretrained: Optional[str] = None,
-    device: str = 'cpu',
+    device: Optional[str] = None,
     progress: bool = False,
 ) -> RunResult:
     """Load a run's model and run it on images evenly spaced over one of its data sets.
@@ -276,7 +286,7 @@ def collect_results(
         images: Number of images for the numbers of the report.
         pictures: How many of them are kept to be shown.
         pretrained: File of the ViT's weights, instead of the config's.
-        device: Device of the model.
+        device: Device of the model; None: a GPU if there is one.
         progress: Show a bar.
 
     Raises:
@@ -293,7 +303,7 @@ def collect_pictures(
     split: str = 'val',
     images: int = 8,
     pretrained: Optional[str] = None,
-    device: str = 'cpu',
+    device: Optional[str] = None,
 ) -> List[Picture]:
     """The pictures of :func:`collect_results` alone."""
     collector, chosen = _collector(run, split, images, images, pretrained, device)
@@ -338,13 +348,14 @@ def evenly_spaced(available: int, wanted: int) -> List[int]:
 
 def _without_flips(run: FinishedRun, loader: str) -> dict:
     """The data set, by the pipeline that the run is tested with."""
-    dataset = dict(run.cfg[loader].dataset)
+    dataset = copy.deepcopy(run.cfg[loader].dataset)
     if loader == 'train_dataloader':
-        tested = run.cfg.get('val_dataloader') or run.cfg.get('test_dataloader')
-        if tested is None or 'pipeline' not in dataset:
+        tested = next(datasets_of(run.cfg, ('val_dataloader', 'test_dataloader')), None)
+        if tested is None:
             raise InputError(
                 f'{run.folder}: without a val_dataloader or test_dataloader there is no pipeline '
                 'to look at training images with; choose another split'
             )
-        dataset['pipeline'] = tested.dataset.pipeline
+        for one in datasets_of({'images': {'dataset': dataset}}, ('images',)):
+            one['pipeline'] = tested['pipeline']
     return dataset

@@ -2,9 +2,10 @@
 
 from typing import Any, Callable, Dict
 
-from lspt_mm.analysis.runs import find_runs
+from lspt_mm.analysis.runs import find_run
 from lspt_mm.apis.run import Run
 from lspt_mm.engine.hooks.linear_baseline_hook import baseline_of
+from lspt_mm.errors import InputError
 from lspt_mm.report.collect import collect_results
 from lspt_mm.report.page import write_page
 
@@ -22,10 +23,6 @@ def train_and_summarize(train: Callable[..., Run], args: Dict[str, Any]) -> None
     given = {name: value for name, value in args.items() if name != 'debug'}
     run = train(**{**given, 'options': dict(args['options'])})
     found = run.metrics
-    page = run.folder / REPORT
-    results = [collect_results(one, 'val', _IMAGES, _PICTURES)
-               for one in find_runs([str(run.folder)])]  # fmt: skip
-    write_page(results, page, 'val', f'python -m lspt_mm report {run.folder}')
     width = max(map(len, found['classes']))
     print(f'{found["class_metric"]} on the validation images')
     for name, score in found['classes'].items():
@@ -34,7 +31,13 @@ def train_and_summarize(train: Callable[..., Run], args: Dict[str, Any]) -> None
     baseline = baseline_of(run.folder)
     if baseline is not None:
         print(f'logistic regression on frozen features: {baseline["value"]:.2f}')
-    print(f'report: {page}')
+    page = run.folder / REPORT
+    try:
+        result = collect_results(find_run(run.folder), 'val', _IMAGES, _PICTURES)
+        write_page([result], page, 'val', f'python -m lspt_mm report {run.folder}')
+        print(f'report: {page}')
+    except InputError as error:  # such as a ViT without attention maps; the training is done
+        print(f'no report: {error}')
     print('next:')
     print(f'  python -m lspt_mm predict {run.folder} IMAGES')
     print(f'  python -m lspt_mm export {run.folder} {run.folder / "model.onnx"}')

@@ -26,7 +26,6 @@ class Task(NamedTuple):
         data_root: With ``{data}``; None if the config names the data.
         epochs: Length, where it is in epochs.
         selects: Whether learning rates are chosen on it, and runs trained longer.
-        amp: Whether runs are in mixed precision.
     """
 
     table: str
@@ -34,7 +33,6 @@ class Task(NamedTuple):
     data_root: Optional[str] = None
     epochs: Optional[int] = None
     selects: bool = False
-    amp: bool = True
 
 
 _COMMON = ('epochs={epochs},pretraining={weights},img_size=112,head=fitted,method={method},'
@@ -50,7 +48,7 @@ TASKS: Dict[str, Task] = {
     ),
     'caltech101': Task('classification', _VTAB, '{data}/vtab-1k', 5),
     'cifar': Task('classification', _VTAB, '{data}/vtab-1k', 5),
-    'camvid': Task('segmentation', _MASKS, selects=True, amp=False),
-    'drive': Task('segmentation', _MASKS, selects=True, amp=False),
-    'ccp59': Task('segmentation', _MASKS, amp=False),
+    'camvid': Task('segmentation', _MASKS, selects=True),
+    'drive': Task('segmentation', _MASKS, selects=True),
+    'ccp59': Task('segmentation', _MASKS),
 }  # fmt: skip

@@ -183,7 +183,7 @@ class SmallTables:
         if run.lr is not None:
             options['train_cfg.val_interval'] = length  # the last one decides
         apply_common_options(cfg, options, root)
-        if facts.amp and run.lr is not None:
+        if run.lr is not None:
             turn_on_amp(cfg)
         if run.phase == 'selection':
             return selection_config(cfg, run.seed)

@@ -61,7 +61,13 @@ class Segmentation(Task):
 
     def dump(self, cfg, out):
         """Store predictions as label images in the folder ``out``."""
-        cfg.test_evaluator.update(output_dir=out, keep_results=True)
+        evaluators = cfg.test_evaluator
+        evaluators = evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
+        ours = [one for one in evaluators if self.measured_by(one)]
+        if not ours:
+            raise InputError('--out: expected an IoUMetric in test_evaluator, which writes masks')
+        for one in ours:
+            one.update(output_dir=out, keep_results=True)
 
     def truth(self, sample) -> Optional[np.ndarray]:  # noqa: D102
         return sample.gt_sem_seg.data[0].cpu().numpy() if 'gt_sem_seg' in sample else None

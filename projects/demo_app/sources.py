@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Sequence
 
+from lspt_mm.analysis.runs import split_name
 from lspt_mm.engine.work_dir import find_config_and_checkpoint
 from lspt_mm.errors import InputError
 
@@ -48,11 +49,8 @@ def named_sources(pairs: Sequence[str], runs: Sequence[str]) -> List[Source]:
         name = f'{stem} ({Path(checkpoint).stem})' if several else stem
         sources.append(Source(name, config, checkpoint))
     for run in runs:
-        name, equals, folder = run.partition('=')
-        sources.append(
-            source_of_work_dir(name, folder) if equals and name else
-            source_of_work_dir(Path(run).name, run)
-        )  # fmt: skip
+        name, folder = split_name(run)
+        sources.append(source_of_work_dir(name or Path(folder).name, folder))
     if not sources:
         raise InputError('no model: give CONFIG CHECKPOINT, or --run NAME=WORK_DIR')
     repeated = _repeated([source.name for source in sources])

@@ -6,6 +6,7 @@ import scipy.stats
 import torch
 from torch import nn
 
+from lspt_mm.analysis import burstiness as burstiness_module
 from lspt_mm.analysis.burstiness import EDGES, _shape, burstiness
 from lspt_mm.analysis.lstm_gates import GateTrace
 from lspt_mm.models import PromptedViT
@@ -29,13 +30,12 @@ def images(count, seed=1):
 @pytest.mark.parametrize('draw', ['normal', 'laplace'])
 def test_kurtosis_and_density_are_scipys_and_numpys(draw):
     values = getattr(np.random.default_rng(0), draw)(size=50_000) * 3 + 7
-    kurtosis, density, beyond = _shape(torch.from_numpy(values))
+    kurtosis, density = _shape(torch.from_numpy(values))
     assert kurtosis == pytest.approx(scipy.stats.kurtosis(values))
     scaled = (values - values.mean()) / values.std()
     inside = scaled[np.abs(scaled) <= 8]
     counts, _ = np.histogram(inside, EDGES.numpy())
     assert np.allclose(density, counts / len(values) / 0.25, atol=3 / len(values) / 0.25)
-    assert beyond == pytest.approx(1 - len(inside) / len(values))
 
 
 def test_burstiness_is_of_attentions_logits_and_whitened_on_other_images():
@@ -59,6 +59,14 @@ def test_burstiness_is_of_attentions_logits_and_whitened_on_other_images():
     whitened = (u / (s + 1e-6 * s.mean()).sqrt()) @ u.T @ raw
     expected = scipy.stats.kurtosis(whitened.numpy().ravel())
     assert found.whitened_kurtosis == pytest.approx(expected, rel=1e-3)
+
+
+def test_burstiness_of_large_images_is_that_of_some_patches(monkeypatch):
+    monkeypatch.setattr(burstiness_module, 'PATCHES', 3)
+    sizes = []
+    monkeypatch.setattr(burstiness_module, '_shape', lambda x: (sizes.append(x.numel()), []))
+    burstiness(build(), images(2), images(5, seed=2), [1, 2])
+    assert sizes == [5 * 3 * 8] * 4  # images, patches, channels: raw and whitened, two blocks
 
 
 @pytest.mark.parametrize('cell', ['full', 'low-rank', 'diagonal'])

@@ -113,7 +113,8 @@ def reads(monkeypatch):
 def test_the_model_and_each_file_read_once(content, made, reads):
     mini, original, folder = made
     model = init_model(mini.config, folder / f'{content}.pth')
-    assert reads == {'full.pth': 1} if content == 'full' else {'prompts.pth': 1, 'tiny_vit.pth': 1}
+    want = {'full.pth': 1} if content == 'full' else {'prompts.pth': 1, 'tiny_vit.pth': 1}
+    assert reads == want
     assert not model.training
     for name, tensor in original.state_dict().items():
         assert torch.equal(model.state_dict()[name], tensor), name

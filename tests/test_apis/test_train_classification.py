@@ -232,3 +232,16 @@ def test_balance_is_for_one_label_each(folder, tmp_path, balance):
     with pytest.raises(InputError, match=f'balance={balance}: .*data is multi-label'):
         train(folder, tmp_path / 'run', 'split', labels=folder / 'labels.csv',
               options={**OPTIONS, 'balance': balance})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        (dict(dropout=0.1), 'method=lora has none'),
+        (dict(epochs=40, warmup=50), 'warmup=50'),
+    ],
+)
+def test_auto_checks_all_its_methods_first(folder, tmp_path, options, words):
+    with pytest.raises(InputError, match=words):
+        train(folder, tmp_path / 'auto', method='auto', options={**OPTIONS, **options})
+    assert not (tmp_path / 'auto/auto').exists()

@@ -1,6 +1,7 @@
 """One call: the run of the config path, and one object for what comes after it."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from PIL import Image
 
 import lspt_mm
 from lspt_mm.apis import init_model, predict_image, training
-from lspt_mm.apis.predict import image_pipeline
+from lspt_mm.apis.predict import image_pipeline, predict_images
 from lspt_mm.errors import InputError
+from lspt_mm.report import summary
 
 OPTIONS = {
     'arch': ARCH, 'patch_size': 8, 'crop': 32, 'iters': 4, 'batch_size': 2, 'channels': 8,
@@ -235,3 +237,46 @@ def test_auto_tries_methods_on_half_of_the_images(folder, tmp_path, monkeypatch)
                for name in ('.', 'auto/frozen', 'auto/bias')}  # fmt: skip
     chosen = {name: cfg.train_dataloader.dataset.get('indices') for name, cfg in configs.items()}
     assert chosen == {'.': None, 'auto/frozen': [0, 2, 4], 'auto/bias': [0, 2, 4]}
+
+
+def test_images_of_one_name_in_two_folders(folder, trained, tmp_path):
+    for name in ('one', 'other'):
+        shutil.copytree(folder / 'photos', tmp_path / name)
+    both = [tmp_path / 'one/p0.png', tmp_path / 'other/p0.png', np.zeros((40, 40, 3), np.uint8)]
+    found = trained.predict(both)
+    assert len({result.name for result in found}) == 3
+    found.save(tmp_path / 'out')
+    assert len(list((tmp_path / 'out').iterdir())) == 3
+    assert len({one.name for one in trained.predict([tmp_path / 'one', tmp_path / 'other'])}) == 16
+
+
+def test_predict_images_takes_paths_as_text(folder, trained, tmp_path):
+    lines = predict_images(trained.model, [f'{folder}/photos/p0.png'], f'{tmp_path}/found')
+    assert len(lines) == 1 and (tmp_path / 'found/masks/p0.png').is_file()
+
+
+def test_scores_are_printed_without_a_report(trained, monkeypatch, capsys):
+    def fail(*given):
+        raise InputError('block 1 of this ViT is a single module')
+
+    monkeypatch.setattr(summary, 'collect_results', fail)
+    summary.train_and_summarize(lambda **given: trained, dict(options=[], debug=False))
+    out = capsys.readouterr().out
+    assert f'mIoU {trained.metrics["value"]:.2f}' in out and 'predict' in out
+    assert 'no report: block 1 of this ViT' in out
+
+
+def test_a_second_try_after_an_error(folder, tmp_path):
+    def train(images, **options):
+        return lspt_mm.train_segmentation(
+            tmp_path / images, folder / 'masks', tmp_path / 'run', method='vpt',
+            backbone=str(folder / 'vit.pth'), options={**OPTIONS, **options},
+        )  # fmt: skip
+
+    shutil.copytree(folder / 'photos', tmp_path / 'photos')
+    errors = []  # an interactive shell keeps the last one, and its frames
+    for options in ({'train_dataloader.batch_size': 'x'}, {'optim_wrapper.optimizer.lr': -1}):
+        with pytest.raises(InputError) as error:
+            train('photos', **options)
+        errors.append(error)
+    assert train('photos').metrics

@@ -11,6 +11,7 @@ from mmengine.runner.checkpoint import load_state_dict as mmengine_load
 from torch import nn
 
 from lspt_mm.checkpoints.prompt_only import strip_base_weights
+from lspt_mm.checkpoints.publishing import public_source, without_folders
 from lspt_mm.checkpoints.records import RECORD, fingerprint, record_of, records_in, to_tensor
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
@@ -349,3 +350,16 @@ def test_the_record_passes_through_dicts_and_files(base, tmp_path):
     assert torch.equal(to_tensor(record), state[f'backbone.{RECORD}'])
     assert record.prompter == LSPT and record.tune == 'prompts'
     assert record.arch == {'embed_dims': 16, 'num_layers': 4, 'num_heads': 2, 'patch_size': [8, 8]}
+
+
+@pytest.mark.parametrize(
+    ('source', 'public'),
+    [
+        ('/home/me/vit.pth', 'vit.pth'), ('timm:local-dir:/home/me/vit', 'timm:local-dir:vit'),
+        ('timm:vit_base_patch16_224.mae', 'timm:vit_base_patch16_224.mae'),
+        ('https://a.org/b/vit.pth', 'https://a.org/b/vit.pth'),
+    ],
+)  # fmt: skip
+def test_published_files_have_no_local_folders(source, public):
+    assert public_source(source) == public
+    assert without_folders({'model': [source]}) == {'model': [public]}

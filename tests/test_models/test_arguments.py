@@ -442,3 +442,10 @@ def test_a_start_from_bands_needs_vpt(inner):
 def test_an_argument_that_a_method_needs():
     with pytest.raises(ValueError, match="prompter: VPT: missing .* argument: 'num_tokens'"):
         PromptedViT(ARCH, img_size=32, patch_size=8, prompter=dict(type='VPT'))
+
+
+def test_two_files_of_weights_are_refused():
+    other = dict(type='Pretrained', checkpoint='b.pth')
+    with pytest.raises(ValueError, match=r"pretrained='a.pth' and init_cfg=.*b.pth.* two files"):
+        vit(pretrained='a.pth', init_cfg=other)
+    assert vit(pretrained='b.pth', init_cfg=other).pretrained == 'b.pth'

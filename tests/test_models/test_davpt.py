@@ -315,3 +315,17 @@ def test_prompts_have_unit_length():
 def test_first_guided_before_the_prompts_start():
     with pytest.raises(ValueError, match='first_guided=2: expected an integer from 3 to 12'):
         DAVPT(2, first_guided=2, start_block=3)
+
+
+def test_a_pass_that_misses_classes_leaves_the_map_of_the_others():
+    classes = ClassMapping(3, D)
+    means = torch.eye(D)[[0, 1, 2, 0]] + 0.01 * torch.eye(D)[[3, 4, 5, 6]]  # 3 is near 0
+    classes.fit(means, torch.ones(4))
+    before = classes.mapping.clone()
+    assert before[0] == before[3] and len(before.unique()) == 3
+    for seen in ([0, 2, 3], [1], []):  # no more classes than prompts
+        labels = torch.zeros(len(seen), 4, dtype=torch.bool)
+        labels[range(len(seen)), seen] = True
+        classes.add(means[seen], labels)
+        classes.update(again=True)
+        assert torch.equal(classes.mapping, before)

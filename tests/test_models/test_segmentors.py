@@ -232,3 +232,24 @@ def test_bytes_of_an_evaluated_image(monkeypatch):
 def test_a_wrong_number_of_windows(batch):
     with pytest.raises(ValueError, match='test_cfg.window_batch'):
         pair(dict(SLIDE, window_batch=batch))
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (dict(stride=(25, 20)), r'stride=\(25, 20\) is larger than crop_size=\(24, 32\)'),
+        (dict(stride=(13, 33)), r'stride=\(13, 33\) is larger'),
+        (dict(mode='silde'), "test_cfg.mode.*'silde'"),
+    ],
+)
+def test_windows_with_gaps_and_unknown_modes_are_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        pair({**SLIDE, **change})
+
+
+@pytest.mark.parametrize('size', [(16, 40), (40, 16)])
+def test_a_resize_of_one_side_in_many_strips(size, monkeypatch):
+    monkeypatch.setattr(segmentors, 'STRIP_CPU', 5 * 40 * 3)  # three rows
+    theirs, ours = pair(dict(mode='whole'))
+    images = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert_same(theirs, ours, images, ori_shape=size)

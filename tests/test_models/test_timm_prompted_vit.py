@@ -353,3 +353,29 @@ def test_every_vit_of_timm_runs_or_is_refused_by_name():
             assert f"model={name!r}: " in str(error) and 'VisionTransformer or an Eva' in str(error)
             refused += 1
     assert built >= 254 and refused >= 30  # of timm 1.0.31
+
+
+@pytest.mark.parametrize('tune', ['bias', 'partial-1', 'full', 'prompts+bias'])
+@pytest.mark.parametrize('final_norm', [True, False, 'identity'])
+@pytest.mark.parametrize(
+    ('name', 'out_type'),
+    [
+        ('vit_small_patch16_dinov3', 'featmap'),
+        ('vit_base_patch16_siglip_224', 'featmap'),
+        ('vit_base_patch16_siglip_224', 'pooled'),
+        ('vit_pe_core_tiny_patch16_384', 'cls_token'),
+        ('vit_medium_patch16_rope_reg1_gap_256', 'avg_patches'),
+    ],
+)
+def test_every_tuned_parameter_gets_a_gradient(name, out_type, final_norm, tune):
+    # A trainable parameter without one stops distributed training.
+    if out_type == 'pooled' and final_norm is not True:
+        with pytest.raises(ValueError, match=r"final_norm=.*'pooled' is timm's pooling"):
+            build(name, out_type=out_type, final_norm=final_norm, tune=tune)
+        return
+    prompter = dict(type='VPT', num_tokens=2, deep=True)
+    model = build(name, prompter=prompter, out_type=out_type, final_norm=final_norm, tune=tune)
+    weighted_sum(model.train()(images(model))).backward()
+    for parameter_name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, parameter_name

@@ -109,6 +109,14 @@ GRADIENTS = dict(
 )  # fmt: skip
 
 
+@pytest.mark.parametrize('tune', ['bias', 'partial-1', 'full'])
+def test_a_norm_that_no_output_passes_is_not_trained(tune):
+    model = build(tune=tune, final_norm='identity').train()
+    weighted_sum(model(images())).backward()
+    assert not any(p.requires_grad for p in model.ln1.parameters())
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
 @pytest.mark.parametrize('tune', ['prompts', 'prompts+bias', 'full'])
 @pytest.mark.parametrize('name', GRADIENTS)
 def test_every_tuned_parameter_gets_a_gradient(name, tune):

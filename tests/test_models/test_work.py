@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from vit_oracles import ARCH, PATCH, build, weighted_sum
 
-from lspt_mm.analysis.flops import count_flops, saved_bytes
+from lspt_mm.analysis.flops import count_flops
 
 B, P = 2, 5
 IMG = 48
@@ -34,6 +34,24 @@ def images(size=IMG):
 def model(prompter=None, **kwargs):
     kwargs = dict({'img_size': IMG, 'dtype': torch.float32, 'out_type': 'cls_token'}, **kwargs)
     return build(prompter, **kwargs)
+
+
+def saved_bytes(run, modules):
+    """Bytes that autograd keeps for the backward pass of ``run()``, a forward pass.
+
+    Each storage counts once; what ``modules`` hold anyway (parameters, buffers) does not.
+    """
+    own = {t.untyped_storage().data_ptr() for t in (*modules.parameters(), *modules.buffers())}
+    kept = []  # the tensors themselves, so that no address is used a second time
+
+    def pack(tensor):
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        run()
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in kept}
+    return sum(size for pointer, size in storages.items() if pointer not in own)
 
 
 def forward_flops(net):

@@ -24,6 +24,7 @@ from lspt_mm.engine.hooks.jsonl_logger_hook import (
 )
 from lspt_mm.engine.hooks.preemption_hook import EXIT_STOPPED, PreemptionHook
 from lspt_mm.engine.hooks.prompt_checkpoint_hook import PromptCheckpointHook
+from lspt_mm.engine.runner import run
 from lspt_mm.engine.work_dir import latest_checkpoint, read_training_checkpoint
 from lspt_mm.errors import InputError
 from lspt_mm.utils.atomic_io import atomic_write, write_text
@@ -54,11 +55,12 @@ class Rising(BaseMetric):
 
 
 def train(
-    folder, iterations=6, hooks=(), model=None, accumulative_counts=1, more=None, **checkpoint
+    folder, iterations=6, hooks=(), model=None, accumulative_counts=1, more=None, runner=Runner,
+    **checkpoint,
 ):
     """Iterations of a toy, a checkpoint after each second one."""
     checkpoint = {'interval': 2, 'by_epoch': False, **checkpoint}
-    runner = Runner(
+    runner = runner(
         model or Toy(), str(folder),
         DataLoader([{'inputs': torch.rand(2)} for _ in range(4)], batch_size=2),
         train_cfg={'by_epoch': False, 'max_iters': iterations, 'val_interval': 2},
@@ -426,3 +428,21 @@ def test_the_second_interrupt_ends_it(tmp_path):
 def test_told_in_the_last_iteration(tmp_path):
     train(tmp_path, 4, [Telling(signal.SIGTERM, 4), PreemptionHook()])
     assert names(tmp_path) == ['iter_2.pth', 'iter_4.pth']
+
+
+def test_handlers_are_put_back_after_an_error(tmp_path):
+    class Failing(Hook):
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            raise InputError('the loss is not finite')
+
+    class NotTrained(Runner):
+        work_dir_lock = None
+
+        def train(self):
+            return self
+
+    before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)]
+    runner = train(tmp_path, 2, [Failing(), PreemptionHook()], runner=NotTrained)
+    with pytest.raises(InputError):
+        run(runner, lambda: Runner.train(runner))
+    assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before

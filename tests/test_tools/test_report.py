@@ -116,6 +116,9 @@ def test_names(runs, tmp_path):
     found = find_runs([f'A={runs / "lspt"}', str(runs / 'deep'), str(tmp_path / 'deep')])
     assert found[0].name == 'A' and len({run.name for run in found}) == 3
     assert all(run.name.endswith('deep') for run in found[1:])
+    shutil.copytree(runs / 'deep', tmp_path / 'lr=0.1')  # as the search tool names folders
+    found = find_runs([str(tmp_path / 'lr=0.1'), f'B={tmp_path / "lr=0.1"}/../deep'])
+    assert [run.name for run in found] == ['lr=0.1', 'B']
     for wrong, word in (
         (['A={0}', 'A={1}'], "'A' is given twice"),
         (['={0}'], 'empty name'),
@@ -137,6 +140,33 @@ def test_differences_are_of_the_method_alone(runs):
 
 
 # ---- the plain ViT's features -----------------------------------------------------------------
+
+
+def test_burstiness_is_the_plain_vits_or_left_out(runs, monkeypatch):
+    seen = []
+
+    def burstiness(vit, *given):
+        seen.append(vit)
+        raise ValueError('queries and keys pass a norm')
+
+    monkeypatch.setattr(collect, 'burstiness', burstiness)
+    found = collect_results(find_run(runs / 'none'), 'val', images=2, pictures=0)
+    assert found.burstiness == []
+    assert 'burstiness is left out: queries and keys' in found.remarks[-1]
+    run = find_run(runs / 'none')
+    run.cfg.model.backbone.tune = 'bias'
+    collect_results(run, 'val', images=2, pictures=0)
+    assert seen[1].tune == 'nothing'  # not the one whose biases are trained
+
+
+def test_training_images_that_are_sampled(runs):
+    run = find_run(runs / 'lspt')
+    inner = run.cfg.train_dataloader.dataset
+    run.cfg.train_dataloader.dataset = dict(type='ClassBalancedDataset', dataset=inner)
+    found = collect._without_flips(run, 'train_dataloader')
+    assert found.type == 'ClassBalancedDataset'
+    assert found.dataset.pipeline == run.cfg.val_dataloader.dataset.pipeline
+    assert inner.pipeline != found.dataset.pipeline
 
 
 @pytest.mark.slow

@@ -146,6 +146,10 @@ def test_dry_run_lists_the_runs(data, tmp_path):
         'w/selection/lr=0.01', 'w/selection/lr=0.1', 'w/final/seed=1', 'w/final/seed=2'
     ]  # fmt: skip
     assert not (tmp_path / 'w').exists()
+    run = run_tool('search.py', 'lspt_upernet_ade20k', '--grid',
+                   'optim_wrapper.optimizer.lr=0.001,0.002', '--select-only', '--dry-run',
+                   cwd=tmp_path)  # fmt: skip
+    assert run.code == 0 and 'work_dirs/lspt_upernet_ade20k_search/selection/' in run.out
 
 
 @pytest.mark.parametrize(
@@ -166,6 +170,7 @@ def test_dry_run_lists_the_runs(data, tmp_path):
         (['--pretrained', 'nowhere.pth'], 'nowhere.pth'),
         (['--grid', 'none', '--select-only'], 'nothing to run'),
         (['--jobs', '-1'], 'expected at least 1'),
+        (['--cfg-options', 'optim_wrapper.optimizer.lr=0.3'], 'varies it .0.01, 0.1.'),
     ],
 )
 def test_input_errors(data, more, said, tmp_path):

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from lspt_mm.apis import init_model
 from lspt_mm.apis.predict import image_pipeline
 from lspt_mm.datasets.transforms import LoadImage
+from lspt_mm.errors import InputError
 from lspt_mm.utils.images import BACKEND, describe_image, read_image
 from projects.demo_app.image_io import read_image as read_upload
 
@@ -155,3 +156,13 @@ def test_more_pixels_than_pillow_takes(tmp_path, monkeypatch):
     Image.fromarray(noise()).save(tmp_path / 'a.png')
     with input_errors_as_messages():
         assert torch.from_numpy(read_image(tmp_path / 'a.png').copy()).sum() > 0
+
+
+@pytest.mark.parametrize('suffix', ['jpg', 'png', 'bmp', 'tif', 'ppm', 'webp'])
+def test_a_truncated_file_is_named_as_such(suffix, tmp_path):
+    path = tmp_path / f'a.{suffix}'
+    Image.fromarray(noise()).save(path)
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(InputError, match='cannot be read as an image') as error:
+        read_image(path)
+    assert 'NoneType' not in str(error.value)

@@ -72,10 +72,14 @@ class ClassScoresHook(Hook):
         task = task_of(runner.cfg)
         scores = [None if math.isnan(score) else score for score in task.class_scores(self.counts)]
         names = _names(runner, loader)
-        write_json(Path(runner.work_dir) / name, dict(
+        found = dict(
             metric=task.metric, value=task.score(self.counts), **facts,
             class_metric=task.class_metric, classes=dict(zip(names, scores, strict=True)),
-        ))  # fmt: skip
+        )  # fmt: skip
+        try:
+            write_json(Path(runner.work_dir) / name, found)
+        except OSError as error:  # such as a full disk, which must not end the run
+            runner.logger.warning(f'{name} cannot be written: {error}')
 
     def after_train(self, runner: Runner) -> None:  # noqa: D102
         if self.counts is None or not is_main_process():

@@ -64,6 +64,10 @@ class PreemptionHook(Hook):
                 loader.worker_init_fn = partial(_init_worker, exiting, loader.worker_init_fn)
 
     def after_train(self, runner: Runner) -> None:  # noqa: D102
+        self.restore_handlers()
+
+    def restore_handlers(self) -> None:
+        """Set the signal handlers that were there before the run."""
         while self._former:
             signal.signal(*self._former.popitem())
 

@@ -2,7 +2,7 @@
 
 from typing import Dict, Optional
 
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from lspt_mm.checkpoints.backbone import UNKNOWN, DescribedBackbone
 from lspt_mm.checkpoints.prompt_only import check_fit, strip_base_weights
@@ -97,8 +97,9 @@ class PromptCheckpointHook(AtomicCheckpointHook):
         return self._fingerprints[name][1]
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:  # noqa: D102
-        # Without resuming, a run may start from parts of another run.
-        if runner._resume or runner._train_loop is None:
+        # Without resuming, a run may start from parts of another run. The loop of one that tests
+        # or validates is still a config.
+        if runner._resume or not isinstance(runner._train_loop, BaseLoop):
             model = model_of(runner)
             check_fit(model, checkpoint, resume=runner._resume)
 

@@ -66,7 +66,5 @@ def source_rows(
     height: int, larger: int, rows: Tuple[int, int], align_corners: bool
 ) -> Tuple[int, int]:
     """Rows (first, end) of a map of ``height`` that ``rows`` of its resize to ``larger`` read."""
-    if height == larger:
-        return rows
     above, below, _ = neighbours(height, larger, align_corners, 'cpu')
     return int(above[rows[0]]), int(below[rows[1] - 1]) + 1

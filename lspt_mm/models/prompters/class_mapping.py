@@ -48,23 +48,26 @@ class ClassMapping(nn.Module):
             means = F.normalize(sums[seen], dim=-1)
             self.centroids.copy_(means[chosen.to(means.device)])
         self.prepared.fill_(True)
-        return self._assign(sums, counts)
+        if int(seen.sum()) > len(self.centroids):
+            return self._assign(sums, counts)
+        self.mapping[seen] = torch.arange(int(seen.sum()), device=seen.device)
+        return self._line(seen)
 
     def _assign(self, sums: Tensor, counts: Tensor) -> str:
-        seen, prompts = counts > 0, len(self.centroids)
-        number = int(seen.sum())
-        if number <= prompts:
-            self.mapping[seen] = torch.arange(number, device=seen.device)
-        else:
-            means = F.normalize(sums[seen], dim=-1)
-            nearest, centroids = cosine_kmeans(means, self.centroids.to(means))
-            at_start = bool((self.mapping[seen] < 0).any())
-            if len(nearest.unique()) == 1 and not at_start:
-                return 'all classes are nearest to one prompt: the mapping is left as it is'
-            self.centroids.copy_(centroids)
-            self.mapping[seen] = nearest
+        """Map the classes that were seen by k-means, from the last centroids."""
+        seen = counts > 0
+        means = F.normalize(sums[seen], dim=-1)
+        nearest, centroids = cosine_kmeans(means, self.centroids.to(means))
+        at_start = bool((self.mapping[seen] < 0).any())
+        if len(nearest.unique()) == 1 and not at_start:
+            return 'all classes are nearest to one prompt: the mapping is left as it is'
+        self.centroids.copy_(centroids)
+        self.mapping[seen] = nearest
+        return self._line(seen)
+
+    def _line(self, seen: Tensor) -> str:
         used = len(self.mapping[self.mapping >= 0].unique())
-        return f'{number} classes are mapped to {used} of {prompts} prompts'
+        return f'{int(seen.sum())} classes are mapped to {used} of {len(self.centroids)} prompts'
 
     @torch.no_grad()
     def add(self, features: Tensor, labels: Tensor) -> None:

@@ -1,8 +1,11 @@
 """PromptCheckpointHook and the check that a checkpoint belongs to a model."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmengine.hooks import CheckpointHook
+from mmengine.runner import EpochBasedTrainLoop
 from torch import nn
 
 from lspt_mm.checkpoints.prompt_only import check_fit
@@ -51,6 +54,23 @@ def checkpoint(model, with_record=True):
 def test_misfits(trained, model, message, with_record):
     with pytest.raises(InputError, match=message):
         check_fit(model, checkpoint(trained, with_record))
+
+
+@pytest.mark.parametrize(('loop', 'refused'), [({'max_epochs': 3}, True), (None, True),
+                                               ('built', False)])  # fmt: skip
+def test_a_checkpoint_without_a_head_is_for_training_only(loop, refused):
+    model = Model(VPT)
+    content = checkpoint(model)
+    content['state_dict'] = {k: v for k, v in content['state_dict'].items() if 'head' not in k}
+    if loop == 'built':  # training begins: other parts may start from this file
+        loop = object.__new__(EpochBasedTrainLoop)
+    runner = SimpleNamespace(model=model, _resume=False, _train_loop=loop)
+    load = PromptCheckpointHook(by_epoch=False).after_load_checkpoint
+    if refused:
+        with pytest.raises(InputError, match='head.weight'):
+            load(runner, content)
+    else:
+        load(runner, content)
 
 
 def test_methods_with_the_same_tensors():
