@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
         'config', help='FILE, FILE:name=value,... or an experiment (vtab1k/lspt_mae_eurosat)'
     )
     parser.add_argument(
-        '--grid', nargs='+', metavar='NAME=V1,V2',
+        '--grid', nargs='+', action='extend', metavar='NAME=V1,V2',
         help="values to try: of a transfer.py's arguments (lr=0.1,0.5), or of any config's keys\n"
         "(optim_wrapper.optimizer.lr=0.1,0.5); by default the method's published grid;\n"
         '--grid none: no selection',

@@ -19,6 +19,7 @@ from lspt_mm.engine.work_dir import find_config_and_checkpoint
 from lspt_mm.errors import InputError
 from lspt_mm.tasks import task_of
 from lspt_mm.utils.atomic_io import read_json
+from lspt_mm.utils.cli import any_image_size
 from lspt_mm.utils.images import list_images, read_image, to_rgb
 from lspt_mm.utils.overlay import label_image, overlay
 
@@ -133,6 +134,7 @@ class Run:
             raise InputError(f'{path} is not there: the run has not validated yet')
         return read_json(path)
 
+    @any_image_size()
     def test(self) -> Dict[str, Any]:
         """Test the chosen run on the test images; returns the same keys as :attr:`metrics`.
 
@@ -150,6 +152,7 @@ class Run:
         run(runner, runner.test)
         return read_json(folder / TEST)
 
+    @any_image_size()
     def predict(self, images: Images) -> Union[ImageResult, Results]:
         """Predict images: one result for one image, else a list of them.
 

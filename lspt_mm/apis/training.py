@@ -21,7 +21,7 @@ from lspt_mm.engine.work_dir import latest_checkpoint
 from lspt_mm.errors import InputError
 from lspt_mm.recipes.methods import AUTO, CANDIDATES
 from lspt_mm.utils.atomic_io import read_json, write_json
-from lspt_mm.utils.cli import ignore_known_warnings
+from lspt_mm.utils.cli import any_image_size, ignore_known_warnings
 from lspt_mm.utils.malloc import keep_freed_memory
 
 #: Folder of the prepared data, below a run's.
@@ -31,6 +31,7 @@ _LEAST = 40
 _Path = Union[str, Path]
 
 
+@any_image_size()
 def train_segmentation(
     images: _Path,
     masks: _Path,
@@ -40,7 +41,11 @@ def train_segmentation(
     method: str = 'lspt',
     head: str = 'upernet',
     labels: Optional[str] = None,
-    ignore: Sequence[str] = (),
+    ignore: Union[str, int, Sequence[Union[str, int]]] = (),
+    mask_suffix: str = '',
+    image_suffix: str = '',
+    exif: Optional[str] = None,
+    skip_unpaired: bool = False,
     val_share: float = 0.2,
     test_share: float = 0.0,
     seed: int = 0,
@@ -65,6 +70,11 @@ def train_segmentation(
         labels: Meaning of the masks' values: 'indices', 'colors' or 'binary'; None: the only
             meaning that they allow.
         ignore: Numbers, colours or names of classes to ignore.
+        mask_suffix: Text after the image's name in a mask's, such as ``'_mask'``.
+        image_suffix: Text after the common name in an image's, such as ``'_leftImg8bit'``.
+        exif: Where EXIF data turn photos, whether masks were drawn on them as 'shown' or as
+            'stored'; None: as the sizes say.
+        skip_unpaired: Leave out images and masks without a pair.
         val_share, test_share: Share of the images for validation and test, where there are no
             folders of them.
         seed: Of the split and the run.
@@ -84,7 +94,9 @@ def train_segmentation(
     out = Path(out)
     found = prepare_masks(
         Path(images), Path(masks), out / DATA, classes=None if classes is None else Path(classes),
-        labels=labels, ignore=list(ignore), val_share=val_share, test_share=test_share, seed=seed,
+        labels=labels, ignore=ignore, mask_suffix=mask_suffix, image_suffix=image_suffix,
+        exif=exif, skip_unpaired=skip_unpaired, val_share=val_share, test_share=test_share,
+        seed=seed,
     )  # fmt: skip
     print(found.table)
     for remark in found.remarks:
@@ -96,6 +108,7 @@ def train_segmentation(
     return _trained('maskfolder/transfer.py', out, arguments, options, **how)
 
 
+@any_image_size()
 def train_classification(
     images: _Path,
     out: _Path,

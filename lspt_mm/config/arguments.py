@@ -17,6 +17,10 @@ NAMED = ('fgvc', 'vtab1k')
 _BEFORE_ARGUMENTS = re.compile(r':(?=\s*\w*\s*=|[^:/\\]*,\s*\w+\s*=)')
 
 
+#: Arguments that are names of files or folders.
+_PLACES = ('data', 'pretrained', 'pretraining', 'task')
+
+
 class _Passed:
     """Arguments for the config file being read; ``used`` once the file has read them."""
 
@@ -75,7 +79,7 @@ def split_arguments(config: str) -> Tuple[str, Dict[str, Any]]:
             raise InputError(f'config {config}: {part!r}: expected name=value after the colon')
         if name.strip() in values:
             raise InputError(f'config {config}: {name.strip()} is given twice')
-        values[name.strip()] = parse(value.strip())
+        values[name.strip()] = _value(name.strip(), value.strip())
     benchmark, slash, name = path.partition('/')
     parts = name.split('_', 2)
     if slash and benchmark in NAMED and len(parts) == 3 and not path.endswith('.py'):
@@ -84,6 +88,12 @@ def split_arguments(config: str) -> Tuple[str, Dict[str, Any]]:
             raise InputError(f'config {config}: {name} is in the name already')
         return str(config_dir() / benchmark / 'transfer.py'), {**named, **values}
     return path, values
+
+
+def _value(name: str, text: str) -> Any:
+    """The value of an argument; one that names a file or folder may look like a number."""
+    value = parse(text)
+    return text if name in _PLACES and isinstance(value, (int, float)) else value
 
 
 def _divided(config: str) -> Tuple[str, str]:

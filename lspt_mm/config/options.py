@@ -80,7 +80,7 @@ def add_run_arguments(
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     parser.add_argument('--resume', action='store_true', help='resume from the last checkpoint')
     parser.add_argument(
-        '--options', nargs='+', type=_option, default=[], metavar='KEY=VALUE',
+        '--options', nargs='+', action='extend', type=_option, default=[], metavar='KEY=VALUE',
         help=f'further arguments ({further} ...), or keys of the config with dots',
     )  # fmt: skip
     parser.add_argument(

@@ -182,7 +182,11 @@ def _divided(found: _Found, val_share, usual_share, test_share, seed):
         drawn = share
     else:
         drawn = 0.0
-    if 'test' not in splits and test_share:
+    if 'test' in splits and test_share:
+        raise InputError(
+            f'--test-share {test_share}: the data have test images of their own; leave it out'
+        )
+    if test_share:
         share = test_share / (1 - drawn)
         splits['train'], splits['test'] = random_share(splits['train'], share, seed)
         kinds['test'] = f'ours (seed {seed})'
@@ -205,8 +209,11 @@ def _of_splits(source: Path, named: Dict[str, Optional[str]], val_share) -> _Fou
     there = _split_folders(source)
     folders = {part: named[part] or there.get(part) for part in PARTS}
     folders['train'] = folders['train'] or 'train'
-    taken = named['train'], named['test']
-    if named['val'] is None and (val_share is not None or folders['val'] in taken):
+    for part in ('val', 'test'):  # found by its name, and not given for another split
+        others = [named[other] for other in PARTS if other != part]
+        if named[part] is None and folders[part] in others:
+            folders[part] = None
+    if named['val'] is None and val_share is not None:
         folders['val'] = None
     folders = {part: folder for part, folder in folders.items() if folder is not None}
     _check_folders(source, folders)
@@ -246,8 +253,15 @@ def _below_images(splits: Dict[str, Pairs]) -> Dict[str, Pairs]:
 def _split_folders(source: Path) -> Dict[str, str]:
     """Split to the folder that has its name, or another name of it."""
     there = folders_in(source) if source.is_dir() else []
-    return {SPLIT_FOLDERS[name.lower()]: name for name in reversed(there)
-            if name.lower() in SPLIT_FOLDERS}  # fmt: skip
+    found: Dict[str, str] = {}
+    for name in there:
+        part = SPLIT_FOLDERS.get(name.lower())
+        if part is not None and found.setdefault(part, name) != name:
+            raise InputError(
+                f'{source}: {found[part]} and {name} are both folders of {part}; move their images '
+                'into one'
+            )
+    return found
 
 
 def _check_classes(folder: Path, classes: List[str]) -> None:

@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections import defaultdict
+import unicodedata
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -14,8 +15,8 @@ from lspt_mm.utils.text import format_list, shorten
 
 #: Title of the column that names the split of an image.
 SPLIT = 'split'
-#: Separators of several labels in a cell. A space is part of a name.
-_BETWEEN = str.maketrans(';,', '||')
+#: Separators of several labels in a cell. A space or a comma is part of a name.
+_BETWEEN = str.maketrans(';', '|')
 _FORM = (
     'expected a first line of titles such as image,label or image,cat,dog, and a line for each '
     'image'
@@ -53,7 +54,7 @@ def read_label_file(path: Path, images: Path) -> LabelFile:
 
     The first column is the image: its path below ``images``, or its file's name if it is the only
     one of that name; with or without suffix. Then there is either one column with the label, or
-    several labels between ``|``, ``;`` or commas; or a column for each class with 0 and 1. A column
+    several labels between ``|`` or ``;``; or a column for each class with 0 and 1. A column
     ``split`` may hold train, val or test; without it, folders of these names set the split, if
     every image lies in one. Spaces around cells are dropped.
 
@@ -79,7 +80,7 @@ def read_label_file(path: Path, images: Path) -> LabelFile:
             rows.append(_row(number, cells, titles, columns, split, names))
         except ValueError as error:
             problems.append(f'line {number}: {error}')
-    problems += _twice(rows)
+    problems += [*_twice(rows), *_with_commas(rows)]
     if problems:
         raise InputError(
             f'{path}: {len(problems)} lines cannot be used\n{format_list(problems)}'
@@ -171,6 +172,17 @@ def _twice(rows: List[_Row]) -> List[str]:
             for row in rows if first.setdefault(row.image, row.line) != row.line]  # fmt: skip
 
 
+def _with_commas(rows: List[_Row]) -> List[str]:
+    """A line for each label with commas, a part of which is in another label as well."""
+    parts = {label: {one.strip() for one in label.split(',')}
+             for row in rows for label in row.labels}  # fmt: skip
+    counts = Counter(part for found in parts.values() for part in found)
+    return [f'line {row.line}: the label {label!r} has parts that other labels have, too; separate '
+            'several labels by |'
+            for row in rows for label in row.labels
+            if ',' in label and any(counts[part] > 1 for part in parts[label])]  # fmt: skip
+
+
 def _check_classes(path: Path, classes: List[str]) -> None:
     if len(classes) < 2:
         only = f'the label {classes[0]!r} alone' if classes else 'no label'
@@ -209,6 +221,11 @@ def _check_train(path: Path, rows: List[_Row]) -> None:
         )
 
 
+def _nfc(text: str) -> str:
+    """Names of files may have accents as characters of their own."""
+    return unicodedata.normalize('NFC', text)
+
+
 class _Names:
     """Images of a folder, by path, by name and by name without suffix."""
 
@@ -217,19 +234,19 @@ class _Names:
             raise InputError(f'{folder}: no such folder')
         self.folder = folder
         self.images = [path.relative_to(folder) for path in list_images(folder).images]
-        self._paths = {path.as_posix() for path in self.images}
+        self._paths = {_nfc(path.as_posix()): path.as_posix() for path in self.images}
         self._names: Dict[str, List[str]] = defaultdict(list)
         for path in self.images:
             for name in {path.name, path.stem, path.with_suffix('').as_posix()}:
-                self._names[name].append(path.as_posix())
+                self._names[_nfc(name)].append(path.as_posix())
 
     def find(self, text: str) -> List[str]:
         """The images that a cell may mean."""
-        text = text.replace('\\', '/').removeprefix('./')
-        return [text] if text in self._paths else self._names.get(text, [])
+        text = _nfc(text.replace('\\', '/').removeprefix('./'))
+        return [self._paths[text]] if text in self._paths else self._names.get(text, [])
 
     def left_out(self, path: Path, rows: List[_Row]) -> List[str]:
         """A line on images that no row names."""
-        rest = sorted(self._paths - {row.image for row in rows})
+        rest = sorted({*self._paths.values()} - {row.image for row in rows})
         return [f'{len(rest)} images that {path.name} does not name are left out: '
                 f'{shorten(rest)}'] if rest else []  # fmt: skip

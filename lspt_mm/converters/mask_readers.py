@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
+from scipy import ndimage
 
 from lspt_mm.converters.mask_classes import (
     LABELME_IGNORE,
@@ -127,7 +128,10 @@ def choose_reader(
         InputError: If several readings are possible, or a value belongs to no class; a line for
             each value, with the first mask and the first pixel that have it.
     """
-    labels = labels or _only_reading(scans, named, {int(t) for t in ignore if _is_number(t)})
+    if labels is None:
+        labels = _only_reading(scans, named, {int(t) for t in ignore if _is_number(t)})
+        if labels == 'colors' and named is None:
+            _check_areas(scans)
     lossy = [scan.pair.mask for scan in scans if scan.lossy]
     if lossy and labels != 'binary':
         raise InputError(
@@ -163,7 +167,9 @@ def _only_reading(scans: List[ScannedPair], named: Optional[List[MaskClass]], ig
     numbered = named is not None and named[0].value is not None
     if values in ({0, 255}, {0, 1}) and (named is None or len(named) == 2) and not numbered:
         return 'binary'
-    if named is not None or (len(values) > 1 and _consecutive(values - {IGNORE_INDEX})):
+    # All greys up to white are more likely those of smoothed edges.
+    numbers = values - {IGNORE_INDEX} if not {254, IGNORE_INDEX} <= values else set()
+    if named is not None or (len(numbers) > 1 and _consecutive(numbers)):
         return 'indices'
     rarest = min(values, key=pixels.get)
     scan = next(scan for scan in scans if rarest in scan.counts['indices'])
@@ -173,6 +179,27 @@ def _only_reading(scans: List[ScannedPair], named: Optional[List[MaskClass]], ig
         f'binary for background and foreground. The rarest is {rarest}, such as in '
         f'{scan.pair.mask} ({_first(scan, [rarest], "indices")})'
     )
+
+
+def _check_areas(scans: List[ScannedPair]) -> None:
+    """Raise InputError for colours without an area, as those of smoothed edges are."""
+    left = _found(scans, 'colors')
+    for scan in scans:
+        if left.isdisjoint(scan.counts['colors']):
+            continue
+        colours = read_mask(scan.mask).colours()
+        inside = ndimage.minimum_filter(colours, 3) == ndimage.maximum_filter(colours, 3)
+        left -= set(np.unique(colours[inside]).tolist())
+    scan = next((scan for scan in scans if not left.isdisjoint(scan.counts['colors'])), None)
+    if scan is not None:
+        texts = [_as_text(value, 'colors') for value in sorted(left)]
+        one = next(value for value in sorted(left) if value in scan.counts['colors'])
+        raise InputError(
+            f'{scan.pair.mask}: {_as_text(one, "colors")} ({_first(scan, [one], "colors")}) fills '
+            f'no 3 x 3 pixels in any mask, and neither does {shorten(texts)}: smoothed edges? '
+            'Export masks without anti-aliasing, or list the colours in a class file. If thin '
+            'lines are a class: --labels colors'
+        )
 
 
 class _Ignored(NamedTuple):

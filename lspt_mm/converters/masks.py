@@ -32,7 +32,7 @@ from lspt_mm.utils.split_files import IMAGES, MASKS
 from lspt_mm.utils.text import shorten
 
 OWNER = 'lspt_mm own_masks'
-PREVIEW = 'preview.png'
+PREVIEW, CLASSES = 'preview.png', 'classes.txt'
 #: Scanned pairs of each split.
 Split = Dict[str, List[ScannedPair]]
 
@@ -61,6 +61,22 @@ def add_mask_arguments(parser: argparse.ArgumentParser) -> None:
         '--ignore', action='append', default=[], metavar='VALUE', help='number, colour (r,g,b or '
         '#rrggbb) or class to ignore; may be repeated; a negative number as --ignore=-1',
     )  # fmt: skip
+    parser.add_argument(
+        '--mask-suffix', default='', metavar='TEXT',
+        help="text after the image's name in a mask's, such as _mask (for a leading hyphen: "
+        '--mask-suffix=-mask)',
+    )  # fmt: skip
+    parser.add_argument(
+        '--image-suffix', default='', metavar='TEXT',
+        help="text after the common name in an image's, such as _leftImg8bit",
+    )  # fmt: skip
+    parser.add_argument(
+        '--exif', choices=('shown', 'stored'),
+        help='whether masks were drawn on photos as shown or as stored, where EXIF data turn them',
+    )  # fmt: skip
+    parser.add_argument(
+        '--skip-unpaired', action='store_true', help='leave out images and masks without a pair'
+    )
     parser.add_argument(
         '--val-share', type=float, default=0.2, help='share of the images for validation (0.2)'
     )
@@ -121,7 +137,9 @@ def prepare_masks(
     Raises:
         InputError: If anything is wrong; nothing is written then.
     """
-    _check_arguments(images, masks, dest, labels, val_share, test_share, exif)
+    ignore = [ignore] if isinstance(ignore, (str, int)) else ignore
+    ignore = [str(one) for one in ignore]
+    _check_arguments(images, masks, dest, classes, labels, val_share, test_share, exif)
     pairs, problems, left_out = find_pairs(images, masks, image_suffix, mask_suffix, skip_unpaired)
     named = read_classes(classes) if classes else None
     scans = map_with_progress(
@@ -168,7 +186,7 @@ def prepare_masks(
     return found
 
 
-def _check_arguments(images, masks, dest, labels, val_share, test_share, exif) -> None:
+def _check_arguments(images, masks, dest, classes, labels, val_share, test_share, exif) -> None:
     for name, value, choices in (('--labels', labels, LABELS), ('--exif', exif,
                                  ('shown', 'stored'))):  # fmt: skip
         if value not in (None, *choices):
@@ -180,6 +198,13 @@ def _check_arguments(images, masks, dest, labels, val_share, test_share, exif) -
         )
     if dest.exists() and not dest.is_dir():
         raise InputError(f'--to {dest}: is a file, expected a folder')
+    if classes is not None and not _is_ours(dest) and classes.resolve() == (
+        dest.resolve() / CLASSES
+    ):
+        raise InputError(
+            f'--classes {classes}: this command writes a file of that name; rename it, or name '
+            'another folder: --to'
+        )
     for option, folder in (('--images', images), ('--masks', masks)):
         inside = dest.resolve()
         if folder.is_dir() and (folder.resolve() == inside or folder.resolve() in inside.parents):
@@ -335,12 +360,13 @@ def _write_masks(split: Split, dest: Path, reader: Reader, exif: Optional[str]) 
     map_with_progress(
         write, [(part, scan) for part, found in split.items() for scan in found], 'writing masks'
     )
+    for part in ('train', 'val', 'test'):  # those of an earlier split do not fit new masks
+        (dest / f'{part}.json').unlink(missing_ok=True)
     shutil.rmtree(dest / MASKS, ignore_errors=True)
     os.replace(fresh, dest / MASKS)
 
 
 def _write_lists(dest: Path, split: Split, about: dict, reader: Reader) -> None:
-    (dest / 'test.json').unlink(missing_ok=True)  # of an earlier split
     lists = {
         f'{part}.json': as_json([(scan.pair.image, f'{part}/{scan.pair.key}.png')
                                  for scan in found])
@@ -350,7 +376,7 @@ def _write_lists(dest: Path, split: Split, about: dict, reader: Reader) -> None:
         f'{one.name} {" ".join(map(str, colour))}\n'
         for one, colour in zip(reader.classes, reader.colours, strict=True)
     )
-    write_lists(dest, {**lists, 'classes.txt': lines, 'about.json': about_json(about)})
+    write_lists(dest, {**lists, CLASSES: lines, 'about.json': about_json(about)})
 
 
 # ---- reporting ----------------------------------------------------------------------------------

@@ -74,6 +74,8 @@ def _check(cfg: dict, classes: Optional[int]) -> Findings:
         found = check_data_set(samples, load, classes)
         if not found.errors:
             _write_cache(cache, found)
+    if dataset.ann_file:  # a list of images, whose labels are all there are
+        return found
     # Cheap, and the cache does not cover them.
     ends = getattr(dataset, 'img_suffix', ''), getattr(dataset, 'seg_map_suffix', '')
     return found._replace(errors=found.errors + labels_without_image(samples, *ends))

@@ -146,7 +146,7 @@ class Experiment:
             measures = {}
         return dict(
             **{**facts.backbone, **measures}, img_size=self.img_size, out_type=out_type,
-            pretrained=facts.weights(self.arch), prompter=self.prompter,
+            pretrained=facts.pretrained, prompter=self.prompter,
             tune=get_method(self.method).tune_of_rank(self.rank),
         )  # fmt: skip
 
@@ -229,7 +229,7 @@ class Experiment:
             work_dir=f'work_dirs/{self.name}',
             model=model,
             data_preprocessor=dict(mean=list(facts.mean), std=list(facts.std)),
-            pretrained_help=f'{facts.weights(self.arch)} is {facts.source}.',
+            pretrained_help=f'{facts.pretrained} is {facts.source}.',
             optim_wrapper=self.optim_wrapper,
             **judged,
             **own,
@@ -307,7 +307,8 @@ def resolve_experiment(benchmark: str, **defaults) -> Experiment:
 
 
 def _width(arch: Union[str, dict]) -> int:
-    return (arch if isinstance(arch, dict) else VisionTransformer.arch_zoo[arch])['embed_dims']
+    sizes = arch if isinstance(arch, dict) else VisionTransformer.arch_zoo[arch.lower()]
+    return sizes['embed_dims']
 
 
 def _check(values: Dict[str, Any], tasks: Optional[tuple], *further: Callable) -> None:

@@ -21,14 +21,9 @@ class Pretraining(NamedTuple):
     source: str
     mean: Tuple[float, ...] = IMAGENET_MEAN
     std: Tuple[float, ...] = IMAGENET_STD
-    by_arch: Mapping[str, str] = MappingProxyType({})  #: weights of others than ViT-B
     #: Arguments of the backbone, where it is more than an arch and a patch size.
     backbone: Mapping[str, Any] = MappingProxyType({'type': 'lspt_mm.PromptedViT'})
     measures: Mapping[str, Any] = MappingProxyType({})  #: arch and patch_size, where known
-
-    def weights(self, arch: Union[str, dict]) -> str:
-        """The weights of this pre-training for ``arch``."""
-        return self.by_arch.get(arch, self.pretrained) if self.by_arch else self.pretrained
 
 
 #: Name of the pre-training to the pre-training.
@@ -48,10 +43,6 @@ PRETRAININGS: Dict[str, Pretraining] = {
         "the original ViT-B/16 trained on ImageNet-21k's labels, from "
         'https://storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz (Apache-2.0)',
         (127.5,) * 3, (127.5,) * 3,
-    ),
-    'dino': Pretraining(
-        'timm:vit_base_patch16_224.dino', 'cls_token', "DINO's ViT as timm has it, by its name",
-        by_arch={'deit-small': 'timm:vit_small_patch16_224.dino'},
     ),
 }  # fmt: skip
 

@@ -52,6 +52,8 @@ def tuned_vit(
         prompter = dict(prompter, num_tokens=tokens)
         if chosen.recipe == 'bpt':
             prompter['rank'] = rank or chosen.default_rank(tokens, vit.measures['embed_dims'])
+        elif rank is not None:
+            prompter['rank'] = rank
     elif num_tokens is not None:
         raise InputError(f'num_tokens={num_tokens}: method={method} has no prompts')
     return dict(

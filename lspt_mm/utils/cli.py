@@ -69,13 +69,9 @@ def input_errors_as_messages(debug: bool = False) -> Iterator[None]:
     Of several processes only the first to fail prints. Warnings are those of
     :func:`ignore_known_warnings`.
     """
-    from PIL import Image
-
     ignore_known_warnings()
-    limit = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None  # files that a command names are the user's own
     try:
-        with require_when_imported():
+        with any_image_size(), require_when_imported():
             yield
     except InputError as error:
         if debug:
@@ -92,6 +88,17 @@ def input_errors_as_messages(debug: bool = False) -> Iterator[None]:
             raise
         print('interrupted', file=sys.stderr, flush=True)
         sys.exit(EXIT_INTERRUPTED)
+
+
+@contextmanager
+def any_image_size() -> Iterator[None]:
+    """Lift Pillow's limit of 179 megapixels: files that a user names are the user's own."""
+    from PIL import Image
+
+    limit = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 

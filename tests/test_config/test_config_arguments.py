@@ -1,11 +1,15 @@
 """Arguments after a config's name, and names of experiments."""
 
+import argparse
+
 import pytest
 from miniatures import CONFIGS
 from mmengine.config import Config
 
+from lspt_mm.config import preflight
 from lspt_mm.config.arguments import parse, split_arguments, split_list
 from lspt_mm.config.load import read_config
+from lspt_mm.config.options import add_run_arguments
 from lspt_mm.errors import InputError
 
 VTAB = str(CONFIGS / 'vtab1k/transfer.py')
@@ -81,7 +85,7 @@ def test_a_file_without_arguments_says_so():
     [
         ('task=imagenet', "task='imagenet': expected one of 'cifar', 'caltech101'"),
         ('method=prefix', "method='prefix': expected one of 'linear'"),
-        ('pretraining=clip', "'clip': expected one of 'mae', 'mocov3', 'supervised', 'dino'"),
+        ('pretraining=clip', "'clip': expected one of 'mae', 'mocov3', 'supervised'"),
         ('num_token=3', "no argument 'num_token'; did you mean num_tokens"),
         ('num_tokens=0', 'num_tokens=0: expected an integer of at least 1'),
         ('lr=fast', "lr='fast': expected a finite number"),
@@ -140,3 +144,26 @@ def test_a_config_that_inherits_takes_the_arguments_of_its_base(tmp_path):
     assert (cfg.experiment.name, cfg.train_cfg.max_epochs) == ('vtab1k/vpt_mae_dtd', 3)
     # Read by MMEngine alone, it has the defaults.
     assert Config.fromfile(tmp_path / 'mine.py').experiment.name == 'vtab1k/lspt_mae_eurosat'
+
+
+@pytest.mark.parametrize('name', ['2024_05_12', '1.10', '007'])
+def test_folders_that_look_like_numbers(name):
+    values = split_arguments(f'maskfolder/transfer.py:data={name},iters=1_0')[1]
+    assert values == {'data': name, 'iters': 10}
+
+
+def test_options_may_be_repeated():
+    parser = argparse.ArgumentParser()
+    add_run_arguments(parser, ['lspt'], 'iters')
+    args = parser.parse_args(['--out', 'x', '--options', 'a=1', 'b=2', '--options', 'c=3'])
+    assert args.options == [('a', 1), ('b', 2), ('c', 3)]
+
+
+@pytest.mark.parametrize('kind', ['CIFAR10', 'CIFAR100', 'MNIST'])
+def test_data_sets_that_fetch_themselves_are_left_alone(kind, tmp_path):
+    dataset = dict(type=f'mmpretrain.{kind}', data_root=str(tmp_path / 'absent'), split='train')
+    assert not preflight._missing_of(dataset, 10)
+    missing = preflight._missing_of(dict(dataset, download=False), 10)
+    assert len(missing) == 1 and 'does not exist' in missing[0]
+    (tmp_path / 'absent').mkdir()  # with whatever files they have
+    assert not preflight._missing_of(dict(dataset, download=False), 10)

@@ -168,3 +168,17 @@ def test_photos_of_32_bits(source, mode):
     Image.new(mode, (9, 9), 300).save(source / 'train/a/deep.tif')
     with pytest.raises(InputError, match='deep.tif'):
         prepare(source)
+
+
+def test_the_test_as_val(source):
+    prepare(source, val='test')
+    out = source.parent / 'out'
+    assert len(json.loads((out / 'val.json').read_text())) == 6
+    assert not (out / 'test.json').exists()
+
+
+def test_two_folders_of_one_split(source):
+    shutil.copytree(source / 'test', source / 'val')
+    shutil.copytree(source / 'test', source / 'validation')
+    with pytest.raises(InputError, match='val and validation are both folders of val'):
+        prepare(source)

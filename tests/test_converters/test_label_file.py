@@ -1,6 +1,7 @@
 """Tables of labels: what is read as meant, and what is refused by line and value."""
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ COLUMNS = 'image,red car,sky\np0.png,1,0\np1.png,0,1\np2.png,1,1\np3.png,0,0\nfa
 
 @pytest.mark.parametrize('text', [
     NAMES, COLUMNS, '\ufeff' + NAMES.replace('\n', '\r\n'), NAMES.replace('|', ' ; '),
-    NAMES.replace('red car|sky', '"red car, sky"'), NAMES.replace('far/', ''),
+    NAMES.replace('far/', ''),
     NAMES.replace('.png', ''), NAMES.replace('far/', 'far\\'), COLUMNS.replace(',', ', '),
     NAMES + '\n,\n', NAMES.replace('red car|sky', 'sky|red car|sky|'),
 ])  # fmt: skip
@@ -157,3 +158,21 @@ def test_options_that_do_not_fit(photos, more, message):
     path.write_text(NAMES)
     with pytest.raises(InputError, match=message):
         prepare_image_folder(photos, photos.parent / 'data', labels=path, **more)
+
+
+def test_commas_are_part_of_a_name_or_asked_about(photos):
+    text = 'image,label\np0.png,"tench, Tinca tinca"\np1.png,pike\n'
+    found = read(photos, text)
+    assert (found.classes, found.multi_label) == (['pike', 'tench, Tinca tinca'], False)
+    for cells in (('"red car, sky"', 'sky'), ('"a,b"', '"b,c"')):
+        with pytest.raises(InputError, match='line 2: .* parts that other labels have, too'):
+            read(photos, f'image,label\np0.png,{cells[0]}\np1.png,{cells[1]}\n')
+
+
+@pytest.mark.parametrize('forms', [('NFD', 'NFC'), ('NFC', 'NFD')])
+def test_names_in_another_unicode_form(photos, forms):
+    name, cell = (unicodedata.normalize(form, 'été.png') for form in forms)
+    (photos / 'p0.png').rename(photos / name)
+    for text in (cell, cell.removesuffix('.png')):
+        found = read(photos, f'image,label\n{text},a\np1.png,b\n')
+        assert found.splits['train'][0] == (name, 0)

@@ -10,6 +10,7 @@ import pytest
 from mmseg.registry import DATASETS
 from PIL import Image
 
+from lspt_mm.converters import masks
 from lspt_mm.converters.mask_classes import MaskClass, read_classes
 from lspt_mm.converters.masks import prepare_masks
 from lspt_mm.errors import InputError
@@ -139,11 +140,38 @@ def test_colours_by_a_file(folders):
     assert np.array_equal(written(folders, 0), np.array([255, 1, 0])[numbers(0)])
 
 
-def test_colours_found(folders):
-    write_masks(folders, lambda label: COLOURS[label])
-    about = prepare(folders, ignore=['#000000']).about
+def test_colours_found(large):
+    write_masks(large, lambda label: COLOURS[blocks(label)])
+    about = prepare(large, ignore=['#000000']).about
     assert about['classes'] == ['color_00c800', 'color_ff0000']
-    assert np.array_equal(written(folders, 0), np.array([255, 1, 0])[numbers(0)])
+    assert np.array_equal(written(large, 0), np.array([255, 1, 0])[blocks(numbers(0))])
+
+
+@pytest.mark.parametrize('odd', ['one pixel', 'resized'])
+def test_colours_of_smoothed_edges_are_no_classes(large, odd):
+    write_masks(large, lambda label: COLOURS[blocks(label)])
+    path = large / 'masks/p3.png'
+    image = Image.open(path)
+    if odd == 'one pixel':
+        image.putpixel((5, 2), (254, 0, 0))
+    else:
+        image = image.resize((48, 32), Image.Resampling.BILINEAR).resize(image.size)
+    image.save(path)
+    said = 'p3.png: #fe0000 .1 pixel, the first at x=5, y=2' if odd == 'one pixel' else 'p3.png: #'
+    with pytest.raises(InputError, match=f'{said}.*fills no 3 x 3 pixels'):
+        prepare(large)
+    if odd == 'one pixel':  # as it was asked
+        assert len(prepare(large, labels='colors').about['classes']) == 4
+
+
+def test_blurred_black_and_white_is_asked_about(folders):
+    grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    for i in range(6):
+        photo(folders / f'images/p{i}.jpg', 16, 16, seed=i)
+        mask(folders / f'masks/p{i}.png', grey)
+    with pytest.raises(InputError, match='ambiguous'):
+        prepare(folders)
+    assert len(prepare(folders, labels='indices').about['classes']) == 255
 
 
 @pytest.mark.parametrize('labels', ['indices', 'colors'])
@@ -216,7 +244,7 @@ def test_numbers_beside_colours(folders):
     write_masks(folders, lambda label: COLOURS[label])
     mask(folders / 'masks/p3.png', numbers(3))
     with pytest.raises(InputError, match='p3.png: has numbers, other masks have colours'):
-        prepare(folders)
+        prepare(folders, labels='colors')
 
 
 def test_one_bit_is_0_and_1(folders):
@@ -497,12 +525,12 @@ def test_where_nothing_may_be_written(folders):
 
 def test_other_classes_do_not_take_the_place_of_earlier_ones(folders):
     write_masks(folders, lambda label: COLOURS[label])
-    prepare(folders)
+    prepare(folders, labels='colors')
     names = folders / 'classes.txt'
     names.write_text('sky 0 0 0\ntree 255 0 0\nroad 0 200 0\n')
     with pytest.raises(InputError, match='prepared before, with 3 classes.*sky, tree, road'):
         prepare(folders, classes=names)
-    prepare(folders)  # the same again
+    prepare(folders, labels='colors')  # the same again
     assert prepare(folders, classes=names, overwrite=True).about['classes'][0] == 'sky'
     prepare(folders, classes=names, seed=5)
 
@@ -902,3 +930,33 @@ def test_jpeg_inside_a_tiff(large):
     with pytest.raises(InputError, match='a lossy format'):
         prepare(large, labels='indices')
     prepare(large, labels='binary')
+
+
+def test_the_users_class_file_is_not_replaced(folders):
+    write_masks(folders)
+    (folders / 'data').mkdir()
+    names = folders / 'data/classes.txt'
+    names.write_text('sky\ntree\nroad\n')
+    with pytest.raises(InputError, match='classes.txt: this command writes a file of that name'):
+        prepare(folders, classes=names)
+    assert names.read_text() == 'sky\ntree\nroad\n'
+
+
+@pytest.mark.parametrize('ignore', [[1], 1, '1'])
+def test_ignored_numbers_of_any_type(folders, ignore):
+    write_masks(folders)
+    found = prepare(folders, ignore=ignore, labels='indices')
+    assert found.about['classes'] == ['class_0', 'class_2']
+
+
+def test_a_write_that_fails_leaves_no_lists_of_other_masks(folders, monkeypatch):
+    write_masks(folders)
+    prepare(folders)
+
+    def fail(*given):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(masks, 'write_lists', fail)
+    with pytest.raises(OSError, match='No space'):
+        prepare(folders, ignore=[1], labels='indices', overwrite=True)
+    assert not list((folders / 'data').glob('t*.json'))

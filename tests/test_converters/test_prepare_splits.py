@@ -793,7 +793,7 @@ def test_choices_of_folders(photos, kwargs, counts):
         ({'val_share': 1.0}, 'from 0 to below 1'),
         ({'test': '../photos/test'}, 'expected the name of a folder'),
         ({'test': 'train'}, 'both in train and in test'),
-        ({'val': 'test'}, 'both in val and in test'),
+        ({'test_share': 0.1}, 'the data have test images of their own'),
     ],
 )
 def test_wrong_choices_of_folders(photos, kwargs, message):

@@ -64,7 +64,7 @@ def test_opaque_rgba_masks_of_green_on_black(root):
 
 def test_numbers_of_classes_in_the_red_channel_alone(root):
     masks(root, lambda one: np.dstack([one, one * 0, one * 0]))
-    assert prepare(root)['masks'] == 'colors'
+    assert prepare(root, labels='colors')['masks'] == 'colors'
     assert np.array_equal(written(root, 2), label(2))
     with pytest.raises(InputError, match='is a colour, not one of indices'):
         prepare(root, labels='indices')

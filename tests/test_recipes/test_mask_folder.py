@@ -173,6 +173,8 @@ def test_number_of_prompts(folder):
     assert prompter(',method=vpt-deep').num_tokens == 10
     bilinear = prompter(',method=bilinear,num_tokens=20')
     assert (bilinear.num_tokens, bilinear.rank) == (20, 15)  # 75 of 100 in its paper
+    for method in ('bilinear', 'rein', 'vapt', 'lspt-low-rank'):
+        assert prompter(f',method={method},rank=3').rank == 3
 
 
 @pytest.mark.parametrize(

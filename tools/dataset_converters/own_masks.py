@@ -27,22 +27,6 @@ def parse_args() -> argparse.Namespace:
     add_mask_arguments(parser)
     parser.add_argument('--to', type=Path, required=True, metavar='DEST', help='folder to write')
     parser.add_argument(
-        '--mask-suffix', default='', metavar='TEXT',
-        help="text after the image's name in a mask's, such as _mask (for a leading hyphen: "
-        '--mask-suffix=-mask)',
-    )  # fmt: skip
-    parser.add_argument(
-        '--image-suffix', default='', metavar='TEXT',
-        help="text after the common name in an image's, such as _leftImg8bit",
-    )  # fmt: skip
-    parser.add_argument(
-        '--exif', choices=('shown', 'stored'),
-        help='whether masks were drawn on photos as shown or as stored, where EXIF data turn them',
-    )  # fmt: skip
-    parser.add_argument(
-        '--skip-unpaired', action='store_true', help='leave out images and masks without a pair'
-    )
-    parser.add_argument(
         '--fail-on-duplicates', action='store_true',
         help='fail on equal images in two splits or with two masks',
     )  # fmt: skip
