@@ -65,10 +65,6 @@ def parse_args() -> argparse.Namespace:
     weights.add_argument('--random-backbone', action='store_true', help='a random ViT, on purpose')
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     parser.add_argument(
-        '--keep-tokens', action='store_true',
-        help='compute the blocks before start_block once for all runs (classification)',
-    )  # fmt: skip
-    parser.add_argument(
         '--cfg-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE',
         help='change values of the config in all runs',
     )  # fmt: skip
@@ -90,7 +86,7 @@ def parse_args() -> argparse.Namespace:
 def grid_from(args: argparse.Namespace) -> dict:
     """The grid that was asked for, or the method's own."""
     from lspt_mm.config.load import read_config
-    from lspt_mm.recipes import Experiment, default_grid, experiment_in
+    from lspt_mm.recipes import Experiment, default_grid
 
     fixed = split_arguments(args.config)[1]
     if args.grid == ['none']:
@@ -98,7 +94,7 @@ def grid_from(args: argparse.Namespace) -> dict:
             raise InputError('--grid none --select-only: nothing to run; expected one of the two')
         return {}
     if args.grid is None:
-        experiment = experiment_in(read_config(args.config))
+        experiment = read_config(args.config).get('experiment')
         if experiment is None:
             raise InputError('--grid: this config has no grid of its own, name the values to try')
         grid = default_grid(Experiment.from_dict(experiment))
@@ -139,7 +135,6 @@ def config_maker(args: argparse.Namespace):
         choose_weights,
         read_config,
         turn_on_amp,
-        turn_on_kept_tokens,
     )
     from lspt_mm.search.plan import split_point
 
@@ -159,8 +154,6 @@ def config_maker(args: argparse.Namespace):
         choose_weights(cfg, args.pretrained, args.random_backbone)
         if args.amp:
             turn_on_amp(cfg)
-        if args.keep_tokens:
-            turn_on_kept_tokens(cfg)
         return cfg
 
     kept = {}

@@ -31,10 +31,6 @@ def parse_args() -> argparse.Namespace:
         help="run the head's convolutions in channels-last memory format",
     )  # fmt: skip
     parser.add_argument(
-        '--keep-tokens', action='store_true',
-        help='compute the blocks before start_block once, not in every epoch (classification)',
-    )  # fmt: skip
-    parser.add_argument(
         '--checkpoint', choices=('full', 'prompts'),
         help="what checkpoints hold: everything, or all but the frozen ViT (the config's content)",
     )  # fmt: skip
@@ -59,7 +55,6 @@ def apply_options(cfg, args: argparse.Namespace) -> None:
         turn_on_amp,
         turn_on_channels_last,
         turn_on_compile,
-        turn_on_kept_tokens,
     )
     from lspt_mm.engine.work_dir import latest_checkpoint, read_training_checkpoint
 
@@ -69,8 +64,6 @@ def apply_options(cfg, args: argparse.Namespace) -> None:
         turn_on_compile(cfg)
     if args.channels_last:
         turn_on_channels_last(cfg)
-    if args.keep_tokens:
-        turn_on_kept_tokens(cfg)
     if args.checkpoint:
         hook = cfg.setdefault('default_hooks', {}).setdefault('checkpoint', {})
         hook.update(type='lspt_mm.PromptCheckpointHook', content=args.checkpoint)

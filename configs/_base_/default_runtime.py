@@ -8,8 +8,6 @@ default_hooks = dict(
         type='lspt_mm.PromptCheckpointHook', content='full', by_epoch=False, interval=16000,
         max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    # The blocks before start_block run once, not in every epoch: --keep-tokens.
-    kept_tokens=dict(type='lspt_mm.KeptTokensHook', enable=False),
     finite=dict(type='lspt_mm.CheckInvalidLossHook'),
     # One log per run, across interruptions. After SIGTERM or SIGINT, --resume continues exactly.
     run_log=dict(type='lspt_mm.JsonlLoggerHook', interval=50),

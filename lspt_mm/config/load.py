@@ -83,12 +83,6 @@ def turn_on_channels_last(cfg: Config) -> None:
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), {'type': 'lspt_mm.ChannelsLastHook'}]
 
 
-def turn_on_kept_tokens(cfg: Config) -> None:
-    """``--keep-tokens``: turn on the ``KeptTokensHook``."""
-    cfg.setdefault('default_hooks', {})
-    cfg.default_hooks.kept_tokens = dict(type='lspt_mm.KeptTokensHook', enable=True)
-
-
 def turn_on_compile(cfg: Config) -> None:
     """``--compile``: compile the blocks of the config's backbone.
 
@@ -126,33 +120,18 @@ def read_config(name: str, more: Optional[dict] = None) -> Config:
         raise InputError(f'{where}: {error}') from error
 
 
-#: Types in configs written by earlier versions, to their present names.
-RENAMED_TYPES = {
-    'lspt_mm.FiniteLossHook': 'lspt_mm.CheckInvalidLossHook',
-    'lspt_mm.PatientLocalVisBackend': 'lspt_mm.FaultTolerantLocalVisBackend',
-    'lspt_mm.PreparePromptsHook': 'lspt_mm.PromptInitHook',
-    'lspt_mm.RunLogHook': 'lspt_mm.JsonlLoggerHook',
-    'lspt_mm.StopOnSignalHook': 'lspt_mm.PreemptionHook',
-}
-
-
 def read_config_file(path: Union[str, Path]) -> Config:
-    """Read a file by MMEngine's ``Config.fromfile``; update old names and image loading.
+    """Read a file by MMEngine's ``Config.fromfile``; set how images are loaded.
 
-    Names written by earlier versions are replaced by the present ones. Images are read by
-    :func:`lspt_mm.utils.images.read_image` unless the config sets ``backend_args``.
+    They are read by :func:`lspt_mm.utils.images.read_image` unless the config sets
+    ``backend_args``.
     """
     cfg = Config.fromfile(path)
-    if 'cell' in cfg:
-        cfg.experiment = cfg.pop('cell')
     nodes = [cfg._cfg_dict]
     while nodes:
         node = nodes.pop()
         if isinstance(node, dict):
-            old = node.get('type')
-            if isinstance(old, str) and old in RENAMED_TYPES:
-                node['type'] = RENAMED_TYPES[old]
-            if old == 'LoadImageFromFile' and not node.get('backend_args'):
+            if node.get('type') == 'LoadImageFromFile' and not node.get('backend_args'):
                 node['backend_args'] = {'backend': BACKEND}
             nodes += node.values()
         elif isinstance(node, (list, tuple)):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
-from scipy import ndimage
 
 from lspt_mm.converters.mask_classes import (
     LABELME_IGNORE,
@@ -183,6 +182,8 @@ def _only_reading(scans: List[ScannedPair], named: Optional[List[MaskClass]], ig
 
 def _check_areas(scans: List[ScannedPair]) -> None:
     """Raise InputError for colours without an area, as those of smoothed edges are."""
+    from scipy import ndimage  # not for --help
+
     left = _found(scans, 'colors')
     for scan in scans:
         if left.isdisjoint(scan.counts['colors']):

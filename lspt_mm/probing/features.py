@@ -5,8 +5,7 @@ import hashlib
 import itertools
 import json
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from lspt_mm.errors import InputError
 from lspt_mm.probing.patches import patch_rows, sample_sizes
 from lspt_mm.tasks import Task
 from lspt_mm.utils.atomic_io import atomic_write
-from lspt_mm.utils.cache import CACHE, cache_folder, digest_samples
+from lspt_mm.utils.cache import cache_folder, digest_samples
 
 
 class Features(NamedTuple):
@@ -158,18 +157,10 @@ def _frozen(model: nn.Module) -> Iterator[None]:
         model.train(mode)
 
 
-class Rows(NamedTuple):
-    """An array of ``shape`` for :func:`cached`, too large for memory, in parts along its rows."""
-
-    shape: Tuple[int, ...]
-    dtype: np.dtype
-    parts: Iterable[np.ndarray]
-
-
 def cached(
     settings: Any,
     samples: Iterable[dict],
-    compute: Callable[[], Dict[str, Union[np.ndarray, Rows]]],
+    compute: Callable[[], Dict[str, np.ndarray]],
 ) -> Dict[str, np.ndarray]:
     """Load arrays from the cache (``LSPT_MM_CACHE``), memory-mapped, or compute and store them.
 
@@ -179,9 +170,6 @@ def cached(
         settings: All that they depend on, except the images' files, as JSON or text.
         samples: With ``img_path``; names, sizes and times of the files count.
         compute: Returns the arrays by name.
-
-    Raises:
-        InputError: If :class:`Rows` cannot be written.
     """
     content = json.dumps([settings, str(torch.__version__)], sort_keys=True, default=str)
     digest = hashlib.sha256(content.encode())
@@ -197,26 +185,10 @@ def cached(
                 arrays = compute()
                 try:
                     for name, array in arrays.items():
-                        _save(folder / f'{name}.npy', array)
+                        path = folder / f'{name}.npy'
+                        with atomic_write(path) as unfinished, open(unfinished, 'wb') as file:
+                            np.save(file, array)
                     done.touch()
-                except OSError as error:  # a full disk: computed again next time
-                    if any(isinstance(array, Rows) for array in arrays.values()):
-                        raise InputError(
-                            f'the cache {folder} cannot be written ({error}); to use another '
-                            f'folder, set {CACHE}'
-                        ) from error
+                except OSError:  # a full disk: computed again next time
                     return arrays
     return {path.stem: np.load(path, mmap_mode='r') for path in sorted(folder.glob('[!.]*.npy'))}
-
-
-def _save(path: Path, array: Union[np.ndarray, Rows]) -> None:
-    with atomic_write(path) as unfinished, open(unfinished, 'wb') as file:
-        if not isinstance(array, Rows):
-            np.save(file, array)
-            return
-        # Written, not memory-mapped: a full disk is then an error, not the end of the process.
-        np.lib.format.write_array_header_1_0(file, dict(
-            descr=np.lib.format.dtype_to_descr(array.dtype), fortran_order=False, shape=array.shape,
-        ))  # fmt: skip
-        for part in array.parts:
-            file.write(np.ascontiguousarray(part, array.dtype).data)

@@ -264,11 +264,6 @@ class Experiment:
         return cls(**{name: value for name, value in values.items() if name != 'name'})
 
 
-def experiment_in(values: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
-    """The experiment that a config or a result holds, as plain data; None if it holds none."""
-    return values.get('experiment', values.get('cell'))  # its key before the first release
-
-
 def resolve_experiment(benchmark: str, **defaults) -> Experiment:
     """The experiment of the config being read, with all hyper-parameters resolved.
 

@@ -4,20 +4,26 @@ import copy
 import hashlib
 import pickle
 from importlib.util import find_spec
-from typing import Callable, Dict, Iterable, List
+from typing import Callable, Dict, Iterable, Iterator, List
 
 import mmcv.transforms
+import mmpretrain.datasets.transforms
 import numpy as np
-from mmengine.dataset import Compose
+from mmengine.dataset import BaseDataset, Compose
 from mmengine.hooks import Hook
 from torch.utils.data import DataLoader
 
-from lspt_mm.probing.tokens import DETERMINISTIC, leaves
+from lspt_mm.datasets.transforms import LoadImage
 from lspt_mm.utils.cache import digest_samples
 
 #: Memory of the images that a process keeps, in bytes: once it is full, others are decoded.
 LIMIT = 2 << 30
-_FIXED = (*DETERMINISTIC, mmcv.transforms.LoadAnnotations)
+#: Transforms without random numbers; a subclass may draw some.
+_FIXED = (
+    LoadImage, mmcv.transforms.LoadImageFromFile, mmcv.transforms.LoadAnnotations,
+    mmcv.transforms.Resize, mmcv.transforms.CenterCrop,
+    mmpretrain.datasets.transforms.CenterCrop, mmpretrain.datasets.transforms.ResizeEdge,
+)  # fmt: skip
 if find_spec('mmseg') is not None:  # classification needs none of it
     from mmseg.datasets.transforms import LoadAnnotations
 
@@ -59,6 +65,15 @@ class DecodedImages(Hook):
             count = next((i for i, one in enumerate(steps) if type(one) not in _FIXED), len(steps))
             if count:
                 steps[:count] = [_Once(steps[:count], self.kept)]
+
+
+def leaves(dataset) -> Iterator[BaseDataset]:
+    """The data sets that read images, inside wrappers such as ``ConcatDataset``."""
+    inner = vars(dataset).get('datasets') or [vars(dataset).get('dataset')]
+    if inner[0] is None:
+        yield dataset
+    for one in inner if inner[0] is not None else ():
+        yield from leaves(one)
 
 
 class KeptImages:

@@ -14,7 +14,6 @@ from mmengine.config import Config
 
 from lspt_mm.config.load import read_config_file
 from lspt_mm.errors import InputError
-from lspt_mm.recipes import Experiment
 from lspt_mm.search.grid import Outcome, Point, best, name_of
 from lspt_mm.search.launcher import LOG
 from lspt_mm.search.plan import final_config, selection_config
@@ -220,7 +219,7 @@ class Search:
                 'split': 'val' if phase == 'selection' else 'test',
                 'accuracy': f'{result["accuracy"]:.4f}', **trained,
             })  # fmt: skip
-            if result.get('baseline') is not None:  # final runs have none, nor earlier versions
+            if result.get('baseline') is not None:  # final runs have none
                 rows[-1]['baseline'] = f'{result["baseline"]:.4f}'
 
 
@@ -238,21 +237,11 @@ def prepare_run(folder: Path, cfg: Config) -> None:
 
 
 def _holds(path: Path, cfg: Config) -> bool:
-    """Whether the file has an equal config, under today's names or earlier ones."""
+    """Whether the file has an equal config."""
     if path.read_text(encoding='utf-8') == cfg.pretty_text:
         return True
     try:
-        there, here = read_config_file(path).to_dict(), cfg.to_dict()
-        for values in (there, here):
-            hooks = values.get('default_hooks') or {}
-            if not (hooks.get('linear_baseline') or {}).get('start', True):  # it only measures
-                del hooks['linear_baseline']
-            hooks.pop('class_scores', None)
-            if not (hooks.get('kept_tokens') or {}).get('enable'):
-                hooks.pop('kept_tokens', None)
-            if 'experiment' in values:  # newer arguments have their defaults
-                values['experiment'] = Experiment.from_dict(values['experiment']).to_dict()
-        return there == here
+        return read_config_file(path).to_dict() == cfg.to_dict()
     except Exception:  # the file's own code may raise any type
         return False
 

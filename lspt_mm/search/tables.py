@@ -11,7 +11,6 @@ from lspt_mm.recipes import (
     BENCHMARKS,
     METHODS,
     PRETRAININGS,
-    experiment_in,
     published_results,
 )
 from lspt_mm.recipes.published_results import GROUPS
@@ -80,7 +79,7 @@ def collect(folders: Iterable[Path]) -> Dict[str, Entries]:
         runs.update(dict.fromkeys(path.resolve() for path in below))  # folders may overlap
     for path in runs:
         result = read_result(path.parent)
-        experiment = experiment_in(result)
+        experiment = result.get('experiment')
         if experiment is None:
             continue  # a config of the user's own, without a benchmark
         row, task = _place(path, experiment, result)
@@ -103,7 +102,6 @@ def collect(folders: Iterable[Path]) -> Dict[str, Entries]:
 
 def _place(path: Path, experiment: dict, result: dict) -> Tuple[Row, str]:
     """Row and column of a run."""
-    experiment = {**Row._field_defaults, **experiment}  # results of earlier versions
     missing = {*Row._fields, 'benchmark', 'task', 'name'} - set(experiment)
     if missing:
         raise InputError(f'{path}: its experiment lacks {", ".join(sorted(missing))}')
@@ -124,7 +122,7 @@ def _entry(results: Sequence[dict]) -> Entry:
     return Entry(
         tuple(result['accuracy'] for result in results),
         trained['prompts'] + trained['backbone'],
-        all(experiment_in(result)['official'] for result in results),
+        all(result['experiment']['official'] for result in results),
     )
 
 

@@ -25,7 +25,6 @@ from lspt_mm.engine.hooks.linear_baseline_hook import baseline_of
 from lspt_mm.engine.hooks.trainable_report_hook import count_parameters
 from lspt_mm.engine.runner import build_runner, run
 from lspt_mm.errors import InputError
-from lspt_mm.recipes import experiment_in
 from lspt_mm.search.decoded_images import DecodedImages, KeptImages
 from lspt_mm.tasks import task_of
 from lspt_mm.utils.atomic_io import write_json
@@ -93,7 +92,7 @@ def _train(folder: Path) -> Dict[str, Any]:
     keep_freed_memory()
     run(runner, runner.train)
     result: Dict[str, Any] = {
-        'experiment': experiment_in(cfg), 'seed': cfg.randomness.seed,
+        'experiment': cfg.get('experiment'), 'seed': cfg.randomness.seed,
         'split': 'test' if tests else 'val',
         'trainable': _trainable(runner.model), 'curve': kept.curve,
         # None: random, on purpose.

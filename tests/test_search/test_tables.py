@@ -62,14 +62,6 @@ def test_fgvc_with_its_mean_and_the_published_row(tmp_path):
     assert (published['CUB-200-2011'], published['mean']) == ('70.56', '73.39')
 
 
-def test_results_written_before_the_first_release(tmp_path):
-    write(tmp_path, 'fgvc', 'cub', 'gated', [80, 82])
-    new = collect([tmp_path])
-    for path in tmp_path.rglob('result.json'):
-        path.write_text(path.read_text().replace('"experiment"', '"cell"'))
-    assert collect([tmp_path]) == new != {}
-
-
 def test_vtabs_two_means_by_name():
     values = {name: float(number) for number, name in enumerate(vtab1k.TASKS)}
     found = means('vtab1k', values)

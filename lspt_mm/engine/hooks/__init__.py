@@ -6,7 +6,6 @@ from lspt_mm.engine.hooks.channels_last_hook import ChannelsLastHook
 from lspt_mm.engine.hooks.check_invalid_loss_hook import CheckInvalidLossHook
 from lspt_mm.engine.hooks.class_scores_hook import ClassScoresHook
 from lspt_mm.engine.hooks.jsonl_logger_hook import FaultTolerantLocalVisBackend, JsonlLoggerHook
-from lspt_mm.engine.hooks.kept_tokens_hook import KeptTokensHook
 from lspt_mm.engine.hooks.linear_baseline_hook import LinearBaselineHook
 from lspt_mm.engine.hooks.preemption_hook import PreemptionHook
 from lspt_mm.engine.hooks.progress_hook import ProgressHook
@@ -24,7 +23,6 @@ __all__ = [
     'ClassScoresHook',
     'FaultTolerantLocalVisBackend',
     'JsonlLoggerHook',
-    'KeptTokensHook',
     'LinearBaselineHook',
     'PreemptionHook',
     'ProgressHook',
