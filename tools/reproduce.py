@@ -27,7 +27,7 @@ from lspt_mm.recipes.methods import METHODS
 from lspt_mm.recipes.pretrainings import PRETRAININGS
 from lspt_mm.search.small_plan import RATES, TASKS
 from lspt_mm.utils.atomic_io import write_text
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import check_writable, input_errors_as_messages
 
 if TYPE_CHECKING:
     from lspt_mm.search.small_tables import SmallTables
@@ -66,6 +66,7 @@ def reproduce_small(args: argparse.Namespace) -> None:
     """Choose rates, then train three seeds, method by method; tables after each."""
     from rich.console import Console
 
+    from lspt_mm.engine.work_dir import lock_work_dir
     from lspt_mm.search.launcher import Launcher
     from lspt_mm.search.small_tables import SmallTables
 
@@ -75,6 +76,8 @@ def reproduce_small(args: argparse.Namespace) -> None:
         for run in tables.all_runs():
             print(run.name, '' if tables.score(run) is None else tables.score(run))
         return
+    check_writable(args.work_dir, f'--work-dir {args.work_dir}')
+    lock = lock_work_dir(str(args.work_dir))
     launcher = Launcher(args.work_dir / 'submitit', jobs=args.jobs)
     failed = []
 
@@ -92,6 +95,7 @@ def reproduce_small(args: argparse.Namespace) -> None:
     for method in args.methods:
         tables.run(tables.longer(method), launcher, on_done)
     print(write_tables(tables, args.work_dir))
+    lock.release()
     if failed:
         names = '\n  '.join(str(tables.path(run)) for run in failed)
         raise InputError(f'{len(failed)} runs failed (log.txt in the folder):\n  {names}')

@@ -11,11 +11,9 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -216,19 +214,6 @@ def check_files(search: Search, grid: dict, select_only: bool, read_all: bool) -
             check_data(selection, ('train_dataloader', 'val_dataloader'))
 
 
-@contextmanager
-def locked(folder: Path):
-    """Keep other searches out of the folder."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f'--work-dir {folder}: is a file, expected a folder')
-    check_writable(folder, f'--work-dir {folder}')
-    try:
-        with FileLock(folder / 'lock', timeout=0):
-            yield
-    except Timeout as error:
-        raise InputError(f'--work-dir {folder}: another search is running there') from error
-
-
 def run_search(search: Search, grid: dict, select_only: bool) -> None:
     """The two phases, with a progress bar."""
     from lspt_mm.search.protocol import RESULTS, mean_and_deviation, read_result
@@ -276,6 +261,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with input_errors_as_messages(args.debug):
         from lspt_mm.config.load import work_dir_of
+        from lspt_mm.engine.work_dir import lock_work_dir
         from lspt_mm.search.plan import seeds_checked
         from lspt_mm.search.protocol import Search
 
@@ -291,9 +277,11 @@ def main() -> None:
         if args.dry_run:
             return list_runs(search, grid, args.select_only)
         check_files(search, grid, args.select_only, not args.no_check)
-        with locked(folder):
-            search.launcher = launcher_from(args, folder)
-            run_search(search, grid, args.select_only)
+        check_writable(folder, f'--work-dir {folder}')
+        lock = lock_work_dir(str(folder))
+        search.launcher = launcher_from(args, folder)
+        run_search(search, grid, args.select_only)
+        lock.release()
 
 
 if __name__ == '__main__':

@@ -238,8 +238,6 @@ def describe(source: str, report: LoadReport) -> str:
 
 
 TIMM = 'timm:'
-#: Key of the position embedding's grid in the ``meta`` of the converter's files.
-GRID = 'pos_embed_grid'
 
 
 def load_vit_state_dict(
@@ -271,9 +269,6 @@ def vit_in(
     checkpoint: dict, source: str, grid: Optional[Grid] = None, fallback_grid: Optional[Grid] = None
 ) -> Mapped:
     """As :func:`load_vit_state_dict`, for a checkpoint that has been read already."""
-    meta = checkpoint.get('meta')
-    if grid is None and isinstance(meta, dict) and isinstance(meta.get(GRID), (list, tuple)):
-        grid = tuple(meta[GRID])  # written by our converter
     try:
         return to_mmpretrain(checkpoint, grid, fallback_grid)
     except ValueError as error:

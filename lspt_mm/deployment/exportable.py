@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from lspt_mm.errors import InputError
 from lspt_mm.models.prompted_backbone import PromptedBackbone
-from lspt_mm.tasks import Task, takes_rgb, task_of
+from lspt_mm.tasks import takes_rgb, task_of
 
 
 class Exportable(nn.Module):
@@ -23,9 +23,8 @@ class Exportable(nn.Module):
     size are replaced by equivalent ones.
 
     Args:
-        model: From :func:`lspt_mm.apis.init_model`, or built in another way, with a
-            prompted ViT as its backbone. It stays as it is.
-        task: The model's task; by default that of its ``cfg``.
+        model: From :func:`lspt_mm.apis.init_model`, with a prompted ViT as its backbone. It stays
+            as it is.
         preprocess: Whether the images are RGB values of 0 to 255; otherwise they are outputs of
             the model's data preprocessor.
 
@@ -37,16 +36,14 @@ class Exportable(nn.Module):
         InputError: If the model is of another kind.
     """
 
-    def __init__(
-        self, model: nn.Module, task: Optional[Task] = None, preprocess: bool = True
-    ):
+    def __init__(self, model: nn.Module, preprocess: bool = True):
         super().__init__()
-        if task is None and not hasattr(model, 'cfg'):
+        if not hasattr(model, 'cfg'):
             raise InputError(
                 f'{type(model).__name__} cannot be exported: its task is not known; expected a '
-                'model from lspt_mm.apis.init_model, or task='
+                'model from lspt_mm.apis.init_model'
             )
-        self.task = task or task_of(model.cfg)
+        self.task = task_of(model.cfg)
         vit, head = getattr(model, 'backbone', None), self.task.head(model)
         if not isinstance(vit, PromptedBackbone) or not isinstance(head, nn.Module):
             raise InputError(

@@ -56,7 +56,7 @@ def lock_work_dir(folder: str) -> FileLock:
         return lock
     except Timeout as error:
         raise InputError(
-            f'the work dir {folder}: another run is at work there; name another: --work-dir FOLDER'
+            f'the work dir {folder}: another run is at work there; name another folder (--work-dir)'
         ) from error
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from lspt_mm.errors import InputError
 from lspt_mm.tasks.base import ClassShare, Description, Prediction, Task, register_task
 from lspt_mm.utils.images import read_image
-from lspt_mm.utils.overlay import colour, label_image, overlay
+from lspt_mm.utils.overlay import colour, label_image, overlay, shares_of
 
 
 @register_task
@@ -125,6 +125,5 @@ class Segmentation(Task):
 
 def _shares(labels: np.ndarray, classes: Sequence[str], palette: Sequence) -> List[ClassShare]:
     """Classes that occur in (H, W), the largest first."""
-    counts = np.bincount(labels.ravel(), minlength=len(classes))[: len(classes)]
-    order = [int(n) for n in (-counts).argsort(kind='stable') if counts[n]]
-    return [ClassShare(n, classes[n], float(counts[n] / labels.size), palette[n]) for n in order]
+    return [ClassShare(n, classes[n], share, palette[n])
+            for n, share in shares_of(labels, len(classes)).items()]  # fmt: skip

@@ -1,7 +1,6 @@
-"""Freed memory of glibc: kept for the next training step, or returned to the system."""
+"""Freed memory of glibc, kept for the next training step."""
 
 import ctypes
-import gc
 import platform
 
 import torch
@@ -24,18 +23,3 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(_MMAP_THRESHOLD, 1 << 30) and mallopt(_TRIM_THRESHOLD, (1 << 31) - 1))
-
-
-def release_freed_memory() -> bool:
-    """Return free memory to the system, such as that of a checkpoint that was read.
-
-    The C library keeps freed pieces between those in use. Without this, a service that loads
-    several models would keep the memory that loading took.
-
-    Returns:
-        bool: Whether some was returned; False without glibc.
-    """
-    gc.collect()
-    if platform.libc_ver()[0] != 'glibc':
-        return False
-    return bool(ctypes.CDLL(None).malloc_trim(0))

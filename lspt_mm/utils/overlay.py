@@ -1,7 +1,7 @@
 """Colours of classes, and masks over images."""
 
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -22,6 +22,13 @@ def colours_of(count: int, palette: Optional[Sequence] = None) -> List[Tuple[int
     if palette is not None and len(palette) == count:
         return [tuple(int(value) for value in colour) for colour in palette]
     return spread_colours(count)
+
+
+def shares_of(labels: np.ndarray, count: int) -> Dict[int, float]:
+    """Share of the pixels (H, W) of each class below ``count`` that occurs, the largest first."""
+    counts = np.bincount(labels.ravel(), minlength=count)[:count]
+    order = (-counts).argsort(kind='stable')
+    return {int(n): float(counts[n] / labels.size) for n in order if counts[n]}
 
 
 def label_image(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> Image.Image:
@@ -86,9 +93,8 @@ def overlay(
         raise ValueError(f'mask {mask.shape} and image {image.shape[:2]}: expected one size')
     palette = np.asarray(palette, np.uint8)
     left = Image.fromarray(mask_over(image, colour(mask, palette)))
-    counts = np.bincount(mask[mask < len(palette)].ravel(), minlength=len(classes))
-    order = [int(i) for i in counts.argsort(kind='stable')[::-1] if counts[i]]
-    rows = [(classes[i], tuple(map(int, palette[i])), counts[i] / mask.size) for i in order]
+    rows = [(classes[i], tuple(map(int, palette[i])), share)
+            for i, share in shares_of(mask, len(classes)).items()]  # fmt: skip
     legend = _legend(rows, left.height)
     size = (left.width + legend.width, max(left.height, legend.height))
     picture = Image.new('RGB', size, 'white')

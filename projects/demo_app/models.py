@@ -1,6 +1,9 @@
 """Several tuned models in one process, which share equal ViTs."""
 
+import ctypes
+import gc
 import logging
+import platform
 import threading
 import time
 from typing import Dict, Iterable, List, Optional, Tuple
@@ -20,7 +23,6 @@ from lspt_mm.models.prompt_sets import bytes_held
 from lspt_mm.models.prompted_backbone import PromptedBackbone
 from lspt_mm.tasks import Task, task_of
 from lspt_mm.utils.cli import check_device
-from lspt_mm.utils.malloc import release_freed_memory
 from projects.demo_app.results import Attention, BlockMaps, ImageResult
 from projects.demo_app.sources import Source
 
@@ -65,7 +67,7 @@ class ServedModels:
         self._one_at_a_time = threading.Lock()
         for source in sources:
             self._add(source, pretrained)
-            release_freed_memory()
+            _release_freed_memory()
 
     def _add(self, source: Source, pretrained: Optional[str]) -> None:
         if source.name in self._served:
@@ -173,3 +175,10 @@ def _attention(vit: PromptedBackbone, inputs: Tensor, seen: np.ndarray) -> Atten
         prompts = None if prompts is None else prompts[0].float().mean(0).cpu().numpy()
         blocks.append(BlockMaps(block.number, cls, prompts))
     return Attention(seen, cell, blocks)
+
+
+def _release_freed_memory() -> None:
+    """Return to the system what the C library keeps of checkpoints that were read."""
+    gc.collect()
+    if platform.libc_ver()[0] == 'glibc':
+        ctypes.CDLL(None).malloc_trim(0)

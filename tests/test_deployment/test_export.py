@@ -25,7 +25,6 @@ from lspt_mm.deployment import (
 from lspt_mm.deployment.exportable import _AveragePool
 from lspt_mm.engine.runner import prepare_for_cpu
 from lspt_mm.errors import InputError
-from lspt_mm.tasks import task_of
 
 WIDTH, DEPTH, TOKENS = 32, 3, 6
 ARCH = {
@@ -282,7 +281,9 @@ def test_what_cannot_be_exported():
     with pytest.raises(InputError, match='Linear cannot be exported: its task is not known'):
         Exportable(nn.Linear(2, 2))
     with pytest.raises(InputError, match='Linear cannot be exported: expected a model for class'):
-        Exportable(nn.Linear(2, 2), task_of({'default_scope': 'mmpretrain'}))
+        other = nn.Linear(2, 2)
+        other.cfg = {'default_scope': 'mmpretrain'}
+        Exportable(other)
     for size in ((64, 60), (16, 64), (0, 64)):
         with pytest.raises(InputError, match='multiples of 16'):
             export_program(Exportable(classifier()), size)

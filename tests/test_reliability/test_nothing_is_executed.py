@@ -42,7 +42,6 @@ def evil(folder):
         'test.py CONFIG EVIL',
         'test.py CONFIG --cfg-options load_from=EVIL',
         'model_converters/publish_model.py EVIL OUT',
-        'model_converters/to_mmpretrain.py EVIL OUT.pth',
     ],
 )
 def test_doors(command, mini, tmp_path):

@@ -28,7 +28,7 @@ def write(folder, benchmark, task, method, accuracies, pretraining='mae', weight
     """What the final runs of a search leave."""
     experiment = {
         'benchmark': benchmark, 'task': task, 'method': method, 'pretraining': pretraining,
-        'arch': 'base', 'patch_size': 16, 'img_size': 224, 'official': True,
+        'arch': 'base', 'patch_size': 16, 'img_size': 224, 'official': True, 'head': 'paper',
         'name': f'{benchmark}/{method}_{pretraining}_{task}', **more,
     }  # fmt: skip
     for seed, accuracy in enumerate(accuracies):

@@ -165,7 +165,7 @@ def test_dry_run_lists_the_runs(data, tmp_path):
         (['--grid', 'lr=0.1,1e-1'], '2 points are lr=0.1'),
         (['--grid', 'lr=0.1,abc', '--dry-run'], "lr='abc': expected a number"),
         (['--grid', 'weight_decay=0,-1', '--dry-run'], 'weight_decay=-1: expected'),
-        (['--work-dir', __file__], 'is a file, expected a folder'),
+        (['--work-dir', __file__], 'cannot be written: .*File exists'),
         (['--launcher-options', 'x=1'], 'only with --launcher slurm'),
         (['--pretrained', 'nowhere.pth'], 'nowhere.pth'),
         (['--grid', 'none', '--select-only'], 'nothing to run'),
@@ -211,10 +211,10 @@ def test_one_search_at_a_time(data, tmp_path):
 
     work = tmp_path / 'w'
     work.mkdir()
-    with FileLock(work / 'lock'):
+    with FileLock(work / '.lock'):
         run = run_tool('search.py', *arguments(data, work), cwd=tmp_path)
     assert run.code == 2
-    assert 'another search is running there' in run.err
+    assert 'another run is at work there' in run.err
 
 
 def test_a_config_that_tests_on_its_validation_data(data, tmp_path):

@@ -1,4 +1,4 @@
-"""Freed memory, kept or given back: counted in pages, in a process of its own."""
+"""Freed memory that is kept: counted in pages, in a process of its own."""
 
 import platform
 import resource
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lspt_mm.utils.malloc import keep_freed_memory, release_freed_memory
+from lspt_mm.utils.malloc import keep_freed_memory
 
 COUNT = """
 import resource, sys
@@ -49,28 +49,3 @@ def test_pages_are_not_mapped_anew_in_every_step():
 def test_without_glibc_nothing_is_done(monkeypatch):
     monkeypatch.setattr(platform, 'libc_ver', lambda: ('', ''))
     assert keep_freed_memory() is False
-    assert release_freed_memory() is False
-
-
-HOLES = """
-from pathlib import Path
-from lspt_mm.utils.malloc import release_freed_memory
-
-def resident():
-    lines = Path('/proc/self/status').read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith('VmRSS'))
-
-pieces = [bytearray(b'x') * (1 << 16) for _ in range(4096)]  # 256 MiB, too small to be mapped
-kept = pieces[::16]  # what lies between cannot be given back from the heap's end
-del pieces
-before = resident()
-assert release_freed_memory()
-print(before - resident())
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='of glibc')
-def test_holes_are_given_back():
-    run = subprocess.run([sys.executable, '-c', HOLES], capture_output=True, text=True, check=True)
-    assert int(run.stdout.split()[-1]) > 0.8 * (15 / 16) * 256 * 1024

@@ -4,5 +4,4 @@ method = dict(
     recipe='adamw',
     lr=1e-3,
     prompter=dict(type='ApproximatedPrompt', num_tokens=200),
-    camvid=dict(num_tokens=50),
     benchmarks=dict(num_tokens=50))

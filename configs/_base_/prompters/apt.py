@@ -3,5 +3,4 @@ method = dict(
     title='APT',
     recipe='adamw',
     prompter=dict(type='APT', num_tokens=200, dropout=0.1),
-    camvid=dict(num_tokens=40),
     benchmarks=dict(num_tokens=200))

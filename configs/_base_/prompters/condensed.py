@@ -3,5 +3,4 @@ method = dict(
     title='Prompt Condensation',
     prompter=dict(type='CondensedPrompt', num_tokens=50, keep=0.3, at=0.5, dropout=0.1),
     lr=1e-3,
-    camvid=dict(num_tokens=20),
     benchmarks=dict(num_tokens=50))

@@ -7,5 +7,4 @@ method = dict(
     recipe='adamw',
     lr=1e-3,
     prompter=dict(type='CVPT', num_tokens=200, biases=False, dropout=0.1),
-    camvid=dict(num_tokens=20),
     benchmarks=dict(num_tokens=10))

@@ -2,5 +2,4 @@
 method = dict(
     title='E2VPT',
     prompter=dict(type='E2VPT', num_tokens=10, num_keys_values=5, dropout=0.1),
-    camvid=dict(num_tokens=20),
     benchmarks=dict(num_tokens=10))

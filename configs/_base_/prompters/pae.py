@@ -3,5 +3,4 @@ method = dict(
     title='PAE',
     lr=1e-3,
     prompter=dict(type='PAE', num_tokens=10, prompter=dict(type='VPT', deep=True), dropout=0.1),
-    camvid=dict(num_tokens=20),
     benchmarks=dict(num_tokens=10))

@@ -4,5 +4,4 @@ method = dict(
     recipe='adamw',
     lr=1e-3,
     prompter=dict(type='Rein', num_tokens=100, rank=16),
-    camvid=dict(num_tokens=20),
     benchmarks=dict(num_tokens=100))

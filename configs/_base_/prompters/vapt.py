@@ -2,5 +2,4 @@
 method = dict(
     title='VAPT',
     prompter=dict(type='VAPT', num_tokens=10, kernel_size=2, rank=8, dropout=0.1),
-    camvid=dict(num_tokens=20),
     benchmarks=dict(num_tokens=10))

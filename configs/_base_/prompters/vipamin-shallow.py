@@ -4,5 +4,4 @@ method = dict(
     recipe='adamw',
     lr=1e-3,
     prompter=dict(type='VIPAMIN', num_tokens=100, neighbors=8, orthogonal=0.),
-    camvid=dict(num_tokens=20),
     benchmarks=dict(num_tokens=100))
