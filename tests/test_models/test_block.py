@@ -17,6 +17,9 @@ LAYERS = {
     'scaled': {'layer_scale_init_value': 0.1},
 }
 TEMPERATURES = [None, 1.0, 0.3, 7.0]
+#: Layers, images of the prompts, leading tokens and temperatures, each with each of the next.
+CASES = [([*LAYERS][i % 3], (1, B)[i % 2], (0, 1, 3)[i // 4], TEMPERATURES[i % 4])
+         for i in range(12)]  # fmt: skip
 
 
 def layer(**kwargs):
@@ -46,10 +49,7 @@ def run(module, x, prompts, extra, temperature, prompts_out, out_range=None):
     return out.without_prompts, out.prompts
 
 
-@pytest.mark.parametrize('temperature', TEMPERATURES)
-@pytest.mark.parametrize('extra', [0, 1, 3])
-@pytest.mark.parametrize('images', [1, B])
-@pytest.mark.parametrize('name', LAYERS)
+@pytest.mark.parametrize(('name', 'images', 'extra', 'temperature'), CASES)
 def test_equals_literal_block(name, images, extra, temperature):
     module = layer(**LAYERS[name])
     x, prompts = tokens(B, extra + N, D), tokens(images, P, D, seed=1)
@@ -61,10 +61,7 @@ def test_equals_literal_block(name, images, extra, temperature):
     torch.testing.assert_close(got_prompts, want[:, extra : extra + P], rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize('temperature', TEMPERATURES)
-@pytest.mark.parametrize('extra', [0, 1, 3])
-@pytest.mark.parametrize('images', [1, B])
-@pytest.mark.parametrize('name', LAYERS)
+@pytest.mark.parametrize(('name', 'images', 'extra', 'temperature'), CASES)
 def test_read_only_prompts_change_nothing_for_x(name, images, extra, temperature):
     module = layer(**LAYERS[name])
     results = []
@@ -98,9 +95,13 @@ def test_noise_of_a_block_in_training_is_applied(prompts_out):
         assert not torch.equal(a, b), kwargs
 
 
-@pytest.mark.parametrize('out_range', [(0, 1), (1, 1 + N), (2, 4), (0, 1 + N), (3, 3)], ids=str)
-@pytest.mark.parametrize('prompts', [None, 1, B])
-@pytest.mark.parametrize('name', LAYERS)
+@pytest.mark.parametrize(
+    ('name', 'prompts', 'out_range'),
+    [*(('default', prompts, out_range) for prompts in (None, 1, B)
+       for out_range in ((0, 1), (1, 1 + N), (2, 4), (0, 1 + N), (3, 3))),
+     ('no-qkv-bias', 1, (0, 1)), ('scaled', B, (1, 1 + N))],
+    ids=str,
+)  # fmt: skip
 def test_what_is_asked_for_is_what_all_of_it_has_there(name, prompts, out_range):
     results = []
     for cut in (False, True):

@@ -12,6 +12,12 @@ OUT_TYPES = (
     'raw', 'cls_token', 'featmap', 'avg_featmap', 'avg_tokens', 'avg_patches', 'avg_prompts'
 )  # fmt: skip
 
+#: A method of each kind of prompts: how an output is taken does not depend on more.
+OF_EACH_KIND = (
+    'vpt', 'vpt-deep', 'vpt-shared-late', 'gated', 'vapt', 'approximated', 'rein', 'e2vpt', 'lspt',
+    'lspt-late', 'lspt-last-block', 'dapt', 'condensed',
+)  # fmt: skip
+
 #: One row per switch, beside the shared table.
 LSPT_SWITCHES = {
     'one-token': {'num_tokens': 1},
@@ -109,8 +115,9 @@ def first_prompted(cfg):
 
 @pytest.mark.parametrize(
     ('name', 'out_type'),
-    [(name, out_type) for name in SWITCHES for out_type in OUT_TYPES if has_output(name, out_type)],
-)
+    [(name, out_type) for name in SWITCHES for out_type in OUT_TYPES if has_output(name, out_type)
+     and (out_type in ('raw', 'avg_tokens') or name in OF_EACH_KIND)],
+)  # fmt: skip
 def test_equals_literal(name, out_type):
     cfg = SWITCHES[name]
     # avg_prompts has nothing to say about blocks before the prompts.
@@ -118,7 +125,7 @@ def test_equals_literal(name, out_type):
     assert_equals_literal(cfg, images(), out_type, tuple(sorted({first, DEPTH - 1})))
 
 
-@pytest.mark.parametrize('size', [(16, 24), (24, 16), (8, 8), (40, 32)])
+@pytest.mark.parametrize('size', [(16, 24), (8, 8)])
 @pytest.mark.parametrize('name', METHODS)
 def test_equals_literal_at_other_sizes(name, size):
     assert_equals_literal(METHODS[name], images(2, *size))

@@ -142,15 +142,15 @@ def results(model, img, out_type):
 
 
 @pytest.mark.parametrize(
-    'method', [name for name in METHODS if name not in NO_TOKENS | INSIDE]
-)
-@pytest.mark.parametrize('name', [
-    'vit_small_patch16_dinov3_qkvb', 'vit_base_patch16_sapiens2', 'eva02_base_patch14_224',
-    'vit_small_patch14_reg4_dinov2', 'vit_small_patch16_rope_mixed_224',
-    pytest.param('vit_pe_core_tiny_patch16_384', marks=pytest.mark.slow),
-    pytest.param('vit_small_plus_patch16_dinov3', marks=pytest.mark.slow),
-    pytest.param('aimv2_large_patch14_224', marks=pytest.mark.slow),
-])  # fmt: skip
+    ('name', 'method'),
+    [*(('vit_small_patch14_reg4_dinov2', name) for name in METHODS
+       if name not in NO_TOKENS | INSIDE),  # no path knows the other's part
+     *((name, method) for method in ('vpt', 'vpt-deep', 'lspt', 'vapt', 'pro-vpt') for name in (
+         'vit_small_patch16_dinov3_qkvb', 'vit_base_patch16_sapiens2', 'eva02_base_patch14_224',
+         'vit_small_patch16_rope_mixed_224', 'vit_pe_core_tiny_patch16_384',
+         'vit_small_plus_patch16_dinov3', 'aimv2_large_patch14_224',
+     ))],
+)  # fmt: skip
 def test_both_paths_agree(name, method):
     """Outputs and gradients, in train mode."""
     kwargs = dict(prompter=METHODS[method], out_type='featmap')
