@@ -264,7 +264,7 @@ def _hide_warning_of_mmcv() -> None:
     warnings.filterwarnings(
         'ignore', 'Fail to import ``MultiScaleDeformableAttention``', UserWarning,
         r'mmcv\.cnn\.bricks\.transformer',
-    )  # fmt: skip
+    )
 
 
 def _is_installed(distribution: str) -> bool:
@@ -281,4 +281,4 @@ def _is_installed(distribution: str) -> bool:
 #: Libraries to what loads them.
 _LOADERS = {
     'torchvision': load_torchvision, 'mmcv': load_mmcv, 'mmengine': load_mmengine
-}  # fmt: skip
+}

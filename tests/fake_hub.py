@@ -25,5 +25,5 @@ def put_vit(home: Path, name: str = 'vit_small_patch16_224.dino', seed: int = 0)
     (folder / 'refs').mkdir()
     (folder / 'refs' / 'main').write_text(_COMMIT)
     save_file({k: v.contiguous() for k, v in vit.state_dict().items()},
-              str(snapshot / 'model.safetensors'))  # fmt: skip
+              str(snapshot / 'model.safetensors'))
     return {'HF_HOME': str(home), 'HF_HUB_OFFLINE': '1'}

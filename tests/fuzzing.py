@@ -13,4 +13,4 @@ def many(examples):
     return settings(
         max_examples=TIMES * examples, deadline=None, derandomize=True, database=None,
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    )

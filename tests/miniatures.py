@@ -87,7 +87,7 @@ def tiny_vit(img_size=32, patch=8, seed=0, **kwargs):
         img_size=img_size, patch_size=patch, embed_dim=ARCH['embed_dims'],
         depth=kwargs.pop('depth', ARCH['num_layers']), num_heads=ARCH['num_heads'], mlp_ratio=2,
         **{'num_classes': 0, **kwargs},
-    )  # fmt: skip
+    )
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for _, parameter in sorted(vit.named_parameters()):
@@ -225,7 +225,7 @@ _forks.set_forkserver_preload([
     'lspt_mm.engine.runner', 'mmseg.apis', 'mmpretrain.apis', 'lspt_mm.datasets', 'mmseg.datasets',
     'mmpretrain.datasets', 'mmseg.engine', 'mmseg.evaluation', 'matplotlib.pyplot', 'setuptools',
     'yapf.yapflib.yapf_api',
-])  # fmt: skip
+])
 
 
 def no_needless_work() -> None:

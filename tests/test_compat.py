@@ -37,7 +37,7 @@ def completed_beside(root, code):
     done = subprocess.run(
         [sys.executable, '-c', textwrap.dedent(code)],
         capture_output=True, text=True, env=env, cwd=root,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -387,7 +387,7 @@ def test_mmengine_is_repaired_in_any_order(first, tmp_path):
 
 def test_repaired_libraries_keep_their_own_loaders(tmp_path):
     write(tmp_path, {'torchvision/__init__.py': 'import importlib.resources\n',
-                     'torchvision/words.txt': 'read'})  # fmt: skip
+                     'torchvision/words.txt': 'read'})
     code = """
         import importlib.resources, importlib.util, sys
         import lspt_mm
@@ -400,7 +400,7 @@ def test_repaired_libraries_keep_their_own_loaders(tmp_path):
     """
     assert run_beside(tmp_path, code).splitlines() == [
         'True False', 'SourceFileLoader SourceFileLoader', 'read', 'None'
-    ]  # fmt: skip
+    ]
 
 
 def test_a_library_that_is_not_installed_is_not_found(tmp_path):

@@ -178,7 +178,7 @@ FAMILIES = {
 OF_METHODS = [
     (method.stem, family) for family in FAMILIES for method in PROMPTER_FILES
     if method.stem not in ('lspt', 'vpt-deep-bias') and family.format(method.stem) in NAMES
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(('method', 'family'), OF_METHODS)
@@ -203,7 +203,7 @@ def test_nothing_of_a_methods_file_is_left_over():
 
 def test_a_config_of_a_method_can_be_inherited_with_another_method(tmp_path):
     base = [str(CONFIGS / name) for name in ('ade20k/gated_upernet_ade20k.py',
-                                             '_base_/prompters/vpt-deep.py')]  # fmt: skip
+                                             '_base_/prompters/vpt-deep.py')]
     text = (CONFIGS / 'ade20k/vpt-deep_upernet_ade20k.py').read_text().split('\n')[2]
     (tmp_path / 'mine.py').write_text(f'_base_ = {base}\n{text}\n')
     mine = Config.fromfile(tmp_path / 'mine.py').to_dict()
@@ -235,7 +235,7 @@ def test_facts_of_setr_pup():
     prompter = model.backbone.prompter
     assert (prompter.num_tokens, prompter.gate_init, cfg.train_dataloader.batch_size) == (
         100, 10.0, 16
-    )  # fmt: skip
+    )
     assert cfg.optim_wrapper.optimizer.lr == 1e-3
 
 

@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--val-share', type=float, default=0.2, help='share of each class for validation, if there '
         'is none (0.2); 0: validate on the training images',
-    )  # fmt: skip
+    )
     parser.add_argument('--seed', type=int, default=0, help='seed of the split and of the run')
     add_run_arguments(parser, [*METHODS, AUTO], 'epochs, batch_size, img_size, lr')
     return parser.parse_args()

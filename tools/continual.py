@@ -47,7 +47,7 @@ def main() -> None:
         scores = train_continual(
             args.task, args.out, args.splits, args.backbone, args.method, args.seed, args.amp,
             args.resume, dict(args.options), args.verbose,
-        )  # fmt: skip
+        )
     count = len(scores.accuracies)
     print('after task ' + ''.join(f'{j:>8}' for j in range(1, count + 1)) + '    mean')
     for number, row in enumerate(scores.accuracies, 1):

@@ -25,20 +25,20 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('run', help="the run's folder, or its config followed by a checkpoint")
     parser.add_argument('images', nargs='+', type=Path, help='images, or folders of them')
     parser.add_argument('--out', type=Path, default=Path('predictions'), metavar='DIR',
-                        help='folder to write (predictions)')  # fmt: skip
+                        help='folder to write (predictions)')
     parser.add_argument(
         '--top', type=int, help='classification: classes per image, the likeliest first (1; of '
         'multi-label runs those of at least a half)',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--batch-size', type=int, help='images loaded at once; those of one size go through the '
         "model together (the config's test_dataloader)",
-    )  # fmt: skip
+    )
     parser.add_argument('--workers', type=int, help="processes that load images (the config's)")
     parser.add_argument(
         '--dtype', choices=('float32', 'float16', 'bfloat16'), default='float32',
         help='precision of the forward pass (float32); float16 on GPUs only',
-    )  # fmt: skip
+    )
     parser.add_argument('--device', help='such as cpu or cuda:0; by default a GPU if there is one')
     parser.add_argument(
         '--pretrained', help="prompt-only checkpoints: file of the ViT, instead of the config's"

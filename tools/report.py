@@ -49,7 +49,7 @@ def main() -> None:
                 check_writable(path.parent, f'{option} {path}')
         results = [
             collect_results(run, args.split, args.images, args.pictures, args.pretrained,
-                            args.device, progress=True)  # fmt: skip
+                            args.device, progress=True)
             for run in find_runs(args.runs, args.data_root)
         ]
         command = shlex.join(['python', 'tools/report.py', *sys.argv[1:]])

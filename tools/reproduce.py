@@ -49,7 +49,7 @@ def parse_args() -> argparse.Namespace:
     paper.add_argument(
         '--methods', nargs='+', choices=METHODS, default=['vpt', 'vpt-deep', 'gated', 'lspt'],
         metavar='NAME',
-    )  # fmt: skip
+    )
     paper.add_argument(
         '--pretraining', nargs='+', choices=PRETRAININGS, default=['mae', 'mocov3'], metavar='NAME'
     )
@@ -117,7 +117,7 @@ def ade20k_config(method: str) -> str:
         return f'{name}.py'
     method = 'frozen' if method == 'linear' else method
     return (f'ade20k/transfer.py:pretrained={PRETRAININGS["mae"].pretrained},head=upernet,'
-            f'iters=160000,method={method}')  # fmt: skip
+            f'iters=160000,method={method}')
 
 
 def exit_code(line: List[str]) -> int:

@@ -40,23 +40,23 @@ def parse_args() -> argparse.Namespace:
         help="values to try: of a transfer.py's arguments (lr=0.1,0.5), or of any config's keys\n"
         "(optim_wrapper.optimizer.lr=0.1,0.5); by default the method's published grid;\n"
         '--grid none: no selection',
-    )  # fmt: skip
+    )
     parser.add_argument('--work-dir', type=Path, help='folder of the search')
     parser.add_argument(
         '--seeds', type=int, nargs='+', default=[42, 44, 82, 100, 800],
         help="seeds of the final runs (default: VPT's five)",
-    )  # fmt: skip
+    )
     parser.add_argument('--selection-seed', type=int, default=42, help='seed of the selection runs')
     parser.add_argument(
         '--final-on', choices=('train+val', 'train'), default='train+val',
         help='what the final runs are trained on',
-    )  # fmt: skip
+    )
     parser.add_argument('--select-only', action='store_true', help='stop before the test')
     parser.add_argument('--dry-run', action='store_true', help='list the runs and stop')
     parser.add_argument(
         '--no-check', action='store_true',
         help='start without reading every file first (of training and validation data)',
-    )  # fmt: skip
+    )
     parser.add_argument('--data-root', help="folder of the data, instead of the config's")
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument('--pretrained', help="the ViT's weights, instead of the config's")
@@ -65,18 +65,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE',
         help='change values of the config in all runs',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--jobs', type=at_least_one, help='runs at once (default: one per GPU, or one)'
     )
     parser.add_argument(
         '--launcher', choices=('local', 'slurm'), default='local',
         help='where runs are executed',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--launcher-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE', default={},
         help='parameters of submitit for SLURM (slurm_partition=gpu timeout_min=600)',
-    )  # fmt: skip
+    )
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     return parser.parse_args()
 
@@ -221,7 +221,7 @@ def run_search(search: Search, grid: dict, select_only: bool) -> None:
 
     console = Console(stderr=True)
     columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(),
-               TimeElapsedColumn())  # fmt: skip
+               TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task('selection' if grid else 'final', total=None)
 
@@ -238,11 +238,11 @@ def run_search(search: Search, grid: dict, select_only: bool) -> None:
             baseline = read_result(search.selection_folder(chosen.point)).get('baseline')
             beside = '' if baseline is None else (
                 f'; logistic regression on frozen features: {baseline:.2f}'
-            )  # fmt: skip
+            )
             console.print(
                 f'chosen: {name_of(chosen.point)}, {chosen.accuracy:.2f} on validation data'
                 + beside, markup=False, highlight=False, soft_wrap=True,
-            )  # fmt: skip
+            )
         if select_only:
             return
         progress.update(task, description='final')
@@ -272,7 +272,7 @@ def main() -> None:
         search = Search(
             folder, config_of, points, launcher=None, seeds=seeds_checked(args.seeds),
             selection_seed=args.selection_seed, final_on=args.final_on,
-        )  # fmt: skip
+        )
         check_configs(search, grid, args.select_only)
         if args.dry_run:
             return list_runs(search, grid, args.select_only)

@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out', help='segmentation: folder for the predictions as label images; '
         'classification: file (.pkl) for all predictions',
-    )  # fmt: skip
+    )
     parser.add_argument('--show-dir', help='folder for pictures of the predictions')
     parser.add_argument(
         '--pretrained', help="prompt-only checkpoints: file of the ViT, instead of the config's"

@@ -17,34 +17,34 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
         help='resume from a checkpoint, or without a path from the latest in the work dir',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--amp', action='store_true',
         help='mixed precision: bfloat16 on CPUs and GPUs that have it, else float16',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--compile', action='store_true',
         help="compile the ViT's blocks; the first steps take minutes",
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--channels-last', action='store_true',
         help="run the head's convolutions in channels-last memory format",
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--checkpoint', choices=('full', 'prompts'),
         help="what checkpoints hold: everything, or all but the frozen ViT (the config's content)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--no-check', action='store_true',
         help='start without reading every file of the data first (done once for unchanged files)',
-    )  # fmt: skip
+    )
     parser.add_argument('--seed', type=int, help="random seed, instead of the config's")
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument('--pretrained', help="file of the ViT's weights, instead of the config's")
     weights.add_argument(
         '--random-backbone', action='store_true',
         help='run on a random ViT on purpose, such as to time a run; results mean nothing',
-    )  # fmt: skip
+    )
     return parser.parse_args()
 
 

@@ -89,7 +89,7 @@ class Configs(SphinxDirective):
             logger.warning(
                 'configs/%s.py has no docstring: say in a line what it is of', config.name,
                 location=self.get_location(), type='configs',
-            )  # fmt: skip
+            )
         lines = [f'.. config:: {config.name}', '']
         lines += [f'   {line}'.rstrip() for line in with_code(config.docstring).splitlines()]
         inherited = ', '.join(f':config:`{name}`' for name in config.parents)
@@ -119,4 +119,4 @@ def check_complete(app, env):
             logger.warning(
                 'configs/%s.py is on no page: docs/reference/configs/ needs a page for its folder',
                 name, type='configs',
-            )  # fmt: skip
+            )

@@ -62,7 +62,7 @@ class SourceLinks(SphinxTransform):
                 link = addnodes.pending_xref(
                     '', text, refdomain='std', reftype='doc', reftarget=f'/{PAGES[name]}',
                     refdoc=self.env.docname, refexplicit=True, refwarn=True,
-                )  # fmt: skip
+                )
             else:
                 link = link_to(self.env, name, text)
             node.replace_self(link)

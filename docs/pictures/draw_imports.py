@@ -64,7 +64,7 @@ def draw() -> str:
         f'<g fill="none" stroke="{BLUE}" stroke-opacity="0.45">', *lines, '</g>',
         '<g fill="white" text-anchor="middle">', *boxes, '</g>',
         '</svg>\n',
-    ])  # fmt: skip
+    ])
 
 
 if __name__ == '__main__':

@@ -77,7 +77,7 @@ class PromptTrace:
 
         def table(measure: Callable[[Tensor, Tensor], float]) -> List[List[float]]:
             found = {(a, b): _of_same_number(measure, entering[a], entering[b])
-                     for a in blocks for b in blocks if a <= b}  # fmt: skip
+                     for a in blocks for b in blocks if a <= b}
             return [[found[min(a, b), max(a, b)] for b in blocks] for a in blocks]
 
         return Forgetting(

@@ -60,7 +60,7 @@ def default_keys(known: Iterable[str]) -> List[str]:
     results = [
         key for key in known
         if not any(word in key for word in ('loss', 'lr', 'momentum', 'acc_seg'))
-    ]  # fmt: skip
+    ]
     return [key for key in ('loss',) if key in known] + results
 
 

@@ -62,7 +62,7 @@ class GateTrace:
         values = [i.sigmoid(), f.sigmoid(), g.tanh().abs(), o.sigmoid()]
         row = [v.mean() for v in values]
         row += [((v > 0.95) | ((v < 0.05) & (n != 2))).double().mean()
-                for n, v in enumerate(values)]  # fmt: skip
+                for n, v in enumerate(values)]
         row.append(outcome[1].double().square().mean())
         self._found.setdefault(self._step, []).append(torch.stack(row).cpu())
         self._step += 1

@@ -19,7 +19,7 @@ from lspt_mm.tasks import Task, task_of
 _BOOKKEEPING = (
     'work_dir', 'launcher', 'resume', 'load_from', 'log_level', 'env_cfg', 'visualizer',
     'vis_backends', 'data_help', 'pretrained_help', 'log_processor',
-)  # fmt: skip
+)
 _STAMP = re.compile(r'\d{8}_\d{6}$')
 
 
@@ -104,10 +104,10 @@ def find_runs(given: List[str], data_root: Optional[str] = None) -> List[Finishe
     if len(set(names)) < len(names):  # such as a/lspt and b/lspt
         named = _paths_apart([run.folder for run in runs])
         runs = [r._replace(name=r.name if names.count(r.name) == 1 else n)
-                for r, n in zip(runs, named, strict=True)]  # fmt: skip
+                for r, n in zip(runs, named, strict=True)]
     folders = [run.folder.resolve() for run in runs]
     twice = [str(run.folder) for run, one in zip(runs, folders, strict=True)
-             if folders.count(one) > 1]  # fmt: skip
+             if folders.count(one) > 1]
     if twice:
         raise InputError(f'a run is given twice: {twice[0]}')
     if len({run.task for run in runs}) > 1:

@@ -95,7 +95,7 @@ class PersistenceTrace:
         found = torch.tensor([
             [float((a * b).sum(-1).mean()) if len(a) == len(b) else math.nan for b in unit]
             for a in unit
-        ], dtype=torch.float64)  # fmt: skip
+        ], dtype=torch.float64)
         self._sum = found if self._sum is None else self._sum + found
         self._blocks = present
         self.seen += 1

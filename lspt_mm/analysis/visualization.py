@@ -44,7 +44,7 @@ def _lay_over(axis, image: np.ndarray, grid: np.ndarray) -> None:
     axis.imshow(
         grid, cmap='inferno', alpha=0.75, interpolation='bilinear', vmin=0,
         extent=(0, image.shape[1], image.shape[0], 0),
-    )  # fmt: skip
+    )
 
 
 def draw_curves(panels: Dict[str, Dict[str, Sequence]], x: str, path: Path) -> None:

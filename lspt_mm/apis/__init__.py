@@ -9,4 +9,4 @@ from lspt_mm.apis.run import ImageResult, Results, Run, load
 __all__ = [
     'ImageFeatures', 'ImageResult', 'MultiTask', 'Results', 'Run', 'features', 'init_model', 'load',
     'predict_image', 'predict_images',
-]  # fmt: skip
+]

@@ -55,7 +55,7 @@ def scores_of(accuracies: Sequence[Sequence[float]]) -> Scores:
     return Scores(
         [list(row) for row in accuracies], float(np.mean(last)),
         float(np.mean([np.mean(row) for row in accuracies])), float(np.mean(drops)),
-    )  # fmt: skip
+    )
 
 
 def split_classes(num_classes: int, splits: int, seed: int) -> List[List[int]]:
@@ -121,7 +121,7 @@ def train_continual(
     settings = dict(
         data=str(data), splits=splits, backbone=str(backbone), method=method, seed=seed, amp=amp,
         options={k: str(v) for k, v in options.items()}, tasks=names,
-    )  # fmt: skip
+    )
     _check_settings(out / SUMMARY, settings, resume)
     arguments = dict(task=str(data), pretraining=str(backbone), method=method)
     accuracies: List[List[float]] = []
@@ -221,7 +221,7 @@ def _head(cfg: Config, state: Mapping[str, Tensor]) -> nn.Sequential:
         if cfg.model.get(name) is not None:
             module = MODELS.build(cfg.model[name])
             own = {k.removeprefix(f'{name}.'): v for k, v in state.items()
-                   if k.startswith(f'{name}.')}  # fmt: skip
+                   if k.startswith(f'{name}.')}
             module.load_state_dict(own)
             parts.append(module)
     return parts

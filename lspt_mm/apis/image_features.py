@@ -77,7 +77,7 @@ def features(
     vit = MODELS.build(dict(
         found.backbone, img_size=img_size, out_type='raw', out_indices=block,
         pretrained=found.source,
-    ))  # fmt: skip
+    ))
     vit.init_weights()
     given = [images] if isinstance(images, (str, Path)) else images
     if not len(given):
@@ -105,6 +105,6 @@ def features(
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     settings = ['images', fingerprint(vit.own_tensors()), vit.settings(), img_size, block, patches,
-                found.mean, found.std]  # fmt: skip
+                found.mean, found.std]
     arrays = cached(settings, ({'img_path': str(path)} for path in paths), compute)
     return ImageFeatures(paths, *(arrays.get(name) for name in ImageFeatures._fields[1:]))

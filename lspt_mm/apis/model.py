@@ -80,7 +80,7 @@ def init_model(
     model.cfg = cfg
     model.dataset_meta = {
         'classes': classes, 'palette': colours_of(len(classes), data.get('palette'))
-    }  # fmt: skip
+    }
     model.checkpoint_meta = meta
     model.random_backbone = any(record.source == RANDOM for record in records)
     return model.to(device).eval()
@@ -124,7 +124,7 @@ def load_content(model: nn.Module, content: dict, checkpoint: str) -> None:
         raise InputError(f'{checkpoint}: the checkpoint does not fit the model: {error}') from error
     if missing:
         raise InputError(f'{checkpoint}: lacks weights of the model, which would be random: '
-                         f'{shorten(missing)}')  # fmt: skip
+                         f'{shorten(missing)}')
 
 
 def load_into_runner(runner: Runner, content: dict) -> None:

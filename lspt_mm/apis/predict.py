@@ -171,7 +171,7 @@ class _Packed(Dataset):
 def predict_samples(
     model: nn.Module, images: Sequence[Image], batch_size: Optional[int] = None,
     workers: Optional[int] = None, dtype: str = 'float32',
-) -> Iterator[BaseDataElement]:  # fmt: skip
+) -> Iterator[BaseDataElement]:
     """Predict images in batches.
 
     Args:
@@ -198,7 +198,7 @@ def predict_samples(
     loader = DataLoader(
         _Packed(image_pipeline(model.cfg), images), batch_size, collate_fn=list,
         num_workers=min(workers, max(len(images) - 1, 0) // batch_size),  # 0 for a single batch
-    )  # fmt: skip
+    )
     return _samples(model, loader, precision, keeps_fused=dtype == 'float32')
 
 
@@ -273,7 +273,7 @@ def predict_images(
     top: Optional[int] = None,
     progress: bool = False, batch_size: Optional[int] = None, workers: Optional[int] = None,
     dtype: str = 'float32',
-) -> List[str]:  # fmt: skip
+) -> List[str]:
     """Predict images and write the results below ``out``, while the next ones are predicted.
 
     Segmentation: ``masks/NAME.png`` has numbers of classes from 0 with the classes' colours as the

@@ -12,7 +12,7 @@ from lspt_mm.engine.runner import build_runner
 def build_test_runner(
     cfg: Config, checkpoint: str, pretrained: Optional[str] = None,
     change: Optional[Callable[[Config], None]] = None,
-) -> Runner:  # fmt: skip
+) -> Runner:
     """Build a Runner whose ``test`` is ready to run, as in ``tools/test.py``.
 
     Args:

@@ -97,7 +97,7 @@ def train_segmentation(
         labels=labels, ignore=ignore, mask_suffix=mask_suffix, image_suffix=image_suffix,
         exif=exif, skip_unpaired=skip_unpaired, val_share=val_share, test_share=test_share,
         seed=seed,
-    )  # fmt: skip
+    )
     print(found.table)
     for remark in found.remarks:
         print(f'note: {remark}')
@@ -155,7 +155,7 @@ def train_classification(
     print(prepare_image_folder(
         Path(images), out / DATA, labels=None if labels is None else Path(labels), seed=seed,
         test_share=test_share, usual_share=val_share,
-    ))  # fmt: skip
+    ))
     arguments = dict(task=str(out / DATA), pretraining=str(backbone), method=method)
     how = dict(seed=seed, amp=amp, resume=resume, verbose=verbose)
     return _trained('imagefolder/transfer.py', out, arguments, options, **how)
@@ -164,7 +164,7 @@ def train_classification(
 def _trained(
     config: str, out: Path, arguments: Dict[str, Any], options: Optional[Mapping[str, Any]],
     resume: bool, verbose: bool, **how,
-) -> Run:  # fmt: skip
+) -> Run:
     """Train a config with arguments, and ``options`` that are arguments or keys of it."""
     options = dict(options or {})
     for name in options:
@@ -184,7 +184,7 @@ def _trained(
 def run_config(
     name: str, out: Path, arguments: Dict[str, Any], options: Mapping[str, Any], seed: int,
     amp: bool,
-) -> Config:  # fmt: skip
+) -> Config:
     """A config with arguments, and ``options`` that are arguments or keys of it, for ``out``."""
     keys = {key: value for key, value in options.items() if '.' in key}
     given = {key: value for key, value in options.items() if '.' not in key}
@@ -205,7 +205,7 @@ def run_config(
 def _best_method(
     config: str, out: Path, arguments: Dict[str, Any], options: Dict[str, Any], resume: bool,
     verbose: bool, **how,
-) -> str:  # fmt: skip
+) -> str:
     """The method of ``CANDIDATES`` that is best in a short run on half the images."""
     kept = out / 'auto' / 'methods.json'
     if resume and kept.is_file():
@@ -229,13 +229,13 @@ def _best_method(
     for name, own in candidates.items():
         print(f'method={name}, {length} {"epochs" if epochs else "iterations"}', flush=True)
         run = _trained(config, out / 'auto' / name, own, short, resume=resume, verbose=verbose,
-                       **how)  # fmt: skip
+                       **how)
         scores[name] = run.metrics['value']
     best = max(scores, key=scores.get)
     write_json(kept, dict(method=best, metric=run.metrics['metric'], scores=scores))
     print(f'{run.metrics["metric"]} on the validation images: '
           + ', '.join(f'{name} {score:.2f}' for name, score in scores.items())
-          + f'. Training continues with method={best}', flush=True)  # fmt: skip
+          + f'. Training continues with method={best}', flush=True)
     return best
 
 

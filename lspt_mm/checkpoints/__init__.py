@@ -9,4 +9,4 @@ from lspt_mm.checkpoints.records import BaseRecord, records_in
 __all__ = [
     'BaseRecord', 'LoadReport', 'is_url', 'load_backbone', 'read_checkpoint', 'load_vit_state_dict',
     'records_in', 'to_mmpretrain',
-]  # fmt: skip
+]

@@ -59,7 +59,7 @@ def to_timm(state: dict) -> Tuple[Dict[str, Tensor], List[str]]:
     gated = any('.mlp.gate_proj.' in key for key in state)
     registers = 'reg_token' if f'{prefix}embeddings.position_embeddings' in state else (
         'storage_tokens'
-    )  # fmt: skip
+    )
     outside = (*_OUTSIDE, (r'^embeddings\.register_tokens$', registers))
     inside = (*_INSIDE, *(_GATED if gated else _PLAIN))
     found: Dict[str, Tensor] = {}

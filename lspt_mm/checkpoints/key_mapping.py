@@ -14,14 +14,14 @@ from lspt_mm.utils.text import shorten
 _WRAPPERS = (
     'state_dict', 'model', 'teacher', 'module', 'net', 'model_state_dict', 'model_ema',
     'state_dict_ema', 'ema_state_dict', 'ema', 'params', 'target_encoder', 'backbone', 'encoder',
-)  # fmt: skip
+)
 
 #: Known prefixes of the ViT to use: of the two encoders of MoCo v3, and of mmpretrain's, the one
 #: that is not the momentum encoder. These take precedence over any other prefix.
 _PREFIXES = (
     'module.base_encoder.', 'base_encoder.', 'module.backbone.', 'module.', 'backbone.',
     'encoder.', '',
-)  # fmt: skip
+)
 
 #: timm's names (MAE, MoCo v3, DeiT, DINO; DINOv2 official: w12, register_tokens) and mmpretrain's;
 #: ``#`` is a block's number. The first pair that matches is used, in either direction.
@@ -50,7 +50,7 @@ def _patterns(pairs) -> Tuple[Tuple[str, str], ...]:
         (f'^{re.escape(old)}{"" if old.endswith(".") else "$"}'.replace(r'\#', r'(\d+)'),
          new.replace('#', r'\1'))
         for old, new in pairs
-    )  # fmt: skip
+    )
 
 
 _TIMM_TO_MMPRETRAIN = _patterns(_NAMES)
@@ -76,7 +76,7 @@ _OTHERS = tuple((re.compile(pattern), what, advice) for pattern, what, advice in
      'a ViT of relative positions (BEiT, SAM)', 'prompts have no place in its attention'),
     (r'(^|\.)vision_model\.embeddings\.patch_embedding\.',
      'a CLIP or SigLIP in the names of transformers', "take timm's file of it, or timm:NAME"),
-))  # fmt: skip
+))
 
 #: The patch embedding, which identifies a ViT.
 _PATCHES = ('patch_embed.proj.weight', 'patch_embed.projection.weight')
@@ -96,7 +96,7 @@ _SET_ASIDE = (
     ('head', r'(^|\.)(head|head_dist|fc|pre_logits|dino_head|ibot_head|attn_pool)(\.|$)|_head\.'
              r'|(^|\.)(pooler|classifier)\.|^head/|^pre_logits/|MAPHead'),
     ('final norm, which the config does without', r'^(ln1|ln2|norm|fc_norm)\.'),
-)  # fmt: skip
+)
 
 
 #: Rows and columns of patches.
@@ -193,7 +193,7 @@ def find_timm_names(checkpoint: dict) -> Dict[str, Tensor]:
     prefix = _find_prefix(state) if known else ''
     inner = _in_order(k[len(prefix) :] for k in state if k.startswith(prefix))
     found = {name: state[prefix + own] for own, name in inner.items()
-             if isinstance(state[prefix + own], Tensor)}  # fmt: skip
+             if isinstance(state[prefix + own], Tensor)}
     if 'patch_embed.projection.weight' in found:
         for table in (_MMSEG_TO_MMPRETRAIN, _MMPRETRAIN_TO_TIMM):
             renamed = {huggingface.renamed(k, table) or k: v for k, v in found.items()}
@@ -228,7 +228,7 @@ def _in_order(names: Iterable[str]) -> Dict[str, str]:
     if not (on or anew):
         raise ValueError(f'a block is missing among its chunks: there are {shorten(pairs, 99)}')
     return {name: f'blocks.{number[int(m[1]), int(m[2])]}.{name[m.end() :]}'
-            if (m := found.get(name)) else name for name in names}  # fmt: skip
+            if (m := found.get(name)) else name for name in names}
 
 
 def join_biases(tensors: Dict[str, Tensor]) -> None:

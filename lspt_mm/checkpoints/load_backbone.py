@@ -202,7 +202,7 @@ def _problems(wanted, tensors, fresh, extra) -> List[str]:
     ]
     found = {
         'missing': missing, 'of another shape': other, 'without a place in the model': extra
-    }  # fmt: skip
+    }
     return [f'{what}: {shorten(keys)}' for what, keys in found.items() if keys]
 
 

@@ -180,7 +180,7 @@ def _find_base(vit: BackboneDescription, record: BaseRecord, absent: List[str]) 
         problems.append(
             f'{source}: lacks {shorten(lacking)}' if lacking else f'{source}: another ViT, of '
             f'fingerprint {found[:12]} instead of {record.fingerprint[:12]}'
-        )  # fmt: skip
+        )
         if source in given:
             break  # given explicitly: the recorded one does not replace it
     raise InputError(

@@ -20,7 +20,7 @@ _FREE = {'custom_keys', 'data_prefix', 'metainfo', 'arch', 'dist_cfg'}
 #: Top-level keys besides the Runner's own arguments.
 _TOP_LEVEL = {'tta_model', 'tta_pipeline', 'custom_imports', 'runner_type', 'compile',
               'activation_checkpointing', 'find_unused_parameters', 'model_wrapper_cfg',
-              'data_preprocessor'}  # fmt: skip
+              'data_preprocessor'}
 #: Keys of dicts without a type, besides those in the config.
 _UNTYPED = {
     'randomness': {'seed', 'diff_rank_seed', 'deterministic'},
@@ -30,7 +30,7 @@ _UNTYPED = {
 }
 #: Keys of dicts with a type, besides the arguments of its class.
 _TYPED = {'init_cfg', 'constructor', 'paramwise_cfg', 'optimizer', 'priority',
-          'convert_to_iter_based', '_delete_', '_scope_'}  # fmt: skip
+          'convert_to_iter_based', '_delete_', '_scope_'}
 
 
 def merge_options(cfg: Config, options: Optional[dict]) -> None:
@@ -105,7 +105,7 @@ def _check_key(cfg: Config, key: str) -> None:
             close = difflib.get_close_matches(part, known, n=3, cutoff=0.5)
             hint = f'did you mean {" or ".join(close)}?' if close else (
                 f'known: {", ".join(sorted(known))}'
-            )  # fmt: skip
+            )
             raise InputError(f'--cfg-options {key}: {here} has no {part!r}; {hint}')
         if part not in node:
             return
@@ -136,7 +136,7 @@ def arguments_of(kind) -> Optional[Set[str]]:
         passed_on = [
             arguments_of(p.default) or () for name, p in known.items()
             if name.endswith('_type') and isinstance(p.default, str)
-        ]  # fmt: skip
+        ]
         return {*known, *_TYPED}.union(*passed_on)
     return found and named_parameters(found)
 

@@ -36,17 +36,17 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         'config', help='config file, or the name of one in this package; FILE:name=value,... for '
         'one that takes arguments; or the name of an experiment such as vtab1k/lspt_mae_eurosat',
-    )  # fmt: skip
+    )
     parser.add_argument('--work-dir', help='folder for logs and checkpoints')
     parser.add_argument('--data-root', help="folder of the data, instead of the config's")
     parser.add_argument(
         '--cfg-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE',
         help="change values of the config, e.g. train_cfg.max_iters=100 or key='[a,b]'",
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none',
         help='job launcher; dist_train.sh and slurm_train.sh set it',
-    )  # fmt: skip
+    )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
 
@@ -76,13 +76,13 @@ def add_run_arguments(
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder of the run')
     parser.add_argument('--backbone', default=DEFAULT_BACKBONE, help='timm:NAME or a file')
     parser.add_argument('--method', choices=methods, default='lspt', metavar='NAME',
-                        help=', '.join(methods))  # fmt: skip
+                        help=', '.join(methods))
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     parser.add_argument('--resume', action='store_true', help='resume from the last checkpoint')
     parser.add_argument(
         '--options', nargs='+', action='extend', type=_option, default=[], metavar='KEY=VALUE',
         help=f'further arguments ({further} ...), or keys of the config with dots',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '-v', '--verbose', action='store_true', help="print MMEngine's log, not a line of progress"
     )

@@ -100,7 +100,7 @@ def _other_classes(cfg: Config, loaders) -> List[str]:
     for folder, names in others:
         differences = (('has', names - expected, 'lacks'), ('lacks', expected - names, 'has'))
         found = [f'{verb} {shorten(sorted(these))}, which {first} {other}'
-                 for verb, these, other in differences if these]  # fmt: skip
+                 for verb, these, other in differences if these]
         if found:
             problems.append(
                 f'folder {folder} {", and ".join(found)}: classes are numbered in the order of '

@@ -149,7 +149,7 @@ def place(folder: Path, target: Path, copy: bool) -> None:
 def _files(folder: Path) -> Dict[str, Tuple[int, int]]:
     """Size and time of each file, by its name; a copy has the same."""
     found = {path.relative_to(folder).as_posix(): path.stat() for path in folder.rglob('*')
-             if path.is_file()}  # fmt: skip
+             if path.is_file()}
     return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
 
 

@@ -56,7 +56,7 @@ def prepare_fgvc(
     kept = [
         dest / folder for folder, archive in layout.folders.items()
         if place_folder(source, folder, archive, dest, copy)
-    ]  # fmt: skip
+    ]
     official = layout.read(dest, files)
     train, val, kind, problems = _divide(official, splits, seed)
     found = {'train': train, 'val': val, 'test': official.test}
@@ -72,7 +72,7 @@ def prepare_fgvc(
     about = {
         'name': facts.title, 'classes': official.classes, 'val': kind,
         'official_counts': is_official,
-    }  # fmt: skip
+    }
     counts = write_splits(dest, found, about)
     note = '' if is_official else '; NOT the official counts'
     return f'{facts.title}: {counts} images of {num_classes} classes in {dest}; val is {kind}{note}'
@@ -100,7 +100,7 @@ def _find(name: str, source: Path, dest: Path) -> Tuple[Layout, Dict[str, bytes]
             f'{archive} (or {folder}/)' for folder, archive in layout.folders.items()
             if not (find_folder(source, folder) or find_archive(source, archive)
                     or (dest / folder).is_dir())
-        ]  # fmt: skip
+        ]
         files = {file: read_file(source, file, tar) for file, tar in layout.files.items()}
         missing += [file for file, content in files.items() if content is None]
         if not missing:

@@ -53,11 +53,11 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
         '--labels', type=Path, metavar='FILE', help='CSV of labels: image,label (several between '
         '| or ;), or image and a column of 0 and 1 for each class; a column split may say train, '
         'val or test',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--test-share', type=float, default=0.0, help='share of each class for a test, without one '
         '(0)',
-    )  # fmt: skip
+    )
 
 
 def prepare_image_folder(
@@ -121,14 +121,14 @@ def prepare_image_folder(
     for name, folder in found.folders.items():
         place(source / folder, dest / name, copy)
     checked = {part: pairs for part, pairs in splits.items()
-               if pairs or part != 'val' or kinds['val'] == 'official'}  # fmt: skip
+               if pairs or part != 'val' or kinds['val'] == 'official'}
     problems = [*found.problems, *problems]
     problems += problems_of(checked, dest, len(found.classes), verify=verify)
     raise_if_any(str(source), problems)
     doubles = duplicates(
         ((digest_of(dest / name), part, name, label)
          for part, pairs in splits.items() for name, label in pairs), 'classes'
-    )  # fmt: skip
+    )
     if fail_on_duplicates:
         raise_if_any(str(source), doubles)
     notes = [*found.notes, *_absent(splits, found.classes), *doubles]
@@ -137,7 +137,7 @@ def prepare_image_folder(
     about = {
         'name': source.absolute().name, 'classes': found.classes, 'val': kinds['val'],
         'multi_label': found.multi_label, 'images': {part: len(splits[part]) for part in splits},
-    }  # fmt: skip
+    }
     (dest / 'test.json').unlink(missing_ok=True)  # of an earlier split
     counts = write_splits(dest, splits, about)
     said = f'{about["name"]}: {counts} images of {len(found.classes)} classes in {dest}; '
@@ -230,7 +230,7 @@ def _of_classes(source: Path) -> _Found:
     splits, problems = _labelled_images(source, {'train': '.'}, classes)
     return _Found(
         {IMAGES: '.'}, classes, _below_images(splits), problems, _left_out(source, {'train': '.'})
-    )  # fmt: skip
+    )
 
 
 def _of_table(source: Path, labels: Path, named: Dict[str, Optional[str]]) -> _Found:
@@ -242,12 +242,12 @@ def _of_table(source: Path, labels: Path, named: Dict[str, Optional[str]]) -> _F
             )
     told = read_label_file(labels, source)
     return _Found({IMAGES: '.'}, told.classes, _below_images(told.splits), [], told.notes,
-                  told.multi_label)  # fmt: skip
+                  told.multi_label)
 
 
 def _below_images(splits: Dict[str, Pairs]) -> Dict[str, Pairs]:
     return {part: [(f'{IMAGES}/{name}', label) for name, label in pairs]
-            for part, pairs in splits.items()}  # fmt: skip
+            for part, pairs in splits.items()}
 
 
 def _split_folders(source: Path) -> Dict[str, str]:
@@ -279,10 +279,10 @@ def _check_classes(folder: Path, classes: List[str]) -> None:
 def _left_out(source: Path, folders: Dict[str, str]) -> List[str]:
     """Lines on files that are not images, and on images outside the folders of classes."""
     lines = [f'{_shown(source, folder)}: {skipped}' for folder in folders.values()
-             if (skipped := list_images(source / folder).left_out())]  # fmt: skip
+             if (skipped := list_images(source / folder).left_out())]
     for folder in folders.values():
         found = [path for path in list_images(source / folder).images
-                 if path.parent == source / folder]  # fmt: skip
+                 if path.parent == source / folder]
         if found:
             where = _shown(source, folder)
             lines.append(f'{where}: {len(found)} images in no folder of a class are left out')
@@ -312,7 +312,7 @@ def _check_folders(source: Path, folders: Dict[str, str]) -> None:
     missing = [
         f'{folder} (--{split})' for split, folder in folders.items()
         if not (source / folder).is_dir()
-    ]  # fmt: skip
+    ]
     if missing:
         there = ', '.join(folders_in(source)[:10]) if source.is_dir() else 'nothing'
         raise InputError(
@@ -335,7 +335,7 @@ def _labelled_images(source: Path, folders: Dict[str, str], classes: List[str]):
         found[split] = [
             (name if folder == '.' else f'{folder}/{name}', label_of[c])
             for name, c in images if c in label_of
-        ]  # fmt: skip
+        ]
     empty = sorted(set(range(len(classes))) - set(labels_in(found['train'])))
     if empty:
         names = shorten(classes[label] for label in empty)

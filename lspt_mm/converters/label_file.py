@@ -95,7 +95,7 @@ def read_label_file(path: Path, images: Path) -> LabelFile:
     splits: Dict[str, Pairs] = {}
     for part in PARTS:
         pairs = [(row.image, sorted(number_of[label] for label in row.labels))
-                 for row in rows if (row.split or 'train') == part]  # fmt: skip
+                 for row in rows if (row.split or 'train') == part]
         if pairs:
             splits[part] = [(name, labels if multi_label else labels[0]) for name, labels in pairs]
     return LabelFile(classes, splits, multi_label, names.left_out(path, rows))
@@ -137,7 +137,7 @@ def _table(path: Path) -> Tuple[List[str], List[Tuple[int, List[str]]]]:
 def _row(
     number: int, cells: List[str], titles: List[str], columns: Sequence[int], split: Optional[int],
     names: '_Names',
-) -> _Row:  # fmt: skip
+) -> _Row:
     """Parse one line; ValueError for a line that is wrong."""
     if len(cells) != len(titles):
         raise ValueError(
@@ -169,18 +169,18 @@ def _twice(rows: List[_Row]) -> List[str]:
     first: Dict[str, int] = {}
     return [f'line {row.line}: {row.image!r} is in line {first[row.image]} already; put all '
             'labels of an image in one line'
-            for row in rows if first.setdefault(row.image, row.line) != row.line]  # fmt: skip
+            for row in rows if first.setdefault(row.image, row.line) != row.line]
 
 
 def _with_commas(rows: List[_Row]) -> List[str]:
     """A line for each label with commas, a part of which is in another label as well."""
     parts = {label: {one.strip() for one in label.split(',')}
-             for row in rows for label in row.labels}  # fmt: skip
+             for row in rows for label in row.labels}
     counts = Counter(part for found in parts.values() for part in found)
     return [f'line {row.line}: the label {label!r} has parts that other labels have, too; separate '
             'several labels by |'
             for row in rows for label in row.labels
-            if ',' in label and any(counts[part] > 1 for part in parts[label])]  # fmt: skip
+            if ',' in label and any(counts[part] > 1 for part in parts[label])]
 
 
 def _check_classes(path: Path, classes: List[str]) -> None:
@@ -198,7 +198,7 @@ def _check_classes(path: Path, classes: List[str]) -> None:
 def _take_folders_as_splits(rows: List[_Row]) -> None:
     """Set the splits from the folders that all images lie in, without a column of splits."""
     parts = [SPLIT_FOLDERS.get(row.image.split('/')[0].lower()) if '/' in row.image else None
-             for row in rows]  # fmt: skip
+             for row in rows]
     if all(parts) and rows[0].split is None:
         rows[:] = [row._replace(split=part) for row, part in zip(rows, parts, strict=True)]
 
@@ -249,4 +249,4 @@ class _Names:
         """A line on images that no row names."""
         rest = sorted({*self._paths.values()} - {row.image for row in rows})
         return [f'{len(rest)} images that {path.name} does not name are left out: '
-                f'{shorten(rest)}'] if rest else []  # fmt: skip
+                f'{shorten(rest)}'] if rest else []

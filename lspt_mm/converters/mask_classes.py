@@ -18,7 +18,7 @@ _COLUMNS = {
     'name': ('name', 'class', 'label', 'class name', 'class_name', 'category'),
     'value': ('pixel value', 'value', 'id', 'index', 'class id', 'class_id', 'class_index'),
     'r': ('r', 'red'), 'g': ('g', 'green'), 'b': ('b', 'blue'),
-}  # fmt: skip
+}
 
 
 class MaskClass(NamedTuple):

@@ -131,7 +131,7 @@ def count_values(array: Optional[np.ndarray]) -> Optional[Dict[int, int]]:
         return None
     if array.dtype == np.uint8:  # in chunks of rows: bincount casts to 64 bits
         counts = sum(np.bincount(rows.ravel(), minlength=256) for rows in np.array_split(
-            array, max(1, array.size >> 22)))  # fmt: skip
+            array, max(1, array.size >> 22)))
         return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
     values, counts = np.unique(array, return_counts=True)
     return dict(zip(values.tolist(), counts.tolist(), strict=True))

@@ -14,14 +14,14 @@ from lspt_mm.utils.text import shorten
 SPLIT_FOLDERS = {
     'train': 'train', 'training': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val',
     'test': 'test', 'testing': 'test',
-}  # fmt: skip
+}
 _SPLIT = re.compile(r'(train|val|valid|test)(ing|idation)?([^a-z]|$)')
 #: Names of folders of images and of masks inside one common folder.
 _KINDS = {
     **dict.fromkeys(('images', 'image', 'imgs', 'img', 'jpegimages', 'photos'), 'image'),
     **dict.fromkeys(('masks', 'mask', 'labels', 'label', 'annotations', 'annotation', 'gt',
                      'segmentationclass', 'groundtruth', 'ground_truth'), 'mask'),
-}  # fmt: skip
+}
 
 
 class Pair(NamedTuple):
@@ -87,7 +87,7 @@ def find_pairs(
         raise InputError(_nothing_fits(images, masks, by_image, by_mask))
     for folder, names, others, what, other in (
         (images, by_image, by_mask, 'images', 'mask'), (masks, by_mask, by_image, 'masks', 'image')
-    ):  # fmt: skip
+    ):
         alone = [names[key] for key in sorted(names.keys() - others.keys())]
         if alone and skip_unpaired:
             left_out.append(f'{folder}: {len(alone)} {what} without {other}: {shorten(alone)}')
@@ -104,7 +104,7 @@ def _separate(names: List[str], image_suffix: str, mask_suffix: str):
     kinds = {name: {_KINDS.get(part.lower()) for part in name.split('/')[:-1]} for name in names}
     if any('mask' in kind for kind in kinds.values()):
         return ([name for name in names if 'mask' not in kinds[name]],
-                [name for name in names if 'mask' in kinds[name]])  # fmt: skip
+                [name for name in names if 'mask' in kinds[name]])
     if image_suffix == mask_suffix:
         jpegs = [n for n in names if n.lower().endswith(('.jpg', '.jpeg', '.jfif', '.jpe'))]
         return jpegs, [name for name in names if name.lower().endswith('.png')]

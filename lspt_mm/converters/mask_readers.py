@@ -278,7 +278,7 @@ def _colors(scans, named, ignored: _Ignored) -> Reader:
     found = _found(scans, 'colors')
     if named is None:
         grey = [scan for scan in scans if not scan.rgb and not scan.palette
-                and not {0, 255}.issuperset(scan.counts['indices'])]  # fmt: skip
+                and not {0, 255}.issuperset(scan.counts['indices'])]
         if 0 < len(grey) < len(scans):
             raise InputError(
                 f'{grey[0].pair.mask}: has numbers, other masks have colours; expected all of one '

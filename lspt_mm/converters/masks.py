@@ -52,28 +52,28 @@ def add_mask_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--classes', type=Path, metavar='FILE', help='names of the classes, a line each: name, '
         'index name, or name r g b; LabelMe, CVAT and Roboflow files; by default from the masks',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--labels', choices=LABELS, help='meaning of the values of masks: indices of classes, '
         'colors, or binary (background 0, foreground one other value)',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--ignore', action='append', default=[], metavar='VALUE', help='number, colour (r,g,b or '
         '#rrggbb) or class to ignore; may be repeated; a negative number as --ignore=-1',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--mask-suffix', default='', metavar='TEXT',
         help="text after the image's name in a mask's, such as _mask (for a leading hyphen: "
         '--mask-suffix=-mask)',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--image-suffix', default='', metavar='TEXT',
         help="text after the common name in an image's, such as _leftImg8bit",
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--exif', choices=('shown', 'stored'),
         help='whether masks were drawn on photos as shown or as stored, where EXIF data turn them',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--skip-unpaired', action='store_true', help='leave out images and masks without a pair'
     )
@@ -160,7 +160,7 @@ def prepare_masks(
     doubles = duplicates(
         ((scan.digest, part, scan.pair.image, scan.mask_digest)
          for part, found in split.items() for scan in found), 'masks'
-    )  # fmt: skip
+    )
     if fail_on_duplicates:
         raise_if_any(str(images), doubles)
     pixels = reader.total(split['train'])
@@ -188,7 +188,7 @@ def prepare_masks(
 
 def _check_arguments(images, masks, dest, classes, labels, val_share, test_share, exif) -> None:
     for name, value, choices in (('--labels', labels, LABELS), ('--exif', exif,
-                                 ('shown', 'stored'))):  # fmt: skip
+                                 ('shown', 'stored'))):
         if value not in (None, *choices):
             raise InputError(f'{name} {value}: expected one of {", ".join(choices)}')
     if not 0 < val_share < 1 or not 0 <= test_share < 1 or val_share + test_share >= 1:
@@ -240,12 +240,12 @@ def _wrong_sizes(scans: List[ScannedPair], exif: Optional[str]) -> List[str]:
     wrong = [
         f'{scan.pair.mask} ({_by(scan.size)}, its image {_by(scan.facts.shown)})'
         for scan in scans if scan.size not in (scan.facts.shown, scan.facts.stored)
-    ]  # fmt: skip
+    ]
     problems = [f"sizes differ from the images': {shorten(wrong)}"] if wrong else []
     unsure = [
         scan.pair.image for scan in scans
         if scan.facts.turn and scan.facts.shown == scan.facts.stored
-    ]  # fmt: skip
+    ]
     if unsure and exif is None:
         problems.append(
             f'EXIF data rotate {shorten(unsure)}, and the sizes fit both orientations: were the '
@@ -271,7 +271,7 @@ def _split_of(
     if inside:
         outside = [scan.pair.image for scan in scans if not scan.pair.split]
         split = {part: [scan for scan in inside if scan.pair.split == part]
-                 for part in ('train', 'val', 'test')}  # fmt: skip
+                 for part in ('train', 'val', 'test')}
         if outside or not split['train']:
             raise InputError(
                 f'{inside[0].pair.image} lies in a folder that names a split, '
@@ -301,7 +301,7 @@ def _split_of(
     how = f'{" and ".join(drawn)} ours (seed {seed})' if drawn else ''
     names = ('train', 'val', 'test')
     split = {part: sorted(split[part], key=lambda scan: scan.pair.key)
-             for part in names if part in split}  # fmt: skip
+             for part in names if part in split}
     return split, ', '.join(filter(None, ('folders' if inside else '', how)))
 
 
@@ -336,7 +336,7 @@ def _draw_preview(path: Path, split: Split, reader: Reader, images: Path, exif) 
          read_image(images / scan.pair.image),
          _labels_of(scan, reader, exif))
         for part, scan in chosen
-    ]  # fmt: skip
+    ]
     counts = reader.total(scan for _, scan in scans)
     rows = [
         (one.name, tuple(colour), counts[i] / sum(counts.values()))
@@ -371,7 +371,7 @@ def _write_lists(dest: Path, split: Split, about: dict, reader: Reader) -> None:
         f'{part}.json': as_json([(scan.pair.image, f'{part}/{scan.pair.key}.png')
                                  for scan in found])
         for part, found in split.items()
-    }  # fmt: skip
+    }
     lines = ''.join(
         f'{one.name} {" ".join(map(str, colour))}\n'
         for one, colour in zip(reader.classes, reader.colours, strict=True)
@@ -409,7 +409,7 @@ def _remarks(split: Split, reader: Reader, ignore: Sequence[str]) -> List[str]:
     if void > 0.1 * pixels:
         remarks.append(f'{100 * void / pixels:.0f} % of the pixels are ignored')
     empty = [scan.pair.mask for scan, one in zip(scans, counts, strict=True)
-             if set(one) == {IGNORE_INDEX}]  # fmt: skip
+             if set(one) == {IGNORE_INDEX}]
     if empty:
         remarks.append(f'all of the mask is ignored: {shorten(empty)}')
     names = [one.name for one in reader.classes]

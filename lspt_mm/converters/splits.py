@@ -200,7 +200,7 @@ def _of_one(split: str, pairs: Pairs, root: Path, num_classes: int) -> List[str]
     if twice:
         problems.append(f'{split}: {shorten(twice)} listed more than once')
     beyond = [f'{name} ({label})' for name, label in pairs
-              if not all(0 <= one < num_classes for one in _as_list(label))]  # fmt: skip
+              if not all(0 <= one < num_classes for one in _as_list(label))]
     if beyond:
         problems.append(
             f'{split}: {shorten(beyond)} with a label outside 0 to {num_classes - 1}'
@@ -265,7 +265,7 @@ def write_splits(folder: Path, splits: Dict[str, Pairs], about: dict, suffix: st
         f'{split}{suffix}': as_json(pairs) if suffix == '.json'
         else ''.join(f'{name} {label}\n' for name, label in pairs)
         for split, pairs in splits.items()
-    }  # fmt: skip
+    }
     write_lists(folder, {**texts, 'about.json': about_json(about)})
     return ', '.join(f'{split} {len(pairs)}' for split, pairs in splits.items())
 

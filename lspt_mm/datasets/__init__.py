@@ -16,4 +16,4 @@ if find_spec('mmseg') is not None:  # classification needs none of it
 __all__ = [
     'CamVidDataset', 'FGVC', 'ImageFolder', 'ListedImages', 'LoadImage', 'LoadSegLabels',
     'MaskFolder', 'VTAB1K',
-]  # fmt: skip
+]

@@ -38,7 +38,7 @@ class CamVidDataset(BaseSegDataset):
             [128, 128, 0], [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0],
             [0, 128, 192],
         ],
-    }  # fmt: skip
+    }
 
     def __init__(self, split: str = 'training', **kwargs):
         if split not in SPLITS:

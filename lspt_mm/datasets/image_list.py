@@ -40,7 +40,7 @@ class ListedImages(BaseDataset):
     def __init__(
         self, ann_file: str, num_classes: int, num_images: Optional[int] = None,
         multi_label: bool = False, **kwargs,
-    ):  # fmt: skip
+    ):
         self.num_classes = num_classes
         self.multi_label = multi_label
         self.num_images = num_images

@@ -13,4 +13,4 @@ from lspt_mm.deployment.exporting import (
 __all__ = [
     'Exportable', 'Exported', 'export_model', 'export_onnx', 'export_program',
     'largest_difference', 'run_onnx',
-]  # fmt: skip
+]

@@ -139,7 +139,7 @@ class _AnyGrid(nn.Module):
     def get_embed(self, shape, dtype: Optional[torch.dtype] = None) -> Tensor:
         rope = self.rope
         sides = [(torch.arange(size, dtype=torch.float32) + 0.5 + rope.grid_offset) / size
-                 for size in shape]  # fmt: skip
+                 for size in shape]
         grid = torch.stack(torch.meshgrid(sides, indexing=rope.grid_indexing), dim=-1)
         found = rope._get_pos_embed_from_coords((2 * grid - 1).flatten(0, -2))
         return torch.cat(found, dim=-1)

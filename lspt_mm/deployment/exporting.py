@@ -122,7 +122,7 @@ def export_onnx(program: ExportedProgram, path: Path) -> None:
         written = torch.onnx.export(
             program, dynamo=True, opset_version=OPSET, input_names=['images'],
             output_names=['logits'], verbose=False,
-        )  # fmt: skip
+        )
         written.save(str(path))
 
 

@@ -40,4 +40,4 @@ class IoUMetric(metrics.IoUMetric):
             for strip in strips
         )
         return tuple(sum(part.double() for part in parts).float()
-                     for parts in zip(*counts, strict=True))  # fmt: skip
+                     for parts in zip(*counts, strict=True))

@@ -71,7 +71,7 @@ class ResumableIterBasedTrainLoop(_Resumable, IterBasedTrainLoop):
     def __init__(
         self, runner, dataloader, max_iters: int, val_begin: int = 1, val_interval: int = 1000,
         dynamic_intervals: Optional[List[Tuple[int, int]]] = None, skip_bad: int = 0,
-    ):  # fmt: skip
+    ):
         # MMEngine's constructor may start reading data before the first iteration is known.
         BaseLoop.__init__(self, runner, self._build_loader(runner, dataloader, skip_bad))
         if int(max_iters) != max_iters or max_iters < 0:
@@ -126,7 +126,7 @@ class ResumableEpochBasedTrainLoop(_Resumable, EpochBasedTrainLoop):
     def __init__(
         self, runner, dataloader, max_epochs: int, val_begin: int = 1, val_interval: int = 1,
         dynamic_intervals: Optional[List[Tuple[int, int]]] = None, skip_bad: int = 0,
-    ):  # fmt: skip
+    ):
         if int(max_epochs) != max_epochs or max_epochs < 0:
             raise InputError(f'train_cfg.max_epochs={max_epochs}: expected an integer >= 0')
         loader = self._build_loader(runner, dataloader, skip_bad)

@@ -147,7 +147,7 @@ def make_resumable(loader: DataLoader, seed: int, skip_bad: int = 0) -> DataLoad
             'num_workers', 'collate_fn', 'pin_memory', 'timeout', 'multiprocessing_context',
             'generator', 'prefetch_factor', 'persistent_workers', 'worker_init_fn',
         )
-    }  # fmt: skip
+    }
     result = DataLoader(
         SeededDataset(loader.dataset, seed, skip_bad, loader.multiprocessing_context),
         batch_sampler=ResumableBatchSampler(loader.batch_sampler),

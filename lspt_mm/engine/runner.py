@@ -31,7 +31,7 @@ _FILE_ONLY = re.compile('|'.join((
     r'\S+ is skipped since its requires_grad=False', r'Exp name:',
     r'Distributed training is not used', r'The prefix is not set in metric class',
     r'"HardDiskBackend" is the alias', r'"FileClient" will be deprecated',
-)))  # fmt: skip
+)))
 
 
 #: Where checkpoints keep the settings of the optimizer's wrapper: in the message hub.
@@ -48,7 +48,7 @@ class QuietRunner(Runner):
         own = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
         super().register_default_hooks({
             name: hook for name, hook in (hooks or {}).items() if hook is not None or name in own
-        })  # fmt: skip
+        })
 
     def build_logger(self, *args, **kwargs) -> MMLogger:  # noqa: D102
         logger = super().build_logger(*args, **kwargs)
@@ -75,7 +75,7 @@ class QuietRunner(Runner):
         changed = {
             f'{key.split("/")[-1]} is {found.get(key)} there, {asked.get(key)} here'
             for key in {**asked, **found} if asked.get(key) != found.get(key)
-        }  # fmt: skip
+        }
         if changed:
             raise InputError(
                 f'--resume {filename} continues with the settings of its checkpoint: '
@@ -104,7 +104,7 @@ def _settings(runner: Runner) -> Dict[str, Any]:
             f'schedule/{i}/{type(one).__name__}.{key}': value
             for key, value in one.state_dict().items()
             if key not in _STATE_OF_SCHEDULES and key[0] != '_'
-        })  # fmt: skip
+        })
     return found
 
 
@@ -118,7 +118,7 @@ def _wrapper_settings(runner: Runner) -> Dict[str, Any]:
             ('optim_wrapper.clip_grad', wrapper.clip_grad_kwargs),
             ('optim_wrapper.accumulative_counts', wrapper._accumulative_counts),
         )
-    }  # fmt: skip
+    }
 
 
 def _is_for_the_console(record: logging.LogRecord) -> bool:
@@ -241,7 +241,7 @@ def check_ends(schedulers, runner: Runner) -> None:
     several = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
     for ones in several:
         last = max((one for one in ones if one.param_name == 'lr'), key=lambda one: one.end,
-                   default=None)  # fmt: skip
+                   default=None)
         if last is None or getattr(last, 'eta_min', None) != 0:
             continue
         length = runner.max_epochs if last.by_epoch else runner.max_iters

@@ -77,7 +77,7 @@ def latest_checkpoint(folder: str) -> Optional[str]:
     others = [
         path for place in dict.fromkeys((folder, named.parent if named else folder))
         for pattern in ('iter_*.pth', 'epoch_*.pth', INTERRUPTED) for path in place.glob(pattern)
-    ]  # fmt: skip
+    ]
     if named is None and not others:
         return None
     problems = []

@@ -9,7 +9,7 @@ def vit_size(vit) -> dict:
     return dict(
         embed_dims=vit.embed_dims, num_layers=vit.num_layers, patch_size=vit.patch_size[0],
         num_heads=vit.num_heads, grid=tuple(vit.patch_resolution),
-    )  # fmt: skip
+    )
 
 
 def settings(vit) -> list:

@@ -111,7 +111,7 @@ class LinearSegHead(ChunkedLossMixin, BaseDecodeHead):
         super().__init__(
             in_channels=in_channels, in_index=list(range(len(in_channels))),
             input_transform='multiple_select', channels=sum(in_channels), **kwargs,
-        )  # fmt: skip
+        )
         self.norm = build_norm_layer(self.norm_cfg, self.channels)[1] if self.norm_cfg else None
 
     @property

@@ -51,7 +51,7 @@ class LoRA(nn.Module):
             F.linear(low, next(ups)) if part in chosen
             else low.new_zeros(*low.shape[:-1], self._width(part))
             for part in PARTS[first:end]
-        ], dim=-1)  # fmt: skip
+        ], dim=-1)
 
     def _width(self, part: str) -> int:
         return self.widths[PARTS.index(part)]

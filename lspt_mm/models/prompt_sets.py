@@ -100,7 +100,7 @@ class PromptSets(nn.Module):
         settings = {
             key: value for key, value in (vit.prompter_cfg or {}).items()
             if key not in vit.prompter.TRAINING_ONLY
-        }  # fmt: skip
+        }
         output = (vit.out_type, vit.final_norm, tuple(vit.out_indices))
         layout = vit.prompter.layout() if vit.prompter is not None else ()
         self._kinds[name] = repr((sorted(settings.items()), layout, output, ids))
@@ -155,7 +155,7 @@ class PromptSets(nn.Module):
             vit.lora = self.base.make_lora(rank, PARTS)
             _load(vit.lora, state, f'{prefix}lora.', f'{source}: its LoRA is incomplete or not on '
                   'all of queries, keys and values (then build its whole model, and add its '
-                  'backbone)')  # fmt: skip
+                  'backbone)')
         vit.to(next(self.base.parameters()).device)
         return vit, {k: v for k, v in state.items() if not k.startswith(prefix)}
 

@@ -144,7 +144,7 @@ class PromptedBackbone(BaseModule):
             ValueError: If a block can only be run as a whole.
         """
         return nn.ModuleList(self._lora(number, rank, parts)
-                             for number in range(1, self.num_layers + 1))  # fmt: skip
+                             for number in range(1, self.num_layers + 1))
 
     def _lora(self, number: int, rank: int, parts: str) -> LoRA:
         block = self.take_block(number)
@@ -300,7 +300,7 @@ class PromptedBackbone(BaseModule):
                 outs.append(features(
                     self.out_type, after, number, hw, self._norm_after(number), self.pool,
                     self.num_extra_tokens, cut=after.x.size(1) < before.x.size(1),
-                ))  # fmt: skip
+                ))
 
         self._unroll(img, collect, prompter, last)
         observed = CURRENT.get()
@@ -365,7 +365,7 @@ class PromptedBackbone(BaseModule):
                 x = self._block(
                     block, before.x, kv_prompts, temperature, read, rope,
                     before.num_prefix + before.num_prompts, extra, adapter,
-                )  # fmt: skip
+                )
             tokens = Tokens(x, before.num_prefix, before.num_prompts)
             visit(number, before, prompts, tokens, hw, rope)
             if start <= number < (last or self.num_layers):
@@ -379,7 +379,7 @@ class PromptedBackbone(BaseModule):
         selective = self.with_cp == 'selective' and self.training
         args = (
             block, x, kv_prompts, temperature, read, selective, rope, leading, extra, adapter
-        )  # fmt: skip
+        )
         return run(*args) if selective else self._checkpointed(run, *args)
 
     def plain_block(self, number: int, x: Tensor, rope: Optional[Tensor]) -> Tensor:

@@ -87,12 +87,12 @@ class PromptedViT(PromptedBackbone, VisionTransformer):
             arch=arch, prompter=prompter, pretrained=pretrained, with_cp=with_cp, tune=tune,
             compile_blocks=compile_blocks, out_indices=out_indices, out_type=out_type,
             num_registers=num_registers, final_norm=final_norm, lora_parts=lora_parts,
-        )  # fmt: skip
+        )
         counted = check_arguments({**kwargs, **own}, self.arch_zoo, self.OUT_TYPES)
         super().__init__(
             arch, out_indices=counted, out_type=out_type, final_norm=bool(final_norm),
             init_cfg=init_cfg, **kwargs,
-        )  # fmt: skip
+        )
         self.num_registers = num_registers
         if num_registers:
             self.register_tokens = nn.Parameter(zeros(1, num_registers, self.embed_dims))
@@ -100,7 +100,7 @@ class PromptedViT(PromptedBackbone, VisionTransformer):
         self.set_up(
             prompter, pretrained, with_cp, compile_blocks, tune, counted, out_type, final_norm,
             lora_parts,
-        )  # fmt: skip
+        )
 
     @property
     def num_heads(self) -> int:

@@ -103,7 +103,7 @@ class LogitRows:
             part = resized_rows(
                 window.logits, 0, window.logits.size(2), self.crop,
                 (begin - window.top, stop - window.top), self.align,
-            )[0]  # fmt: skip
+            )[0]
             if len(tops) == len(self.lefts) == 1:
                 return part
             if total is None:

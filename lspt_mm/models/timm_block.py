@@ -105,7 +105,7 @@ def take_apart(block: nn.Module, lora: Optional[LoRA] = None) -> Optional[TimmBl
     # Not isinstance: subclasses compute something else.
     known = type(block) in (Block, EvaBlock) and type(block.attn) in (
         Attention, EvaAttention, AttentionRope
-    )  # fmt: skip
+    )
     return TimmBlock(block, lora) if known else None
 
 

@@ -91,7 +91,7 @@ class TimmPromptedViT(PromptedBackbone):
             dict(prompter=prompter, pretrained=pretrained, with_cp=with_cp, tune=tune,
                  compile_blocks=compile_blocks, out_indices=out_indices, out_type=out_type,
                  final_norm=final_norm, lora_parts=lora_parts), self.num_layers, self.OUT_TYPES,
-        )  # fmt: skip
+        )
         if out_type == 'cls_token' and not self.num_extra_tokens:
             raise ValueError(
                 f"out_type='cls_token': {model} has no class token; expected 'pooled' or "
@@ -108,7 +108,7 @@ class TimmPromptedViT(PromptedBackbone):
         self.set_up(
             prompter, pretrained, with_cp, compile_blocks, tune, counted, out_type, final_norm,
             lora_parts,
-        )  # fmt: skip
+        )
 
     def _taken_apart(self) -> Tuple[bool, ...]:
         """Which blocks are split into steps."""
@@ -122,12 +122,12 @@ class TimmPromptedViT(PromptedBackbone):
         self.vit.train(mode)
         if not all(found):
             kinds = sorted({type(block).__name__ for block, apart in
-                            zip(self.vit.blocks, found, strict=True) if not apart})  # fmt: skip
+                            zip(self.vit.blocks, found, strict=True) if not apart})
             print_log(
                 f'{self.model}: {found.count(False)} of {len(found)} blocks run as a whole '
                 f'({", ".join(kinds)}): prompts go through all of their layers, which takes longer',
                 logger='current', level=logging.WARNING,
-            )  # fmt: skip
+            )
         return tuple(found)
 
     def init_random(self) -> None:

@@ -6,4 +6,4 @@ from lspt_mm.probing.linear import PATCH_PATH, PATH, LinearFit, fit_linear, fit_
 __all__ = [
     'PATCH_PATH', 'PATH', 'Features', 'LinearFit', 'fit_linear', 'fit_one_vs_rest',
     'frozen_features',
-]  # fmt: skip
+]

@@ -38,7 +38,7 @@ class Features(NamedTuple):
 def frozen_features(
     dataset: dict, model: nn.Module, task: Task, batch_size: int = 8, workers: int = 0,
     skip_bad: int = 0,
-) -> Features:  # fmt: skip
+) -> Features:
     """Features of a data set by the ViT without prompts: of images, or of patches for dense tasks.
 
     An image's features are what the head reads, the last of ``out_indices``; a patch's are all of
@@ -75,7 +75,7 @@ def frozen_features(
         vit.img_size,
         fingerprint(dict(preprocessor.named_buffers())), repr(dataset), task.name, classes, each,
         [getattr(preprocessor, name, None) for name in ('size', 'pad_size_divisor')],
-    ]  # fmt: skip
+    ]
     with _frozen(model):
         arrays = cached(settings, (data.get_data_info(i) for i in chosen), compute)
     return Features(**arrays)

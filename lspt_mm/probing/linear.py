@@ -190,7 +190,7 @@ def _best(
     z: np.ndarray, truth: np.ndarray, walk: Callable, count: Callable,
     validation: Optional[Tuple[np.ndarray, np.ndarray]], splits: Iterable, path: Sequence[float],
     score: Callable[[np.ndarray], float], large: bool,
-) -> Tuple[Any, float, Dict[float, float]]:  # fmt: skip
+) -> Tuple[Any, float, Dict[float, float]]:
     """The model of the best C of a path, this C, and each C's score.
 
     Args:
@@ -231,14 +231,14 @@ def _best(
 def _path_of_each(
     z: np.ndarray, labels: np.ndarray, path: Sequence[float], end: dict,
     start: Optional[list] = None,
-) -> Iterator[Tuple[float, list]]:  # fmt: skip
+) -> Iterator[Tuple[float, list]]:
     """Each C, and for each class its model, or its logit where it is constant."""
     ones = np.ones(len(z), z.dtype)
     walks = [
         itertools.repeat((None, _SURE if own.any() else -_SURE)) if own.all() or not own.any()
         else _path(z, own, ones, path, end, first)
         for own, first in itertools.zip_longest(labels.T, start or ())
-    ]  # fmt: skip
+    ]
     for c, *found in zip(path, *walks, strict=False):
         yield c, [model for _, model in found]
 
@@ -285,7 +285,7 @@ def _end(large: bool) -> dict:
 def _path(
     z: np.ndarray, labels: np.ndarray, weights: np.ndarray, path: Sequence[float], end: dict,
     start: Optional[LogisticRegression] = None,
-) -> Iterator[Tuple[float, LogisticRegression]]:  # fmt: skip
+) -> Iterator[Tuple[float, LogisticRegression]]:
     """Each C and its model; a fit starts from the solution before, the first from ``start``."""
     model = LogisticRegression(warm_start=True, **end)
     if start is not None:
@@ -308,7 +308,7 @@ def _confusion(model: LogisticRegression, z: np.ndarray, shares: np.ndarray) -> 
 def _held_out(
     model: Any, best: float, z: np.ndarray, truth: np.ndarray, walk: Callable, logits: Callable,
     validation: Optional[Tuple[np.ndarray, np.ndarray]], splits: Iterable, large: bool,
-) -> List[Tuple[np.ndarray, np.ndarray]]:  # fmt: skip
+) -> List[Tuple[np.ndarray, np.ndarray]]:
     """Logits and truth (N, K) of images that the best C's model, or its folds', has not seen."""
     if validation is not None:
         return [(logits(model, validation[0]), validation[1])]

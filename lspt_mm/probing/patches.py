@@ -58,7 +58,7 @@ def _windows(model, item, task, each, random) -> Tuple[Tensor, List[np.ndarray]]
     image = F.pad(image, (0, right, 0, low))
     truth = F.pad(truth, (0, right, 0, low), value=IGNORE_INDEX).numpy().astype(np.int64)
     corners = [(a, b) for a in _starts(image.shape[1], size[0])
-               for b in _starts(image.shape[2], size[1])]  # fmt: skip
+               for b in _starts(image.shape[2], size[1])]
     wanted = math.ceil(2 * each / math.prod(model.backbone.patch_resolution))
     corners = [corners[i] for i in random.permutation(len(corners))[:wanted]]
     cuts = [(slice(a, a + size[0]), slice(b, b + size[1])) for a, b in corners]

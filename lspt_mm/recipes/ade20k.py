@@ -100,7 +100,7 @@ class ADE20KRun:
             optim_wrapper=self._optim_wrapper(),
             param_scheduler=ramp_and_decay(self.iters, min(1500, self.iters // 10)),
             train_cfg=dict(max_iters=self.iters, val_interval=max(1, self.iters // 10)),
-        )  # fmt: skip
+        )
 
     def _neck_and_heads(self) -> Dict[str, Any]:
         width = self.vit.measures['embed_dims']
@@ -108,12 +108,12 @@ class ADE20KRun:
             return dict(
                 neck=dict(embed_dim=width), decode_head=dict(in_channels=[width] * 4),
                 auxiliary_head=dict(in_channels=width),
-            )  # fmt: skip
+            )
         head = dict(
             _delete_=True, type='lspt_mm.LinearSegHead', in_channels=[width], norm_cfg=_NORM,
             dropout_ratio=0.1, num_classes=_CLASSES, align_corners=False,
             loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
-        )  # fmt: skip
+        )
         return dict(neck=None, decode_head=head, auxiliary_head=None)
 
     def _optim_wrapper(self) -> Dict[str, Any]:

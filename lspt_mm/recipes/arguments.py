@@ -63,4 +63,4 @@ def check_values(
         *((check_int, name, values[name], least[name]) for name in least if name in values),
         *((check_number, name, values[name], 0) for name in numbers if name in values),
         *further,
-    ])  # fmt: skip
+    ])

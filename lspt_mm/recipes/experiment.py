@@ -132,7 +132,7 @@ class Experiment:
         return {
             **prompter, 'num_tokens': self.num_tokens,
             **{name: value for name, value in chosen.items() if value is not None},
-        }  # fmt: skip
+        }
 
     @property
     def backbone(self) -> dict:
@@ -148,7 +148,7 @@ class Experiment:
             **{**facts.backbone, **measures}, img_size=self.img_size, out_type=out_type,
             pretrained=facts.pretrained, prompter=self.prompter,
             tune=get_method(self.method).tune_of_rank(self.rank),
-        )  # fmt: skip
+        )
 
     @property
     def optim_wrapper(self) -> dict:
@@ -170,7 +170,7 @@ class Experiment:
         wrapper = dict(
             type='OptimWrapper', constructor='lspt_mm.TrainableOptimWrapperConstructor',
             optimizer=optimizer,
-        )  # fmt: skip
+        )
         return {**wrapper, 'paramwise_cfg': dict(custom_keys=keys)} if keys else wrapper
 
     @property
@@ -215,7 +215,7 @@ class Experiment:
         own: Dict[str, Any] = dict(
             train_cfg=dict(max_epochs=self.epochs), param_scheduler=self.param_scheduler,
             default_hooks=dict(linear_baseline=dict(start=self.head == 'fitted')),
-        )  # fmt: skip
+        )
         model: Dict[str, Any] = dict(
             backbone=dict(_delete_=True, **self.backbone), head=head
         )
@@ -250,7 +250,7 @@ class Experiment:
             data = dict(**dataset, **own, pipeline=pipeline)
             if split == 'train' and self.balance == 'sampling':  # classes rarer than the average
                 data = dict(type='ClassBalancedDataset', dataset=data,
-                            oversample_thr=1 / dataset['num_classes'])  # fmt: skip
+                            oversample_thr=1 / dataset['num_classes'])
             config[f'{split}_dataloader'] = dict(batch_size=self.batch_size, dataset=data)
         return config
 
@@ -318,7 +318,7 @@ def _check(values: Dict[str, Any], tasks: Optional[tuple], *further: Callable) -
         dict(img_size=1, patch_size=1, num_tokens=1, batch_size=1, epochs=1, warmup=0, rank=1),
         ('lr', 'head_lr', 'weight_decay', 'head_weight_decay', 'dropout'),
         [*arch, *((check,) for check in further)],
-    )  # fmt: skip
+    )
 
 
 def _check_together(values: Dict[str, Any], tasks: Optional[tuple]) -> None:

@@ -27,14 +27,14 @@ def images_of(folder: str) -> Dict[str, Any]:
         folder, ('classes',),
         'Lay out a folder of images with tools/dataset_converters/prepare.py imagefolder --from '
         f'IMAGES --to {folder}, and name it: configs/imagefolder/transfer.py:task=FOLDER',
-    )  # fmt: skip
+    )
     # Earlier versions always wrote a test, and did not count the images.
     images = about.get('images')
     tested = 'test' in images if isinstance(images, dict) else images is None
     return {
         'classes': list(about['classes']), 'multi_label': bool(about.get('multi_label')),
         'held_out': 'test' if tested else 'val',
-    }  # fmt: skip
+    }
 
 
 def _about(folder: str, keys: Tuple[str, ...], how: str) -> Dict[str, Any]:

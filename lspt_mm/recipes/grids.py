@@ -27,7 +27,7 @@ def default_grid(exp: Experiment) -> Dict[str, Tuple[float, ...]]:
         table = BPT if method.recipe == 'bpt' else SPT
         supervised = exp.pretraining == 'supervised'
         rows = [row for by_pretraining in table.values() for kind, row in by_pretraining.items()
-                if (kind == 'supervised') == supervised]  # fmt: skip
+                if (kind == 'supervised') == supervised]
         return dict(
             lr=_values(row.lr for row in rows), weight_decay=_values(r.weight_decay for r in rows)
         )

@@ -117,7 +117,7 @@ class MaskRun:
                 f'{self.short_side}: objects of a few pixels disappear. short_side={half} keeps '
                 'them, at the cost of more windows',
                 logger='current', level=logging.WARNING,
-            )  # fmt: skip
+            )
         if self.iters is None:
             rounds = 60 * self.about['images']['train'] / self.batch_size
             self.iters = int(min(max(round(rounds, -2), 1000), 20000))
@@ -136,7 +136,7 @@ class MaskRun:
             dict(batch_size=2, channels=1, workers=0, seed=0, crop=32, short_side=0, iters=1,
                  num_tokens=1, rank=1, patch_size=1),
             ('lr', 'prompt_lr', 'linear_lr'),
-        )  # fmt: skip
+        )
 
     # ---- the model --------------------------------------------------------------------------
 
@@ -159,7 +159,7 @@ class MaskRun:
         stride = (max(1, self.crop * 2 // 3),) * 2
         test = dict(mode='whole') if self.mode == 'whole' else dict(
             mode='slide', crop_size=window, stride=stride
-        )  # fmt: skip
+        )
         return dict(
             work_dir=f'work_dirs/maskfolder/{self.method}_{self.about["name"]}',
             model=dict(
@@ -177,7 +177,7 @@ class MaskRun:
             ),
             randomness=dict(seed=self.seed),
             **self._schedule(),
-        )  # fmt: skip
+        )
 
     def _schedule(self) -> Dict[str, Any]:
         baseline = dict(start=self.head != 'paper')
@@ -201,7 +201,7 @@ class MaskRun:
                 linear_baseline=baseline, logger=lines, run_log=lines,
                 checkpoint=dict(interval=interval),
             ),
-        )  # fmt: skip
+        )
 
     def _validation_cost(self) -> float:
         """Roughly the number of training iterations that take as long as a validation."""
@@ -224,7 +224,7 @@ class MaskRun:
                 auxiliary_head=dict(
                     in_channels=width, channels=max(1, self.channels // 2), num_classes=classes
                 ),
-            )  # fmt: skip
+            )
         norm = dict(norm_cfg=dict(type='SyncBN', requires_grad=True))
         scales = [4, 2, 1, 0.5]
         neck, head = {
@@ -242,7 +242,7 @@ class MaskRun:
                 dict(type='Feature2Pyramid', embed_dim=width, rescales=scales, **norm),
                 dict(in_channels=maps, channels=self.channels, linear_in_channels=maps),
             ),
-        }[self.head]  # fmt: skip
+        }[self.head]
         return dict(
             neck=dict(_delete_=True, type='lspt_mm.Standardize', in_channels=maps, neck=neck),
             decode_head=dict(head, num_classes=classes, loss_decode=losses),
@@ -274,7 +274,7 @@ class MaskRun:
         if self.head != 'paper':
             rates[f'decode_head.{fitted}'] = self.linear_lr
         return {name: dict(lr_mult=rate / self.lr if self.lr else 1.0)
-                for name, rate in rates.items()}  # fmt: skip
+                for name, rate in rates.items()}
 
     # ---- the data ---------------------------------------------------------------------------
 
@@ -294,7 +294,7 @@ class MaskRun:
             scale = (_ANY, side)
             train.append(dict(
                 type='RandomResize', scale=scale, ratio_range=(0.5, 2.0), keep_ratio=True
-            ))  # fmt: skip
+            ))
             resize = [dict(type='Resize', scale=scale, keep_ratio=True)]
         cut = dict(type='RandomCrop', crop_size=(crop, crop), cat_max_ratio=0.75)
         if self.balance == 'sampling':
@@ -311,7 +311,7 @@ class MaskRun:
             dict(type='Resize', scale=(_ANY, int(side * r)), keep_ratio=True)
             if side else dict(type='Resize', scale_factor=r, keep_ratio=True)
             for r in ratios
-        ]  # fmt: skip
+        ]
         return train, test, scales_and_flips(scaled, labels, self.flip != 'none')
 
 

@@ -21,7 +21,7 @@ def squares(exp: Experiment) -> Tuple[List[dict], List[dict]]:
     resize = dict(
         type='Resize', scale=(exp.img_size, exp.img_size), interpolation='bilinear',
         backend='pillow',
-    )  # fmt: skip
+    )
     return [_LOAD, resize, _PACK], [LOAD_TEST, resize, _PACK]
 
 

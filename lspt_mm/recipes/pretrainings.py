@@ -44,7 +44,7 @@ PRETRAININGS: Dict[str, Pretraining] = {
         'https://storage.googleapis.com/vit_models/imagenet21k/ViT-B_16.npz (Apache-2.0)',
         (127.5,) * 3, (127.5,) * 3,
     ),
-}  # fmt: skip
+}
 
 
 def get_pretraining(

@@ -30,12 +30,12 @@ FGVC: Dict[Tuple[str, str], Tuple[str, Dict[str, float]]] = {
         (BPT, 'mocov3', 'bilinear', (84.39, 76.71, 95.84, 84.46, 83.84, 85.05)),
         (BPT, 'mocov3', 'bilinear-deep', (85.28, 78.44, 96.45, 86.17, 86.43, 86.55)),
     )
-}  # fmt: skip
+}
 FGVC.update({
     ('da-vpt', 'mae'): (DAVPT, {'mean': 82.17}), ('da-vpt', 'mocov3'): (DAVPT, {'mean': 85.02}),
     ('da-vpt-plus', 'mae'): (DAVPT, {'mean': 83.20}),
     ('da-vpt-plus', 'mocov3'): (DAVPT, {'mean': 86.16}),
-})  # fmt: skip
+})
 
 GROUPS = ('natural', 'specialized', 'structured')
 #: The same for VTAB-1K's groups; 'mean of 19 tasks' is what the paper calls its mean.
@@ -62,4 +62,4 @@ VTAB1K: Dict[Tuple[str, str], Tuple[str, Dict[str, float]]] = {
         (DAVPT, 'mae', 'da-vpt-plus', (66.59, 82.96, 59.28)),
         (DAVPT, 'mocov3', 'da-vpt-plus', (76.86, 84.71, 58.98)),
     )
-}  # fmt: skip
+}

@@ -59,7 +59,7 @@ def tuned_vit(
     return dict(
         **vit.backbone, img_size=crop, pretrained=vit.source, tune=chosen.tune_of_rank(rank),
         prompter=prompter,
-    )  # fmt: skip
+    )
 
 
 def ramp_and_decay(iters: int, warmup: int) -> List[dict]:

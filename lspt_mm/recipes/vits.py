@@ -33,12 +33,12 @@ _DEFAULT = dict(type='lspt_mm.PromptedViT', arch='base', patch_size=16)
 _PLAIN = {
     f'{part}.{kind}' for kind in ('weight', 'bias')
     for part in ('ln1', 'ln2', 'attn.qkv', 'attn.proj', 'ffn.layers.0.0', 'ffn.layers.1')
-} | {'attn.gamma1.weight', 'ffn.gamma2.weight'}  # fmt: skip
+} | {'attn.gamma1.weight', 'ffn.gamma2.weight'}
 #: Width, blocks and whether the MLP is gated, to timm's name of the size.
 _DINOV3 = {
     (384, 12, False): 'small', (384, 12, True): 'small_plus', (768, 12, False): 'base',
     (1024, 24, False): 'large', (1280, 32, True): 'huge_plus', (4096, 40, True): '7b',
-}  # fmt: skip
+}
 
 
 class ViT(NamedTuple):
@@ -169,12 +169,12 @@ def timm_vit(source: str) -> ViT:
     arch = dict(
         embed_dims=vit.embed_dim, num_layers=len(vit.blocks), feedforward_channels=hidden,
         num_heads=next(m.num_heads for m in block.modules() if hasattr(m, 'num_heads')),
-    )  # fmt: skip
+    )
     if isinstance(vit, TimmViT) and vit.attn_pool is None and not differences(vit):
         backbone = dict(type='lspt_mm.PromptedViT', arch=arch, patch_size=patch, **_parts(
             vit.num_prefix_tokens - cls, cls, block.attn.qkv.bias is not None,
             hasattr(block.ls1, 'gamma'), not isinstance(vit.norm_pre, torch.nn.Identity),
-        ))  # fmt: skip
+        ))
         out_type = 'cls_token' if cls else 'avg_patches'
     else:
         backbone = dict(type='lspt_mm.TimmPromptedViT', model=name)
@@ -205,7 +205,7 @@ def _measures(source: str, changed: int) -> Dict[str, Any]:
     tensors = mapped.tensors
     kernel, ffn = (tensors.get(name) for name in (
         'patch_embed.projection.weight', 'layers.0.ffn.layers.0.0.weight'
-    ))  # fmt: skip
+    ))
     if kernel is None or kernel.ndim != 4:
         return _DEFAULT  # loading it reports what does not fit
     found: Dict[str, Any] = dict(type=_DEFAULT['type'], patch_size=kernel.shape[-1])
@@ -227,7 +227,7 @@ def _measures(source: str, changed: int) -> Dict[str, Any]:
     registers = tensors['register_tokens'].shape[1] if 'register_tokens' in tensors else 0
     return {**found, **_parts(registers, *(name in tensors for name in (
         'cls_token', 'layers.0.attn.qkv.bias', 'layers.0.attn.gamma1.weight'
-    )))}  # fmt: skip
+    )))}
 
 
 def _not_plain(tensors, ignored) -> List[str]:

@@ -7,4 +7,4 @@ from lspt_mm.report.results import Picture, RunResult, by_image, numbers_of
 __all__ = [
     'Picture', 'RunResult', 'by_image', 'collect_pictures', 'collect_results', 'numbers_of',
     'write_page',
-]  # fmt: skip
+]

@@ -92,7 +92,7 @@ def lines(
                 style = style_of(names.index(name)) if name in names else {'color': '#999999'}
                 marker = 'o' if len(points) < 30 else None
                 axis.plot(*zip(*points, strict=True), marker=marker, markersize=3, label=name,
-                          linewidth=1.4, **style)  # fmt: skip
+                          linewidth=1.4, **style)
             axis.set_title(title, fontsize=9)
             axis.set_xlabel(x)
             if 'block' in x:
@@ -138,7 +138,7 @@ def matrices(
                     if not math.isnan(value):
                         light = value > low + 0.6 * (1 - low)
                         axis.text(j, i, f'{value:.2f}'.replace('0.', '.'), ha='center', va='center',
-                                  fontsize=5.5, color='black' if light else 'white')  # fmt: skip
+                                  fontsize=5.5, color='black' if light else 'white')
         figure.colorbar(picture, ax=axes, shrink=0.8, label=title)
         return _svg(figure)
 
@@ -182,7 +182,7 @@ def burstiness_figure(found: List[Burstiness], title: str) -> Optional[str]:
         numbers = [block.number for block in found]
         for key, label, style in (
             ('kurtosis', 'before', style_of(1)), ('whitened_kurtosis', 'after', style_of(0)),
-        ):  # fmt: skip
+        ):
             values = [getattr(block, key) for block in found]
             axes[2].plot(numbers, values, marker='o', markersize=3, label=label, **style)
         axes[2].set_yscale('symlog')
@@ -225,7 +225,7 @@ def confusions(results: List[RunResult]) -> Optional[str]:
         for axis, one in zip(axes, shown, strict=True):
             total = one.confusion.sum(1, keepdims=True)
             shares = np.divide(one.confusion, total, where=total > 0,
-                               out=np.full(one.confusion.shape, np.nan))  # fmt: skip
+                               out=np.full(one.confusion.shape, np.nan))
             picture = axis.imshow(shares, cmap='magma', vmin=0, vmax=1)
             axis.set_title(one.run.name, fontsize=9)
             axis.grid(False)

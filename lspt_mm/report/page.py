@@ -23,7 +23,7 @@ _ENTRY = ('model.backbone.prompter.start_block', 'randomness.seed')
 _MAPS = {
     'identity': 'as they are', 'orthogonal': 'orthogonal map', 'linear': 'linear map',
     'realnvp': 'RealNVP',
-}  # fmt: skip
+}
 
 
 def write_page(results: List[RunResult], path: Path, split: str, command: str = '') -> None:
@@ -93,7 +93,7 @@ def all_figures(results: List[RunResult]) -> Dict[str, Optional[str]]:
         ],
         'features': figures.embeddings(results),
         'confusion': figures.confusions(results),
-    }  # fmt: skip
+    }
 
 
 def summary(results: List[RunResult]) -> List[Dict[str, Any]]:
@@ -115,7 +115,7 @@ def summary(results: List[RunResult]) -> List[Dict[str, Any]]:
             'baseline': (one.run.baseline or {}).get('value'),
             'tests': {where: main_metric(one, found) for where, found in one.run.tests.items()},
             'here': one.score,
-        })  # fmt: skip
+        })
     return rows
 
 

@@ -91,7 +91,7 @@ def numbers_of(result: RunResult) -> Dict[str, Any]:
     Keys are those of :class:`RunResult`, ``score``, ``baseline`` and ``checkpoint``.
     """
     found = {f.name: _plain(getattr(result, f.name))
-             for f in fields(result) if f.name not in _LEFT_OUT}  # fmt: skip
+             for f in fields(result) if f.name not in _LEFT_OUT}
     run = {'checkpoint': str(result.run.checkpoint), 'baseline': result.run.baseline}
     return {**run, 'score': result.score, **found}
 

@@ -31,7 +31,7 @@ def viewer_data(results: List[RunResult]) -> Dict[str, Any]:
             'pixels': _jpeg(first.pixels),
             'truth': _label(first.truth, owner),
             'runs': [_of_run(p, m) for p, m in zip(found, results, strict=True)],
-        })  # fmt: skip
+        })
     heads = [
         max((b.shape[0] for p in m.pictures for b in p.cls + p.prompts if b is not None), default=0)
         for m in results
@@ -81,7 +81,7 @@ def _label(label: Optional[Prediction], result: RunResult) -> Optional[dict]:
     found = result.run.task.describe(label, result.classes, result.palette)
     if found.picture is None:
         named = [one.name + ('' if one.share is None else f' ({100 * one.share:.0f} %)')
-                 for one in found.classes]  # fmt: skip
+                 for one in found.classes]
         return {'text': ', '.join(named) or 'no class'}
     return {
         'picture': _png(found.picture),

@@ -23,7 +23,7 @@ _FIXED = (
     LoadImage, mmcv.transforms.LoadImageFromFile, mmcv.transforms.LoadAnnotations,
     mmcv.transforms.Resize, mmcv.transforms.CenterCrop,
     mmpretrain.datasets.transforms.CenterCrop, mmpretrain.datasets.transforms.ResizeEdge,
-)  # fmt: skip
+)
 if find_spec('mmseg') is not None:  # classification needs none of it
     from mmseg.datasets.transforms import LoadAnnotations
 

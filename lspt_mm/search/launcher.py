@@ -92,7 +92,7 @@ class Launcher:
     def __init__(
         self, logs: Path, cluster: str = 'local', jobs: Optional[int] = None,
         options: Optional[dict] = None,
-    ):  # fmt: skip
+    ):
         self.executor = None
         if cluster == 'local':
             gpus = _gpus()

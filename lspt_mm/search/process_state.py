@@ -84,7 +84,7 @@ def _torch_settings() -> tuple:
         (torch.are_deterministic_algorithms_enabled(),
          torch.is_deterministic_algorithms_warn_only_enabled()),
         (_CUDNN.benchmark, _CUDNN.deterministic),
-    )  # fmt: skip
+    )
 
 
 def _set_torch(threads, dtype, deterministic, cudnn) -> None:

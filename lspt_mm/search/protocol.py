@@ -136,7 +136,7 @@ class Search:
         folders = [
             path for path in self.folder.glob('final/seed=*')
             if path.name[5:].isdecimal() and (path / RESULT).is_file()
-        ]  # fmt: skip
+        ]
         return sorted(folders, key=lambda path: int(path.name[5:]))
 
     def _tested(self) -> bool:
@@ -157,7 +157,7 @@ class Search:
         write_json(self.folder / STATE, {
             'chosen': chosen.point, 'validation_accuracy': accuracy, 'final_on': self.final_on,
             'selection_seed': self.selection_seed, 'grid': self._names(),
-        })  # fmt: skip
+        })
 
     def _run_all(self, folders: List[Path]) -> None:
         todo = [folder for folder in folders if not (folder / RESULT).is_file()]
@@ -202,7 +202,7 @@ class Search:
         grid = list(self.points[0]) if self.points else []
         baseline = ['baseline'] * any('baseline' in row for row in rows)
         columns = ['phase', *grid, 'seed', 'split', 'accuracy', *baseline, 'prompts', 'backbone',
-                   'head']  # fmt: skip
+                   'head']
         writer = csv.DictWriter(text, columns, lineterminator='\n')
         writer.writeheader()
         writer.writerows(rows)
@@ -218,7 +218,7 @@ class Search:
                 'phase': phase, **point, 'seed': seed,
                 'split': 'val' if phase == 'selection' else 'test',
                 'accuracy': f'{result["accuracy"]:.4f}', **trained,
-            })  # fmt: skip
+            })
             if result.get('baseline') is not None:  # final runs have none
                 rows[-1]['baseline'] = f'{result["baseline"]:.4f}'
 

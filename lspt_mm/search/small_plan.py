@@ -9,7 +9,7 @@ RATES: Dict[str, Tuple[float, ...]] = {
     'bilinear-deep': _PROMPTS, 'full': (1e-5, 3e-5, 1e-4), 'lspt-no-gspc': _SMALLER,
     'lspt-no-lpc': _SMALLER, 'vpt': _PROMPTS, 'vapt': _PROMPTS, 'da-vpt': _PROMPTS,
     'vfpt': _PROMPTS, 'spt': _PROMPTS, 'bilinear': _PROMPTS,
-}  # fmt: skip
+}
 SEEDS, SELECTION_SEED = (1, 2, 3), 0
 #: Runs with the first seed that are trained longer: phase and number of times.
 LENGTHS = {'x2': 2, 'x4': 4}
@@ -36,10 +36,10 @@ class Task(NamedTuple):
 
 
 _COMMON = ('epochs={epochs},pretraining={weights},img_size=112,head=fitted,method={method},'
-           'batch_size=32,head_lr=1e-3,weight_decay=0')  # fmt: skip
+           'batch_size=32,head_lr=1e-3,weight_decay=0')
 _VTAB = 'vtab1k/transfer.py:task={task},official=False,' + _COMMON
 _MASKS = ('maskfolder/transfer.py:data={data}/{task},pretrained={weights},method={method},crop=224,'
-          'batch_size=4,head=linear,iters=150')  # fmt: skip
+          'batch_size=4,head=linear,iters=150')
 TASKS: Dict[str, Task] = {
     'eurosat': Task('classification', _VTAB, '{data}/vtab-1k', 5, selects=True),
     'flowers36': Task(
@@ -51,4 +51,4 @@ TASKS: Dict[str, Task] = {
     'camvid': Task('segmentation', _MASKS, selects=True),
     'drive': Task('segmentation', _MASKS, selects=True),
     'ccp59': Task('segmentation', _MASKS),
-}  # fmt: skip
+}

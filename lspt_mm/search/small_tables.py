@@ -24,14 +24,14 @@ from lspt_mm.search.small_plan import (
     SEEDS,
     SELECTION_SEED,
     TASKS,
-)  # fmt: skip
+)
 from lspt_mm.search.worker import RESULT
 from lspt_mm.utils.atomic_io import write_text
 
 #: File of all runs, and its columns.
 RESULTS = 'results.csv'
 COLUMNS = ('table', 'task', 'method', 'phase', 'lr', 'seed', 'score', 'baseline', 'trained',
-           'seconds')  # fmt: skip
+           'seconds')
 
 
 class Run(NamedTuple):
@@ -73,7 +73,7 @@ class SmallTables:
     def __init__(
         self, folder: Path, data: str, weights: str, tasks: Iterable[str], methods: Iterable[str],
         workers: int = 0,
-    ):  # fmt: skip
+    ):
         self.folder = Path(folder)
         self.data, self.weights, self.workers = data, weights, workers
         self.tasks, self.methods = list(tasks), list(methods)
@@ -108,7 +108,7 @@ class SmallTables:
             Run(task, method, 'final', lr, seed)
             for task, lr in rates.items() if lr is not None
             for seed in SEEDS
-        ]  # fmt: skip
+        ]
 
     def longer(self, method: str) -> List[Run]:
         """Final runs of the first seed, of some methods on some tasks, several times as long."""
@@ -118,7 +118,7 @@ class SmallTables:
             if run.seed == SEEDS[0] and method in LONGER_METHODS
             and TASKS[run.task].epochs and TASKS[run.task].selects
             for phase in LENGTHS
-        ]  # fmt: skip
+        ]
 
     def all_runs(self) -> List[Run]:
         """All runs whose rate is known by now."""
@@ -163,7 +163,7 @@ class SmallTables:
                 score=f'{result["accuracy"]:.2f}',
                 baseline='' if baseline is None else f'{baseline:.2f}',
                 trained=trained['prompts'] + trained['backbone'], seconds=result['seconds'],
-            )  # fmt: skip
+            )
         return self.known.get(run.name)
 
     def config(self, run: Run) -> Config:
@@ -171,7 +171,7 @@ class SmallTables:
         facts = TASKS[run.task]
         epochs = facts.epochs and facts.epochs * LENGTHS.get(run.phase, 1)
         names = dict(data=self.data, weights=self.weights, task=run.task, method=run.method,
-                     epochs=epochs)  # fmt: skip
+                     epochs=epochs)
         spec = facts.config.format(**names) + _further_arguments(run)
         root = facts.data_root and facts.data_root.format(**names)
         cfg = read_config(spec)

@@ -28,7 +28,7 @@ def tables_of(rows: List[dict]) -> str:
     for table, by_method in scores.items():
         tasks = list(dict.fromkeys(task for found in by_method.values() for task in found))
         lines += [f'| {table} | trained in the ViT | {" | ".join(tasks)} | mean |',
-                  '|---' * (len(tasks) + 3) + '|']  # fmt: skip
+                  '|---' * (len(tasks) + 3) + '|']
 
         def overall(method: str, by_method=by_method, tasks=tasks) -> float:
             found = by_method[method]
@@ -36,7 +36,7 @@ def tables_of(rows: List[dict]) -> str:
 
         for method in sorted(by_method, key=overall, reverse=True):
             cells = [mean_and_deviation(by_method[method][task]) if task in by_method[method]
-                     else '' for task in tasks]  # fmt: skip
+                     else '' for task in tasks]
             whole = overall(method)
             lines.append(
                 f'| {METHODS[method].title if method in METHODS else method} '
@@ -57,12 +57,12 @@ def _longer(rows: List[dict]) -> List[str]:
     tasks = list(dict.fromkeys(
         task for of_method in found.values() for task, scores in of_method.items()
         if len(scores) == len(phases)
-    ))  # fmt: skip
+    ))
     if not tasks:
         return []
     times = ', '.join(map(str, (1, *LENGTHS.values())))
     lines = [f'| seed {SEEDS[0]}, {times} times as long | {" | ".join(tasks)} |',
-             '|---' * (len(tasks) + 1) + '|']  # fmt: skip
+             '|---' * (len(tasks) + 1) + '|']
     for method, of_method in found.items():
         if all(len(of_method[task]) == len(phases) for task in tasks):
             cells = [', '.join(of_method[task][phase] for phase in phases) for task in tasks]
@@ -81,12 +81,12 @@ def _ranks(scores: dict) -> List[str]:
     whole = [
         method for method in dict.fromkeys(m for found in by_task.values() for m in found)
         if len({len(found.get(method, ())) for found in by_task.values()}) == 1
-    ]  # fmt: skip
+    ]
     if len(whole) < 2:
         return []
     ranks = mean_ranks({task: {m: found[m] for m in whole} for task, found in by_task.items()})
     lines = [f'| mean rank over {", ".join(by_task)} | rank | standard error | 95 % interval |',
-             '|---|---|---|---|']  # fmt: skip
+             '|---|---|---|---|']
     for method, rank in ranks.items():
         lines.append(
             f'| {METHODS[method].title} | {rank.mean:.2f} | {rank.error:.2f} '

@@ -145,7 +145,7 @@ def table_of(benchmark: str, entries: Entries) -> Table:
             title, row.pretraining, row.vit, f'{parameters / 1e6:.3f}', ' to '.join(
                 map(str, dict.fromkeys((seeds[0], seeds[-1])))
             ), 'ours', *(cells.get(column, '-') for column in columns),
-        ])  # fmt: skip
+        ])
         published = published_row(benchmark, row, columns)
         if published is not None:
             rows.append([title, row.pretraining, row.vit, '-', '-', *published])
@@ -202,7 +202,7 @@ def published_row(benchmark: str, row: Row, columns: Sequence[str]) -> Optional[
 def _order(row: Row):
     return (
         [*PRETRAININGS, RANDOM].index(row.pretraining), row.vit, list(METHODS).index(row.method)
-    )  # fmt: skip
+    )
 
 
 def _title(column: str) -> str:

@@ -97,7 +97,7 @@ def _train(folder: Path) -> Dict[str, Any]:
         'trainable': _trainable(runner.model), 'curve': kept.curve,
         # None: random, on purpose.
         'weights': None if allows_random(cfg) else cfg.model.backbone.get('pretrained'),
-    }  # fmt: skip
+    }
     if tests:
         (folder / TEST_BEGUN).touch()
         run(runner, runner.test)

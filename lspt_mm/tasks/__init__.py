@@ -13,4 +13,4 @@ from lspt_mm.tasks.base import (
 
 __all__ = [
     'ClassShare', 'Description', 'Prediction', 'Task', 'register_task', 'takes_rgb', 'task_of',
-]  # fmt: skip
+]

@@ -244,7 +244,7 @@ class Task:
     def describe(
         self, prediction: Prediction, classes: Sequence[str], palette: Sequence,
         top: Optional[int] = None,
-    ) -> Description:  # fmt: skip
+    ) -> Description:
         """A prediction, or a truth in its place, as a picture or names of classes.
 
         Args:
@@ -276,7 +276,7 @@ class Task:
     def write(
         self, out: Path, name: str, path: Path, prediction: Prediction, classes: Sequence[str],
         palette: Sequence, top: Optional[int],
-    ) -> Tuple[str, List[tuple]]:  # fmt: skip
+    ) -> Tuple[str, List[tuple]]:
         """Write a prediction below ``out``.
 
         Args:

@@ -82,7 +82,7 @@ class Classification(Task):
                 image, sample, metainfo.get('classes'), draw_pred=False, name=name, show=show,
                 rescale_factor=max(1, _LEAST_SIDE / min(image.shape[:2])), wait_time=wait_time,
                 out_file=out_file,
-            )  # fmt: skip
+            )
 
         return draw
 
@@ -118,7 +118,7 @@ class MultiLabelClassification(Classification):
         of_class = np.arange(num_classes)
         counts = np.zeros((num_classes, 2, 2), int)
         counts[of_class, np.isin(of_class, truth).astype(int),
-               np.isin(of_class, predicted).astype(int)] = 1  # fmt: skip
+               np.isin(of_class, predicted).astype(int)] = 1
         return counts
 
     def occurrences(self, counts):  # noqa: D102

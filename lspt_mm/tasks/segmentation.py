@@ -46,7 +46,7 @@ class Segmentation(Task):
         found.decode_head = MODELS.build(dict(
             type='lspt_mm.LinearSegHead', in_channels=widths, num_classes=head.num_classes,
             align_corners=head.align_corners,
-        ))  # fmt: skip
+        ))
         self.start_at(found, fit)
         return found.to(next(model.parameters()).device).eval()
 
@@ -126,4 +126,4 @@ class Segmentation(Task):
 def _shares(labels: np.ndarray, classes: Sequence[str], palette: Sequence) -> List[ClassShare]:
     """Classes that occur in (H, W), the largest first."""
     return [ClassShare(n, classes[n], share, palette[n])
-            for n, share in shares_of(labels, len(classes)).items()]  # fmt: skip
+            for n, share in shares_of(labels, len(classes)).items()]

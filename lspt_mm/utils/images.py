@@ -18,16 +18,16 @@ from lspt_mm.errors import InputError
 IMAGE_SUFFIXES = (
     '.jpg', '.jpeg', '.jfif', '.jpe', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.pgm',
     '.pnm', '.jp2',
-)  # fmt: skip
+)
 #: First bytes of such files.
 _SIGNATURES = (
     rb'\xff\xd8\xff', rb'\x89PNG\r\n', rb'BM.{12}[\x0c-\x7f]\0\0\0', rb'RIFF....WEBP', rb'II\*\0',
     rb'MM\0\*', rb'II\+\0', rb'MM\0\+', rb'P[2356]\s', rb'\0\0\0\x0cjP  ', rb'GIF8[79]a',
-)  # fmt: skip
+)
 _IS_IMAGE = re.compile(rb'|'.join(_SIGNATURES), re.DOTALL)
 #: Folders and files that other programs create in image folders.
 _GENERATED = {'__MACOSX', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'Thumbs.db',
-              'desktop.ini'}  # fmt: skip
+              'desktop.ini'}
 #: Name of :class:`~lspt_mm.utils.image_backend.ImageBackend`.
 BACKEND = 'lspt_mm.images'
 #: ImageNet's mean and standard deviation, for RGB values of 0 to 255.

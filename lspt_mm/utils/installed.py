@@ -10,7 +10,7 @@ from lspt_mm.errors import InputError
 EXTRAS = {
     'mmengine': 'onedl', 'mmcv': 'onedl', 'mmpretrain': 'onedl', 'mmseg': 'onedl',
     'onnx': 'onnx', 'onnxruntime': 'onnx', 'onnxscript': 'onnx', 'gradio': 'app',
-}  # fmt: skip
+}
 #: What each task needs.
 CLASSIFICATION = ('mmengine', 'mmcv', 'mmpretrain')
 SEGMENTATION = (*CLASSIFICATION, 'mmseg')

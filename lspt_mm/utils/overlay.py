@@ -94,7 +94,7 @@ def overlay(
     palette = np.asarray(palette, np.uint8)
     left = Image.fromarray(mask_over(image, colour(mask, palette)))
     rows = [(classes[i], tuple(map(int, palette[i])), share)
-            for i, share in shares_of(mask, len(classes)).items()]  # fmt: skip
+            for i, share in shares_of(mask, len(classes)).items()]
     legend = _legend(rows, left.height)
     size = (left.width + legend.width, max(left.height, legend.height))
     picture = Image.new('RGB', size, 'white')

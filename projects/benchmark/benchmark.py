@@ -46,7 +46,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--reference', nargs='*', choices=METHODS, default=['vpt-deep', 'gated', 'lspt'],
         help='methods to run also as papers describe them',
-    )  # fmt: skip
+    )
     parser.add_argument('--configs', nargs='+', help='segmentation configs instead of methods')
     parser.add_argument('--inference', action='store_true', help='forward pass in eval mode')
     parser.add_argument('--arch', nargs='+', default=['base'], help="mmpretrain's names, timm:NAME")
@@ -89,7 +89,7 @@ def cases_of(args: argparse.Namespace) -> List[Case]:
     given = dict(
         batch=batches, img_size=sizes, num_tokens=args.num_tokens, rounds=[args.rounds],
         threads=[args.threads or 1], num_layers=args.num_layers or [1],
-    )  # fmt: skip
+    )
     for name, values in given.items():
         if min(values) < 1:
             raise InputError(f'--{name.replace("_", "-")} {min(values)}: expected at least 1')
@@ -107,7 +107,7 @@ def cases_of(args: argparse.Namespace) -> List[Case]:
                 num_layers=depth, num_tokens=0 if name in (PLAIN, 'lora') else tokens, dtype=dtype,
                 device=args.device, with_cp=False if fixed else CHECKPOINTING[with_cp],
                 compile_blocks=args.compile and not fixed, config=config,
-            )  # fmt: skip
+            )
             if case not in cases:
                 cases.append(case)
     return cases

@@ -141,7 +141,7 @@ class _ViTStep(Step):
             self.model = build(
                 prompter=prompter, tune=method.tune, with_cp=case.with_cp,
                 compile_blocks=case.compile_blocks, **shape,
-            )  # fmt: skip
+            )
         self.model.to(case.device).train(case.training)
         self.images = torch.randn(case.batch, 3, case.img_size, case.img_size, device=case.device)
         if case.name.endswith(REFERENCE):
@@ -205,7 +205,7 @@ class _ConfigStep(Step):
         cfg.model.backbone.update(
             pretrained=None, with_cp=case.with_cp, compile_blocks=case.compile_blocks,
             img_size=case.img_size,
-        )  # fmt: skip
+        )
         cfg.model.data_preprocessor = None
         self.model = MODELS.build(cfg.model).to(case.device).train(case.training)
         size = (case.img_size, case.img_size)

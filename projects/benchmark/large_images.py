@@ -33,7 +33,7 @@ HEADS = {
         type='lspt_mm.SegformerHead', in_channels=[384] * 4, in_index=[0, 1, 2, 3], channels=256,
         dropout_ratio=0.0,
     ),
-}  # fmt: skip
+}
 
 
 def build(kind: str, head: str) -> torch.nn.Module:
@@ -54,7 +54,7 @@ def build(kind: str, head: str) -> torch.nn.Module:
         ),
         decode_head=dict(HEADS[head], num_classes=CLASSES, align_corners=False),
         test_cfg=ConfigDict(mode='slide', crop_size=(CROP, CROP), stride=(STRIDE, STRIDE)),
-    ))  # fmt: skip
+    ))
     model.eval().backbone.fuse()
     return model
 

@@ -77,7 +77,7 @@ def share_that_differs(model: nn.Module, images: Sequence[Path], dtype: str) -> 
 
     task, shares = task_of(model.cfg), []
     runs = [predict_samples(model, [path], 1, 0, kind) for path in images
-            for kind in ('float32', dtype)]  # fmt: skip
+            for kind in ('float32', dtype)]
     for pair in zip(runs[::2], runs[1::2], strict=True):
         one, other = (task.prediction(next(iter(run))).labels for run in pair)
         shares.append((one != other).mean() if one.shape == other.shape else 1.0)

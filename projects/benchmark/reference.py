@@ -60,7 +60,7 @@ def _block(layer, x: Tensor, temperature, further, adapter) -> Tensor:
     q, k, v = packed.permute(2, 0, 3, 1, 4)
     if further is not None:
         k, v = (torch.cat((more.expand(*own.shape[:2], -1, -1), own), dim=2)
-                for more, own in zip(further, (k, v), strict=True))  # fmt: skip
+                for more, own in zip(further, (k, v), strict=True))
     logits = q @ k.transpose(-2, -1) * q.size(-1) ** -0.5
     if temperature is not None:
         logits = logits / temperature
@@ -85,7 +85,7 @@ def _lspt(prompter: LSPT, number: int, out: Tensor, patches: Tensor, state):
     prompts, cell = torch.lstm_cell(
         p.flatten(0, 1), (hidden.flatten(0, 1), cell.flatten(0, 1)),
         lstm.weight_ih, lstm.weight_hh, lstm.bias_ih, lstm.bias_hh,
-    )  # fmt: skip
+    )
     prompts, cell = prompts.view_as(hidden), cell.view_as(hidden)
     if prompter.scales is not None:
         prompts = p + prompter.scales[step] * prompts

@@ -48,7 +48,7 @@ OPTIONS = {
     f'{_PIPELINE}.2.ratio_range': (1.0, 1.0), f'{_PIPELINE}.5.hue_delta': 1,
     f'{_PIPELINE}.5.brightness_delta': 0,
     **{f'{_PIPELINE}.5.{name}_range': (1.0, 1.0) for name in ('contrast', 'saturation')},
-}  # fmt: skip
+}
 #: Test scenes in the picture.
 SHOWN = 4
 
@@ -61,7 +61,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'), help='folder for all')
     methods = [name for name in METHODS if name != BASELINE]
     parser.add_argument('--method', choices=methods, default='lspt', metavar='NAME',
-                        help=f'{", ".join(methods)} (lspt)')  # fmt: skip
+                        help=f'{", ".join(methods)} (lspt)')
     parser.add_argument('--backbone', default=str(WEIGHTS), help='timm:NAME or a file')
     parser.add_argument('--seed', type=int, default=0, help='of scenes, prompts and training')
     parser.add_argument(
@@ -93,7 +93,7 @@ def tune(args: argparse.Namespace, scenes: Path, backbone: str, method: str) -> 
             scenes / 'images', scenes / 'masks', out, classes=scenes / 'classes.txt',
             ignore=[OTHER], backbone=backbone, method=method, head='linear', seed=args.seed,
             options=options, resume=True,
-        )  # fmt: skip
+        )
         run.test()
     return run
 
@@ -118,7 +118,7 @@ def draw(path: Path, scenes: Path, runs: Dict[str, Run]) -> None:
             row[-1].imshow(
                 weights, cmap='inferno', alpha=0.7, vmin=0, interpolation='bilinear',
                 extent=(0, image.shape[1], image.shape[0], 0),
-            )  # fmt: skip
+            )
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=10)
     figure.savefig(path, dpi=110)

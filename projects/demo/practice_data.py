@@ -78,7 +78,7 @@ def write_class_folders(root: Path, count: int = 12, size: int = 256, seed: int 
         raise InputError(f'--count {count}: expected at least 4 pictures of each class')
     test = -(-count // 4)
     work = [(part, name, number) for part, wanted in (('train', count - test), ('test', test))
-            for name in THINGS for number in range(wanted)]  # fmt: skip
+            for name in THINGS for number in range(wanted)]
     found: Dict[str, Dict[str, List[np.ndarray]]] = {}
     rendered = {'train': 0, 'test': 0}
     for part, name, number in track(work, 'rendering', console=Console(stderr=True)):
@@ -111,7 +111,7 @@ def _things_of(seed: int, part: str, index: int, size: int):
             y = int(np.clip(top + height // 2 - side // 2, 0, size - side))
             crop = image[y : y + side, x : x + side]
             yield name, cv2.resize(crop, (_CROP, _CROP), interpolation=cv2.INTER_AREA
-                                   if side > _CROP else cv2.INTER_CUBIC)  # fmt: skip
+                                   if side > _CROP else cv2.INTER_CUBIC)
             break  # one of a kind per scene
 
 

@@ -27,7 +27,7 @@ OPTIONS = {
     'arch': ARCH, 'patch_size': PATCH, 'crop': 160, 'short_side': SIZE, 'mode': 'whole',
     'batch_size': 32, 'iters': 5000, 'lr': 1e-3, 'linear_lr': 1e-3, 'balance': 'none',
     'train_cfg.val_interval': 1000, 'default_hooks.checkpoint.interval': 500,
-}  # fmt: skip
+}
 
 
 def pretrain(out: Path, quick: bool = False) -> Path:
@@ -50,13 +50,13 @@ def pretrain(out: Path, quick: bool = False) -> Path:
         vit = VisionTransformer(
             img_size=SIZE, patch_size=PATCH, embed_dim=ARCH['embed_dims'], num_classes=0,
             depth=ARCH['num_layers'], num_heads=ARCH['num_heads'],
-        )  # fmt: skip
+        )
         torch.save(vit.state_dict(), start)
     run = lspt_mm.train_segmentation(
         scenes / 'images', scenes / 'masks', out / 'run', classes=scenes / 'classes.txt',
         ignore=[OTHER, *(name for name in CLASSES if name not in LABELLED)], backbone=str(start),
         method='full', head='linear', seed=SEED, options=options, resume=True,
-    )  # fmt: skip
+    )
     vit = run.model.backbone.state_dict()
     save_file({name: tensor.half().contiguous() for name, tensor in vit.items()}, weights)
     return weights

@@ -21,13 +21,13 @@ from lspt_mm.utils.checks import check_int
 CLASSES = (
     'sky', 'mountain', 'water', 'grass', 'road', 'sand', 'building', 'brick wall', 'fence',
     'tree', 'bush', 'car', 'person', 'ball', 'sign', 'lamp post',
-)  # fmt: skip
+)
 
 PALETTE = (
     (135, 206, 250), (140, 120, 160), (30, 90, 200), (120, 200, 80), (110, 110, 110),
     (240, 220, 150), (190, 140, 110), (160, 50, 40), (230, 150, 60), (20, 110, 40),
     (150, 160, 20), (0, 20, 110), (230, 30, 120), (255, 255, 60), (0, 220, 220), (90, 40, 170),
-)  # fmt: skip
+)
 
 _SUPERSAMPLING = 2
 # Not a class: odd objects that stay label 0, as the unlabelled pixels of ADE20K do.

@@ -83,11 +83,11 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         'models', nargs='*', metavar='CONFIG CHECKPOINT',
         help='configs and checkpoints (full or prompt-only), in turn',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--run', action='append', default=[], metavar='NAME=WORK_DIR',
         help='a run: config and last checkpoint of its work dir; may be given several times',
-    )  # fmt: skip
+    )
     parser.add_argument('--pretrained', help="file of the ViT's weights, instead of the configs'")
     parser.add_argument('--device', help='such as cpu or cuda:0; default: a GPU if there is one')
     parser.add_argument('--host', default='127.0.0.1', help='address to listen on (%(default)s)')
@@ -96,11 +96,11 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--max-pixels', type=int, default=limits.max_pixels,
         help='uploads of more pixels are refused (%(default)s)',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--work-side', type=int, default=limits.work_side,
         help='larger images are reduced to this long side (%(default)s)',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--max-megabytes', type=int, default=50, help='larger files are refused (%(default)s)'
     )
@@ -126,7 +126,7 @@ class Demo:
         try:
             known = {} if shown is None or shown.path != path else {
                 result.model: result for result in shown.results
-            }  # fmt: skip
+            }
             upload = shown.upload if known else read_image(path, self.limits)
             results = []
             for name in dict.fromkeys([first, second]):
@@ -159,7 +159,7 @@ class Demo:
         result = shown.results[index]
         mask = result.description.picture
         picture = (enlarged(result.attention.seen) if mask is None
-                   else mask_over(shown.upload.image, mask, opacity))  # fmt: skip
+                   else mask_over(shown.upload.image, mask, opacity))
         return title_of(result), picture, class_rows(result)
 
     def attention(self, shown: Optional[Shown], index: int, asker: str, head: str) -> tuple:
@@ -239,19 +239,19 @@ def build_page(demo: Demo):
                 upload = gr.Image(
                     label='Image', type='filepath', sources=['upload', 'clipboard'], height=260,
                     elem_id='upload', buttons=[],
-                )  # fmt: skip
+                )
                 # Gradio's own opens the file, and its errors for bad ones are no help to a user.
                 upload.preprocess = lambda payload: payload and payload.path
                 first = gr.Dropdown(names, value=names[0], label='Model', elem_id='first')
                 second = gr.Dropdown(
                     [ALONE, *names], value=ALONE, label='Second model', elem_id='second',
                     visible=len(names) > 1,
-                )  # fmt: skip
+                )
                 line = gr.HTML(status(HINT), elem_id='status')
                 opacity = gr.Slider(
                     0, 1, value=0.6, step=0.05, label='Mask over the image', elem_id='opacity',
                     visible=any(models.task(name).dense for name in names),
-                )  # fmt: skip
+                )
             with gr.Column(scale=3, min_width=480), gr.Row():
                 panels = [_panel(gr, which) for which in ('one', 'two')]
         gr.Markdown('### Attention, block by block')
@@ -262,7 +262,7 @@ def build_page(demo: Demo):
             head = gr.Dropdown(
                 [MEAN, *(f'head {n}' for n in range(1, heads + 1))], value=MEAN, label='Head',
                 elem_id='head',
-            )  # fmt: skip
+            )
         with gr.Row():
             galleries = [_gallery(gr, which) for which in ('one', 'two')]
         results = [part for panel in panels for part in panel]
@@ -287,7 +287,7 @@ def build_page(demo: Demo):
             message, shown = demo.predict(path, first, second, shown)
             return [
                 message, shown, *draw_results(shown, opacity), *draw_attention(shown, asker, head)
-            ]  # fmt: skip
+            ]
 
         gr.on(
             [upload.change, first.change, second.change],
@@ -317,7 +317,7 @@ def _panel(gr, which: str) -> tuple:
         picture = gr.Image(
             interactive=False, show_label=False, format='png', elem_id=f'picture-{which}',
             buttons=['download', 'fullscreen'],
-        )  # fmt: skip
+        )
         rows = gr.HTML(elem_id=f'rows-{which}')
     return column, title, picture, rows
 
@@ -328,7 +328,7 @@ def _gallery(gr, which: str) -> tuple:
         gallery = gr.Gallery(
             interactive=False, show_label=False, columns=4, format='jpeg', height='auto',
             object_fit='contain', elem_id=f'maps-{which}', buttons=['fullscreen'],
-        )  # fmt: skip
+        )
     return column, caption, gallery
 
 
@@ -344,7 +344,7 @@ def serve(page, args: argparse.Namespace) -> None:
             enable_monitoring=False, run_history=False, footer_links=[], css=CSS,
             theme=gradio.themes.Default(font=FONTS, font_mono=['monospace']),
             max_file_size=f'{args.max_megabytes}mb', state_session_capacity=SESSIONS,
-        )  # fmt: skip
+        )
     except OSError as error:
         raise InputError(
             f'--host {args.host} --port {args.port}: cannot listen there ({error}); is another '

@@ -82,7 +82,7 @@ class ServedModels:
         logger.info(
             'loaded %s from %s in %.1f s (%.1f MB of its ViT were there already)',
             source.name, source.checkpoint, time.perf_counter() - start, saved / 1e6,
-        )  # fmt: skip
+        )
 
     @property
     def names(self) -> List[str]:

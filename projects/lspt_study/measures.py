@@ -52,7 +52,7 @@ def measures(block: List[tuple]) -> Dict[str, float]:
     import torch
 
     mean, outputs, prompts, patches = (torch.cat(part) if part[0].dim() else torch.stack(part)
-                                       for part in zip(*block, strict=True))  # fmt: skip
+                                       for part in zip(*block, strict=True))
     count = prompts.size(1)
     unit = torch.nn.functional.normalize(prompts, dim=-1)
     cosines = (unit @ unit.transpose(1, 2)).sum((1, 2)) - count
@@ -61,7 +61,7 @@ def measures(block: List[tuple]) -> Dict[str, float]:
         prompts=_norm(prompts), patches=float(patches.mean()),
         copies=float(cosines.mean()) / max(1, count * (count - 1)),
         of_image=1 - _shared(prompts.flatten(1)),
-    )  # fmt: skip
+    )
 
 
 def _norm(x: torch.Tensor) -> float:

@@ -118,7 +118,7 @@ def arrange_masks(task: str, source: Path, dest: Path) -> str:
     outcome = prepare_masks(
         renamed / 'images', renamed / 'masks', dest / task, classes=source / 'classes.txt',
         ignore=VOID.get(task, ()),
-    )  # fmt: skip
+    )
     return outcome.table.splitlines()[0]
 
 

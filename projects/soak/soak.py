@@ -79,7 +79,7 @@ def main() -> None:
         whole, killed = args.out / 'whole', args.out / 'killed'
         if args.out.exists() and not {p.name for p in args.out.iterdir()} <= {
             'whole', 'killed', 'whole.txt', 'killed.txt', 'soak.json'
-        }:  # fmt: skip
+        }:
             raise InputError(f'--out {args.out}: not a folder of a soak; it would be emptied')
         shutil.rmtree(args.out, ignore_errors=True)
         args.out.mkdir(parents=True)
@@ -94,12 +94,12 @@ def main() -> None:
         counts = soak(
             starter(args, killed, args.out / 'killed.txt'), killed, iterations, args.kills,
             random.Random(args.seed),
-        )  # fmt: skip
+        )
         different = differences(ended(whole), ended(killed))
         report = {
             **counts, 'iterations': iterations, 'seconds': round(time.time() - begun),
             'differences': different,
-        }  # fmt: skip
+        }
     (args.out / 'soak.json').write_text(json.dumps(report, indent=1) + '\n')
     print(json.dumps(report, indent=1))
     sys.exit(bool(different))

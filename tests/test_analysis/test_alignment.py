@@ -202,7 +202,7 @@ def test_a_trace_takes_the_same_tokens_of_both_vits():
     vit = PromptedViT(
         arch={'embed_dims': 8, 'num_layers': 3, 'num_heads': 2, 'feedforward_channels': 16},
         img_size=32, patch_size=4, prompter={'type': 'VPT', 'num_tokens': 3, 'start_block': 2},
-    ).eval()  # fmt: skip
+    ).eval()
     for parameter in vit.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     trace = AlignmentTrace()

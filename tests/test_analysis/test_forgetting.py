@@ -59,7 +59,7 @@ def test_deep_prompts_pass_nothing_on():
 
 def test_blocks_with_different_numbers_of_prompts_are_not_compared():
     built = PromptedViT(arch=ARCH, img_size=16, patch_size=8,
-                        prompter={'type': 'PROVPT', 'num_tokens': 2}).eval()  # fmt: skip
+                        prompter={'type': 'PROVPT', 'num_tokens': 2}).eval()
     built.prompter.block.copy_(torch.tensor([1, 1, 2, 2, 2, 4, 4, 4]))
     trace = PromptTrace()
     with torch.no_grad():
@@ -79,7 +79,7 @@ def test_closed_gates_forget_nothing():
 
 def test_open_gates_are_shallow_prompts():
     gated, _, _ = look({'type': 'GatedPrompt', 'num_tokens': 5, 'gate_init': -20.0,
-                        'shaping': False})  # fmt: skip
+                        'shaping': False})
     assert gated.passed_on == pytest.approx([1, 1, 1], abs=1e-5)
 
 

@@ -69,7 +69,7 @@ def test_classes_of_patches(size):
         [0, 1, 1, 1, 255, 2],
         [2, 2, 0, 0, 1, 1],
         [2, 2, 0, 0, 1, 1],
-    ])[: size[0], : size[1]]  # fmt: skip
+    ])[: size[0], : size[1]]
     expected = [[0, 1, 255], [2, 0, 1]]
     assert classes_of_patches(label, size, (2, 3), 2).tolist() == expected
 
@@ -91,7 +91,7 @@ def test_persistence_is_a_correlation_over_patches():
     pairs = [
         torch.corrcoef(torch.stack([x, y]))[0, 1]
         for a, b in images for x, y in zip(a, b, strict=True)
-    ]  # fmt: skip
+    ]
     assert found.blocks == [2, 3]
     assert found.correlation[0][1] == pytest.approx(float(torch.stack(pairs).mean()), abs=1e-6)
     assert found.correlation[0][0] == pytest.approx(1)

@@ -20,7 +20,7 @@ OPTIONS = {
     'default_hooks.checkpoint.interval': 1,
     **{f'{split}_dataloader.{name}': value for split in ('train', 'val', 'test')
        for name, value in (('num_workers', 0), ('persistent_workers', False))},
-}  # fmt: skip
+}
 
 
 # ---- arithmetic -------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def test_tool_prints_the_table(folder, trained):
     run = run_tool(
         'continual.py', '--task', folder / 'data', '--splits', '2', '--backbone',
         folder / 'vit.pth', '--out', folder / 'tool', '--options', *options,
-    )  # fmt: skip
+    )
     assert run.code == 0, run.err
     lines = run.out.splitlines()
     (start,) = [i for i, line in enumerate(lines) if line.startswith('after task')]

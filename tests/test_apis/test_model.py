@@ -143,7 +143,7 @@ def test_parts_that_lack_are_refused(made):
     content = torch.load(folder / 'full.pth')
     for key, words in (
         ('backbone.layers.1.ln1.bias', 'lacks'), ('backbone.prompter.prompts', 'missing')
-    ):  # fmt: skip
+    ):
         state = {k: v for k, v in content['state_dict'].items() if k != key}
         torch.save({'state_dict': state, 'meta': content['meta']}, folder / 'torn.pth')
         with pytest.raises(InputError, match=f'torn.pth: .*{words}.*{key}'):
@@ -178,7 +178,7 @@ def test_what_the_test_tool_reads(made):
         (mini.config, 'prompts.pth', {'prompts.pth': 1, 'tiny_vit.pth': 1}),
     ):
         run = run_tool(folder / 'counted.py', config, folder / checkpoint, '--out', 'out.pkl',
-                       cwd=folder)  # fmt: skip
+                       cwd=folder)
         assert run.code == 0, run.err[-3000:]
         assert json.loads((folder / 'counts.json').read_text()) == reads
         if checkpoint == 'ema.pth':
@@ -187,7 +187,7 @@ def test_what_the_test_tool_reads(made):
                 if classifies else  # a folder of label images, which mmseg counts from 1
                 {int(n) for path in (folder / 'out.pkl').iterdir()
                  for n in np.unique(Image.open(path))}
-            )  # fmt: skip
+            )
             assert found == ({2} if classifies else {3})
 
 
@@ -231,5 +231,5 @@ def test_classification_needs_no_mmseg(made):
     mini, _, folder = made
     save_image(folder / 'photo.png', 40, 56)
     run = run_command(sys.executable, '-c', WITHOUT_MMSEG, mini.config, folder / 'prompts.pth',
-                      folder / 'photo.png', cwd=folder, PYTHONPATH=str(ROOT))  # fmt: skip
+                      folder / 'photo.png', cwd=folder, PYTHONPATH=str(ROOT))
     assert run.code == 0, run.err[-3000:]

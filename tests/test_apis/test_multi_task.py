@@ -111,7 +111,7 @@ def test_a_model_that_is_given(sources, photo):
     with torch.no_grad():  # and it is as before
         assert 'forward' not in vars(model.backbone)
     for models in ({}, [('a', 'b')], {'a': 'b'}, {'a': ('x', 'y', 'z')},
-                   {'a': torch.nn.Linear(2, 2)}):  # fmt: skip
+                   {'a': torch.nn.Linear(2, 2)}):
         with pytest.raises(InputError, match='MultiTask: .*expected a'):
             MultiTask(models)
     with pytest.raises(InputError, match='12 x 9 pixels, .* are too few'):

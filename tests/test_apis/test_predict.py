@@ -42,7 +42,7 @@ def runs(tmp_path_factory):
             (folder / task).mkdir()
             config = write(folder / task).config
             run = run_tool('train.py', config, '--work-dir', folder / task / 'run', '--checkpoint',
-                           'prompts', cwd=folder)  # fmt: skip
+                           'prompts', cwd=folder)
             assert run.code == 0, run.err[-3000:]
 
     return once(tmp_path_factory, 'predict', make)
@@ -61,7 +61,7 @@ def predict(runs, task, photos, *more):
     return run_tool(
         'predict.py', runs / task / f'run/mini_{task}.py', runs / task / 'run' / last, *more,
         '--out', 'found', '--device', 'cpu', cwd=photos.parent,
-    )  # fmt: skip
+    )
 
 
 def test_masks_are_those_of_mmsegs_own_function(runs, photos):
@@ -151,7 +151,7 @@ def test_an_image_that_fails_is_named(model, tmp_path, workers, name, said):
     (tmp_path / 'cut.png').write_bytes(paths[0].read_bytes()[:99])
     with pytest.raises(InputError, match=f'^{tmp_path}/{name}: .*{said}'):
         predict_images(model('seg'), [*paths, tmp_path / name], tmp_path / 'found',
-                       batch_size=2, workers=workers)  # fmt: skip
+                       batch_size=2, workers=workers)
     assert {p.name for p in (tmp_path / 'found/masks').iterdir()} == {'0.png', '1.png'}
     rows = (tmp_path / 'found/predictions.csv').read_text().splitlines()[1:]
     assert [row.split(',')[0] for row in rows] == [str(path) for path in paths[:2]]
@@ -233,7 +233,7 @@ def test_bad_inputs_are_told_at_once(runs, photos):
 )
 def test_other_bad_arguments(runs, photos, change, said):
     arguments = [runs / 'seg/run/mini_seg.py', runs / 'seg/run/iter_4.pth', photos / 'a.jpg',
-                 '--out', 'found']  # fmt: skip
+                 '--out', 'found']
     change(arguments)
     run = run_tool('predict.py', *arguments, cwd=photos.parent)
     assert run.code == 2 and said in run.err and 'Traceback' not in run.err
@@ -249,7 +249,7 @@ def test_another_vit_is_refused(runs, tmp_path):
     torch.save({'model': tiny_vit(seed=9).state_dict()}, tmp_path / 'other.pth')
     with pytest.raises(InputError, match='another ViT'):
         init_model(str(runs / 'seg/run/mini_seg.py'), str(runs / 'seg/run/iter_4.pth'),
-                   pretrained=str(tmp_path / 'other.pth'))  # fmt: skip
+                   pretrained=str(tmp_path / 'other.pth'))
 
 
 def test_names_of_outputs(tmp_path):
@@ -294,7 +294,7 @@ def test_speed_has_a_row_for_every_setting(runs, photos):
         sys.executable, '-m', 'lspt_mm', 'predict_speed', runs / 'seg/run', photos, '--count', 3,
         '--rounds', 1, '--size', 60, 40, '--batch-size', 1, 2, '--workers', 0, 1, '--dtype',
         'float32', 'bfloat16', '--device', 'cpu', cwd=photos.parent, PYTHONPATH=str(ROOT),
-    )  # fmt: skip
+    )
     assert run.code == 0, run.err[-3000:]
     rows = [line.split(' | ')[0] for line in run.out.splitlines() if line.startswith('| ')][1:]
     kinds = [f', batch {n}, ' for n in (1, 2)]
@@ -303,6 +303,6 @@ def test_speed_has_a_row_for_every_setting(runs, photos):
         *(f'| forward{k}{d}' for k in kinds for d in ('float32', 'bfloat16')),
         *(f'| predict{k}{w} workers, {d}' for k in kinds for w in (0, 1)
           for d in ('float32', 'bfloat16')),
-    ])  # fmt: skip
+    ])
     share = float(run.out.split('bfloat16: ')[1].split(' %')[0])
     assert 0 <= share < 100

@@ -21,7 +21,7 @@ OPTIONS = {
     'arch': ARCH, 'patch_size': 8, 'img_size': 32, 'epochs': 2, 'num_tokens': 3, 'batch_size': 64,
     **{f'{split}_dataloader.{name}': value for split in ('train', 'val', 'test')
        for name, value in (('num_workers', 0), ('persistent_workers', False))},
-}  # fmt: skip
+}
 
 
 def write_labels(folder):
@@ -61,7 +61,7 @@ def trained(folder):
 def multi(folder):
     """Trained with a rate of 0: the head is the fit."""
     return train(folder, 'multi', 'split', labels=folder / 'labels.csv',
-                 options={**OPTIONS, 'lr': 0.0})  # fmt: skip
+                 options={**OPTIONS, 'lr': 0.0})
 
 
 def state_of(place):
@@ -83,19 +83,19 @@ def test_its_config_trains_the_same(folder, trained):
 @pytest.mark.slow
 def test_the_config_path_and_the_command_train_the_same(folder, trained, tmp_path):
     run = run_tool('dataset_converters/prepare.py', 'imagefolder', '--from', folder / 'split/train',
-                   '--to', tmp_path / 'data', '--val-share', 0.2, '--seed', 3)  # fmt: skip
+                   '--to', tmp_path / 'data', '--val-share', 0.2, '--seed', 3)
     assert run.code == 0, run.err
     recipe = {name: value for name, value in OPTIONS.items() if '.' not in name}
     arguments = ','.join(f'{name}={value}'.replace(' ', '') for name, value in recipe.items())
     config = (f'imagefolder/transfer.py:task={tmp_path}/data,pretraining={folder}/vit.pth,'
-              f'method=vpt,{arguments}')  # fmt: skip
+              f'method=vpt,{arguments}')
     run = run_tool('train.py', config, '--work-dir', tmp_path / 'path', '--checkpoint', 'prompts',
-                   '--seed', 3)  # fmt: skip
+                   '--seed', 3)
     assert run.code == 0, run.err
     options = [f'{name}={value}'.replace(' ', '') for name, value in OPTIONS.items()]
     run = run_tool('classify.py', '--images', folder / 'split/train', '--out', tmp_path / 'command',
                    '--seed', 3, '--method', 'vpt', '--backbone', folder / 'vit.pth', '--options',
-                   *options)  # fmt: skip
+                   *options)
     assert run.code == 0, run.err
     assert 'train 15, val 3 images of 3 classes' in run.out and 'lspt_mm predict' in run.out
     assert 'top-1' in run.out and '  ant  ' in run.out
@@ -105,7 +105,7 @@ def test_the_config_path_and_the_command_train_the_same(folder, trained, tmp_pat
 
 def test_metrics_are_those_of_the_validation(folder, trained, multi):
     for run, key, metric in ((trained, 'accuracy/top1', 'top-1'),
-                             (multi, 'multi-label/f1-score', 'macro F1')):  # fmt: skip
+                             (multi, 'multi-label/f1-score', 'macro F1')):
         found = run.metrics
         assert (found['metric'], list(found['classes'])) == (metric, ['ant', 'bee', 'cat'])
         lines = map(json.loads, (run.folder / 'log.jsonl').read_text().splitlines())
@@ -131,7 +131,7 @@ def test_a_multi_label_head_starts_from_scikit_learns_fit(folder, multi):
     probe = train(folder, 'probe', 'split', labels=folder / 'labels.csv', method='linear')
     ours = state_of(probe.folder)
     assert equal({name: value for name, value in state_of(multi.folder).items()
-                  if name.startswith(('head', 'neck'))}, ours)  # fmt: skip
+                  if name.startswith(('head', 'neck'))}, ours)
     assert probe.metrics['value'] == pytest.approx(
         json.loads((probe.folder / 'baseline.json').read_text())['value'], abs=1e-3
     )
@@ -170,7 +170,7 @@ def test_predictions_of_several_labels(folder, multi, tmp_path):
 
 def test_a_test_is_that_of_the_validation_without_a_split_of_it(folder, multi, tmp_path):
     run = run_tool('test.py', folder / 'multi/transfer.py', multi.checkpoint, '--work-dir',
-                   tmp_path, '--out', tmp_path / 'all.pkl')  # fmt: skip
+                   tmp_path, '--out', tmp_path / 'all.pkl')
     assert run.code == 0, run.err
     (found,) = tmp_path.glob('*/*.json')
     assert json.loads(found.read_text())['multi-label/f1-score'] == pytest.approx(
@@ -193,17 +193,17 @@ def test_report_search_and_resume_of_several_labels(folder, multi, tmp_path):
     assert 'id="figure-confusion"' not in page
     before = state_of(multi.folder)
     again = train(folder, 'multi', 'split', labels=folder / 'labels.csv', resume=True,
-                  options={**OPTIONS, 'lr': 0.0})  # fmt: skip
+                  options={**OPTIONS, 'lr': 0.0})
     assert again.metrics == multi.metrics and equal(before, state_of(multi.folder))
     run = run_tool('dataset_converters/prepare.py', 'imagefolder', '--from', folder / 'split',
                    '--labels', folder / 'labels.csv', '--to', tmp_path / 'data', '--test-share',
-                   0.2, '--val-share', 0.2)  # fmt: skip
+                   0.2, '--val-share', 0.2)
     assert run.code == 0, run.err
     recipe = {name: value for name, value in OPTIONS.items() if '.' not in name}
     arguments = ','.join(f'{name}={value}'.replace(' ', '') for name, value in recipe.items())
     run = run_tool('search.py', f'imagefolder/transfer.py:task={tmp_path}/data,method=vpt,'
                    f'pretraining={folder}/vit.pth,{arguments}', '--grid', 'lr=1e-3,1e-2', '--seeds',
-                   1, '--work-dir', tmp_path / 'search')  # fmt: skip
+                   1, '--work-dir', tmp_path / 'search')
     assert run.code == 0, run.err
     assert 'test macro F1' in run.out
 
@@ -217,10 +217,10 @@ def test_report_search_and_resume_of_several_labels(folder, multi, tmp_path):
     (dict(labels='nowhere.csv'), '--labels nowhere.csv: no such file'),
     (dict(val_share=1.5), '--val-share 1.5: expected a number'),
     (dict(options={'img_size': 30}), 'img_size=30: expected a multiple of patch_size=8'),
-])  # fmt: skip
+])
 def test_what_cannot_be_trained(folder, tmp_path, more, message):
     given = dict(images=folder / 'split/train', out=tmp_path / 'run',
-                 backbone=str(folder / 'vit.pth'))  # fmt: skip
+                 backbone=str(folder / 'vit.pth'))
     given = {**given, **more, 'options': {'arch': ARCH, 'patch_size': 8, **more.get('options', {})}}
     with pytest.raises(InputError, match=message):
         lspt_mm.train_classification(**given)
@@ -231,7 +231,7 @@ def test_what_cannot_be_trained(folder, tmp_path, more, message):
 def test_balance_is_for_one_label_each(folder, tmp_path, balance):
     with pytest.raises(InputError, match=f'balance={balance}: .*data is multi-label'):
         train(folder, tmp_path / 'run', 'split', labels=folder / 'labels.csv',
-              options={**OPTIONS, 'balance': balance})  # fmt: skip
+              options={**OPTIONS, 'balance': balance})
 
 
 @pytest.mark.parametrize(

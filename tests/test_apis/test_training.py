@@ -19,7 +19,7 @@ from lspt_mm.report import summary
 OPTIONS = {
     'arch': ARCH, 'patch_size': 8, 'crop': 32, 'iters': 4, 'batch_size': 2, 'channels': 8,
     'workers': 0, 'default_hooks.logger.interval': 2,
-}  # fmt: skip
+}
 
 
 def write_photos(folder, count=8):
@@ -51,24 +51,24 @@ def trained(folder):
     yield lspt_mm.train_segmentation(
         folder / 'photos', folder / 'masks', folder / 'run', classes=folder / 'classes.txt',
         backbone=str(folder / 'vit.pth'), method='vpt', options=OPTIONS, seed=3,
-    )  # fmt: skip
+    )
     torch.set_num_threads(threads)
 
 
 def test_it_is_the_run_of_the_config_path(folder, trained):
     run = run_tool('dataset_converters/own_masks.py', '--images', folder / 'photos', '--masks',
                    folder / 'masks', '--classes', folder / 'classes.txt', '--to', folder / 'data',
-                   '--seed', 3)  # fmt: skip
+                   '--seed', 3)
     assert run.code == 0, run.err
     recipe = {name: value for name, value in OPTIONS.items() if '.' not in name}
     arguments = ','.join(f'{name}={value}'.replace(' ', '') for name, value in recipe.items())
     config = (f'maskfolder/transfer.py:data={folder}/data,pretrained={folder}/vit.pth,method=vpt,'
-              f'seed=3,{arguments}')  # fmt: skip
+              f'seed=3,{arguments}')
     run = run_tool('train.py', config, '--work-dir', folder / 'other', '--checkpoint', 'prompts',
-                   '--cfg-options', 'default_hooks.logger.interval=2')  # fmt: skip
+                   '--cfg-options', 'default_hooks.logger.interval=2')
     assert run.code == 0, run.err
     states = [torch.load(place / 'iter_4.pth', weights_only=False)['state_dict']
-              for place in (folder / 'run', folder / 'other')]  # fmt: skip
+              for place in (folder / 'run', folder / 'other')]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
@@ -100,7 +100,7 @@ def test_predictions_of_whatever_is_given(folder, trained, tmp_path):
         one, two = (trained.predict(image).labels for image in (other, Image.open(other)))
         assert np.array_equal(one, two) and not np.array_equal(one, want)
     for images, count in ((folder / 'photos', 8), (f'{folder}/photos/p[12].png', 2),
-                          ([path, array], 2)):  # fmt: skip
+                          ([path, array], 2)):
         found = trained.predict(images)
         assert len(found) == count and any(np.array_equal(one.labels, want) for one in found)
     shares = trained.predict(path).shares
@@ -135,7 +135,7 @@ def test_from_disk_and_by_the_command(folder, trained, tmp_path):
 @pytest.mark.parametrize(('images', 'message'), [
     ('absent.jpg', 'absent.jpg'), ('*.nothing', 'or no file matches'), ([], 'no images'),
     (np.zeros((4, 4)), r'float64 \(4, 4\): expected uint8'), (3, 'int, expected paths'),
-])  # fmt: skip
+])
 def test_what_is_no_image(trained, images, message):
     with pytest.raises(InputError, match=message):
         trained.predict(images)
@@ -147,10 +147,10 @@ def test_what_is_no_image(trained, images, message):
     (dict(options={'data': 'x'}), 'data is an argument of its own'),
     (dict(options={'head': 'light'}), 'head is an argument of its own'),
     (dict(masks='nowhere'), 'nowhere'),
-])  # fmt: skip
+])
 def test_what_cannot_be_trained(folder, tmp_path, more, message):
     given = dict(images=folder / 'photos', masks=folder / 'masks', out=tmp_path / 'run',
-                 backbone=str(folder / 'vit.pth'))  # fmt: skip
+                 backbone=str(folder / 'vit.pth'))
     with pytest.raises(InputError, match=message):
         lspt_mm.train_segmentation(**{**given, **more})
     assert not list((tmp_path / 'run').glob('*.pth'))
@@ -170,7 +170,7 @@ def test_the_command(folder, trained, tmp_path):
     assert run.code == 0, run.err
     assert 'moon' in run.out and 'lspt_mm predict' in run.out
     state, mine = (torch.load(place / 'iter_4.pth', weights_only=False)['state_dict']
-                   for place in (folder / 'run', tmp_path / 'run'))  # fmt: skip
+                   for place in (folder / 'run', tmp_path / 'run'))
     assert all(torch.equal(value, mine[name]) for name, value in state.items())
 
 
@@ -184,7 +184,7 @@ def test_the_test_is_that_of_the_tool(folder, tmp_path):
     run = lspt_mm.train_segmentation(
         folder / 'photos', folder / 'masks', tmp_path / 'run', classes=folder / 'classes.txt',
         backbone=str(folder / 'vit.pth'), method='vpt', test_share=0.25, options=OPTIONS,
-    )  # fmt: skip
+    )
     found = run.test()
     tool = run_tool('test.py', run.config, run.checkpoint, '--work-dir', tmp_path / 'test')
     assert tool.code == 0, tool.err
@@ -202,7 +202,7 @@ def test_all_of_the_vit(folder, tmp_path):
     run = lspt_mm.train_segmentation(
         folder / 'photos', folder / 'masks', tmp_path / 'run', classes=folder / 'classes.txt',
         backbone=str(folder / 'vit.pth'), method='full', head='linear', options=OPTIONS,
-    )  # fmt: skip
+    )
     before = torch.load(folder / 'vit.pth', weights_only=False)['model']['blocks.0.attn.qkv.weight']
     assert not torch.equal(run.model.backbone.state_dict()['layers.0.attn.qkv.weight'], before)
 
@@ -212,7 +212,7 @@ def test_auto_goes_on_with_the_best_on_validation(folder, tmp_path):
     run = lspt_mm.train_segmentation(
         folder / 'photos', folder / 'masks', tmp_path / 'run', method='auto', head='linear',
         backbone=str(folder / 'vit.pth'), options=options,
-    )  # fmt: skip
+    )
     found = json.loads((tmp_path / 'run/auto/methods.json').read_text())
     assert list(found['scores']) == list(training.CANDIDATES)
     assert found['scores'][found['method']] == max(found['scores'].values())
@@ -222,7 +222,7 @@ def test_auto_goes_on_with_the_best_on_validation(folder, tmp_path):
     direct = lspt_mm.train_segmentation(
         folder / 'photos', folder / 'masks', tmp_path / 'direct', method=found['method'],
         head='linear', backbone=str(folder / 'vit.pth'), options=options,
-    )  # fmt: skip
+    )
     assert run.metrics == direct.metrics
 
 
@@ -232,9 +232,9 @@ def test_auto_tries_methods_on_half_of_the_images(folder, tmp_path, monkeypatch)
     lspt_mm.train_segmentation(
         folder / 'photos', folder / 'masks', tmp_path / 'run', method='auto', head='light',
         backbone=str(folder / 'vit.pth'), options={**OPTIONS, 'iters': 4},
-    )  # fmt: skip
+    )
     configs = {name: Config.fromfile(tmp_path / f'run/{name}/transfer.py')
-               for name in ('.', 'auto/frozen', 'auto/bias')}  # fmt: skip
+               for name in ('.', 'auto/frozen', 'auto/bias')}
     chosen = {name: cfg.train_dataloader.dataset.get('indices') for name, cfg in configs.items()}
     assert chosen == {'.': None, 'auto/frozen': [0, 2, 4], 'auto/bias': [0, 2, 4]}
 
@@ -271,7 +271,7 @@ def test_a_second_try_after_an_error(folder, tmp_path):
         return lspt_mm.train_segmentation(
             tmp_path / images, folder / 'masks', tmp_path / 'run', method='vpt',
             backbone=str(folder / 'vit.pth'), options={**OPTIONS, **options},
-        )  # fmt: skip
+        )
 
     shutil.copytree(folder / 'photos', tmp_path / 'photos')
     errors = []  # an interactive shell keeps the last one, and its frames

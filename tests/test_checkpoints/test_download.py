@@ -146,7 +146,7 @@ def test_a_hash_sign_in_a_name_is_a_name(tmp_path):
     'fragment',
     ['#sha256=' + 'g' * 64, '#sha256=' + '0' * 63 + 'O', '#SHA256=' + '0' * 64,
      '#sha256=' + '0' * 64 + ' ', '#sha256= ' + '0' * 64, '#', '#md5=1'],
-)  # fmt: skip
+)
 def test_a_mistyped_check_is_not_dropped(fragment, server, tmp_path):
     with pytest.raises(InputError, match='64'):
         read_checkpoint(server.url + fragment)

@@ -24,7 +24,7 @@ MODULES = {
             'mlp.fc1': 'ffn.layers.0.0', 'mlp.fc2': 'ffn.layers.1',
         }.items()
     },
-}  # fmt: skip
+}
 NAMES = {'cls_token': 'cls_token', 'pos_embed': 'pos_embed'} | {
     f'{k}.{kind}': f'{v}.{kind}' for k, v in MODULES.items() for kind in ('weight', 'bias')
 }
@@ -95,7 +95,7 @@ def moco_v3_linear_probe():
     return {
         'epoch': 90, 'arch': 'vit_base', 'state_dict': state, 'best_acc1': torch.tensor(76.5),
         'optimizer': {},
-    }  # fmt: skip
+    }
 
 
 def timm_classifier():
@@ -144,7 +144,7 @@ FAMILIES = [
     mae_encoder, mae_linear_probe, mae_visualisation, mae_training, moco_v3, moco_v3_linear_probe,
     timm_classifier, dino_training, someones_wrapper, mmpretrain_plain, mmpretrain_classifier,
     mmpretrain_mae, mmpretrain_moco_v3, own_segmentor,
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope='module')

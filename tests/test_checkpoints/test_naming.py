@@ -33,7 +33,7 @@ def vit_model(vit, prefix='vit.'):
     found = {f'{prefix}embeddings.cls_token': state['cls_token'],
              f'{prefix}embeddings.position_embeddings': state['pos_embed'],
              f'{prefix}pooler.dense.weight': torch.ones(WIDTH, WIDTH),
-             'classifier.weight': torch.ones(5, WIDTH)}  # fmt: skip
+             'classifier.weight': torch.ones(5, WIDTH)}
     for kind in ('weight', 'bias'):
         of = f'{prefix}embeddings.patch_embeddings.projection.{kind}'
         found[of] = state[f'patch_embed.proj.{kind}']
@@ -43,11 +43,11 @@ def vit_model(vit, prefix='vit.'):
             for ours, theirs in (('norm1', 'layernorm_before'), ('norm2', 'layernorm_after'),
                                  ('attn.proj', 'attention.output.dense'),
                                  ('mlp.fc1', 'intermediate.dense'),
-                                 ('mlp.fc2', 'output.dense')):  # fmt: skip
+                                 ('mlp.fc2', 'output.dense')):
                 found[f'{layer}{theirs}.{kind}'] = state[f'{own}{ours}.{kind}']
             qkv = {'all': state[f'{own}attn.qkv.{kind}']}
             split(qkv, 'all', [f'{layer}attention.attention.{part}.{kind}'
-                               for part in ('query', 'key', 'value')])  # fmt: skip
+                               for part in ('query', 'key', 'value')])
             found.update(qkv)
     return found
 
@@ -55,12 +55,12 @@ def vit_model(vit, prefix='vit.'):
 def dinov2_model(vit):
     """``Dinov2WithRegistersModel``."""
     state = {key.replace('vit.', ''): value for key, value in vit_model(vit).items()
-             if not key.startswith(('classifier', 'vit.pooler'))}  # fmt: skip
+             if not key.startswith(('classifier', 'vit.pooler'))}
     for old, new in (('layernorm_before', 'norm1'), ('layernorm_after', 'norm2'),
-                     ('intermediate.dense', 'mlp.fc1')):  # fmt: skip
+                     ('intermediate.dense', 'mlp.fc1')):
         state = {key.replace(old, new): value for key, value in state.items()}
     state = {key.replace('.output.dense', '.mlp.fc2') if 'attention' not in key else key: value
-             for key, value in state.items()}  # fmt: skip
+             for key, value in state.items()}
     own = vit.state_dict()
     for i in range(DEPTH):
         for part in (1, 2):
@@ -79,7 +79,7 @@ def dinov3_model(vit):
     own = vit.state_dict()
     state = {'embeddings.cls_token': own['cls_token'],
              'embeddings.register_tokens': own['reg_token'],
-             'embeddings.mask_token': torch.zeros(1, 1, WIDTH)}  # fmt: skip
+             'embeddings.mask_token': torch.zeros(1, 1, WIDTH)}
     gated = 'blocks.0.mlp.fc1_g.weight' in own
     for kind in ('weight', 'bias'):
         state[f'embeddings.patch_embeddings.{kind}'] = own[f'patch_embed.proj.{kind}']
@@ -88,10 +88,10 @@ def dinov3_model(vit):
             layer, of = f'layer.{i}.', f'blocks.{i}.'
             mlp = (('mlp.fc1_g', 'mlp.gate_proj'), ('mlp.fc1_x', 'mlp.up_proj')) if gated else (
                 ('mlp.fc1', 'mlp.up_proj'),
-            )  # fmt: skip
+            )
             for ours, theirs in (('norm1', 'norm1'), ('norm2', 'norm2'), *mlp,
                                  ('mlp.fc2', 'mlp.down_proj'),
-                                 ('attn.proj', 'attention.o_proj')):  # fmt: skip
+                                 ('attn.proj', 'attention.o_proj')):
                 state[f'{layer}{theirs}.{kind}'] = own[f'{of}{ours}.{kind}']
             for part in (1, 2):
                 state[f'{layer}layer_scale{part}.lambda1'] = own[f'{of}gamma_{part}']
@@ -125,7 +125,7 @@ def test_vits(wrappers, tmp_path):
         lambda **kwargs: TimmPromptedViT(
             'vit_small_patch16_224', img_size=64,
             model_args=dict(depth=DEPTH, embed_dim=WIDTH, num_heads=4), **kwargs),
-    ):  # fmt: skip
+    ):
         model = build(out_type='raw', pretrained=str(tmp_path / 'vit.bin'))
         same(model, vit, tmp_path, torch.randn(2, 3, 64, 64))
 
@@ -138,20 +138,20 @@ def test_dinov2(name, tmp_path):
     for model in (
         PromptedViT(ARCH, img_size=56, patch_size=14, num_registers=registers, out_type='raw',
                     layer_scale_init_value=1.0, pretrained=str(tmp_path / 'vit.pth')),
-    ):  # fmt: skip
+    ):
         same(model, vit, tmp_path, torch.randn(2, 3, 56, 56))
 
 
 @pytest.mark.parametrize('name', [
     'vit_small_patch16_dinov3', 'vit_small_patch16_dinov3_qkvb', 'vit_small_plus_patch16_dinov3'
-])  # fmt: skip
+])
 def test_dinov3(name, tmp_path):
     vit = randomized(name)
     torch.save(dinov3_model(vit), tmp_path / 'vit.pth')
     model = TimmPromptedViT(
         name, model_args=dict(depth=DEPTH, embed_dim=WIDTH, num_heads=4), out_type='raw',
         pretrained=str(tmp_path / 'vit.pth'),
-    )  # fmt: skip
+    )
     same(model, vit, tmp_path, torch.randn(2, 3, 64, 96))
     with pytest.raises(InputError, match='a DINOv3, whose positions are rotary'):
         PromptedViT(ARCH, pretrained=str(tmp_path / 'vit.pth')).init_weights()
@@ -194,7 +194,7 @@ def chunked(vit, size=2):
     """DINOv2 as its authors train it (``block_chunks``)."""
     state = vit.state_dict()
     return {f'blocks.{int(k.split(".")[1]) // size}.{k[7:]}' if k.startswith('blocks.') else k: v
-            for k, v in state.items()}  # fmt: skip
+            for k, v in state.items()}
 
 
 def biases_apart(vit):
@@ -213,7 +213,7 @@ def mmpretrain_model(vit, prefix='backbone.', attention=('qkv.', 'proj.')):
             ('patch_embed.proj', 'patch_embed.projection'), ('mlp.fc1', 'ffn.layers.0.0'),
             ('mlp.fc2', 'ffn.layers.1'), ('norm1', 'ln1'), ('norm2', 'ln2'), ('blocks', 'layers'),
             ('attn.qkv.', f'attn.{attention[0]}'), ('attn.proj.', f'attn.{attention[1]}'),
-        ):  # fmt: skip
+        ):
             name = name.replace(old, new)
         state[prefix + name.replace('norm.', 'ln1.')] = value
     return {**state, 'decode_head.conv_seg.weight': torch.ones(2, 2, 1, 1)}
@@ -230,7 +230,7 @@ def mmseg_model(vit):
     lambda vit: {'teacher': {f'backbone.{k}': v for k, v in chunked(vit, 1).items()}},
     lambda vit: {'net': biases_apart(vit), 'step': 3},
 ], ids=['timm', 'chunks', 'biases', 'mmpretrain', 'mmseg', 'transformers', 'bare', 'ema', 'teacher',
-        'net'])  # fmt: skip
+        'net'])
 def test_one_vit_in_every_naming(naming, trunk, tmp_path):
     vit = randomized('vit_small_patch16_224', img_size=64)
     for block in vit.blocks:
@@ -240,7 +240,7 @@ def test_one_vit_in_every_naming(naming, trunk, tmp_path):
     model = PromptedViT(ARCH, **kwargs) if trunk == 'mmpretrain' else TimmPromptedViT(
         'vit_small_patch16_224', model_args=dict(depth=DEPTH, embed_dim=WIDTH, num_heads=4),
         **kwargs,
-    )  # fmt: skip
+    )
     same(model, vit, tmp_path, torch.randn(2, 3, 64, 64))
 
 
@@ -249,7 +249,7 @@ def test_registers_of_mmpretrains_names_in_timms_vit(tmp_path):
     path = str(tmp_path / 'vit.pth')
     torch.save(vit.state_dict(), path)
     ours = PromptedViT(ARCH, img_size=56, patch_size=14, num_registers=4, out_type='raw',
-                       layer_scale_init_value=1.0, pretrained=path)  # fmt: skip
+                       layer_scale_init_value=1.0, pretrained=path)
     ours.init_weights()
     with torch.no_grad():
         ours.pos_embed[:, 0] += 1.0  # in timm's form it is a part of the class token
@@ -257,7 +257,7 @@ def test_registers_of_mmpretrains_names_in_timms_vit(tmp_path):
     model = TimmPromptedViT(
         'vit_small_patch14_reg4_dinov2', img_size=56, out_type='raw', pretrained=path,
         model_args=dict(depth=DEPTH, embed_dim=WIDTH, num_heads=4),
-    )  # fmt: skip
+    )
     model.init_weights()
     img = torch.randn(2, 3, 56, 56)
     torch.testing.assert_close(model.eval()(img)[0], ours.eval()(img)[0], rtol=1e-4, atol=1e-5)
@@ -272,12 +272,12 @@ def test_registers_of_mmpretrains_names_in_timms_vit(tmp_path):
     ('blocks.0.attn.relative_position_bias_table', 'a ViT of relative positions .BEiT'),
     ('image_encoder.blocks.0.attn.rel_pos_h', 'a ViT of relative positions'),
     ('vision_model.embeddings.patch_embedding.weight', 'a CLIP or SigLIP .* take timm'),
-])  # fmt: skip
+])
 def test_other_models_are_refused_by_name(key, message, tmp_path):
     path = str(tmp_path / 'other.pth')
     torch.save({'patch_embed.proj.weight': torch.ones(48, 3, 16, 16), key: torch.ones(2)}, path)
     for model in (PromptedViT(ARCH, pretrained=path),
-                  TimmPromptedViT('vit_tiny_patch16_224', pretrained=path)):  # fmt: skip
+                  TimmPromptedViT('vit_tiny_patch16_224', pretrained=path)):
         with pytest.raises(InputError, match=f'other.pth: {message}'):
             model.init_weights()
 
@@ -312,7 +312,7 @@ def two_biases(vit):
     (two_biases, 'q_bias beside qkv.bias'),
     (lambda vit: without_block(biases_apart(vit), 'blocks.1.attn.v_bias'), 'q_bias without v_bias'),
     (lambda vit: {}, 'no Vision Transformer in it'),
-])  # fmt: skip
+])
 def test_damaged_files_are_refused(damage, message, tmp_path):
     path = str(tmp_path / 'vit.pth')
     torch.save(damage(randomized('vit_small_patch16_224', img_size=64)), path)
@@ -320,7 +320,7 @@ def test_damaged_files_are_refused(damage, message, tmp_path):
     for model in (
         PromptedViT(ARCH, img_size=64, pretrained=path),
         TimmPromptedViT('vit_small_patch16_224', img_size=64, model_args=small, pretrained=path),
-    ):  # fmt: skip
+    ):
         with pytest.raises(InputError, match=f'vit.pth: .*{message or "missing"}'):
             model.init_weights()
 
@@ -335,7 +335,7 @@ def test_chunks_that_number_their_blocks_anew(tmp_path):
 @pytest.mark.parametrize(('content', 'message'), [
     (b'version https://git-lfs.github.com/spec/v1\noid sha256:0', 'a pointer of Git LFS'),
     (b'\n<!DOCTYPE html><html>', 'a web page'),
-])  # fmt: skip
+])
 def test_what_a_download_may_be(content, message, tmp_path):
     (tmp_path / 'vit.pth').write_bytes(content)
     with pytest.raises(InputError, match=message):
@@ -348,7 +348,7 @@ def test_the_source_as_mmengine_names_it(tmp_path):
     small = dict(img_size=64, model_args=dict(depth=DEPTH, embed_dim=WIDTH, num_heads=4))
     for path in (tmp_path / 'vit.pth', tmp_path / 'absent.pth'):
         model = TimmPromptedViT('vit_small_patch16_224', out_type='raw', **small,
-                                init_cfg=dict(type='Pretrained', checkpoint=str(path)))  # fmt: skip
+                                init_cfg=dict(type='Pretrained', checkpoint=str(path)))
         if path.is_file():
             same(model, vit, tmp_path, torch.randn(1, 3, 64, 64))
         else:
@@ -362,7 +362,7 @@ def test_blocks_without_an_attention_of_that_name_load(tmp_path):
     vit = timm.create_model(name, num_classes=0, dynamic_img_size=True, **small).eval()
     torch.save(vit.state_dict(), tmp_path / 'vit.pth')
     model = TimmPromptedViT(name, model_args=small, out_type='pooled',
-                            pretrained=str(tmp_path / 'vit.pth'))  # fmt: skip
+                            pretrained=str(tmp_path / 'vit.pth'))
     model.init_weights()
     img = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(model.eval()(img)[0], vit(img))

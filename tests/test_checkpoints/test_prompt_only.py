@@ -359,7 +359,7 @@ def test_the_record_passes_through_dicts_and_files(base, tmp_path):
         ('timm:vit_base_patch16_224.mae', 'timm:vit_base_patch16_224.mae'),
         ('https://a.org/b/vit.pth', 'https://a.org/b/vit.pth'),
     ],
-)  # fmt: skip
+)
 def test_published_files_have_no_local_folders(source, public):
     assert public_source(source) == public
     assert without_folders({'model': [source]}) == {'model': [public]}

@@ -33,7 +33,7 @@ def official_dinov3(vit):
     state = {}
     for key, value in vit.state_dict().items():
         for ours, theirs in (('reg_token', 'storage_tokens'), ('gamma_1', 'ls1.gamma'),
-                             ('gamma_2', 'ls2.gamma')):  # fmt: skip
+                             ('gamma_2', 'ls2.gamma')):
             key = key.replace(ours, theirs)
         if key.endswith('attn.q_bias'):
             block = key.removesuffix('q_bias')
@@ -103,7 +103,7 @@ def twice(state):
     (put('patch_embed.proj.weight', torch.ones(48, 3, 14, 14)), r'another shape: .*14, 14\) in'),
     (lambda state: [state.pop(key) for key in list(state)[3:]], 'missing'),
     (twice, 'several Vision Transformers in it, below a., b.'),
-])  # fmt: skip
+])
 def test_what_does_not_fit_is_refused_and_nothing_loaded(change, message, tmp_path):
     state = dict(build().vit.state_dict())
     change(state)
@@ -175,7 +175,7 @@ def run(tmp_path_factory):
         write(folder / 'vit3.pth', build(model_args=small), 'official')
         (folder / 'dinov3.py').write_text(RUN.format(vit=str(folder / 'vit3.pth')))
         out = run_tool('train.py', folder / 'dinov3.py', '--work-dir', folder / 'run',
-                       '--checkpoint', 'prompts', cwd=folder)  # fmt: skip
+                       '--checkpoint', 'prompts', cwd=folder)
         assert out.code == 0, out.err[-3000:]
 
     return once(tmp_path_factory, 'timm_run', make)
@@ -202,10 +202,10 @@ def test_a_run_that_is_resumed_ends_at_the_same_bits(run, tmp_path):
     shutil.copy(run / 'run/iter_2.pth', work)
     (work / 'last_checkpoint').write_text(str(work / 'iter_2.pth'))
     out = run_tool('train.py', run / 'dinov3.py', '--work-dir', work, '--resume', '--checkpoint',
-                   'prompts', cwd=run)  # fmt: skip
+                   'prompts', cwd=run)
     assert out.code == 0, out.err[-3000:]
     states = [torch.load(folder / 'iter_4.pth', weights_only=False)['state_dict']
-              for folder in (run / 'run', work)]  # fmt: skip
+              for folder in (run / 'run', work)]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
     start = torch.load(work / 'iter_2.pth', weights_only=False)['state_dict']

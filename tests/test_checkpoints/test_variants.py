@@ -44,7 +44,7 @@ VARIANTS = {
         {'class_token': False, 'global_pool': 'avg', 'fc_norm': False, 'reg_tokens': 2},
         {'with_cls_token': False, 'num_registers': 2}, 'num_registers=2',
     ),
-}  # fmt: skip
+}
 
 
 def without_registers(tokens, theirs):
@@ -105,7 +105,7 @@ def test_registers_are_part_of_no_output_and_stay_frozen(images, tmp_path):
     torch.save(tiny_vit(reg_tokens=3).state_dict(), tmp_path / 'vit.pth')
     for out_type, shape in {
         'raw': (2, 17, 16), 'featmap': (2, 16, 4, 4), 'avg_patches': (2, 16), 'cls_token': (2, 16),
-    }.items():  # fmt: skip
+    }.items():
         prompter = {'type': 'LSPT', 'num_tokens': 2}
         model = vit(num_registers=3, out_type=out_type, prompter=prompter).double()
         load_backbone(model, str(tmp_path / 'vit.pth'))
@@ -184,7 +184,7 @@ def test_moco_v3s_small_vit_has_twelve_heads(content, tmp_path):
 def timm_folder(folder, cfg=None, **args):
     """A model as timm saves it for its hub, to be loaded by ``timm:local-dir:``."""
     sizes = {'img_size': 32, 'patch_size': 8, 'embed_dim': 16, 'depth': 4, 'num_heads': 2,
-             'mlp_ratio': 2, 'num_classes': 0, **args}  # fmt: skip
+             'mlp_ratio': 2, 'num_classes': 0, **args}
     folder.mkdir()
     generator = torch.Generator().manual_seed(2)
     reference = VisionTransformer(**sizes).eval()
@@ -195,7 +195,7 @@ def timm_folder(folder, cfg=None, **args):
     config = {
         'architecture': 'vit_base_patch16_224', 'num_classes': 0, 'model_args': sizes,
         'pretrained_cfg': {'mean': [0.5, 0.5, 0.5], 'std': [0.5, 0.5, 0.5], **(cfg or {})},
-    }  # fmt: skip
+    }
     (folder / 'config.json').write_text(json.dumps(config))
     return reference, f'timm:local-dir:{folder}'
 
@@ -207,7 +207,7 @@ def test_timm_by_name(images, tmp_path):
     torch.testing.assert_close(
         model.double()(images)[0], reference.double().forward_features(images),
         rtol=1e-6, atol=1e-6,
-    )  # fmt: skip
+    )
     assert 'mean (0.5, 0.5, 0.5)' in report.note.replace('[', '(').replace(']', ')')
     assert model.weights.source == name
 
@@ -277,7 +277,7 @@ def jax_arrays(reference, prefix=''):
         for old, new in (
             ('LayerNorm_2', 'LayerNorm_1'), ('Transformer/posembed_input/', ''),
             ('ProductAttention_1', 'ProductAttention_0'), ('MlpBlock_3', 'MlpBlock_0'),
-        ):  # fmt: skip
+        ):
             out = {k.replace(old, new): v for k, v in out.items()}
     return {prefix + k: v for k, v in out.items()}
 
@@ -363,7 +363,7 @@ def test_values_that_are_no_weights(damage, tmp_path):
 def test_fine_tuned_mae_fits_a_model_that_pools_before_its_norm(images, tmp_path):
     reference = tiny_vit(global_pool='avg', num_classes=5, fc_norm=True).double()
     torch.save({'model': {k: v.float() for k, v in reference.state_dict().items()}},
-               tmp_path / 'finetuned.pth')  # fmt: skip
+               tmp_path / 'finetuned.pth')
     model = vit(out_type='avg_patches')
     load_backbone(model, str(tmp_path / 'finetuned.pth'))
     pooled = reference.forward_head(reference.forward_features(images), pre_logits=True)
@@ -411,7 +411,7 @@ def test_the_optimizers_moments_are_not_the_weights(images, tmp_path):
     expected = tiny_vit().double().forward_features(images)
     torch.testing.assert_close(model.double()(images)[0], expected, rtol=1e-6, atol=1e-6)
     np.savez(tmp_path / 'moments.npz', **moments,
-             **{k.replace('mu', 'nu'): v for k, v in moments.items()})  # fmt: skip
+             **{k.replace('mu', 'nu'): v for k, v in moments.items()})
     with pytest.raises(InputError, match='several'):
         load_backbone(vit(), str(tmp_path / 'moments.npz'))
 

@@ -18,7 +18,7 @@ from lspt_mm.errors import InputError
 def configs():
     names = (
         'lspt_upernet_ade20k', 'classification/lspt_imagefolder', 'camvid/frozen_upernet_camvid',
-    )  # fmt: skip
+    )
     return {name.split('/')[-1]: Config.fromfile(CONFIGS / f'{name}.py') for name in names}
 
 
@@ -141,7 +141,7 @@ ACCEPTED = {
     'default_hooks.checkpoint.save_optimizer=False': False,
     'default_hooks.checkpoint.published_keys=[state_dict]': ['state_dict'],
     'default_hooks.logger.ignore_last=False': False,
-}  # fmt: skip
+}
 
 
 def value_at(cfg, key):
@@ -218,7 +218,7 @@ REFUSED = {
     'work_dirs=x': ['work_dirs', 'work_dir'],
     'visualizer.save_dirs=1': ['save_dirs', 'save_dir'],
     'log_level.x=1': ['log_level', 'INFO'],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize('option', REFUSED)
@@ -267,7 +267,7 @@ def test_several_options_that_build_on_each_other(configs):
     cfg = merged(
         configs, 'model.backbone.prompter.cell=low-rank', 'model.backbone.prompter.rank=2',
         'optim_wrapper.clip_grad.max_norm=1', 'optim_wrapper.clip_grad.norm_type=2',
-    )  # fmt: skip
+    )
     assert cfg.optim_wrapper.clip_grad == {'max_norm': 1, 'norm_type': 2}
     assert cfg.model.backbone.prompter.rank == 2
 
@@ -283,7 +283,7 @@ def test_prompter_of_a_config_without_one(configs):
     cfg = merged(
         configs, 'model.backbone.prompter.type=LSPT', 'model.backbone.prompter.num_tokens=2',
         name='frozen_upernet_camvid',
-    )  # fmt: skip
+    )
     assert cfg.model.backbone.prompter == {'type': 'LSPT', 'num_tokens': 2}
 
 
@@ -300,7 +300,7 @@ def test_in_a_process_that_has_not_imported_mmseg(tmp_path):
     done = run_command(
         sys.executable, TOOLS / 'train.py', CONFIGS / 'lspt_upernet_ade20k.py', '--cfg-options',
         'model.backbne.tune=full', cwd=tmp_path,
-    )  # fmt: skip
+    )
     assert done.code == 2 and 'did you mean backbone' in done.err, done.err[-2000:]
 
 

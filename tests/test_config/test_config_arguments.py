@@ -32,7 +32,7 @@ VTAB = str(CONFIGS / 'vtab1k/transfer.py')
         ('vtab1k/transfer.py', 'vtab1k/transfer.py', {}),
         ('elsewhere/a_b_c', 'elsewhere/a_b_c', {}),
     ],
-)  # fmt: skip
+)
 def test_split(text, path, values):
     assert split_arguments(text) == (path, values)
 
@@ -120,7 +120,7 @@ def test_values_are_checked(arguments, said):
         ('method=vpt,rank=4,gate_init=4,epochs=5,warmup=5,img_size=30',
          ['rank=4', 'gate_init=4', 'warmup=5', 'img_size=30']),
     ],
-)  # fmt: skip
+)
 def test_all_wrong_arguments_are_in_one_message(arguments, said):
     with pytest.raises(InputError) as error:
         read_config(f'{VTAB}:{arguments}')

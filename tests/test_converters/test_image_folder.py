@@ -107,12 +107,12 @@ def classes(tmp_path):
 def test_folders_of_classes_alone(classes):
     said = prepare(classes, val_share=0.2, test_share=0.2, seed=3)
     lists = {part: json.loads((classes.parent / f'out/{part}.json').read_text())
-             for part in ('train', 'val', 'test')}  # fmt: skip
+             for part in ('train', 'val', 'test')}
     names = ['a b', 'c', 'test']
     for part, counts in (('train', [6, 3, 1]), ('val', [2, 1, 0]), ('test', [2, 1, 0])):
         assert [list(lists[part].values()).count(label) for label in range(3)] == counts
         assert all(path.split('/')[:2] == ['images', names[label]]
-                   for path, label in lists[part].items())  # fmt: skip
+                   for path, label in lists[part].items())
     assert len({path for found in lists.values() for path in found}) == 16
     assert about(classes)['images'] == {'train': 10, 'val': 3, 'test': 3}
     assert 'val is ours (seed 3); test is ours (seed 3)' in said and 'val: no image of test' in said

@@ -38,13 +38,13 @@ COLUMNS = 'image,red car,sky\np0.png,1,0\np1.png,0,1\np2.png,1,1\np3.png,0,0\nfa
     NAMES.replace('far/', ''),
     NAMES.replace('.png', ''), NAMES.replace('far/', 'far\\'), COLUMNS.replace(',', ', '),
     NAMES + '\n,\n', NAMES.replace('red car|sky', 'sky|red car|sky|'),
-])  # fmt: skip
+])
 def test_several_labels_or_none(photos, text):
     found = read(photos, text)
     assert (found.classes, found.multi_label) == (['red car', 'sky'], True)
     assert found.splits == {'train': [
         ('p0.png', [0]), ('p1.png', [1]), ('p2.png', [0, 1]), ('p3.png', []), ('far/p8.png', [1]),
-    ]}  # fmt: skip
+    ]}
     (note,) = found.notes
     assert note == '4 images that labels.csv does not name are left out: p4.png, p5.png, p6.png, ' \
                    '... (4 in all)'
@@ -52,7 +52,7 @@ def test_several_labels_or_none(photos, text):
 
 @pytest.mark.parametrize('text', [
     'file,species\np0.png,b c\np1.png,a\n', 'file,b c,a\np0.png,1,0\np1.png,0,1\n',
-])  # fmt: skip
+])
 def test_one_label_each(photos, text):
     found = read(photos, text)
     assert not found.multi_label
@@ -62,9 +62,9 @@ def test_one_label_each(photos, text):
 
 def test_a_column_of_splits(photos):
     found = read(photos, 'image,Split,label\np0.png,train,a\np1.png,training,b\np2.png,valid,a\n'
-                         'p3.png,TEST,b\n')  # fmt: skip
+                         'p3.png,TEST,b\n')
     assert found.splits == {'train': [('p0.png', 0), ('p1.png', 1)], 'val': [('p2.png', 0)],
-                            'test': [('p3.png', 1)]}  # fmt: skip
+                            'test': [('p3.png', 1)]}
 
 
 def test_folders_of_splits(photos):
@@ -103,7 +103,7 @@ def test_folders_of_splits(photos):
      r"no training image has the label 'c' \(line 4, val\)"),
     ('image,label,split\np0.png,a,val\np1.png,b,val\n', 'no image of the split train'),
     ('image,label\np0.png,"a\n', 'not a line of a CSV'),
-])  # fmt: skip
+])
 def test_what_is_refused(photos, text, message):
     with pytest.raises(InputError, match=message) as error:
         read(photos, text)
@@ -152,7 +152,7 @@ def test_prepared_data(photos):
     (dict(train='far'), 'and --train far: expected one of them'),
     (dict(test_share=0.5, val_share=0.5), 'expected less than 1 together'),
     (dict(test_share=-1), '--test-share -1: expected a number'),
-])  # fmt: skip
+])
 def test_options_that_do_not_fit(photos, more, message):
     path = photos.parent / 'labels.csv'
     path.write_text(NAMES)

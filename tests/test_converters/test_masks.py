@@ -213,7 +213,7 @@ def test_colours_of_a_file_are_read_from_every_mask(folders, odd):
     last = {
         'all void': Image.new('P', (12, 8), 5), 'grey': Image.new('L', (12, 8), 0),
         'rgb': Image.fromarray(COLOURS[numbers(5)]),
-    }[odd]  # fmt: skip
+    }[odd]
     if odd == 'all void':
         last.putpalette([*COLOURS.ravel().tolist(), *[9] * 759])
     last.save(folders / 'masks/p5.png')
@@ -469,7 +469,7 @@ def test_everything_at_once(folders):
         prepare(folders, classes=folders / 'classes.txt')
     for told in ('no mask for p0.jpg', 'no image for alone.png', 'p1.png (12x9, its image 12x8)',
                  'p2.png: ', 'p3.jpg', 'p4.png: cannot be read as a mask',
-                 'p5.jpg and p5.png of one name'):  # fmt: skip
+                 'p5.jpg and p5.png of one name'):
         assert told in str(error.value), (told, str(error.value))
     assert not (folders / 'data').exists()
 
@@ -598,7 +598,7 @@ def test_the_split_is_seeded_and_leaves_each_class_an_image(tmp_path):
     for seed in range(8):
         prepare(tmp_path, seed=seed, val_share=0.25, test_share=0.1)
         lists = {part: json.loads((tmp_path / f'data/{part}.json').read_text())
-                 for part in ('train', 'val', 'test')}  # fmt: skip
+                 for part in ('train', 'val', 'test')}
         assert [len(part) for part in lists.values()] == [13, 5, 2]
         assert len(set().union(*lists.values())) == 20
         assert 'p07.png' in lists['train']
@@ -636,7 +636,7 @@ def test_train_and_test_without_val(tmp_path):
     assert about['images'] == {'train': 5, 'val': 1, 'test': 2}
     assert about['split'] == 'folders, val ours (seed 0)'
     lists = {part: json.loads((tmp_path / f'data/{part}.json').read_text())
-             for part in ('train', 'val', 'test')}  # fmt: skip
+             for part in ('train', 'val', 'test')}
     assert sorted(lists['test']) == ['test/p6.png', 'test/p7.png']
     assert all(name.startswith('train/') for part in ('train', 'val') for name in lists[part])
 
@@ -671,7 +671,7 @@ def test_files_that_are_left_out_are_told(folders):
     picture = (folders / 'images/p0.jpg').read_bytes()
     for name in ('images/a.txt', 'images/.hidden.jpg', 'images/@eaDir/p0.jpg', 'masks/b.json',
                  'masks/.ipynb_checkpoints/p0.png', 'images/__MACOSX/p1.jpg',
-                 'images/Thumbs.db'):  # fmt: skip
+                 'images/Thumbs.db'):
         (folders / name).parent.mkdir(exist_ok=True)
         (folders / name).write_bytes(picture if name.endswith(('jpg', 'png')) else b'text')
     found = prepare(folders)
@@ -748,7 +748,7 @@ def test_the_data_set_reads_it(folders):
         type='lspt_mm.MaskFolder', data_root=str(folders / 'data'), ann_file='val.json',
         metainfo=meta, pipeline=[{'type': 'lspt_mm.LoadImage'},
                                  {'type': 'lspt_mm.LoadSegLabels', 'num_classes': 3}],
-    ))  # fmt: skip
+    ))
     (sample,) = [dataset[i] for i in range(len(dataset))]
     name = sample['img_path'].rsplit('/', 1)[1]
     assert np.array_equal(sample['gt_seg_map'], numbers(int(name[1])))
@@ -761,7 +761,7 @@ def test_the_data_set_reads_it(folders):
         ('{', 'not a JSON file'), ('[]', 'expected {"image": "mask"'), ('{}', 'names no image'),
         ('{"../a.jpg": "a.png"}', 'outside the data'), ('{"a.jpg": "a.png"}', 'do not exist'),
     ],
-)  # fmt: skip
+)
 def test_lists_that_are_none(folders, content, said):
     write_masks(folders)
     prepare(folders)
@@ -769,7 +769,7 @@ def test_lists_that_are_none(folders, content, said):
     with pytest.raises(InputError, match=said):
         DATASETS.build(dict(
             type='lspt_mm.MaskFolder', data_root=str(folders / 'data'), ann_file='val.json'
-        ))  # fmt: skip
+        ))
 
 
 # ---- files of classes -------------------------------------------------------------------------
@@ -839,7 +839,7 @@ def test_labelmes_numbers(folders):
         ('id,name\nx,a\n', 'titles in the first line'),
         ('a 1 2 3\nb\n', 'some lines have a colour'), ('4 a\n4 b\n', 'value 4 is given twice'),
     ],
-)  # fmt: skip
+)
 def test_files_of_classes_that_are_none(tmp_path, text, said):
     (tmp_path / 'c.txt').write_text(text)
     with pytest.raises(InputError, match=said):
@@ -889,7 +889,7 @@ def test_class_files_with_titles_and_comments(tmp_path, text, names, values):
 
 
 @pytest.mark.parametrize('names', [('train2017', 'val2017'), ('train_set', 'test_set'),
-                                   ('site/train', 'site/test')])  # fmt: skip
+                                   ('site/train', 'site/test')])
 def test_folders_that_look_like_a_split(tmp_path, names):
     for i, name in enumerate(names):
         for j in range(3):
@@ -926,7 +926,7 @@ def test_photos_of_32_bits_are_refused(folders, form):
 
 def test_jpeg_inside_a_tiff(large):
     write_masks(large, lambda label: blocks((label > 0).astype(np.uint8) * 255), '.tif',
-                compression='jpeg')  # fmt: skip
+                compression='jpeg')
     with pytest.raises(InputError, match='a lossy format'):
         prepare(large, labels='indices')
     prepare(large, labels='binary')

@@ -61,7 +61,7 @@ def deep(draw, maps, count):
     kind = draw(st.sampled_from(['uint16', 'int32', 'float32']))
     values = sorted(distinct(draw, count, 0, 60000))
     void = draw(st.sampled_from([65535, 65000])) if kind == 'uint16' else draw(
-        st.sampled_from([-1, -9999, 65535]))  # fmt: skip
+        st.sampled_from([-1, -9999, 65535]))
     arrays = as_values(maps, values, void).astype(kind)
     suffix = '.tif' if kind != 'uint16' else draw(st.sampled_from(['.png', '.tif']))
     return [Image.fromarray(one) for one in arrays], values, void, suffix, 'indices'
@@ -134,7 +134,7 @@ def mask_sets(draw):
         maps=maps, names=names, lines=lines, images=images, suffix=suffix, layout=layout,
         labels=draw(st.sampled_from([labels, None])), form=form.__name__,
         ignore=[said(void)] if void is not None and (maps == VOID).any() else [],
-    )  # fmt: skip
+    )
 
 
 def write(root, one):
@@ -147,7 +147,7 @@ def write(root, one):
             'flat': ('images', 'masks', ''), 'suffix': ('images', 'masks', '_mask'),
             'split': (f'images/{split}', f'masks/{split}', ''),
             'kinds': (f'all/{split}/images', f'all/{split}/masks', ''),
-        }[one['layout']]  # fmt: skip
+        }[one['layout']]
         for folder in (before, after):
             (root / folder).mkdir(parents=True, exist_ok=True)
         photo.save(root / before / f'p{i}.png')
@@ -167,7 +167,7 @@ def check(one):
                 images, masks, root / 'data', labels=one['labels'], ignore=one['ignore'],
                 classes=root / 'classes.txt' if one['lines'] else None,
                 mask_suffix='_mask' if one['layout'] == 'suffix' else '',
-            ).about  # fmt: skip
+            ).about
         except InputError as error:
             event(f'refused: {one["form"]}')
             assert str(error)

@@ -194,7 +194,7 @@ MINIATURES = {
         {'cars_test/00001.jpg': 1, 'cars_test/00002.jpg': 0},
         ['Audi A4', 'BMW M3'],
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(autouse=True)
@@ -250,7 +250,7 @@ def test_each_data_set(key, form, tmp_path, monkeypatch):
         assert len(found['train']) + len(found['val']) == len(train)
     assert read(dest / 'about.json') == {
         'name': facts.title, 'classes': classes, 'val': val, 'official_counts': True,
-    }  # fmt: skip
+    }
     for split in ('train', 'val', 'test'):
         data = FGVC(name, split, data_root=str(dest.parent), serialize_data=False)
         assert f'{split} {len(data)}' in told
@@ -420,7 +420,7 @@ def test_one_list_is_missing(tmp_path):
 
 @pytest.mark.parametrize(
     'file', ['images', 'image_class_labels', 'train_test_split', 'classes']
-)  # fmt: skip
+)
 def test_a_text_list_is_missing(cub, file):
     (cub / f'CUB_200_2011/{file}.txt').unlink()
     assert_refused(cub, f'CUB_200_2011/{file}.txt does not exist')
@@ -485,7 +485,7 @@ def test_other_counts(cub, monkeypatch):
         cub,
         'train: 10 images, expected 5394', 'val: 2 images, expected 600',
         'test: 6 images, expected 5794', 'train: images of 3 classes, expected 4', '--not-official',
-    )  # fmt: skip
+    )
     assert len(prepare_cub(cub, official_counts=False)['test']) == 6
     assert read(cub.parent / 'fgvc/cub/about.json')['official_counts'] is False
 
@@ -685,7 +685,7 @@ def test_tasks_of_vtab(vtab, copy):
         )
     assert read(dest / 'dtd' / 'about.json') == {
         'name': 'DTD', 'classes': ['0', '1'], 'val': 'official', 'official_counts': True,
-    }  # fmt: skip
+    }
 
 
 def test_a_task_in_place(vtab):
@@ -698,7 +698,7 @@ def test_missing_tasks(vtab):
     assert_vtab_refused(
         vtab, 'lacks 17 of 19 tasks: cifar, caltech101, oxford_flowers102', '--task', 'NOAH',
         tasks=(),
-    )  # fmt: skip
+    )
     shutil.rmtree(vtab / 'dtd')
     (vtab / 'kitti' / 'test.txt').unlink()
     assert_vtab_refused(
@@ -757,11 +757,11 @@ def test_an_image_folder(photos):
         assert found[split] == {
             f'{split}/{name}/{i}.JPG': label
             for label, name in enumerate(('ant', 'bee')) for i in range(count)
-        }  # fmt: skip
+        }
     assert about == {
         'name': 'photos', 'classes': ['ant', 'bee'], 'val': 'official', 'multi_label': False,
         'images': {'train': 10, 'val': 2, 'test': 4},
-    }  # fmt: skip
+    }
     dest = photos.parent / 'dest'
     assert len(ListedImages('train.json', num_classes=2, data_root=str(dest))) == 10
     assert (dest / 'train').is_symlink()
@@ -841,7 +841,7 @@ def test_wrong_images_in_folders(photos):
     for part in (
         '3 things are wrong', 'test: classes wasp, which train lacks', 'train: no image in cat',
         'val/ant/0.JPG cannot be read',
-    ):  # fmt: skip
+    ):
         assert part in str(error.value)
 
 
@@ -867,6 +867,6 @@ def test_a_destination_that_is_a_file(tmp_path):
     run = run_tool(
         'dataset_converters/prepare.py', 'imagefolder', '--from', tmp_path, '--to',
         tmp_path / 'file', cwd=tmp_path,
-    )  # fmt: skip
+    )
     assert run.code == 2
     assert 'is a file, expected a folder' in run.err

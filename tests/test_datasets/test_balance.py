@@ -52,7 +52,7 @@ def test_images_of_rare_classes_are_repeated(tmp_path):
     (tmp_path / 'train.json').write_text(json.dumps(pairs))
     init_default_scope('mmseg')
     inner = dict(type='lspt_mm.MaskFolder', data_root=str(tmp_path), ann_file='train.json',
-                 pipeline=[], metainfo=dict(classes=['a', 'b', 'c']))  # fmt: skip
+                 pipeline=[], metainfo=dict(classes=['a', 'b', 'c']))
     data = DATASETS.build(dict(type='ClassBalancedDataset', dataset=inner, oversample_thr=0.3))
     assert data.dataset.get_cat_ids(4) == [0, 2] and data.dataset.get_cat_ids(5) == [1]
     names = [data.get_data_info(i)['img_path'].split('/')[-1] for i in range(len(data))]

@@ -38,7 +38,7 @@ def test_the_last_tenth_of_each_drive_is_held_out(root):
     held_out = (
         frames('0001TP', range(18, 20)) + frames('0006R0', range(23, 26))
         + frames('0016E5', [3]) + frames('Seq05VD', [0])
-    )  # fmt: skip
+    )
     assert names(root, 'training-select') == held_out
 
 

@@ -12,7 +12,7 @@ from lspt_mm.errors import InputError
 
 def load(path, reduce_zero_label=False, ori_shape=None, label_map=None, **kwargs):
     results = {'seg_map_path': str(path), 'img_path': 'img.jpg', 'seg_fields': [],
-               'reduce_zero_label': reduce_zero_label, 'label_map': label_map}  # fmt: skip
+               'reduce_zero_label': reduce_zero_label, 'label_map': label_map}
     if ori_shape:
         results['ori_shape'] = ori_shape
     kwargs.setdefault('num_classes', 3)
@@ -91,7 +91,7 @@ def test_equals_mmsegs_where_all_is_right(write):
     values = np.random.default_rng(0).integers(0, 4, (5, 7))
     path = write(values)
     results = {'seg_map_path': str(path), 'seg_fields': [], 'reduce_zero_label': True,
-               'label_map': None}  # fmt: skip
+               'label_map': None}
     expected = LoadAnnotations()(dict(results))['gt_seg_map']
     assert np.array_equal(load(path, reduce_zero_label=True), expected)
 
@@ -126,7 +126,7 @@ def test_files_that_are_no_images(tmp_path, write):
     content = write(np.random.default_rng(0).integers(0, 3, (40, 40))).read_bytes()
     for name, data in {
         'empty': b'', 'text': b'labels', 'head': content[:20], 'half': content[: len(content) // 2],
-    }.items():  # fmt: skip
+    }.items():
         path = tmp_path / f'{name}.png'
         path.write_bytes(data)
         refused(path)

@@ -38,7 +38,7 @@ def ade(folder, **options):
         'pipeline': [
             {'type': 'lspt_mm.LoadImage'}, {'type': 'lspt_mm.LoadSegLabels', 'num_classes': 150},
         ],
-    }  # fmt: skip
+    }
     return root, Config({'train_dataloader': {'dataset': dataset}, **options})
 
 
@@ -63,7 +63,7 @@ def spoil(root):
         'annotations/training/training_5.png': 'a label without an image',
         'annotations/training/training_6.png': 'cannot be read',
         'annotations/training/training_7.png': 'mode RGB',
-    }  # fmt: skip
+    }
 
 
 def test_all_faults_at_once(tmp_path):
@@ -133,7 +133,7 @@ def test_a_label_that_lost_its_image_after_a_check(tmp_path):
 def test_labels_of_images_that_a_split_holds_out(tmp_path):
     write_camvid(tmp_path, {'0001TP': 20})
     loader = dict(dataset=dict(type='lspt_mm.CamVidDataset', data_root=str(tmp_path),
-                               split='training-fit', pipeline=[]))  # fmt: skip
+                               split='training-fit', pipeline=[]))
     cfg = Config(dict(default_scope='mmseg', train_dataloader=loader))
     assert check_data(cfg, ('train_dataloader',)).errors == []
     save_label(tmp_path / 'annotations/training/0001TP_x.png', np.zeros((12, 16)))

@@ -29,7 +29,7 @@ from lspt_mm.errors import InputError
 WIDTH, DEPTH, TOKENS = 32, 3, 6
 ARCH = {
     'embed_dims': WIDTH, 'num_layers': DEPTH, 'num_heads': 4, 'feedforward_channels': 2 * WIDTH,
-}  # fmt: skip
+}
 METHODS = [name for name, method in recipes.METHODS.items() if method.tune == 'prompts']
 HEADS = ['lspt_upernet_ade20k', 'ade20k/lspt_segformer_ade20k', 'ade20k/lspt_setr-pup_ade20k']
 #: Number, height, width: none of them what is traced.
@@ -63,7 +63,7 @@ def classifier(method='lspt', **vit):
         ),
         head=dict(type='LinearClsHead', num_classes=5, in_channels=WIDTH),
         data_preprocessor=dict(mean=[120.0, 110, 100], std=[50.0, 60, 70], to_rgb=True),
-    ), 'mmpretrain')  # fmt: skip
+    ), 'mmpretrain')
 
 
 def narrow(node):
@@ -139,7 +139,7 @@ def test_other_outputs(vit, tmp_path):
 
 TIMM = ['vit_small_patch16_dinov3_qkvb', 'vit_base_patch16_siglip_224',
         'eva02_base_patch16_clip_224', 'vit_small_patch16_rope_mixed_224',
-        'vit_pe_core_tiny_patch16_384']  # fmt: skip
+        'vit_pe_core_tiny_patch16_384']
 
 
 def timm_classifier(name, method):
@@ -153,7 +153,7 @@ def timm_classifier(name, method):
         ),
         head=dict(type='LinearClsHead', num_classes=5, in_channels=WIDTH),
         data_preprocessor=dict(mean=[120.0, 110, 100], std=[50.0, 60, 70], to_rgb=True),
-    ), 'mmpretrain')  # fmt: skip
+    ), 'mmpretrain')
 
 
 @pytest.mark.slow
@@ -196,7 +196,7 @@ def test_a_segmentors_logits_are_mmsegs(config, bgr_to_rgb):
     inputs = torch.stack([
         ((one.flip(0) if bgr_to_rgb else one) - model.data_preprocessor.mean)
         / model.data_preprocessor.std for one in bgr
-    ])  # fmt: skip
+    ])
     metas = [dict(ori_shape=(64, 96), img_shape=(64, 96), pad_shape=(64, 96))] * 2
     with torch.no_grad():
         wanted = model.encode_decode(inputs, metas)
@@ -307,7 +307,7 @@ def test_the_tool(tmp_path):
     fixed = run_tool(
         tool, mini.config, checkpoint, 'fixed.pt2', '--fixed-size', '--size', 40, 48,
         '--no-preprocess', cwd=tmp_path,
-    )  # fmt: skip
+    )
     assert fixed.code == 0 and 'over 1 sizes' in fixed.out, fixed.err
     for arguments, words in {
         (checkpoint, 'model.tflite'): 'ends in .onnx or .pt2',

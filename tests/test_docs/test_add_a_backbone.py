@@ -15,7 +15,7 @@ STEP = re.compile(r'^`([^`\n]+)`, new:\n\n```python\n(.*?)^```$', re.MULTILINE |
 METHODS = {
     'vpt-deep': dict(type='VPT', num_tokens=3, deep=True), 'lspt': dict(type='LSPT', num_tokens=3),
     'vfpt': dict(type='FourierPrompt', num_tokens=3, deep=True),
-}  # fmt: skip
+}
 SMALL = dict(img_size=32, patch_size=8, embed_dims=32, num_layers=3, num_heads=4)
 
 

@@ -28,7 +28,7 @@ def steps():
 def copy(tmp_path_factory):
     def make(folder):
         for name in ('lspt_mm', 'tests', 'configs', 'tools', 'projects', 'docs', 'setup.py',
-                     'pyproject.toml'):  # fmt: skip
+                     'pyproject.toml'):
             source = ROOT / name
             if source.is_dir():
                 ignored = shutil.ignore_patterns('__pycache__')
@@ -68,7 +68,7 @@ def test_the_new_method_passes_the_shared_tests(copy):
         '-k', 'echo and not clean_process and not type_is_registered and not is_frozen '
         'or every_registered_method or every_method_has_its_configs',
         cwd=copy, PYTHONPATH=f'{copy}:{copy / "tests"}',
-    )  # fmt: skip
+    )
     assert run.code == 0, run.out[-3000:]
     passed = int(re.search(r'(\d+) passed', run.out)[1])
     assert passed > 60, run.out[-500:]
@@ -88,7 +88,7 @@ def prepared(folder):
     (mine / 'about.json').write_text(json.dumps({
         'name': 'mine', 'classes': ['a', 'b'], 'palette': [[0, 0, 0], [1, 2, 3]],
         'images': {'train': 16, 'val': 4},
-    }))  # fmt: skip
+    }))
 
 
 def test_the_new_method_is_trained_by_its_name(copy, tmp_path):
@@ -98,11 +98,11 @@ def test_the_new_method_is_trained_by_its_name(copy, tmp_path):
     prepared(tmp_path)
     tiny = 'arch=deit-tiny,img_size=32,patch_size=8,epochs=1,batch_size=5,official=False'
     loaders = [f'{name}_dataloader.{key}' for name in ('train', 'val', 'test')
-               for key in ('num_workers=0', 'persistent_workers=False')]  # fmt: skip
+               for key in ('num_workers=0', 'persistent_workers=False')]
     run = run_command(
         sys.executable, alone / 'tools/train.py', f'vtab1k/echo_mae_eurosat:{tiny}',
         '--random-backbone', '--cfg-options', *loaders, cwd=tmp_path, PYTHONPATH=alone,
-    )  # fmt: skip
+    )
     assert run.code == 0, run.err[-3000:]
     cfg = Config.fromfile(tmp_path / 'work_dirs/vtab1k/echo_mae_eurosat/transfer.py')
     # Five prompts are GaPT's for this task.
@@ -125,7 +125,7 @@ def test_a_wrong_method_does_not_pass(copy, tmp_path):
         sys.executable, '-m', 'pytest', '-q', '-x', '-p', 'no:cacheprovider',
         broken / 'tests/test_models/test_literal_equations.py', '-k', 'echo',
         cwd=broken, PYTHONPATH=f'{broken}:{broken / "tests"}',
-    )  # fmt: skip
+    )
     assert run.code == 1 and '1 failed' in run.out
 
 
@@ -137,5 +137,5 @@ def test_a_new_method_fails_without_its_row(copy, tmp_path):
         sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider',
         bare / 'tests/test_models/test_literal_equations.py', '-k', 'every_registered_method',
         cwd=bare, PYTHONPATH=f'{bare}:{bare / "tests"}',
-    )  # fmt: skip
+    )
     assert run.code == 1 and 'EchoPrompt' in run.out

@@ -30,7 +30,7 @@ RESULTS = (ROOT / 'docs' / 'results.md').read_text()
 LABELS = {
     **{method.title: name for name, method in METHODS.items()},
     'no prompts': 'frozen', 'all of the ViT': 'full',
-}  # fmt: skip
+}
 #: The paper that the file of a method names.
 PAPER = re.compile(r'arXiv (\d{4}\.\d{5})\)\.$', re.MULTILINE)
 

@@ -26,7 +26,7 @@ def test_tensorboard_by_the_pages_option(cls, tmp_path):
     run = run_tool(
         'train.py', cls / 'mini_cls.py', '--work-dir', 'run', '--cfg-options', option,
         'default_hooks.run_log.interval=3', cwd=tmp_path,
-    )  # fmt: skip
+    )
     assert run.code == 0, run.err
     (events,) = (tmp_path / 'run').glob('*/vis_data/events.out.tfevents.*')
     found = EventAccumulator(str(events))

@@ -38,7 +38,7 @@ def runner(tmp_path, told):
         model=SimpleNamespace(decode_head=SimpleNamespace(num_classes=4)),
         val_dataloader=loader, test_dataloader=loader,
         logger=SimpleNamespace(warning=told.append),
-    )  # fmt: skip
+    )
 
 
 def validate(runner):

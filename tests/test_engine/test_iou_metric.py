@@ -35,12 +35,12 @@ def test_all_results_equal_mmsegs(size, classes, ignored, dtype, monkeypatch):
     for kind in ('mmseg.IoUMetric', 'lspt_mm.IoUMetric'):
         metric = METRICS.build(dict(
             type=kind, iou_metrics=['mIoU', 'mDice', 'mFscore'], ignore_index=ignored
-        ))  # fmt: skip
+        ))
         metric.dataset_meta = {'classes': [f'class {i}' for i in range(classes)]}
         for flipped in (predicted, predicted.flip(0)):
             metric.process({}, [{
                 'pred_sem_seg': {'data': flipped[None]}, 'gt_sem_seg': {'data': label[None]}
-            }])  # fmt: skip
+            }])
         counts = [[part.tolist() for part in image] for image in metric.results]
         found.append((counts, metric.evaluate(2)))
     assert found[0] == found[1]
@@ -52,7 +52,7 @@ def test_bytes_do_not_grow_with_the_image():
     assert images[0][0].numel() > 2 * STRIP
     arguments = 150, 255
     ours = [peak_of_tensors(lambda i=i: IoUMetric.intersect_and_union(*i, *arguments))
-            for i in images]  # fmt: skip
+            for i in images]
     # Of a pixel that counts: its place (8), the mask, and its two classes (1 each).
     assert max(ours) < 12 * STRIP
     theirs = peak_of_tensors(

@@ -38,7 +38,7 @@ def groups(model, paramwise=None, **optimizer):
 PROMPTER = [
     'prompter.lstm.bias_hh', 'prompter.lstm.bias_ih', 'prompter.lstm.weight_hh',
     'prompter.lstm.weight_ih', 'prompter.prompts',
-]  # fmt: skip
+]
 NORMS = sorted(f'norms.{i}.{n}' for i in range(3) for n in ('bias', 'weight'))
 
 
@@ -64,7 +64,7 @@ def test_groups_of_the_schedule():
 
 def test_the_longest_key_counts_and_alone():
     custom = {'prompter': {'lr_mult': 10.0}, 'prompter.lstm': {'decay_mult': 0.0},
-              'norms.1': {'lr_mult': 2.0}}  # fmt: skip
+              'norms.1': {'lr_mult': 2.0}}
     result = groups(Toy(), {'custom_keys': custom, 'norm_decay_mult': 0.0, 'bias_decay_mult': 0.0})
     assert result[1.0, 0.01] == ['prompter.prompts']
     # lr_mult of the shorter key is not inherited; joined with others of the same settings

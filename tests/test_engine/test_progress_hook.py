@@ -32,7 +32,7 @@ def runner():
         logger=logger, handler=handler, max_iters=10, iter=2, cfg={'default_scope': 'mmseg'},
         message_hub=SimpleNamespace(log_scalars={'train/loss': losses}),
         optim_wrapper=SimpleNamespace(get_lr=lambda: {'lr': [1e-3, 5e-4]}),
-    )  # fmt: skip
+    )
 
 
 def test_the_line_has_iteration_loss_and_rate(runner, shown):

@@ -107,7 +107,7 @@ def test_the_first_process_of_each_machine_speaks(rank, of_machine, said, monkey
 
 def test_of_processes_that_know_each_other_the_first_to_fail_speaks(monkeypatch, capsys):
     torch.distributed.init_process_group('gloo', init_method=f'tcp://127.0.0.1:{free_port()}',
-                                         rank=0, world_size=1)  # fmt: skip
+                                         rank=0, world_size=1)
     try:
         for said in ('error (process 3): x\n', ''):
             monkeypatch.setenv('RANK', '3')

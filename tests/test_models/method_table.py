@@ -129,7 +129,7 @@ SECOND = {
     'vipamin-deep-late', 'nsp2-late', 'vapt-late', 'apt-late', 'rein-low-rank-late',
     'e2vpt-pruned-late', 'cvpt-late', 'approximated-late', 'pro-vpt-ppo-late', 'condensed-late',
     'da-vpt-late', 'pae-bilinear-late', 'dapt-apt-late',
-}  # fmt: skip
+}
 
 #: Methods of the table that discard what blocks make of their prompts; of these, methods whose
 #: prompts depend on the image (or what dropout applies to); methods without prompts, which change
@@ -139,12 +139,12 @@ DISCARD = {
     'vapt-late', 'e2vpt', 'e2vpt-pruned-late', 'pro-vpt', 'pro-vpt-ppo-late', 'condensed',
     'condensed-late', 'da-vpt', 'da-vpt-late', 'pae', 'pae-bilinear-late', 'vipamin-deep-late',
     'nsp2', 'nsp2-late',
-}  # fmt: skip
+}
 OF_THE_IMAGE = {'vapt', 'vapt-late', 'approximated', 'approximated-late'}
 NO_TOKENS = {
     'apt', 'apt-late', 'rein', 'rein-low-rank-late', 'cvpt', 'cvpt-late', 'approximated',
     'approximated-late', 'dapt-apt-late',
-}  # fmt: skip
+}
 INSIDE = {'gated', 'gated-late', 'e2vpt', 'e2vpt-pruned-late'}
 #: Parameters that only a method's own loss reads.
 IN_LOSSES = {'prompter.transition', 'prompter.stability'}
@@ -287,7 +287,7 @@ def literal_vapt(p, cfg, step, seen, patches, memory):
         built = alpha.shape[1] * alpha.shape[2]
         alpha = torch.nn.functional.interpolate(
             alpha[None], (rows, columns), mode='bilinear', align_corners=False
-        )[0] * (built / (rows * columns))  # fmt: skip
+        )[0] * (built / (rows * columns))
     prompts = []
     for j in range(cfg['num_tokens']):
         total = p['prompter.biases'][step - 1, j] * patches.new_ones(batch, width)
@@ -295,7 +295,7 @@ def literal_vapt(p, cfg, step, seen, patches, memory):
             for c in range(columns):
                 window = sum(
                     kernel[a, b] * x[:, r + a, c + b] for a in range(k) for b in range(k)
-                )  # fmt: skip
+                )
                 total = total + alpha[j, r, c] * window
         prompts.append(total)
     prompts = torch.stack(prompts, 1)
@@ -359,7 +359,7 @@ def literal_e2vpt(p, cfg, step, seen, patches, memory):
         t, s = p['prompter.token_mask'], p['prompter.segment_mask']
         width = prompts.size(1) // s.size(1)
         masks = [[float(t[j] and s[j, c // width]) for c in range(prompts.size(1))]
-                 for j in range(len(t))]  # fmt: skip
+                 for j in range(len(t))]
         prompts = prompts * torch.tensor(masks, dtype=prompts.dtype)
     return prompts.expand(patches.size(0), -1, -1), None
 
@@ -498,7 +498,7 @@ def count_vapt(cfg, d, blocks):
         counts.update({
             'kernels': (blocks - 1) * k * k, 'weights': (blocks - 1) * count * side * side,
             'biases': (blocks - 1) * count, 'down.weight': r * d, 'up.weight': r * d,
-        })  # fmt: skip
+        })
     for step in range(blocks - 1):
         counts.update({f'norms.{step}.weight': d, f'norms.{step}.bias': d})
     return counts
@@ -543,7 +543,7 @@ def count_approximated(cfg, d, blocks):
     return {
         'prompts': blocks * cfg['num_tokens'] * d, 'down': blocks * d * r, 'up': blocks * r * d,
         'log_scales': blocks,
-    }  # fmt: skip
+    }
 def count_davpt(cfg, d, blocks):
     last = L_OF_VIT_B if d == 768 else ARCH['num_layers']
     guided = last - cfg.get('first_guided', last) + 1
@@ -609,7 +609,7 @@ for _name, _count in {'PAE': count_pae, 'PrototypePrompt': count_wrapped}.items(
     ORACLES[_name] = Oracle(
         unwrapped('next_prompts'), _count, unwrapped('temperature'), unwrapped('further'),
         unwrapped('inside'),
-    )  # fmt: skip
+    )
 
 
 # ---- the ViT with prompts ---------------------------------------------------------------------

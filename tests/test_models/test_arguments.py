@@ -417,7 +417,7 @@ def test_arguments_of_the_method_in_a_wrapper_are_checked(wrapper):
         ({'type': 'APT'}, 'APT as it is configured'),
         ({'type': 'DAVPT', 'guided_tokens': 3}, 'has blocks with other than 2 prompts'),
     ],
-)  # fmt: skip
+)
 def test_pae_needs_prompts_of_its_own_in_every_block(inner, why):
     with pytest.raises(ValueError, match=f'PAE: .*{why}.*expected a method with prompts'):
         vit(prompter={'type': 'PAE', 'num_tokens': 2, 'prompter': inner})

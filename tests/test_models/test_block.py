@@ -19,7 +19,7 @@ LAYERS = {
 TEMPERATURES = [None, 1.0, 0.3, 7.0]
 #: Layers, images of the prompts, leading tokens and temperatures, each with each of the next.
 CASES = [([*LAYERS][i % 3], (1, B)[i % 2], (0, 1, 3)[i // 4], TEMPERATURES[i % 4])
-         for i in range(12)]  # fmt: skip
+         for i in range(12)]
 
 
 def layer(**kwargs):
@@ -101,7 +101,7 @@ def test_noise_of_a_block_in_training_is_applied(prompts_out):
        for out_range in ((0, 1), (1, 1 + N), (2, 4), (0, 1 + N), (3, 3))),
      ('no-qkv-bias', 1, (0, 1)), ('scaled', B, (1, 1 + N))],
     ids=str,
-)  # fmt: skip
+)
 def test_what_is_asked_for_is_what_all_of_it_has_there(name, prompts, out_range):
     results = []
     for cut in (False, True):

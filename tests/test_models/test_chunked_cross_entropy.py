@@ -102,7 +102,7 @@ def head(kind, name, loss=None, **more):
         in_index=[0, 1, 2, 3] if several else 0, norm_cfg=dict(type='BN'), dropout_ratio=0,
         loss_decode=loss or dict(type='CrossEntropyLoss', loss_weight=0.4), align_corners=False,
         **more,
-    )  # fmt: skip
+    )
     if name == 'UPerHead':
         cfg['pool_scales'] = (1, 2)
     init_default_scope('mmseg')  # other tests of this process have left theirs
@@ -131,7 +131,7 @@ LOSSES = {
 @pytest.mark.parametrize(
     ('name', 'loss'),
     [*((name, 'mean over all pixels') for name in NAMES), *(('FCNHead', key) for key in LOSSES)],
-)  # fmt: skip
+)
 def test_heads_give_mmsegs_losses_and_gradients(name, loss):
     theirs, ours = head('', name, LOSSES[loss]), head('lspt_mm.', name, LOSSES[loss])
     assert isinstance(ours, getattr(decode_heads, name)) and isinstance(ours, ChunkedLossMixin)

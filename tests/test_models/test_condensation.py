@@ -60,7 +60,7 @@ def test_removed_prompts_stay_as_they_are(optimizer):
     kind = getattr(torch.optim, optimizer)
     run = kind([prompter.prompts], lr=0.1, weight_decay=0.5, **(
         {'momentum': 0.9} if optimizer == 'SGD' else {}
-    ))  # fmt: skip
+    ))
     for seed in range(8):
         run.zero_grad()
         step(prompter, weights_of(seed))

@@ -101,7 +101,7 @@ def timm_vit(name, prompter, **kwargs):
     model = TimmPromptedViT(
         name, img_size=4 * patch, prompter=prompter, out_type='raw', final_norm=False,
         model_args=dict(depth=2, embed_dim=48, num_heads=4, **TRUNKS[name]), **kwargs,
-    ).double()  # fmt: skip
+    ).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(0.2 * torch.randn_like(parameter) + 0.7 * (parameter.dim() == 1))

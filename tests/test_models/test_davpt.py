@@ -111,7 +111,7 @@ def test_losses_equal_literal(form, switches):
     for name in found:
         torch.testing.assert_close(found[name], want[name], rtol=1e-9, atol=1e-9)
         pair = [torch.autograd.grad(one[name], leaves, allow_unused=True, retain_graph=True)
-                for one in (found, want)]  # fmt: skip
+                for one in (found, want)]
         assert any(g is not None and g.any() for g in pair[0])
         for a, b in zip(*pair, strict=True):
             a, b = (torch.zeros(()) if g is None else g for g in (a, b))

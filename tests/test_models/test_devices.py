@@ -107,7 +107,7 @@ def test_segmentation_heads(head, loss):
                norm_cfg=dict(type='BN'), align_corners=False, loss_decode=LOSSES[loss])
     cfg = {k: v for k, v in {**cfg, **SEGMENTATION[head]}.items() if v is not None}
     vit = PromptedViT(dict(ARCH, num_layers=4), img_size=64, patch_size=8, out_type='featmap',
-                      out_indices=[0, 1, 2, 3], prompter=METHODS['lspt'])  # fmt: skip
+                      out_indices=[0, 1, 2, 3], prompter=METHODS['lspt'])
     model = nn.ModuleDict({'vit': vit, 'head': MODELS.build(cfg)}).to('meta').train()
     labels = torch.empty(2, 1, 64, 64, dtype=torch.long, device='meta')
     samples = [SegDataSample(gt_sem_seg=PixelData(data=one)) for one in labels]
@@ -130,7 +130,7 @@ def test_a_linear_classification_head(standardised):
 
     init_default_scope('mmpretrain')
     head = MODELS.build(dict(type='LinearClsHead', in_channels=WIDTH, num_classes=CLASSES,
-                             loss=dict(type='CrossEntropyLoss')))  # fmt: skip
+                             loss=dict(type='CrossEntropyLoss')))
     neck = Standardize([WIDTH]) if standardised else nn.Identity()
     model = nn.ModuleDict({'vit': on_meta(METHODS['lspt']), 'neck': neck, 'head': head})
     model = model.to('meta').train()

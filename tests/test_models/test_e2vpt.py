@@ -14,7 +14,7 @@ from lspt_mm.models.prompters.e2vpt import largest
 CFG = {
     'type': 'E2VPT', 'num_tokens': 4, 'num_keys_values': 2, 'prune': 0.5, 'prune_at': 0.5,
     'segments': 8,
-}  # fmt: skip
+}
 
 
 def training(epoch, num_epochs=4, forget=lambda parameter: None):
@@ -100,7 +100,7 @@ def test_largest_keeps_by_rank_and_at_least_so_many():
     scores = torch.tensor([[3.0, 1.0, 2.0, 0.0], [0.0, 5.0, 4.0, 9.0]])
     assert largest(scores, 0.5, 1).tolist() == [
         [True, False, True, False], [False, True, False, True]
-    ]  # fmt: skip
+    ]
     assert largest(scores, 0.9, 3).sum(1).tolist() == [3, 3]
     assert largest(scores, 0.0, 1).all()
     assert largest(torch.zeros(4), 0.5, 1).tolist() == [False, False, True, True]

@@ -98,7 +98,7 @@ def through_pickle(model):
     [*((name, through_pickle) for name in WITH_NONE),
      *((name, copier) for name in ('none', 'lspt', 'da-vpt')
        for copier in (copy.deepcopy, through_file))],
-)  # fmt: skip
+)
 def test_copies_are_equal_and_apart(name, copier):
     model = build(WITH_NONE[name], tune='prompts+bias').train()
     before = gradients(model, images())
@@ -138,7 +138,7 @@ def test_state_dict_round_trip(name):
           for both in [(False, 'avg_tokens'), (True, 'featmap'), (True, 'avg_tokens'),
                        ('selective', 'featmap')]),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize('name', WITH_NONE)
 def test_bf16_autocast(name, out_type, with_cp):
     model = build(

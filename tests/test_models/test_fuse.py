@@ -17,12 +17,12 @@ KEYS_VALUES = [
     'e2vpt-pruned-late', 'pro-vpt', 'pro-vpt-ppo-late', 'condensed', 'condensed-late',
     'da-vpt', 'da-vpt-late', 'pae', 'pae-bilinear-late',
     'vipamin-deep-late', 'nsp2', 'nsp2-late',
-]  # fmt: skip
+]
 #: Methods with other products that do not depend on the image: of prompts, of gates.
 OTHERS = [
     'vpt-deep-2-projected', 'bilinear', 'fwhiten', 'lspt', 'lspt-low-rank', 'lspt-late',
     'lspt-own-prompts', 'vapt', 'vapt-late',
-]  # fmt: skip
+]
 HELD = ['vpt-deep', 'lspt', 'lspt-low-rank', 'bilinear', 'pro-vpt']
 
 
@@ -107,7 +107,7 @@ def move_prompter(model):
     'change',
     [train, load, load_prompter, load_one_tensor, load_by_mmengine, to_single_and_back,
      move_prompter],
-)  # fmt: skip
+)
 @pytest.mark.parametrize('name', HELD)
 def test_training_loading_and_moving_unfuse(name, change):
     model, plain = fused(name), build(METHODS[name], out_type='featmap').eval()

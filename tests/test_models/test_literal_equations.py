@@ -10,13 +10,13 @@ from lspt_mm.registry import PROMPTERS
 DEPTH = ARCH['num_layers']
 OUT_TYPES = (
     'raw', 'cls_token', 'featmap', 'avg_featmap', 'avg_tokens', 'avg_patches', 'avg_prompts'
-)  # fmt: skip
+)
 
 #: A method of each kind of prompts: how an output is taken does not depend on more.
 OF_EACH_KIND = (
     'vpt', 'vpt-deep', 'vpt-shared-late', 'gated', 'vapt', 'approximated', 'rein', 'e2vpt', 'lspt',
     'lspt-late', 'lspt-last-block', 'dapt', 'condensed',
-)  # fmt: skip
+)
 
 #: One row per switch, beside the shared table.
 LSPT_SWITCHES = {
@@ -117,7 +117,7 @@ def first_prompted(cfg):
     ('name', 'out_type'),
     [(name, out_type) for name in SWITCHES for out_type in OUT_TYPES if has_output(name, out_type)
      and (out_type in ('raw', 'avg_tokens') or name in OF_EACH_KIND)],
-)  # fmt: skip
+)
 def test_equals_literal(name, out_type):
     cfg = SWITCHES[name]
     # avg_prompts has nothing to say about blocks before the prompts.

@@ -20,7 +20,7 @@ from lspt_mm.models import PromptedViT, TimmPromptedViT
 #: Packed with a bias, apart from it, none; separate; fewer heads of keys and values.
 TIMM = ('vit_small_patch14_reg4_dinov2', 'vit_small_patch16_dinov3_qkvb',
         'vit_small_patch16_dinov3', 'eva02_base_patch14_224',
-        'vit_base_patch16_sapiens2')  # fmt: skip
+        'vit_base_patch16_sapiens2')
 EVERY = ('mmpretrain', *TIMM)
 
 
@@ -32,7 +32,7 @@ def build(name, **kwargs):
         vit = TimmPromptedViT(
             name, img_size=28 if '14' in name else 32, out_type='raw',
             model_args={**SMALL, **TRUNKS[name]}, **kwargs,
-        )  # fmt: skip
+        )
     return randomize(vit.double()).eval()
 
 
@@ -158,7 +158,7 @@ def test_exports_are_merged():
         backbone=dict(type='lspt_mm.PromptedViT', arch=ARCH, img_size=16, patch_size=8,
                       tune='lora-2'),
         head=dict(type='LinearClsHead', num_classes=3, in_channels=16),
-    )  # fmt: skip
+    )
     randomize(model).eval()
     model.cfg = Config({'default_scope': 'mmpretrain'})
     exported = Exportable(model)
@@ -175,7 +175,7 @@ def test_pefts_lora_is_the_same_function(name):
     """Where peft is installed: it is no dependency."""
     peft = pytest.importorskip('peft')
     vit = TimmPromptedViT(name, img_size=112, model_args=dict(depth=3), tune='lora-8',
-                          out_type='raw').double().eval()  # fmt: skip
+                          out_type='raw').double().eval()
     for parameter in vit.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     theirs = copy.deepcopy(vit.vit).eval()

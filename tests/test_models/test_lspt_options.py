@@ -18,7 +18,7 @@ def test_at_its_start_it_is_vpt_deep():
 @pytest.mark.parametrize('start', [1, 2])
 def test_statistics_are_those_of_the_plain_vit(start):
     model = build(dict(BOTH, start_block=start), out_type='raw', out_indices=tuple(range(DEPTH)),
-                  final_norm=False).eval()  # fmt: skip
+                  final_norm=False).eval()
     prompter, img = model.prompter, images(7)
     prompter.prepared.fill_(False)
     assert prompter.needs_preparation

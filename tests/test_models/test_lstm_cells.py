@@ -172,7 +172,7 @@ LSTM_NAMES = {
     'low-rank': {
         'weight_ih_u', 'weight_ih_v', 'weight_hh_u', 'weight_hh_v', 'bias_ih', 'bias_hh',
     },
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize('start', [1, 2, 5, 6])
@@ -185,7 +185,7 @@ def test_counts_and_names(lpc, cell, state, inserted, start):
     lspt = LSPT(
         tokens, lpc=lpc, cell=cell, rank=rank, cell_state=state, inserted=inserted,
         start_block=start, embed_dims=width, num_layers=depth,
-    )  # fmt: skip
+    )
     prompted = depth - start + 1
     sets = prompted if inserted == 'first' else max(prompted - 1, 1)
     assert lspt.num_prompted == prompted

@@ -18,7 +18,7 @@ def model_of(seed=0, **cfg):
     cfg = {'type': 'NSP2', 'num_tokens': P, **cfg}
     model = build(cfg, seed=seed).eval()
     fresh = type(model.prompter)(**{k: v for k, v in cfg.items() if k != 'type'},
-                                 embed_dims=D, num_layers=DEPTH, num_heads=HEADS)  # fmt: skip
+                                 embed_dims=D, num_layers=DEPTH, num_heads=HEADS)
     for name, buffer in model.prompter.named_buffers():
         buffer.copy_(dict(fresh.named_buffers())[name])
     return model
@@ -63,7 +63,7 @@ def literal_small(values):
         values = [
             sum(weights[reach + k] * mirrored[n + i + k] for k in range(-reach, reach + 1))
             / sum(weights) for i in range(n)
-        ]  # fmt: skip
+        ]
     bends = [values[i - 1] - 2 * values[i] + values[i + 1] for i in range(1, len(values) - 1)]
     return 1 + bends.index(max(bends))
 
@@ -163,7 +163,7 @@ def test_update_is_projected_from_the_second_task_on(kind):
     want = torch.stack([
         before[l] + prompter.project_tokens[l] @ change[l] @ prompter.project_width[l]
         for l in range(DEPTH)
-    ])  # fmt: skip
+    ])
     torch.testing.assert_close(prompter.prompts, want, rtol=1e-12, atol=1e-12)
     assert not torch.allclose(want, before + change)
 

@@ -107,7 +107,7 @@ def test_equals_timm(name, dtype, limit):
         img_size=IMG, patch_size=PATCH, embed_dim=ARCH['embed_dims'], depth=ARCH['num_layers'],
         num_heads=ARCH['num_heads'], mlp_ratio=2, num_classes=0,
         qkv_bias=name != 'no-qkv-bias', init_values=0.1 if name == 'layer-scale' else None,
-    ).to(dtype).eval()  # fmt: skip
+    ).to(dtype).eval()
     theirs.load_state_dict(to_timm(ours.state_dict()), strict=True)
     img = images(2, dtype=dtype)
     with torch.no_grad():

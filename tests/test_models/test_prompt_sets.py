@@ -169,7 +169,7 @@ def test_names(base, images, tmp_path):
 
 def test_features_taken_otherwise_are_refused(base, tmp_path):
     path = save(tuned(base, {'type': 'VPT', 'num_tokens': 2}, 0, out_type='avg_tokens'),
-                tmp_path / 'a.pth')  # fmt: skip
+                tmp_path / 'a.pth')
     with pytest.raises(InputError, match='avg_tokens.*cls_token'):
         PromptSets(loaded(base, out_type='cls_token'), {'a': path})
     PromptSets(loaded(base, out_type='avg_tokens'), {'a': path})

@@ -22,7 +22,7 @@ def networks(policy):
         nn.Sequential(nn.Linear(3 * K, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(),
                       nn.Linear(64, last)).double()
         for last in (K, 1)
-    ]  # fmt: skip
+    ]
     parameters = [p for one in found for p in one.parameters()]
     sizes = [p.numel() for p in parameters]
     for p, values in zip(parameters, policy.weights.split(sizes), strict=True):
@@ -74,7 +74,7 @@ def test_ppo_updates_after_every_second_reward():
     old = [copy.deepcopy(one) for one in (actor, critic)]
     optimizer = torch.optim.Adam([
         {'params': actor.parameters(), 'lr': 3e-4}, {'params': critic.parameters(), 'lr': 1e-3}
-    ])  # fmt: skip
+    ])
     seed = 0
     for _ in range(2):
         states, choices, rewards = [], [], [0.7, -0.3]

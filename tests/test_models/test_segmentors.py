@@ -32,7 +32,7 @@ def pair(test_cfg, classes=5, align=False, head='lspt_mm.FCNHead', **of_head):
         decode_head=dict(type=head, in_channels=16, channels=8, num_convs=1, num_classes=classes,
                          in_index=0, align_corners=align, dropout_ratio=0, **of_head),
         test_cfg=ConfigDict(test_cfg),
-    )  # fmt: skip
+    )
     torch.manual_seed(0)
     theirs = MODELS.build(dict(copy.deepcopy(config), type='EncoderDecoder'))
     ours = MODELS.build(dict(copy.deepcopy(config), type='lspt_mm.EncoderDecoder'))
@@ -50,7 +50,7 @@ def samples(images, **meta):
         sample.set_metainfo(dict(
             dict(ori_shape=(height, width), img_shape=(height, width), pad_shape=(height, width)),
             **meta,
-        ))  # fmt: skip
+        ))
         found.append(sample)
     return found
 
@@ -63,7 +63,7 @@ def assert_same(theirs, ours, images, **meta):
     for sample, ours_, source in zip(want, got, sources, strict=True):
         logits = sample.seg_logits.data
         whole = torch.cat([source.rows(i, min(i + 3, source.size[0]))
-                           for i in range(0, source.size[0], 3)], 1)  # fmt: skip
+                           for i in range(0, source.size[0], 3)], 1)
         torch.testing.assert_close(whole, logits, rtol=1e-5, atol=1e-5)
         labels = sample.pred_sem_seg.data.long()
         top = logits.topk(min(2, len(logits)), 0).values

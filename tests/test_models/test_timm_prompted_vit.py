@@ -40,7 +40,7 @@ TRUNKS = {
     'vit_dpwee_patch16_reg1_gap_256': {},
 }
 WHOLE = {'eva02_enormous_patch14_clip_224', 'vit_small_patch16_18x2_224',
-         'vit_dpwee_patch16_reg1_gap_256'}  # fmt: skip
+         'vit_dpwee_patch16_reg1_gap_256'}
 WHITENED = dict(type='BilinearPrompt', num_tokens=3, rank=2, start='whiten')
 every_trunk = pytest.mark.parametrize('name', TRUNKS)
 
@@ -150,7 +150,7 @@ def results(model, img, out_type):
          'vit_small_patch16_rope_mixed_224', 'vit_pe_core_tiny_patch16_384',
          'vit_small_plus_patch16_dinov3', 'aimv2_large_patch14_224',
      ))],
-)  # fmt: skip
+)
 def test_both_paths_agree(name, method):
     """Outputs and gradients, in train mode."""
     kwargs = dict(prompter=METHODS[method], out_type='featmap')
@@ -176,7 +176,7 @@ def test_both_paths_agree(name, method):
 
 @pytest.mark.parametrize('name', [
     'vit_small_patch16_dinov3_qkvb', 'vit_small_patch14_reg4_dinov2', 'eva02_base_patch14_224',
-])  # fmt: skip
+])
 def test_a_temperature_divides_the_queries(name):
     """As queries do whose projection is divided."""
     model = build(name, prompter=METHODS['gated'], out_type='featmap')
@@ -193,7 +193,7 @@ def test_a_temperature_divides_the_queries(name):
                 width = attn.qkv.out_features // 3
                 own = getattr(attn, 'q_bias', None)
                 queries = [attn.qkv.weight[:width],
-                           attn.qkv.bias[:width] if own is None else own]  # fmt: skip
+                           attn.qkv.bias[:width] if own is None else own]
             for part in queries:
                 part /= value
         torch.testing.assert_close(model(img)[0], found, rtol=1e-11, atol=1e-11)
@@ -219,14 +219,14 @@ def test_methods_that_a_block_cannot_serve_are_refused():
 def test_the_same_weights_in_mmpretrains_vit(method, tmp_path):
     """To the last bit, at the native size in float32."""
     own = build('vit_small_patch14_reg4_dinov2', prompter=METHODS.get(method), out_type='featmap',
-                out_indices=(1, 2), dtype=torch.float32)  # fmt: skip
+                out_indices=(1, 2), dtype=torch.float32)
     torch.save(own.vit.state_dict(), tmp_path / 'vit.pth')
     arch = dict(embed_dims=48, num_layers=3, num_heads=4, feedforward_channels=192)
     other = PromptedViT(
         arch, img_size=56, patch_size=14, num_registers=4, layer_scale_init_value=1.0,
         prompter=METHODS.get(method), out_type='featmap', out_indices=(1, 2),
         pretrained=str(tmp_path / 'vit.pth'),
-    )  # fmt: skip
+    )
     other.init_weights()
     if own.prompter is not None:
         other.prompter.load_state_dict(own.prompter.state_dict())
@@ -274,7 +274,7 @@ def test_a_wrong_bias_is_seen_before_weights_are_read(monkeypatch):
 @pytest.mark.parametrize(('tune', 'trained'), [
     ('nothing', ()), ('bias', ('bias',)), ('partial-1', ('vit.blocks.2.', 'vit.norm.')),
     ('full', ('vit.',)),
-])  # fmt: skip
+])
 def test_what_is_trained(tune, trained):
     model = build('vit_small_patch16_dinov3_qkvb', tune=tune)
     for name, parameter in model.named_parameters():
@@ -309,7 +309,7 @@ def test_initialising_leaves_the_vit_alone():
     (dict(model='vit_small_patch16_dinov3', out_indices=3), 'counted from 0 to 2'),
     (dict(model='vit_small_patch16_dinov3', model_args=dict(num_classes=3)), 'cannot be given'),
     (dict(model='vit_small_patch16_dinov3', model_args=dict(wide=3)), 'timm says'),
-])  # fmt: skip
+])
 def test_refused(arguments, message):
     arguments.setdefault('model_args', dict(depth=3, embed_dim=48, num_heads=4))
     if arguments['model'] == 'resnet18':

@@ -106,7 +106,7 @@ GRADIENTS = dict(
         }
         for start in (1, DEPTH)
     },
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize('tune', ['bias', 'partial-1', 'full'])

@@ -76,7 +76,7 @@ def literal_orthogonal(model, block, prompts):
     rest = torch.eye(D).double() - q @ q.T
     return torch.stack([
         inverse @ (rest @ (weights[2] @ p + biases[2]) - biases[2]) for p in prompts
-    ])  # fmt: skip
+    ])
 
 
 @pytest.mark.parametrize('mix', [0.0, 0.3, 1.0])
@@ -144,7 +144,7 @@ def test_on_timms_blocks(name):
     vit = TimmPromptedViT(
         name, img_size=3 * patch, model_args=dict(depth=2, embed_dim=48, num_heads=4),
         prompter={'type': 'VIPAMIN', 'num_tokens': 2, 'deep': True, 'orthogonal': 1.0},
-    ).double().eval()  # fmt: skip
+    ).double().eval()
     with torch.no_grad():
         for _, parameter in sorted(vit.named_parameters()):
             parameter.copy_(torch.randn(parameter.shape).double() * 0.3)
@@ -179,7 +179,7 @@ def test_orthogonal_to_nothing_is_the_prompt_itself():
 def test_a_checkpoint_holds_the_start_and_the_vit_stays():
     model, other = model_of(), build(
         {'type': 'VIPAMIN', 'num_tokens': 3, 'deep': True}, seed=1, img_size=(24, 16)
-    ).eval()  # fmt: skip
+    ).eval()
     before = {k: v.clone() for k, v in model.describe().tensors.items()}
     assert model.prompter.needs_preparation
     model.prompter.prepare(model, [(pictures(), None)])

@@ -33,14 +33,14 @@ INNERS = {
 OF_THE_BASE = {
     'argument_names', 'argument_defaults', 'prepare', 'train', 'num_prompted', 'trains_by_hook',
     'extra_repr', '_apply', '_load_from_state_dict',
-}  # fmt: skip
+}
 
 
 def test_a_wrapper_passes_on_the_whole_interface():
     interface = {
         name for name, value in vars(Prompter).items()
         if callable(value) or isinstance(value, (property, classmethod))
-    }  # fmt: skip
+    }
     interface = {name for name in interface if not name.startswith('__')}
     assert interface - OF_THE_BASE == set(vars(WrappedPrompter)) & interface
     assert interface >= OF_THE_BASE
@@ -50,12 +50,12 @@ def test_a_wrapper_passes_on_the_whole_interface():
                                   'temperature', 'keys_values', 'adapter', 'observes', 'drop',
                                   'check_vit', 'precompute', 'before_step', 'after_step',
                                   'after_epoch', 'layout', 'consolidate',
-                                  'per_block_stats'])  # fmt: skip
+                                  'per_block_stats'])
 def test_what_it_passes_on_arrives(name, monkeypatch):
     prompter = build(DAPT_CFG).prompter
     calls = []
     monkeypatch.setattr(VPT, name, lambda self, *args: calls.append(args) or 'its answer',
-                        raising=False)  # fmt: skip
+                        raising=False)
     count = len(inspect.signature(getattr(Prompter, name)).parameters) - 1
     args = tuple(object() for _ in range(count))
     found = getattr(prompter, name)(*args)
@@ -67,7 +67,7 @@ def test_what_it_passes_on_arrives(name, monkeypatch):
 def test_stripped_methods_have_the_tensors_of_inference_alone(name):
     inner = {'type': 'PAE', 'width': 4, 'prompter': {'type': 'DAVPT'}}
     cfg = {'pae': PAE_CFG, 'dapt': DAPT_CFG, 'da-vpt': {'type': 'DAVPT', 'num_tokens': 3},
-           'dapt of da-vpt': {**DAPT_CFG, 'prompter': inner}}[name]  # fmt: skip
+           'dapt of da-vpt': {**DAPT_CFG, 'prompter': inner}}[name]
     model = build(cfg).eval()
     before = model(images())[0]
     model.prompter.strip()
@@ -86,7 +86,7 @@ def test_losses_of_the_method_in_it_have_its_name(monkeypatch):
 def test_parts_are_prepared_by_themselves():
     spt = {'type': 'SelfPrompt', 'deep': True}
     model = build({'type': 'PrototypePrompt', 'num_tokens': 3, 'prompter': spt},
-                  out_type='cls_token').eval()  # fmt: skip
+                  out_type='cls_token').eval()
     inner, outer = model.prompter.parts()
     assert (inner, outer) == (model.prompter.prompter, model.prompter)
     assert (inner.PREPARES_FROM_ALL, outer.PREPARES_FROM_ALL) == (False, True)
@@ -98,7 +98,7 @@ def test_parts_are_prepared_by_themselves():
 
 def test_a_wrapper_of_a_wrapper():
     cfg = {'type': 'PrototypePrompt', 'num_tokens': 3,
-           'prompter': {'type': 'PAE', 'prompter': DEEP, 'width': 4}}  # fmt: skip
+           'prompter': {'type': 'PAE', 'prompter': DEEP, 'width': 4}}
     model = build({**cfg, 'dropout': 0.5}, out_type='cls_token').train()
     outer = model.prompter
     assert [type(part).__name__ for part in outer.parts()] == ['VPT', 'PAE', 'PrototypePrompt']
@@ -171,7 +171,7 @@ def test_pae_losses_equal_literal(inner, start_block):
     for name in found:
         torch.testing.assert_close(found[name], want[name], rtol=1e-9, atol=1e-9)
         got, wanted = (torch.autograd.grad(one[name], leaves, allow_unused=True, retain_graph=True)
-                       for one in (found, want))  # fmt: skip
+                       for one in (found, want))
         for a, b in zip(got, wanted, strict=True):
             a, b = (torch.zeros(()) if g is None else g for g in (a, b))
             torch.testing.assert_close(a + 0 * b, b + 0 * a, rtol=1e-9, atol=1e-9)
@@ -233,13 +233,13 @@ def literal_band(vit, img, rows, columns, start):
 @pytest.mark.parametrize('start', [1, 2])
 def test_prompts_from_bands(start):
     model = build({**PAE_CFG, 'num_tokens': 2, 'start': 'mpa', 'start_block': start},
-                  img_size=32).eval()  # fmt: skip
+                  img_size=32).eval()
     prompter, img = model.prompter, images(3, 32, 32)
     assert prompter.needs_preparation
     line = prompter.prepare(model, [(img[:2], None), (img[2:], None)])
     assert line == 'prompts started from 2 of 9 frequency bands' and not prompter.needs_preparation
     bands = [literal_band(model, img, (r, r + 16), (c, c + 16), start)
-             for r in (0, 8, 16) for c in (0, 8, 16)]  # fmt: skip
+             for r in (0, 8, 16) for c in (0, 8, 16)]
     bands.sort(key=lambda pair: -pair[1].item())
     want = torch.stack([token for token, _ in bands[:2]])
     for l, prompts in enumerate(prompter.prompter.prompts, start):
@@ -284,7 +284,7 @@ def test_dapt_loss_equals_literal():
     torch.testing.assert_close(found['distance'], want, rtol=1e-9, atol=1e-9)
     prompts = model.prompter.prompter.prompts
     a, b = (torch.autograd.grad(one, prompts, retain_graph=True)[0]
-            for one in (found['distance'], want))  # fmt: skip
+            for one in (found['distance'], want))
     assert a.any()
     torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
@@ -330,4 +330,4 @@ def test_dapt_needs_classes_and_finite_images():
 
 def test_build_by_class():
     assert isinstance(build_prompter({'type': PrototypePrompt, 'num_tokens': 2,
-                                      'prompter': {'type': VPT}}).prompter, VPT)  # fmt: skip
+                                      'prompter': {'type': VPT}}).prompter, VPT)

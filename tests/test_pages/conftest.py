@@ -37,7 +37,7 @@ def browser(tmp_path_factory):
         # Nothing but this machine can be reached, as on one without a connection.
         '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
         f'--user-data-dir={tmp_path_factory.mktemp("browser")}',
-    ):  # fmt: skip
+    ):
         options.add_argument(argument)
     options.set_capability('goog:loggingPrefs', {'performance': 'ALL', 'browser': 'ALL'})
     driver = webdriver.Chrome(options=options, service=Service(shutil.which('chromedriver')))

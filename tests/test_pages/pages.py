@@ -57,12 +57,12 @@ def build_wheel(folder: Path) -> Path:
         ROOT / 'MANIFEST.in',
         ROOT / 'LICENSE',
     ]:
-        shutil.copy(file, tree)  # fmt: skip
+        shutil.copy(file, tree)
     subprocess.run(
         [sys.executable, '-m', 'pip', 'wheel', '-q', str(tree), '--no-deps',
          '--no-build-isolation', '--disable-pip-version-check', '-w', str(folder / 'dist')],
         check=True, cwd=folder,
-    )  # fmt: skip
+    )
     (wheel,) = (folder / 'dist').glob('*.whl')
     return wheel
 
@@ -102,7 +102,7 @@ def stranger(folder: Path) -> Stranger:
     env.update(
         PATH=f'{binaries}{os.pathsep}{env["PATH"]}', PIP_NO_INDEX='1',
         LSPT_MM_CACHE=str(folder / 'cache'), HOME=str(folder),
-    )  # fmt: skip
+    )
     return Stranger(empty, env)
 
 
@@ -115,12 +115,12 @@ def run_script(who: Stranger, script: str, timeout: float) -> Done:
         done = subprocess.run(
             ['bash', str(folder / 'page.sh')], cwd=who.folder, env=who.variables, timeout=timeout,
             stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
     told = log.read_text(errors='replace')
     where = subprocess.run(
         ['python', '-c', 'import lspt_mm; print(lspt_mm.__file__)'],
         cwd=who.folder, env=who.variables, text=True, capture_output=True,
-    )  # fmt: skip
+    )
     assert str(folder / 'env') in where.stdout, where.stdout + where.stderr + told[-3000:]
     return Done(who.folder, done.returncode, told)
 

@@ -141,7 +141,7 @@ class Page:
 
     def option(self, name):
         return [o for o in self.find('ul[role=listbox] li[role=option]')
-                if o.get_attribute('aria-label') == name]  # fmt: skip
+                if o.get_attribute('aria-label') == name]
 
     def whole(self, selector):
         """Number of pictures there, 0 until all of them are loaded."""
@@ -316,7 +316,7 @@ def bad_files(folder):
         'bomb.png': ['too many'], 'tiny.png': ['9 x 9 pixels are too few'],
         'small.png': ['20 x 20 pixels', 'too few', 'at least 32'],
         'picture.svg': ['not an image'],
-    }  # fmt: skip
+    }
 
 
 def test_bad_files_get_a_message(page, app, photo, tmp_path):
@@ -352,7 +352,7 @@ def test_nothing_is_fetched_from_elsewhere(page, app, photo):
         m['params']['request']['url'] for m in messages
         if m['method'] == 'Network.requestWillBeSent'
         and m['params']['documentURL'].startswith(app.url)  # not of the browser's own pages
-    ]  # fmt: skip
+    ]
     assert any(url.startswith(app.url) for url in asked)
     elsewhere = [url for url in asked if not url.startswith((app.url, 'data:', 'blob:'))]
     assert not elsewhere
@@ -377,7 +377,7 @@ def test_two_users_at_once(app, browser, page, runs, photo):
 @pytest.mark.parametrize('options, words', [
     ([], 'no model'), (['--run', 'x=nowhere'], 'no such folder'), (['a.py'], 'alone'),
     (['--max-pixels', '3'], 'max_pixels=3'),
-])  # fmt: skip
+])
 def test_bad_options(options, words):
     run = run_tool('projects/demo_app/demo_app.py', *options)
     assert run.code == 2 and words in run.err and 'Traceback' not in run.err, run.err

@@ -82,7 +82,7 @@ def test_runs_from_an_empty_folder(tmp_path):
     paths = [str(ROOT), os.environ.get('PYTHONPATH', '')]
     environment = {
         **os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, paths)), 'OMP_NUM_THREADS': '1'
-    }  # fmt: skip
+    }
     environment.pop('MPLBACKEND', None)  # the kernel's own draws into the notebook
     client = NotebookClient(
         notebook,

@@ -29,7 +29,7 @@ def test_the_page_names_the_wheel_of_this_version(page):
 def test_the_page_does_all_there_is_to_do(page):
     text = '\n'.join(text for _, text in blocks_of(page))
     for step in ('pip install', 'practice', 'train', ' test ', 'predict', 'publish_model',
-                 'Inferencer('):  # fmt: skip
+                 'Inferencer('):
         assert step in text
 
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.pages
 README = ROOT / 'README.md'
 HUB = 'timm:vit_small_patch14_dinov2.lvd142m'
 OPTIONS = {'arch': ARCH, 'patch_size': 8, 'crop': 64, 'iters': 10, 'batch_size': 2, 'channels': 8,
-           'workers': 0}  # fmt: skip
+           'workers': 0}
 
 
 @pytest.fixture(scope='module')
@@ -26,7 +26,7 @@ def done(tmp_path_factory):
             (f"'{HUB}'", "'vit.pth'"), (HUB, 'vit.pth'),
             ("out='runs/scenes')", f"out='runs/scenes', options={OPTIONS})"),
             ('--out runs/again', f'--out runs/again --options {given}'),
-        ):  # fmt: skip
+        ):
             assert before in script
             script = script.replace(before, after)
         told = run_script(who, script, 600)
@@ -37,7 +37,7 @@ def done(tmp_path_factory):
 
 def test_both_runs_are_the_same(done):
     found = [json.loads((done / f'runs/{name}/validation.json').read_text())
-             for name in ('scenes', 'again')]  # fmt: skip
+             for name in ('scenes', 'again')]
     assert found[0]['metric'] == 'mIoU' and len(found[0]['classes']) == 16
     assert found[0] == found[1]
 

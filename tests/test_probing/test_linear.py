@@ -30,7 +30,7 @@ def one_hot(labels, classes=4):
 
 def oracle(x, labels, c):
     return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=5000, tol=1e-8)).fit(
-        x, labels)  # fmt: skip
+        x, labels)
 
 
 def softmax(logits):
@@ -171,7 +171,7 @@ def test_several_labels_are_scikit_learns_one_against_the_rest(constant):
     fit = fit_one_vs_rest(x, labels, (other, truth))
     models = {c: one_vs_rest(x, labels, c) for c in PATH}
     scores = {c: 100 * f1_score(truth, model.predict(other), average='macro', zero_division=0)
-              for c, model in models.items()}  # fmt: skip
+              for c, model in models.items()}
     assert fit.scores == pytest.approx(scores)
     assert fit.c == min(c for c in PATH if scores[c] == max(scores.values()))
     theirs = models[fit.c].predict_proba(other)

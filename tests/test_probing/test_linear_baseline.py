@@ -52,7 +52,7 @@ def runs(tmp_path_factory):
         for name, more in (('probe', ()), ('fitted', ('optim_wrapper.optimizer.lr=0.',))):
             options = ('--cfg-options', *more) if more else ()
             run = run_tool('train.py', folder / f'{name}.py', '--work-dir', folder / name,
-                           *options, cwd=folder)  # fmt: skip
+                           *options, cwd=folder)
             assert run.code == 0, run.err[-3000:]
 
     return once(tmp_path_factory, 'linear_start', make)
@@ -86,7 +86,7 @@ def test_the_head_is_scikit_learns_solution(runs):
 
 def test_a_run_starts_from_the_fit(runs):
     states = [torch.load(runs / path, weights_only=False)['state_dict']
-              for path in ('probe/epoch_1.pth', 'fitted/epoch_2.pth')]  # fmt: skip
+              for path in ('probe/epoch_1.pth', 'fitted/epoch_2.pth')]
     for name in ('head.fc.weight', 'head.fc.bias', 'neck.feature_mean', 'neck.feature_std'):
         assert torch.equal(states[0][name], states[1][name])
     log = next((runs / 'fitted').glob('*/*.log')).read_text()
@@ -95,13 +95,13 @@ def test_a_run_starts_from_the_fit(runs):
 
 def test_a_probe_is_tested_resumed_and_exported(runs):
     run = run_tool('test.py', runs / 'probe.py', runs / 'probe/epoch_1.pth', '--work-dir',
-                   runs / 'test', cwd=runs)  # fmt: skip
+                   runs / 'test', cwd=runs)
     assert run.code == 0, run.err[-2000:]
     (found,) = (runs / 'test').glob('*/*.json')
     value = json.loads((runs / 'probe/baseline.json').read_text())['value']
     assert json.loads(found.read_text())['accuracy/top1'] == pytest.approx(value, abs=1e-3)
     run = run_tool('train.py', runs / 'probe.py', '--work-dir', runs / 'probe', '--resume',
-                   cwd=runs)  # fmt: skip
+                   cwd=runs)
     assert run.code == 0, run.err[-2000:]
     model = init_model(runs / 'probe.py', runs / 'probe/epoch_1.pth')
     exported = Exportable(model)
@@ -143,7 +143,7 @@ def test_folding_changes_nothing(layer):
 
 def test_a_neck_that_others_read_is_not_folded():
     neck, layer = Standardize([4], dict(type='mmseg.MultiLevelNeck', in_channels=[4],
-                                        out_channels=2)), torch.nn.Conv2d(4, 5, 1)  # fmt: skip
+                                        out_channels=2)), torch.nn.Conv2d(4, 5, 1)
     neck.start_at(1.0, 3.0)
     before = layer.weight.clone()
     neck.fold(layer)
@@ -248,7 +248,7 @@ def test_a_baseline_that_looks_on_changes_no_run(runs):
         run = run_tool('train.py', runs / f'{name}.py', '--work-dir', runs / name, cwd=runs)
         assert run.code == 0, run.err[-2000:]
     states = [torch.load(runs / f'{name}/epoch_2.pth', weights_only=False)['state_dict']
-              for name in ('with', 'without')]  # fmt: skip
+              for name in ('with', 'without')]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
     assert (runs / 'with/baseline.json').is_file() and not (runs / 'without/baseline.json').exists()
@@ -280,7 +280,7 @@ def test_an_evaluator_without_the_metric(tmp_path, monkeypatch):
     runner = SimpleNamespace(
         val_loop=0, cfg=cfg, work_dir=str(tmp_path),
         logger=SimpleNamespace(warning=seen.append),
-    )  # fmt: skip
+    )
     task = SimpleNamespace(dense=True, metric_key='mIoU', linear_model=lambda model, fit: None)
     LinearBaselineHook._report(runner, None, task, fit, 0.0, True)
     assert seen == ['no baseline: val_evaluator has no mIoU to compare with']
@@ -291,5 +291,5 @@ def test_an_evaluator_without_the_metric(tmp_path, monkeypatch):
 
 def test_a_head_that_cannot_start_so(runs):
     run = run_tool('train.py', runs / 'mini_cls.py', '--work-dir', runs / 'other', '--cfg-options',
-                   'default_hooks.linear_baseline.start=True', cwd=runs)  # fmt: skip
+                   'default_hooks.linear_baseline.start=True', cwd=runs)
     assert run.code == 2 and 'the head cannot start from a fit; expected neck=' in run.err

@@ -27,7 +27,7 @@ HEADS = {
                     linear_in_channels=[4, 4]),
     'light': dict(type='lspt_mm.SegformerHead', in_channels=[4, 4], in_index=[0, 1], channels=6,
                   linear_in_channels=[4, 4]),
-}  # fmt: skip
+}
 
 
 class Sample(SimpleNamespace):
@@ -85,7 +85,7 @@ def test_a_head_starts_at_the_fit(kind):
     expected = expected.permute(0, 3, 1, 2).float()
     pyramid = [] if kind == 'linear' else [
         F.interpolate(torch.randn(2, 4, 6, 6), scale_factor=2.0), torch.randn(2, 4, 6, 6)
-    ]  # fmt: skip
+    ]
     found = head((*pyramid, *neck(maps)))
     expected = F.interpolate(expected, found.shape[2:], mode='bilinear', align_corners=False)
     assert torch.allclose(found, expected, rtol=1e-4, atol=1e-3)
@@ -95,7 +95,7 @@ def test_a_head_starts_at_the_fit(kind):
     ('neck', 'head', 'starts'),
     [(True, 'linear', True), (False, 'linear', False), (True, 'upernet', True),
      (True, 'paper', False)],
-)  # fmt: skip
+)
 def test_which_models_start_from_a_fit(neck, head, starts):
     init_default_scope('mmseg')
     cfg = dict(HEADS.get(head, HEADS['upernet']), num_classes=3, align_corners=False)
@@ -131,7 +131,7 @@ def runs(tmp_path_factory):
         write(folder)
         vit = write_vit(folder / 'vit.pth')
         run = run_tool('dataset_converters/own_masks.py', '--images', 'images', '--masks', 'masks',
-                       '--to', 'data', '--labels', 'indices', '--yes', cwd=folder)  # fmt: skip
+                       '--to', 'data', '--labels', 'indices', '--yes', cwd=folder)
         assert run.code == 0, run.err
         config = f'{CONFIGS / "maskfolder/transfer.py"}:data=data,pretrained={vit},arch={ARCH}'
         config += ',crop=32,short_side=40,patch_size=8,batch_size=2,channels=8,workers=0'
@@ -142,7 +142,7 @@ def runs(tmp_path_factory):
         ):
             run = run_tool('train.py', f'{config},{more}', '--work-dir', name, '--cfg-options',
                            *(f'{part}_dataloader.persistent_workers=False'
-                             for part in ('train', 'val', 'test')), cwd=folder)  # fmt: skip
+                             for part in ('train', 'val', 'test')), cwd=folder)
             assert run.code == 0, run.err[-3000:]
             (folder / name / 'err.txt').write_text(run.out + run.err)
 
@@ -192,7 +192,7 @@ def test_the_probe_is_its_baseline_and_better_than_chance(runs):
     )
     assert baseline(runs / 'probe')['value'] > 50  # one class alone: 28
     run = run_tool('test.py', 'probe/transfer.py', 'probe/epoch_1.pth', '--work-dir', 'test',
-                   cwd=runs)  # fmt: skip
+                   cwd=runs)
     assert run.code == 0, run.err[-2000:]
     (found,) = (runs / 'test').glob('*/*.json')
     assert json.loads(found.read_text())['mIoU'] == pytest.approx(
@@ -226,7 +226,7 @@ def test_a_linear_segmentor_is_exported_folded(runs, monkeypatch):
     images = torch.randint(0, 256, (1, 3, 32, 32)).float()
     packed = model.data_preprocessor(dict(inputs=[images[0].flip(0)]), False)['inputs']
     theirs = F.interpolate(model.decode_head(model.extract_feat(packed)), (32, 32),
-                           mode='bilinear', align_corners=False)  # fmt: skip
+                           mode='bilinear', align_corners=False)
     assert torch.allclose(exported(images), theirs, atol=1e-3)
 
 

@@ -28,7 +28,7 @@ def tool(*args, cwd=None):
     return subprocess.run(
         [sys.executable, '-m', 'lspt_mm', 'benchmark', *map(str, args)], capture_output=True,
         text=True, cwd=cwd,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize('training', [True, False])
@@ -62,7 +62,7 @@ def test_every_method_runs(name):
 
 def test_configs_say_themselves_what_vit_they_have():
     paths = [str(CONFIGS / f'{n}.py') for n in (
-        'lspt_upernet_ade20k', 'ade20k/lspt_upernet_ade20k_vit-l')]  # fmt: skip
+        'lspt_upernet_ade20k', 'ade20k/lspt_upernet_ade20k_vit-l')]
     args = ['benchmark.py', '--configs', *paths, '--num-tokens', '1', '2']
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, 'argv', args)
@@ -78,7 +78,7 @@ def test_the_plain_vits_lack_of_prompts_is_no_difference():
     rows = [
         {'name': name, 'img_size': size, 'num_tokens': tokens, 'batch': 2}
         for size in (224, 448) for name, tokens in [('plain', 0), ('lspt', 100), ('vpt', 100)]
-    ]  # fmt: skip
+    ]
     names = ['img_size', 'num_tokens', 'batch']
     assert module['settings_that_differ'](rows, names) == ['img_size']
     rows[1]['num_tokens'] = 10
@@ -92,7 +92,7 @@ def test_units_are_those_of_the_plain_vit_on_the_same_images():
         {'name': name, 'batch': batch, 'seconds': seconds, **same}
         for name, batch, seconds in [('plain', 1, 2.0), ('lspt', 1, 3.0), ('plain', 8, 10.0),
                                      ('lspt', 8, 20.0), ('lspt', 9, 1.0)]
-    ]  # fmt: skip
+    ]
     relative_to_plain(rows)
     assert [row['times'] for row in rows[:4]] == [1.0, 1.5, 1.0, 2.0]
     assert rows[4]['times'] != rows[4]['times']
@@ -137,7 +137,7 @@ def test_the_tool_writes_table_and_figures(tmp_path):
         '--arch', 'deit-tiny', '--img-size', 32, '--batch', 1, '--num-tokens', 2, 4, '--rounds', 1,
         '--methods', 'vpt-deep', 'lspt', '--reference', 'lspt', '--no-memory', '--threads', 1,
         '--out', 'bench/small', cwd=tmp_path,
-    )  # fmt: skip
+    )
     assert run.returncode == 0, run.stderr
     with open(tmp_path / 'bench/small.csv') as file:
         rows = list(csv.DictReader(file))
@@ -145,7 +145,7 @@ def test_the_tool_writes_table_and_figures(tmp_path):
     assert names == [
         ('plain', '0'), ('vpt-deep', '2'), ('lspt', '2'), ('lspt (reference)', '2'),
         ('vpt-deep', '4'), ('lspt', '4'), ('lspt (reference)', '4'),
-    ]  # fmt: skip
+    ]
     text = (tmp_path / 'bench/small.md').read_text()
     assert text.strip() in run.stdout
     assert '| lspt (reference) | 4 |' in text and 'peak' not in text
@@ -186,4 +186,4 @@ def test_a_segmentation_config_runs_with_its_optimizer():
         found[name] = {n.split('.')[0] for n in moved if 'prompter' not in n}
     heads = {'neck', 'decode_head', 'auxiliary_head'}
     assert found == {'lspt_upernet_ade20k': heads,
-                     'ade20k/full_upernet_ade20k': heads | {'backbone'}}  # fmt: skip
+                     'ade20k/full_upernet_ade20k': heads | {'backbone'}}

@@ -28,7 +28,7 @@ METHODS = {
     'e2vpt': {'type': 'E2VPT', 'num_tokens': 3, 'num_keys_values': 2},
     'cvpt': {'type': 'CVPT', 'num_tokens': 3},
     'approximated': {'type': 'ApproximatedPrompt', 'num_tokens': 3, 'rank': 2},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize('name', METHODS)

@@ -62,7 +62,7 @@ def test_the_weights_of_the_package_are_a_whole_vit():
     vit = PromptedViT(
         arch=ARCH, patch_size=PATCH, img_size=160, pretrained=str(WEIGHTS), out_type='featmap',
         final_norm=False,
-    )  # fmt: skip
+    )
     vit.init_weights()
     stored = load_file(WEIGHTS)
     assert {str(tensor.dtype) for tensor in stored.values()} == {'torch.float16'}

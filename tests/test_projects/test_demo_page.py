@@ -63,7 +63,7 @@ def test_what_is_known_is_not_asked_again(demo, photo, caplog):
 
 @pytest.mark.parametrize('error, words', [
     (MemoryError(), 'not enough memory'), (RuntimeError('secret'), 'see its log'),
-])  # fmt: skip
+])
 def test_errors_become_messages(demo, photo, error, words, monkeypatch, capsys):
     def fails(*args):
         raise error

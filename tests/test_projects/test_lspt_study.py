@@ -24,7 +24,7 @@ def test_measures_by_hand():
     assert found == pytest.approx(dict(
         patch_mean=3.5, shared=6.25 / 12.5, outputs=3, prompts=1, patches=6, copies=0.5,
         of_image=1 - 1.5 / 2,  # mean (1, 0, 0, 0, .5, .5, 0, 0), squared length 1.5 of 2
-    ))  # fmt: skip
+    ))
 
 
 @pytest.mark.slow
@@ -35,10 +35,10 @@ def test_of_a_run(which, tmp_path, monkeypatch, capsys):
     arguments = {
         'start': [mini.config, 'start'], 'folder': [run],
         'checkpoint': [run / 'mini_cls.py', run / 'epoch_1.pth'],
-    }[which]  # fmt: skip
+    }[which]
     if which != 'start':
         done = run_tool('train.py', mini.config, '--work-dir', run, '--cfg-options',
-                        'train_cfg.max_epochs=1', cwd=tmp_path)  # fmt: skip
+                        'train_cfg.max_epochs=1', cwd=tmp_path)
         assert done.code == 0, done.err
     out = tmp_path / 'measures.csv'
     monkeypatch.setattr(sys, 'argv', ['measures', *map(str, arguments), '--out', str(out)])

@@ -192,7 +192,7 @@ def test_folders_hold_the_rendered_scenes(tmp_path):
     names = {f'{split}/photo_{i:02d}' for split, i in (('train', 1), ('train', 2), ('test', 1))}
     assert files_in(tmp_path / 'data').keys() == {
         'classes.txt', *(f'images/{n}.jpg' for n in names), *(f'masks/{n}.png' for n in names)
-    }  # fmt: skip
+    }
     colours = np.array([(0, 0, 0), *PALETTE])
     for name in names:
         split, index = name.split('/')[0], int(name[-2:])
@@ -206,7 +206,7 @@ def test_folders_hold_the_rendered_scenes(tmp_path):
 @pytest.mark.parametrize(('change', 'message'), [
     ({'count': 0}, '--count 0'), ({'count': {'train': 0}}, '--count 0'),
     ({'size': 33}, '--size 33'),
-])  # fmt: skip
+])
 def test_bad_arguments_are_named_and_nothing_is_written(tmp_path, change, message):
     with pytest.raises(InputError, match=message):
         write_photos_and_masks(tmp_path / 'data', **{'count': 2, 'size': 64, **change})

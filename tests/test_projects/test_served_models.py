@@ -170,7 +170,7 @@ def test_prompts_and_heads_are_not_shared(served, both):
         {t.data_ptr() for n, t in served.module(s.name).state_dict(keep_vars=True).items()
          if t.numel() and (not n.startswith('backbone.') or '.prompter.' in n)}
         for s in both
-    ]  # fmt: skip
+    ]
     assert sum(map(len, places)) == len(set().union(*places))
 
 
@@ -202,12 +202,12 @@ def test_only_what_is_alike_is_shared(tmp_path):
     larger = child_config(
         tmp_path / 'a' / 'seg_vpt.py', 'larger', METHODS['vpt'],
         'model["backbone"]["img_size"] = (48, 48)\n',
-    )  # fmt: skip
+    )
     save(build(larger, 2), tmp_path / 'larger.pth')
     sources = [
         plain, Source('bias', plain.config, str(tmp_path / 'bias.pth')),
         Source('larger', str(larger), str(tmp_path / 'larger.pth')),
-    ]  # fmt: skip
+    ]
     models = ServedModels(sources)
     tensors = [vit_tensors(models.module(source.name)) for source in sources]
     for other, own in ((tensors[1], {'layers.1.ln1.bias'}), (tensors[2], {'pos_embed'})):
@@ -341,7 +341,7 @@ def test_a_work_dir(tmp_path):
 @pytest.mark.parametrize('made, words', [
     ({'configs': ()}, 'no .py file'), ({'configs': ('a.py', 'b.py')}, 'a.py, b.py'),
     ({'iterations': ()}, 'no checkpoint'),
-])  # fmt: skip
+])
 def test_work_dirs_that_cannot_be_served(tmp_path, made, words):
     work_dir(tmp_path / 'run', **made)
     with pytest.raises(InputError, match=words):
@@ -356,12 +356,12 @@ def test_pairs(tmp_path):
     one, two = (str(tmp_path / f'{name}.pth') for name in ('one', 'two'))
     assert named_sources(['x/a.py', one, 'b.py', two], []) == [
         ('a', 'x/a.py', one), ('b', 'b.py', two)
-    ]  # fmt: skip
+    ]
     assert [s.name for s in named_sources(['a.py', one, 'a.py', two], [])] == ['a (one)', 'a (two)']
     for pairs, words in (
         (['a.py'], 'alone'), ([], 'no model'),
         (['a.py', one, 'a.py', one], 'two models are called'),
-    ):  # fmt: skip
+    ):
         with pytest.raises(InputError, match=words):
             named_sources(pairs, [])
 

@@ -89,7 +89,7 @@ def test_the_vit_of_an_onnx_file():
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node(kind, inputs, [name], name) for kind, name, inputs in nodes],
         'vit', [], [], [onnx.numpy_helper.from_array(x, name) for name, x in stored.items()],
-    )  # fmt: skip
+    )
     found = small_vit.tensors_of(onnx.helper.make_model(graph))
     bias, _, first, patches, weight = (x.astype(np.float16) for x in stored.values())
     want = {

@@ -48,7 +48,7 @@ def test_the_recipe_is_that_of_dinov3s_authors():
      (5, 11, 17, 23)),
     ('pretrained=dinov2,method=gated,head=upernet', 768, (2, 5, 8, 11)),
     ('pretrained=siglip2,method=vpt-deep', 768, (11,)),
-])  # fmt: skip
+])
 def test_every_vit_and_head_builds_and_gives_logits(arguments, width, outs):
     cfg = read(f'{arguments},crop=112')
     backbone = cfg.model.backbone
@@ -71,7 +71,7 @@ def test_every_vit_and_head_builds_and_gives_logits(arguments, width, outs):
     ('method=lora', 'backbone', METHODS['lora'].lr),
     ('method=bias,head=upernet', 'backbone', METHODS['bias'].lr),
     ('method=full', 'backbone', 1e-4), ('method=vpt,prompt_lr=0.25', 'prompter', 0.25),
-])  # fmt: skip
+])
 def test_what_is_in_the_vit_has_a_rate_of_its_own(arguments, part, rate):
     wrapper = read(arguments).optim_wrapper
     share = wrapper.paramwise_cfg.custom_keys[part].lr_mult
@@ -86,7 +86,7 @@ def test_what_is_in_the_vit_has_a_rate_of_its_own(arguments, part, rate):
     ('rank=5,method=lspt', 'rank=5: method=lspt has none'),
     ('iters=0', 'iters=0'),
     ('lr=-1', 'lr=-1'),
-])  # fmt: skip
+])
 def test_arguments_that_are_none(arguments, said):
     with pytest.raises(InputError, match=said):
         read(arguments)
@@ -131,10 +131,10 @@ def test_a_run_on_a_file_of_dinov3(tmp_path):
     config = f'{CONFIG}:pretrained={tmp_path}/vit.pth,method=lspt,num_tokens=4,crop=64,iters=2'
     config += ',batch_size=2'
     loaders = [f'{name}_dataloader.{option}' for name in ('train', 'val')
-               for option in ('num_workers=0', 'persistent_workers=False')]  # fmt: skip
+               for option in ('num_workers=0', 'persistent_workers=False')]
     work = tmp_path / 'work'
     run = run_tool('train.py', config, '--data-root', tmp_path / 'ade', '--work-dir', work,
-                   '--checkpoint', 'prompts', '--cfg-options', *loaders)  # fmt: skip
+                   '--checkpoint', 'prompts', '--cfg-options', *loaders)
     assert run.code == 0, run.err
     lines = (work / 'log.jsonl').read_text().splitlines()
     assert any('mIoU' in json.loads(line) for line in lines)

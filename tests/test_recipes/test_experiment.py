@@ -51,7 +51,7 @@ def test_gapts_table_in_the_config(key):
     assert cfg.optim_wrapper.optimizer == dict(type='SGD', momentum=0.9, lr=lr, weight_decay=0)
     assert [(s.type, s.begin, s.end) for s in cfg.param_scheduler] == [
         ('LinearLR', 0, 11), ('CosineAnnealingLR', 10, 100)
-    ]  # fmt: skip
+    ]
     assert not any(s.get('convert_to_iter_based') for s in cfg.param_scheduler)
     assert cfg.train_cfg.max_epochs == 100
     # The head reads prompts and patches with MAE, the class token with MoCo v3.
@@ -60,7 +60,7 @@ def test_gapts_table_in_the_config(key):
 
 @pytest.mark.parametrize('method', ['gated', 'bilinear'], ids=['by epoch', 'by step'])
 @pytest.mark.parametrize('more', ['epochs=15', 'epochs=25', 'epochs=9', 'epochs=100',
-                                  'epochs=30,warmup=1'])  # fmt: skip
+                                  'epochs=30,warmup=1'])
 @pytest.mark.parametrize('length', [2, 5])
 def test_the_learning_rate_comes_out_of_its_warm_up(method, more, length):
     cfg = read('fgvc', 'cub', 'mae', method, f':lr=0.5,{more}')
@@ -93,7 +93,7 @@ def test_fitted_heads_have_one_schedule_by_step(method, epochs, length):
     steps, ramp = epochs * length, epochs // 10 * length if epochs >= 20 else 0
     rates = rates_of(cfg, length)
     want = [0.5 * 0.5 * (1 + math.cos(math.pi * (i - ramp) / (steps - ramp)))
-            for i in range(ramp, steps)]  # fmt: skip
+            for i in range(ramp, steps)]
     assert rates[ramp:] == pytest.approx(want, rel=1e-5, abs=1e-7)
     assert rates[:ramp] == sorted(rates[:ramp])
 
@@ -170,7 +170,7 @@ def test_bpts_form_and_schedule():
     kinds = [t.type for t in cfg.train_dataloader.dataset.pipeline]
     assert 'RandomResizedCrop' in kinds
     ranks = {task: read('fgvc', task, 'supervised', 'bilinear').model.backbone.prompter.rank
-             for task in ('cub', 'cars')}  # fmt: skip
+             for task in ('cub', 'cars')}
     assert ranks == {'cub': 25, 'cars': 75}
     assert read('fgvc', 'cub', 'supervised', 'bilinear-deep').model.backbone.prompter.rank == 50
 
@@ -194,7 +194,7 @@ def test_decay_of_the_head_leaves_out_its_bias():
     model = torch.nn.ModuleDict({
         'backbone': torch.nn.ModuleDict({'prompter': torch.nn.Linear(2, 2, bias=False)}),
         'head': torch.nn.ModuleDict({'fc': torch.nn.Linear(2, 3)}),
-    })  # fmt: skip
+    })
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     found = {
         tuple(group['params'][0].shape): (group['lr'], round(group['weight_decay'], 9))
@@ -293,7 +293,7 @@ def test_every_data_set_of_a_benchmark_is_built(benchmark):
 def test_there_are_experiments():
     assert len(BENCHMARKS['vtab1k']) * len(PRETRAININGS) == 19 * 3
     assert {'linear', 'full', 'vpt', 'vpt-deep', 'gated', 'bilinear', 'bilinear-deep', 'lspt',
-            'lspt-low-rank', 'lspt-no-gspc', 'lspt-no-lpc'} <= set(METHODS)  # fmt: skip
+            'lspt-low-rank', 'lspt-no-gspc', 'lspt-no-lpc'} <= set(METHODS)
 
 
 def test_names_are_in_the_configs_docs():
@@ -373,7 +373,7 @@ def test_a_folder_that_was_not_prepared(tmp_path, content, said):
     ('pe', 'TimmPromptedViT', 'pooled', 127.5),
     ('timm:vit_base_patch16_clip_224.openai', 'TimmPromptedViT', 'cls_token', 122.7709),
     ('timm:aimv2_large_patch14_224.apple_pt', 'TimmPromptedViT', 'pooled', 122.7709),
-])  # fmt: skip
+])
 def test_vits_of_timm(pretraining, kind, out_type, mean):
     cfg = read_config(f'vtab1k/transfer.py:task=dtd,method=lspt,pretraining={pretraining}')
     backbone = cfg.model.backbone

@@ -21,7 +21,7 @@ from lspt_mm.recipes.vits import file_vit, timm_vit, vit_of
 ABOUT = {
     'name': 'mine', 'classes': ['a', 'b', 'c'], 'palette': [[0, 0, 0], [1, 2, 3], [4, 5, 6]],
     'images': {'train': 16, 'val': 4},
-}  # fmt: skip
+}
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_validations_take_a_tenth_of_the_time_at_most(val, times, folder):
     'method',
     [m if m in ('lspt', 'frozen', 'bilinear-deep') else pytest.param(m, marks=pytest.mark.slow)
      for m in METHODS],
-)  # fmt: skip
+)
 def test_every_method_builds(folder, method):
     cfg = read(folder, f',method={method},crop=64,channels=8')
     model = build(cfg)
@@ -181,7 +181,7 @@ def test_number_of_prompts(folder):
     'name',
     ['vit_small_patch16_224.dino', 'vit_base_patch16_224.mae', 'vit_base_patch16_224.augreg_in21k',
      'vit_small_patch14_reg4_dinov2.lvd142m', 'vit_large_patch16_224.mae'],
-)  # fmt: skip
+)
 def test_measures_are_those_of_timms_model(folder, name):
     """All weights of timm's model find a place of their shape."""
     from lspt_mm.checkpoints.key_mapping import to_mmpretrain
@@ -240,7 +240,7 @@ def test_a_file_and_its_arch(folder):
         (',pretrained=x.pth,arch={"embed_dims":8,"num_layers":2,"num_heads":2,'
          '"feedforward_channels":8}', '2 blocks, expected 4, or at least 6'),
     ],
-)  # fmt: skip
+)
 def test_arguments_that_are_none(folder, arguments, said):
     with pytest.raises(InputError, match=said):
         read(folder, arguments)
@@ -326,7 +326,7 @@ def test_a_file_of_no_known_size_asks_for_its_arch(folder):
     ('vit_base_patch16_clip_224', 'pre_norm'), ('vit_pe_core_tiny_patch16_384', 'pre_norm'),
     ('vit_base_patch16_siglip_224', 'attn_pool'), ('aimv2_large_patch14_224', 'without a bias'),
     ('eva02_base_patch14_224', 'q_proj'),
-])  # fmt: skip
+])
 def test_a_file_that_does_not_say_what_it_computes_asks_for_its_name(folder, name, key):
     vit = timm.create_model(name, depth=6, embed_dim=48, num_heads=3, num_classes=0)
     torch.save(vit.state_dict(), folder / 'vit.pth')
@@ -346,7 +346,7 @@ def test_dinov2s_largest_says_what_it_is(registers, tmp_path):
         'patch_embed.proj.weight': torch.zeros(1536, 3, 14, 14), 'mask_token': torch.zeros(1, 1536),
         'pos_embed': torch.zeros(1, 1370, 1536), 'blocks.0.mlp.w12.weight': torch.zeros(8192, 1536),
         **({'register_tokens': torch.zeros(1, 4, 1536)} if registers else {}),
-    }  # fmt: skip
+    }
     torch.save(state, tmp_path / 'vit.pth')
     name = f'vit_giant_patch14{"_reg4" * bool(registers)}_dinov2'
     assert vit_of(str(tmp_path / 'vit.pth')).backbone['model'] == name

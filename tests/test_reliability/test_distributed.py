@@ -43,11 +43,11 @@ FEWER = {'_delete_': True, 'type': 'CondensedPrompt', 'num_tokens': 3}
 PAE = {
     '_delete_': True, 'type': 'PAE', 'num_tokens': 3, 'width': 4,
     'prompter': {'type': 'VPT', 'deep': True},
-}  # fmt: skip
+}
 PROMPTERS = {
     'lspt': {'num_tokens': 3, 'dropout': 0.0}, 'bpt': FROM_DATA, 'spt': SPT, 'pro-vpt': MOVING,
     'condensed': FEWER, 'pae': PAE,
-}  # fmt: skip
+}
 
 
 def config_for(folder, method, processes):
@@ -146,7 +146,7 @@ def start(config, work, output, *more):
         env={**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable,
              'MASTER_PORT': free_port()},
         cwd=config.parent, stdout=output.open('a'), stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope='module')

@@ -28,7 +28,7 @@ def start(folder, work, *more):
     return Tool(
         'train.py', config, '--work-dir', work, '--resume', *more, cwd=folder,
         output=work.with_suffix('.txt'),
-    )  # fmt: skip
+    )
 
 
 def text_of(work):
@@ -192,7 +192,7 @@ def test_soak(kind, tmp_path):
     run = run_command(
         'bash', '-c', 'trap "" INT; exec "$@"', 'bash', sys.executable, '-m', 'lspt_mm', 'soak',
         config, '--kills', 20, '--out', tmp_path / 'soak', cwd=tmp_path,
-    )  # fmt: skip
+    )
     assert run.code == 0, run.out[-2000:] + run.err[-3000:]
     report = json.loads((tmp_path / 'soak/soak.json').read_text())
     assert report['differences'] == [] and report['kills'] + report['stops'] == 20, run.out
@@ -211,7 +211,7 @@ WITH_SCORES = {
 @pytest.mark.parametrize(
     'method', [pytest.param(m, marks=() if m == 'pro-vpt' else pytest.mark.slow)
                for m in WITH_SCORES]
-)  # fmt: skip
+)
 def test_scores_of_a_pass_are_resumed(method, tmp_path):
     config = write_run(tmp_path, 'classification')
     prompter = f"model['backbone']['prompter'] = dict(_delete_=True, {WITH_SCORES[method]})\n"

@@ -20,7 +20,7 @@ ODD = st.one_of(
     st.text(max_size=8), st.lists(st.integers(-2, 5), max_size=4), st.binary(max_size=4),
     st.dictionaries(st.text(max_size=4), st.integers(), max_size=2), st.just(()),
     st.sampled_from([1e39, -1e300, 10**30, 2**63, {1, 2}, b'x', object, 1j]),
-)  # fmt: skip
+)
 
 #: Values that are meant, by the argument's name.
 MEANT = {
@@ -29,7 +29,7 @@ MEANT = {
         ['full', 'low-rank', 'diagonal']), 'trained_right': st.integers(1, 3),
     'start': st.sampled_from(['xavier', 'whiten']), 'epsilon': st.floats(1e-6, 1),
     'forget_bias': st.floats(-3, 3), 'gate_init': st.floats(-9, 9),
-}  # fmt: skip
+}
 
 BACKBONE = {
     'img_size': st.sampled_from([16, (16, 24)]), 'patch_size': st.sampled_from([4, 8, (8, 4)]),
@@ -40,7 +40,7 @@ BACKBONE = {
     'drop_rate': st.floats(0, 0.9), 'drop_path_rate': st.floats(0, 0.9), 'qkv_bias': st.booleans(),
     'pre_norm': st.booleans(), 'interpolate_mode': st.sampled_from(['bicubic', 'bilinear']),
     'layer_scale_init_value': st.floats(0, 1), 'compile_blocks': st.just(False),
-}  # fmt: skip
+}
 
 
 def options(meant):

@@ -22,11 +22,11 @@ WORDS = st.one_of(
         '10**9', '__import__("os")', '[' * 300, '0x10', '1_000', '..', '\0', '🙂', 'deit-tiny',
         '4', '8', '32', '0.1', '64',
     ]), st.integers(-2, 80).map(str), st.floats(width=32).map(str),
-)  # fmt: skip
+)
 NAMES = st.sampled_from([
     'img_size', 'patch_size', 'num_tokens', 'epochs', 'batch_size', 'lr', 'weight_decay',
     'optimizer', 'rank', 'gate_init', 'official', 'dropout', 'nothing', 'Lr',
-])  # fmt: skip
+])
 
 
 @many(400)
@@ -62,11 +62,11 @@ KEYS = st.one_of(
         'train_dataloader.batch_size', 'default_hooks.checkpoint', 'model', 'a.b.c', 'seed',
         'param_scheduler.9.end', 'model.backbone.promter.num_tokens', 'custom_hooks.0',
     ]), st.text(alphabet='abm.0_', max_size=12),
-)  # fmt: skip
+)
 VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 9), st.floats(), st.text(max_size=5),
     st.lists(st.integers(), max_size=3), st.dictionaries(st.text(max_size=3), st.integers()),
-)  # fmt: skip
+)
 
 
 @many(150)

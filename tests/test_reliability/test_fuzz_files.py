@@ -93,7 +93,7 @@ def arrays():
 CHECKPOINTS = {
     'vit.pth': saved(), 'old.pth': saved(legacy=True), 'vit.npz': arrays(),
     'vit.safetensors': save_safetensors({'a': torch.arange(6.0)}, {'meta': '{"x": 1}'}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize('name', CHECKPOINTS)
@@ -131,7 +131,7 @@ def test_split_files(tmp_path):
     def some(text, table):
         for name, content, reader in (
             ('train.txt', text, read_text_list), ('train.json', table, read_json_list)
-        ):  # fmt: skip
+        ):
             found = read_or_refused(tmp_path / name, content, reader)
             for path, label in found or ():
                 assert isinstance(path, str) and isinstance(label, int)
@@ -165,7 +165,7 @@ def test_labels(mode, tmp_path):
         return load({
             'seg_map_path': str(path), 'img_path': 'image.jpg', 'ori_shape': (24, 32),
             'reduce_zero_label': False, 'label_map': None, 'seg_fields': [],
-        })  # fmt: skip
+        })
 
     @many(150)
     @given(mutated(image_bytes('PNG', mode)))

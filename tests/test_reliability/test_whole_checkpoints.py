@@ -69,7 +69,7 @@ def train(
                        'accumulative_counts': accumulative_counts},
         default_hooks={'checkpoint': PromptCheckpointHook(**checkpoint)},
         custom_hooks=list(hooks), experiment_name=f'{folder}{iterations}{checkpoint}',
-    )  # fmt: skip
+    )
     runner.train()
     return runner
 
@@ -187,7 +187,7 @@ def test_torn_at_every_twentieth(copied, percent):
 def test_one_changed_byte_of_the_weights(copied):
     content = bytearray((copied / 'iter_4.pth').read_bytes())
     at = content.find(torch.load(copied / 'iter_4.pth', weights_only=False)
-                      ['state_dict']['weight'].numpy().tobytes()[:64])  # fmt: skip
+                      ['state_dict']['weight'].numpy().tobytes()[:64])
     assert at > 0
     content[at + 17] ^= 1
     (copied / 'iter_4.pth').write_bytes(content)
@@ -302,7 +302,7 @@ def test_losses_are_means_since_the_line_before(tmp_path):
     lines = list(read_log(tmp_path))
     assert [(line['iter'], line['loss'], line['lr']) for line in lines] == [
         (3, 2.0, 0.1), (6, 5.0, 0.1), (7, 7.0, 0.1),
-    ]  # fmt: skip
+    ]
 
 
 def test_local_scalars_that_cannot_be_written_end_no_run(tmp_path):
@@ -348,7 +348,7 @@ def test_a_run_on_a_disk_that_is_full(small_disk, tmp_path):
     def start(work):
         output = tmp_path / 'out.txt'
         return Tool('train.py', config, '--work-dir', work, '--resume', cwd=tmp_path,
-                    output=output).wait(), output.read_text()  # fmt: skip
+                    output=output).wait(), output.read_text()
 
     assert start(tmp_path / 'whole')[0] == 0
     work = small_disk / 'work'

@@ -11,7 +11,7 @@ from lspt_mm.search.grid import Outcome, best, expand_grid, name_of
 def test_product():
     assert expand_grid({'lr': [0.1, 0.5], 'P': [1, 2]}) == [
         {'lr': 0.1, 'P': 1}, {'lr': 0.1, 'P': 2}, {'lr': 0.5, 'P': 1}, {'lr': 0.5, 'P': 2}
-    ]  # fmt: skip
+    ]
     assert expand_grid({}) == [{}]
 
 

@@ -36,7 +36,7 @@ class Pretender:
             write_json(folder / 'result.json', {
                 'accuracy': 60 + seed / 100 if tested else ON_VAL[lr],
                 'trainable': {'prompts': 5, 'backbone': 0, 'head': 7, 'all': 99},
-            })  # fmt: skip
+            })
             on_done(folder, 0)
 
 
@@ -266,7 +266,7 @@ def test_configs_of_ones_own(tmp_path):
     config = own(
         val_evaluator=[accuracy], test_evaluator=[accuracy],
         train_cfg={'_delete_': True, 'by_epoch': False, 'max_iters': 70},
-    )  # fmt: skip
+    )
     run(Search(tmp_path, config, [{}], Pretender()))
     cfg = Config.fromfile(tmp_path / 'final/seed=42/config.py')
     hook = cfg.default_hooks.checkpoint

@@ -50,14 +50,14 @@ def runs(tmp_path_factory):
     def make(folder):
         (folder / 'raising_hook.py').write_text(HOOK)
         configs = {kind: write_run(folder / kind, kind, iterations=9)
-                   for kind in ('classification', 'segmentation')}  # fmt: skip
+                   for kind in ('classification', 'segmentation')}
         for name, (kind, seed, amp, options) in RUNS.items():
             cfg = read_config(str(configs[kind]))
             interval = {'segmentation': 9}.get(kind, 3)
             cfg.merge_from_dict({
                 'train_cfg.val_interval': interval, 'randomness.seed': seed,
                 'launcher': 'none', **options,
-            })  # fmt: skip
+            })
             for key in ('test_dataloader', 'test_cfg', 'test_evaluator'):
                 cfg[key] = None
             if amp:

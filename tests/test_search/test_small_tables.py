@@ -74,7 +74,7 @@ class Pretender:
             result = {
                 'accuracy': self.score(run, rate), 'seconds': 1.0, 'baseline': 50.0,
                 'trainable': {'prompts': 7, 'backbone': 3, 'head': 5, 'all': 99},
-            }  # fmt: skip
+            }
             (folder / 'result.json').write_text(json.dumps(result))
             on_done(folder, 0)
 
@@ -103,12 +103,12 @@ def test_rates_are_chosen_on_the_mean_of_two_tasks_and_then_kept(tmp_path, data)
     assert [name for name in launcher.seen if 'selection' in name] == [
         f'{task}/vpt-deep/selection,lr={lr},seed=0'
         for task in ('eurosat', 'flowers36') for lr in ('0.001', '0.003', '0.01')
-    ]  # fmt: skip
+    ]
     assert [name for name in launcher.seen if 'final' in name] == [
         'eurosat/linear/final,seed=1', 'caltech101/linear/final,seed=1',
         *(f'{task}/vpt-deep/final,lr=0.001,seed={seed}'
           for task in ('eurosat', 'caltech101') for seed in (1, 2, 3)),
-    ]  # fmt: skip
+    ]
     selection = launcher.configs['eurosat/vpt-deep/selection,lr=0.003,seed=0']
     assert selection.test_dataloader is None
     assert selection.optim_wrapper.optimizer == dict(type='AdamW', lr=0.003, weight_decay=0)
@@ -140,7 +140,7 @@ def test_finished_runs_are_not_repeated_even_without_their_folders(tmp_path, dat
         row = next(row for row in csv.DictReader(file) if row['phase'] == 'final')
     assert (row['task'], row['method'], row['lr'], row['trained']) == (
         'caltech101', 'linear', '', '10',
-    )  # fmt: skip
+    )
 
 
 def test_names_of_runs_are_folders():
@@ -152,7 +152,7 @@ def test_names_of_runs_are_folders():
 
 def row(task, method, seed, score, table='classification', phase='final'):
     return dict(table=table, task=task, method=method, phase=phase, lr='0.1', seed=str(seed),
-                score=str(score), baseline='', trained='1000', seconds='1')  # fmt: skip
+                score=str(score), baseline='', trained='1000', seconds='1')
 
 
 def test_tables():
@@ -171,6 +171,6 @@ def test_tables():
     assert classification[0] == '| classification | trained in the ViT | a | b | mean |'
     assert [line.split(' | ')[0] for line in classification[2:5]] == [
         '| LSPT', '| VPT-shallow', '| Linear probe',
-    ]  # fmt: skip
+    ]
     assert ' ± ' in classification[2] and '99' not in text
     assert '| LSPT | 1.17 |' in text  # first on two tasks, level on the third

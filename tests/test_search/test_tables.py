@@ -30,7 +30,7 @@ def write(folder, benchmark, task, method, accuracies, pretraining='mae', weight
         'benchmark': benchmark, 'task': task, 'method': method, 'pretraining': pretraining,
         'arch': 'base', 'patch_size': 16, 'img_size': 224, 'official': True, 'head': 'paper',
         'name': f'{benchmark}/{method}_{pretraining}_{task}', **more,
-    }  # fmt: skip
+    }
     for seed, accuracy in enumerate(accuracies):
         path = folder / f'{method}_{task}_search/final/seed={seed}/result.json'
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def write(folder, benchmark, task, method, accuracies, pretraining='mae', weight
         path.write_text(
             json.dumps(
                 {'experiment': experiment, 'accuracy': accuracy, 'trainable': trainable,
-                 'weights': weights}  # fmt: skip
+                 'weights': weights}
             )
         )
 
@@ -181,7 +181,7 @@ def test_the_number_of_seeds_is_shown(tmp_path):
         ('{"accuracy": 5, "trainable": {"prompts": 1, "backbone": 0, "head": 1}, "experiment": {}}',
          'its experiment lacks arch, benchmark'),
     ],
-)  # fmt: skip
+)
 def test_damaged_results(text, said, tmp_path):
     write(tmp_path, 'fgvc', 'cub', 'vpt', [50.0])
     (tmp_path / 'vpt_cub_search/final/seed=0/result.json').write_text(text)

@@ -21,7 +21,7 @@ SEGMENTATION, CLASSIFICATION = (task_of({'default_scope': s}) for s in ('mmseg',
 MULTI_LABEL = task_of({
     'default_scope': 'mmpretrain',
     'model': {'head': {'type': 'mmpretrain.MultiLabelLinearClsHead'}},
-})  # fmt: skip
+})
 
 
 def test_segmentation_against_scikit_learn():
@@ -60,7 +60,7 @@ def test_several_labels_against_scikit_learn_and_mmpretrain(absent):
         truth[:, 3], scores[:, 3] = False, 0.1
     found = scores >= 0.5
     counts = sum(MULTI_LABEL.counts(np.flatnonzero(t), np.flatnonzero(p), 5)
-                 for t, p in zip(truth, found, strict=True))  # fmt: skip
+                 for t, p in zip(truth, found, strict=True))
     assert np.array_equal(counts, multilabel_confusion_matrix(truth, found))
     each = np.array(MULTI_LABEL.class_scores(counts))
     assert np.isnan(each[3]) == absent
@@ -85,7 +85,7 @@ def test_occurrences(task):
     (dict(type='MultiLabelMetric', thr=0.5, average='micro'), False),
     (dict(type='MultiLabelMetric', thr=0.5, items=['recall']), False),
     (dict(type='AveragePrecision'), False), (dict(type='Accuracy', topk=(1,)), False),
-])  # fmt: skip
+])
 def test_what_measures_macro_f1(evaluator, measured):
     assert MULTI_LABEL.measured_by(evaluator) == measured
 
@@ -112,6 +112,6 @@ def test_descriptions():
 @pytest.mark.parametrize(
     ('task', 'shape'), [(SEGMENTATION, (3, 3)), (CLASSIFICATION, (3, 3)), (MULTI_LABEL, (3, 2, 2))],
     ids=['seg', 'cls', 'multi'],
-)  # fmt: skip
+)
 def test_no_image(task, shape):
     assert task.score(np.zeros(shape, int)) is None

@@ -10,13 +10,13 @@ from miniatures import ROOT
 ALLOWED = {
     'lspt_mm/_compat.py', 'lspt_mm/models/heads.py', 'lspt_mm/models/segmentors.py',
     'projects/benchmark/cases.py', 'projects/benchmark/large_images.py',
-}  # fmt: skip
+}
 SCOPES = {'mmseg', 'mmpretrain'}
 NAMES = {'MMSegInferencer', 'ImageClassificationInferencer', 'SegDataSample'}
 FILES = [
     path for folder in ('lspt_mm', 'tools', 'projects') for path in (ROOT / folder).rglob('*.py')
     if path.relative_to(ROOT).as_posix() not in ALLOWED and 'tasks' not in path.parts[-2:]
-]  # fmt: skip
+]
 
 
 def questions(tree):
@@ -39,14 +39,14 @@ def test_nobody_asks():
     found = {
         str(path.relative_to(ROOT)): lines
         for path in FILES if (lines := list(questions(ast.parse(path.read_text()))))
-    }  # fmt: skip
+    }
     assert len(FILES) > 100 and found == {}
 
 
 @pytest.mark.parametrize('text', [
     "cfg.get('default_scope') == 'mmseg'", "x = 'mmpretrain' != scope", 'model.decode_head(x)',
     "hasattr(model, 'decode_head')", 'from mmseg.apis import MMSegInferencer',
-])  # fmt: skip
+])
 def test_questions_are_found(text):
     assert list(questions(ast.parse(text))) == [1]
 

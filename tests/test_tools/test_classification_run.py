@@ -19,7 +19,7 @@ def runs(tmp_path_factory):
         run = run_tool(
             'test.py', config, folder / 'work/epoch_2.pth', '--work-dir', folder / 'test',
             '--out', folder / 'out.pkl', '--show-dir', folder / 'shown', cwd=folder,
-        )  # fmt: skip
+        )
         assert run.code == 0, run.err[-3000:]
 
     return once(tmp_path_factory, 'cls_runs', make)
@@ -32,7 +32,7 @@ def test_vit_is_frozen_and_the_rest_learns(runs):
     assert torch.equal(state['backbone.pos_embed'], vit['pos_embed'])
     for theirs, ours in (('norm.weight', 'ln1.weight'),
                          ('blocks.3.attn.qkv.weight', 'layers.3.attn.qkv.weight'),
-                         ('blocks.0.mlp.fc2.bias', 'layers.0.ffn.layers.1.bias')):  # fmt: skip
+                         ('blocks.0.mlp.fc2.bias', 'layers.0.ffn.layers.1.bias')):
         assert torch.equal(state[f'backbone.{ours}'], vit[theirs])
     assert state['backbone.prompter.prompts'].ne(0).any()
     assert state['head.fc.weight'].shape == (3, 16)

@@ -17,7 +17,7 @@ def test_every_tool_is_found_and_listed():
     files = {p for p in TOOLS.rglob('*') if p.suffix in ('.py', '.sh') and p.name[0] != '_'}
     # What a project's page or command line is; its other files are modules.
     projects = ['demo', 'practice', 'demo_app', 'serving_memory', 'benchmark', 'large_images',
-                'measures', 'predict_speed', 'small_data', 'small_vit', 'soak']  # fmt: skip
+                'measures', 'predict_speed', 'small_data', 'small_vit', 'soak']
     files |= {path for path in (ROOT / 'projects').rglob('*.py') if path.stem in projects}
     tools = find_tools()
     assert set(tools.values()) == files
@@ -68,7 +68,7 @@ def test_docstrings_are_parsed_and_not_run(tmp_path):
 @pytest.mark.slow
 def test_it_runs_a_tool_as_a_script_with_its_exit_code(tmp_path):
     run = run_command(sys.executable, '-m', 'lspt_mm', 'train', 'no_such_config.py', cwd=tmp_path,
-                      PYTHONPATH=str(TOOLS.parent))  # fmt: skip
+                      PYTHONPATH=str(TOOLS.parent))
     assert run.code == 2 and 'no_such_config.py does not exist' in run.err
     assert 'Traceback' not in run.err
 
@@ -76,7 +76,7 @@ def test_it_runs_a_tool_as_a_script_with_its_exit_code(tmp_path):
 @pytest.mark.slow
 def test_it_runs_shell_tools(tmp_path):
     run = run_command(sys.executable, '-m', 'lspt_mm', 'dist_train', cwd=tmp_path,
-                      PYTHONPATH=str(TOOLS.parent))  # fmt: skip
+                      PYTHONPATH=str(TOOLS.parent))
     assert run.code == 2 and 'usage:' in run.err
 
 
@@ -120,6 +120,6 @@ def test_unknown_configs_get_close_matches(tmp_path, monkeypatch):
          {'data': 'd', 'pretrained': 'https://h:8/x?y=1'}),
         ('C:\\a.py:data=D:\\d', 'C:\\a.py', {'data': 'D:\\d'}),
     ],
-)  # fmt: skip
+)
 def test_colons_in_values(text, path, values):
     assert split_arguments(text) == (path, values)

@@ -49,7 +49,7 @@ def trained(request, tmp_path_factory):
             'bash', TOOLS / 'dist_train.sh', config, 2, '--work-dir', folder / 'work',
             '--checkpoint', CONTENT[request.param], '--cfg-options', 'train_cfg.max_iters=2',
             cwd=folder, PYTHONPATH=str(folder), MASTER_PORT=free_port(),
-        )  # fmt: skip
+        )
         assert run.code == 0, run.err[-4000:]
         (folder / 'out.txt').write_text(run.out)
 
@@ -79,7 +79,7 @@ def test_going_on(trained):
         'bash', TOOLS / 'dist_train.sh', trained / 'mini_seg.py', 2, '--work-dir',
         trained / 'on', '--resume', trained / 'work/iter_2.pth', '--cfg-options',
         'train_cfg.max_iters=3', cwd=trained, PYTHONPATH=str(trained), MASTER_PORT=free_port(),
-    )  # fmt: skip
+    )
     assert run.code == 0, run.err[-4000:]
     assert 'resumed epoch: 0, iter: 2' in run.out and 'whitening of blocks' not in run.out
 
@@ -89,7 +89,7 @@ def test_dist_test(trained):
         'bash', TOOLS / 'dist_test.sh', trained / 'mini_seg.py', trained / 'work/iter_2.pth', 2,
         '--work-dir', trained / 'test', cwd=trained, PYTHONPATH=str(trained),
         MASTER_PORT=free_port(),
-    )  # fmt: skip
+    )
     assert run.code == 0, run.err[-4000:]
     assert 'mIoU' in run.out
 
@@ -98,7 +98,7 @@ def test_bad_input_is_one_message(trained):
     run = run_command(
         'bash', TOOLS / 'dist_train.sh', trained / 'mini_seg.py', 2, '--work-dir', 'w',
         '--data-root', 'typo', cwd=trained, PYTHONPATH=str(trained), MASTER_PORT=free_port(),
-    )  # fmt: skip
+    )
     assert run.code != 0
     assert (run.out + run.err).count('error: ') == 1 and 'typo' in run.err
 

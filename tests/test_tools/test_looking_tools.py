@@ -39,7 +39,7 @@ def test_browse_draws_masks_behind_the_training_pipeline(seg, tmp_path):
     run = run_tool(
         'visualization/browse_dataset.py', seg / 'mini_seg.py', '--not-show', '--out', 'out',
         '--number', 3, cwd=tmp_path,
-    )  # fmt: skip
+    )
     assert run.code == 0, run.err
     assert '3 of 4 images of train' in run.out
     drawn = pictures(tmp_path / 'out')
@@ -69,7 +69,7 @@ def test_browse_mixes_the_image_with_its_classes_colours(tmp_path):
             'brightness_delta=0', 'contrast_range=(1.0,1.0)', 'saturation_range=(1.0,1.0)',
             'hue_delta=1',  # 2 degrees
         )), cwd=tmp_path,
-    )  # fmt: skip
+    )
     assert run.code == 0, run.err
     for name, picture in pictures(tmp_path / 'out').items():
         colour = np.array(palette[int(name.split('_s')[1][:-4]) - 1], float)
@@ -83,7 +83,7 @@ def test_browse_writes_the_class_on_the_image(cls, tmp_path):
     run = run_tool(
         'visualization/browse_dataset.py', cls / 'mini_cls.py', '--split', 'val', '--not-show',
         '--out', 'out', cwd=tmp_path,
-    )  # fmt: skip
+    )
     assert run.code == 0, run.err
     drawn = pictures(tmp_path / 'out')
     assert len(drawn) == 6
@@ -141,7 +141,7 @@ def test_logs_of_both_kinds_side_by_side(tmp_path):
     run = run_tool(
         'analysis_tools/analyze_logs.py', 'ours', 'theirs/vis_data/scalars.json', '--names', 'A',
         'B', '--out', 'x/curves', cwd=tmp_path,
-    )  # fmt: skip
+    )
     assert run.code == 0, run.err
     with open(tmp_path / 'x/curves.csv', newline='') as file:
         rows = list(csv.reader(file))[1:]
@@ -149,7 +149,7 @@ def test_logs_of_both_kinds_side_by_side(tmp_path):
         ['A', 'loss', '5', '3.0'], ['A', 'loss', '10', '1.5'], ['A', 'loss', '15', '2.0'],
         ['B', 'loss', '4', '2.5'],
         ['A', 'mIoU', '10', '20.5'], ['A', 'mIoU', '15', '18.0'], ['B', 'mIoU', '4', '11.0'],
-    ]  # fmt: skip
+    ]
     lines = [line.split() for line in run.out.splitlines()]
     assert ['A', 'loss', '3', '2', '15', '1.5', '10', '3', '5'] in lines
     assert ['A', 'mIoU', '2', '18', '15', '18', '15', '20.5', '10'] in lines
@@ -201,7 +201,7 @@ def test_an_interrupted_run_is_one_curve_in_our_log_and_pieces_in_theirs(seg, tm
         '--cfg-options', 'train_cfg.max_iters=60', 'train_cfg.val_interval=30',
         'default_hooks.run_log.interval=1', 'default_hooks.checkpoint.interval=20',
         'param_scheduler.0.end=100',
-    ]  # fmt: skip
+    ]
     train = [sys.executable, TOOLS / 'train.py', seg / 'mini_seg.py']
     alone = run_command(*train, '--work-dir', 'alone', *options, cwd=tmp_path)
     assert alone.code == 0, alone.err
@@ -210,7 +210,7 @@ def test_an_interrupted_run_is_one_curve_in_our_log_and_pieces_in_theirs(seg, tm
     process = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         env={**os.environ, 'OMP_NUM_THREADS': '1'},
-    )  # fmt: skip
+    )
     log = tmp_path / 'stopped/log.jsonl'
     deadline = time.monotonic() + 300
     while not (log.is_file() and log.read_text().count('\n') >= 8):
@@ -224,7 +224,7 @@ def test_an_interrupted_run_is_one_curve_in_our_log_and_pieces_in_theirs(seg, tm
     run = run_tool(
         'analysis_tools/analyze_logs.py', 'alone', 'stopped', *files, '--keys', 'loss', 'mIoU',
         '--out', 'curves', cwd=tmp_path,
-    )  # fmt: skip
+    )
     assert run.code == 0, run.err
     with open(tmp_path / 'curves.csv', newline='') as file:
         rows = list(csv.reader(file))[1:]
@@ -271,7 +271,7 @@ def test_flops_are_those_of_the_equations(name, side, cls, tmp_path):
     prompter = {
         'LSPT': "dict(_delete_=True, type='LSPT', num_tokens=3)", None: 'None',
         'VPT-deep': "dict(_delete_=True, type='VPT', num_tokens=3, deep=True)",
-    }[name]  # fmt: skip
+    }[name]
     base = str(cls / 'mini_cls.py')
     config.write_text(
         f"_base_ = {base!r}\nmodel = dict(backbone=dict(out_type='cls_token', prompter={prompter}))"
@@ -338,7 +338,7 @@ def test_their_confusion_matrix_is_that_of_our_test(cls, tmp_path):
     run = run_tool(
         'misc/openmmlab.py', 'mmpretrain', 'confusion_matrix', config, 'run/epoch_2.pth', '--out',
         'matrix.pkl', '--show-path', 'matrix.png', cwd=tmp_path,
-    )  # fmt: skip
+    )
     assert run.code == 0, run.err
     import pickle
 

@@ -36,13 +36,13 @@ def test_any_form_trains_tests_and_predicts(size, tmp_path):
     write(tmp_path, 'val/odd', size)
     vit = write_vit(tmp_path / 'vit.pth')
     ok(run_tool('dataset_converters/own_masks.py', '--images', 'images', '--masks', 'masks', '--to',
-                'data', cwd=tmp_path))  # fmt: skip
+                'data', cwd=tmp_path))
     config = f'{CONFIGS / "maskfolder/transfer.py"}:data=data,pretrained={vit},arch={ARCH},crop=32'
     config += ',patch_size=8,batch_size=2,channels=8,workers=0,iters=3'
     ok(run_tool('train.py', config, '--work-dir', 'w', '--cfg-options', *LOADERS, cwd=tmp_path))
     ok(run_tool('test.py', 'w/transfer.py', 'w/iter_3.pth', cwd=tmp_path))
     ok(run_tool('predict.py', 'w/transfer.py', 'w/iter_3.pth', 'images/val', '--out', 'found',
-                cwd=tmp_path))  # fmt: skip
+                cwd=tmp_path))
     assert Image.open(tmp_path / 'found/masks/odd.png').size == size[::-1]
 
 
@@ -59,7 +59,7 @@ def test_orientation_tags_of_tiff(turn, tmp_path):
     vit = write_vit(tmp_path / 'vit.pth')
     exif = ['--exif', 'shown'] if turn == 3 else []
     ok(run_tool('dataset_converters/own_masks.py', '--images', 'images', '--masks', 'masks', '--to',
-                'data', *exif, cwd=tmp_path))  # fmt: skip
+                'data', *exif, cwd=tmp_path))
     config = f'{CONFIGS / "maskfolder/transfer.py"}:data=data,pretrained={vit},arch={ARCH},crop=32'
     config += ',patch_size=8,batch_size=2,channels=8,workers=0,iters=2'
     ok(run_tool('train.py', config, '--work-dir', 'w', '--cfg-options', *LOADERS, cwd=tmp_path))
@@ -72,12 +72,12 @@ def test_rates_are_searched_for(tmp_path):
         write(tmp_path, f'{"test/" if i > 3 else "train/"}p{i}', (32, 40))
     vit = write_vit(tmp_path / 'vit.pth')
     ok(run_tool('dataset_converters/own_masks.py', '--images', 'images', '--masks', 'masks', '--to',
-                'data', cwd=tmp_path))  # fmt: skip
+                'data', cwd=tmp_path))
     config = f'{CONFIGS / "maskfolder/transfer.py"}:data=data,pretrained={vit},arch={ARCH},crop=32'
     config += ',patch_size=8,batch_size=2,channels=8,workers=0,iters=2,method=vpt'
     options = ['--work-dir', 's', '--seeds', '1', '--cfg-options', *LOADERS]
     run = ok(run_tool('search.py', config, '--grid', 'lr=0.01,0.001', '--select-only', *options,
-                      cwd=tmp_path))  # fmt: skip
+                      cwd=tmp_path))
     assert 'on validation data; logistic regression on frozen features' in run.err + run.out
     run = ok(run_tool('search.py', config, '--grid', 'lr=0.01,0.001,0.1', *options, cwd=tmp_path))
     assert 'test mIoU' in run.out
@@ -86,5 +86,5 @@ def test_rates_are_searched_for(tmp_path):
     assert [line.split(',')[:2] for line in lines[1:]] == [
         ['selection', '0.01'], ['selection', '0.001'], ['selection', '0.1'],
         ['final', lines[4].split(',')[1]],
-    ]  # fmt: skip
+    ]
     assert not (tmp_path / 's/final/seed=1/predictions.pkl').exists()

@@ -104,6 +104,6 @@ def test_a_checkpoint_that_was_never_prepared_is_refused(trained, tmp_path):
     run = run_tool(
         'test.py', trained / 'mini_seg.py', tmp_path / 'unprepared.pth', '--work-dir',
         tmp_path / 'work', cwd=tmp_path,
-    )  # fmt: skip
+    )
     assert run.code == 2
     assert 'BilinearPrompt starts from training data and has not been prepared' in run.err

@@ -48,7 +48,7 @@ def runs(tmp_path_factory):
                 run = run_tool(
                     'train.py', mini.config, '--work-dir', work, '--checkpoint', content,
                     cwd=folder,
-                )  # fmt: skip
+                )
                 (folder / task / f'{content}.txt').write_text(ok(run).out)
 
     return once(tmp_path_factory, 'prompt_only', make)
@@ -127,13 +127,13 @@ def test_full_checkpoints_name_their_base_too(seg):
 def test_the_same_result(runs, tmp_path):
     for task, metric, last in (
         ('seg', 'mIoU', 'iter_4.pth'), ('cls', 'accuracy/top1', 'epoch_2.pth'),
-    ):  # fmt: skip
+    ):
         found = {}
         for content in ('full', 'prompts'):
             work = tmp_path / task / content
             config = runs / task / f'mini_{task}.py'
             run = run_tool('test.py', config, runs / task / content / last, '--work-dir', work,
-                           cwd=tmp_path)  # fmt: skip
+                           cwd=tmp_path)
             ok(run)
             (file,) = work.glob('*/*.json')
             found[content] = json.loads(file.read_text())[metric]
@@ -143,7 +143,7 @@ def test_the_same_result(runs, tmp_path):
 @pytest.mark.slow
 def test_tta(seg, tmp_path):
     ok(run_tool('test.py', seg / 'mini_seg.py', seg / 'prompts/iter_4.pth', '--tta', '--work-dir',
-                tmp_path, cwd=tmp_path))  # fmt: skip
+                tmp_path, cwd=tmp_path))
 
 
 def test_test_without_the_base_is_refused(moved):
@@ -170,7 +170,7 @@ def test_resuming_equals_not_stopping(where, seg, tmp_path):
         shutil.copy(path.pop(), work)
         (work / 'last_checkpoint').write_text(str(work / 'iter_2.pth'))
     ok(run_tool('train.py', seg / 'mini_seg.py', '--work-dir', work, '--resume', *path,
-                '--checkpoint', 'prompts', cwd=tmp_path))  # fmt: skip
+                '--checkpoint', 'prompts', cwd=tmp_path))
     resumed, straight = tensors(work / 'iter_4.pth'), tensors(seg / 'prompts/iter_4.pth')
     assert set(resumed) == set(straight)
     for key, value in straight.items():
@@ -180,7 +180,7 @@ def test_resuming_equals_not_stopping(where, seg, tmp_path):
 @pytest.mark.slow
 def test_going_on_from_full_to_prompt_only(seg, tmp_path):
     ok(run_tool('train.py', seg / 'mini_seg.py', '--work-dir', tmp_path / 'work', '--resume',
-                seg / 'full/iter_2.pth', '--checkpoint', 'prompts', cwd=tmp_path))  # fmt: skip
+                seg / 'full/iter_2.pth', '--checkpoint', 'prompts', cwd=tmp_path))
     found = tensors(tmp_path / 'work/iter_4.pth')
     assert 'backbone.layers.0.attn.qkv.weight' not in found and f'backbone.{RECORD}' in found
 
@@ -189,14 +189,14 @@ def test_resuming_with_another_base_is_refused(seg, tmp_path):
     torch.save({'model': tiny_vit(seed=4).state_dict()}, tmp_path / 'other.pth')
     run = run_tool('train.py', seg / 'mini_seg.py', '--work-dir', tmp_path / 'work', '--resume',
                    seg / 'prompts/iter_2.pth', '--pretrained', 'other.pth',
-                   cwd=tmp_path)  # fmt: skip
+                   cwd=tmp_path)
     refused(run, 'differs from the loaded backbone', 'other.pth')
 
 
 def test_prompts_of_an_unknown_base_are_not_written(seg, tmp_path):
     """A run on a random ViT, and one whose ViT came with who knows what."""
     run = run_tool('train.py', seg / 'mini_seg.py', '--work-dir', tmp_path / 'work',
-                   '--random-backbone', '--checkpoint', 'prompts', cwd=tmp_path)  # fmt: skip
+                   '--random-backbone', '--checkpoint', 'prompts', cwd=tmp_path)
     refused(run, "content='prompts'", '--random-backbone', '--pretrained')
     assert not (tmp_path / 'work').exists()  # told before anything was built
     child = tmp_path / 'child.py'
@@ -205,7 +205,7 @@ def test_prompts_of_an_unknown_base_are_not_written(seg, tmp_path):
         "custom_hooks = [dict(type='lspt_mm.BackboneWeightsHook', allow_random=True)]\n"
     )
     run = run_tool('train.py', child, '--work-dir', tmp_path / 'work', '--checkpoint', 'prompts',
-                   cwd=tmp_path)  # fmt: skip
+                   cwd=tmp_path)
     unknown = 'the source of the weights of backbone is unknown'
     refused(run, "content='prompts'", unknown, '--pretrained')
 
@@ -214,7 +214,7 @@ def test_prompts_of_an_unknown_base_are_not_written(seg, tmp_path):
 def test_nothing_is_frozen(seg, tmp_path):
     run = run_tool('train.py', seg / 'mini_seg.py', '--work-dir', tmp_path / 'work', '--checkpoint',
                    'prompts', '--cfg-options', 'model.backbone.tune=full',
-                   cwd=tmp_path)  # fmt: skip
+                   cwd=tmp_path)
     refused(run, "tune='full'")
 
 
@@ -234,7 +234,7 @@ MISFITS = [
 def test_a_checkpoint_of_another_configuration_is_refused(options, word, content, seg, tmp_path):
     checkpoint = seg / content / 'iter_4.pth'
     run = run_tool('test.py', seg / 'mini_seg.py', checkpoint, '--work-dir', tmp_path / 'w',
-                   '--cfg-options', *options, cwd=tmp_path)  # fmt: skip
+                   '--cfg-options', *options, cwd=tmp_path)
     refused(run, word)
 
 
@@ -244,7 +244,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(options, word, content
 )
 def test_and_not_gone_on_from(options, word, seg, tmp_path):
     run = run_tool('train.py', seg / 'mini_seg.py', '--work-dir', tmp_path / 'w', '--resume',
-                   seg / 'full/iter_2.pth', '--cfg-options', *options, cwd=tmp_path)  # fmt: skip
+                   seg / 'full/iter_2.pth', '--cfg-options', *options, cwd=tmp_path)
     refused(run, word)
 
 
@@ -255,7 +255,6 @@ def image():
     return np.random.default_rng(3).integers(0, 256, (40, 48, 3), np.uint8)
 
 
-@pytest.mark.slow
 def test_mmsegs_init_model(seg):
     from mmseg.apis import inference_model, init_model
 
@@ -298,7 +297,7 @@ def test_mmsegs_inferencer(seg, moved):
         cfg = Config.fromfile(config)
         cfg.test_dataloader.dataset.pipeline = [
             {'type': 'LoadImageFromFile'}, {'type': 'PackSegInputs'}
-        ]  # fmt: skip
+        ]
         return MMSegInferencer(cfg, str(weights), device='cpu')
 
     found = [
@@ -377,7 +376,7 @@ def test_publishing(content, kind, suffix, seg, tmp_path):
     path, run = publish(
         tmp_path, seg / 'mini_seg.py', seg / content / 'iter_4.pth', 'shared/lspt', kind,
         '--format', suffix, '--dataset', 'ADE20K', '--metric', 'mIoU 1.2', '--base-licence', 'none',
-    )  # fmt: skip
+    )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert path.name == f'lspt-{digest[:8]}.{suffix}'
     found = read_checkpoint(str(path))
@@ -400,7 +399,7 @@ def test_publishing(content, kind, suffix, seg, tmp_path):
     results = []
     for name, file in (('a', path), ('b', seg / 'full/iter_4.pth')):
         ok(run_tool('test.py', seg / 'mini_seg.py', file, '--work-dir', tmp_path / name,
-                    cwd=tmp_path))  # fmt: skip
+                    cwd=tmp_path))
         (log,) = (tmp_path / name).glob('*/*.json')
         results.append(json.loads(log.read_text())['mIoU'])
     assert results[0] == results[1]
@@ -427,7 +426,7 @@ def test_prompts_alone(seg, tmp_path):
 def test_a_url_as_the_base(seg, tmp_path):
     url = f'https://example.org/vit.pth#sha256={"a" * 64}'
     path, _ = publish(tmp_path, seg / 'mini_seg.py', seg / 'full/iter_4.pth', 'a', '--base-source',
-                      url)  # fmt: skip
+                      url)
     state = read_checkpoint(str(path))['state_dict']
     assert json.loads(bytes(state[f'backbone.{RECORD}'].tolist()))['source'] == url
     # The config's own file is the right one: nothing is fetched.
@@ -437,9 +436,9 @@ def test_a_url_as_the_base(seg, tmp_path):
 def test_publishing_what_is_not_of_this_config(seg, cls, tmp_path):
     for checkpoint, word in (
         (cls / 'full/epoch_2.pth', 'out_type'), (tmp_path / 'no.pth', 'no such'),
-    ):  # fmt: skip
+    ):
         run = run_tool('model_converters/publish_model.py', seg / 'mini_seg.py', checkpoint, 'out',
-                       cwd=tmp_path)  # fmt: skip
+                       cwd=tmp_path)
         refused(run, word)
     assert not list(tmp_path.iterdir())
 
@@ -463,11 +462,11 @@ def test_automatic_resuming_from_a_torn_or_absent_file(seg, tmp_path):
 @pytest.mark.parametrize('out', ['.', '/', '', '..'])
 def test_names_that_are_no_names(out, seg, tmp_path):
     run = run_tool('model_converters/publish_model.py', seg / 'mini_seg.py',
-                   seg / 'full/iter_4.pth', out, cwd=tmp_path)  # fmt: skip
+                   seg / 'full/iter_4.pth', out, cwd=tmp_path)
     refused(run, 'file name')
 
 
 def test_a_mistyped_vit_is_not_passed_over(seg, tmp_path):
     run = run_tool('test.py', seg / 'mini_seg.py', seg / 'prompts/iter_4.pth', '--pretrained',
-                   'typo.pth', cwd=tmp_path)  # fmt: skip
+                   'typo.pth', cwd=tmp_path)
     refused(run, 'typo.pth')

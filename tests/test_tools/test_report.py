@@ -46,7 +46,7 @@ def runs(tmp_path_factory):
             child.write_text(text + more)
             run_ok('train.py', child, '--work-dir', folder / 'runs' / name, cwd=folder)
         run_ok('test.py', folder / 'lspt.py', folder / 'runs/lspt/iter_4.pth', '--work-dir',
-               folder / 'runs/lspt/test', cwd=folder)  # fmt: skip
+               folder / 'runs/lspt/test', cwd=folder)
         mini = write_classification(folder / 'cls')
         run_ok('train.py', mini.config, '--work-dir', folder / 'runs/cls', cwd=folder)
 
@@ -205,7 +205,7 @@ def test_the_plain_vit(tmp_path, photo_batch):
     for tune, prompter in (
         ('prompts', {'type': 'VPT', 'num_tokens': 3}), ('lora-2', None), ('bias', None),
         ('partial-1', None), ('full', {'type': 'VPT', 'num_tokens': 3}),
-    ):  # fmt: skip
+    ):
         tuned = model(tune, prompter)
         plain, reason = collect.plain_vit(tuned)
         assert reason == '' and (plain is tuned.backbone) == (tune in ('prompts', 'lora-2'))
@@ -239,7 +239,7 @@ def page(runs, tmp_path_factory):
         run_ok('report.py', *(f'{name.upper()}={runs / name}' for name in (*METHODS, 'none')),
                '--images', 3, '--pictures', 2, '--out', folder / 'deep/er/page.html', '--numbers',
                folder / 'numbers.json',
-               cwd=folder)  # fmt: skip
+               cwd=folder)
 
     folder = once(tmp_path_factory, 'report_page', make)
     return (folder / 'deep/er/page.html').read_text()
@@ -257,7 +257,7 @@ def test_all_runs_are_in_it(page):
     for name in (*METHODS, 'none'):
         assert name.upper() in page
     for figure in ('curves', 'attention', 'persistence_cls', 'persistence_prompts', 'cosine', 'cka',
-                   'forgetting', 'learned', 'memory', 'confusion'):  # fmt: skip
+                   'forgetting', 'learned', 'memory', 'confusion'):
         assert f'id="figure-{figure}"' in page, figure
     assert 'id="burstiness"' in page and 'id="figure-entry"' not in page
     assert page.count('(3 images; expected at least 16)') == len(METHODS)  # not of the frozen ViT
@@ -317,7 +317,7 @@ def test_numbers_for_programs(page, tmp_path_factory):
 @pytest.mark.slow
 def test_a_classification(runs, tmp_path):
     run_ok('report.py', runs / 'cls', '--out', tmp_path / 'x.html', '--images', 4, '--split',
-           'train', cwd=tmp_path)  # fmt: skip
+           'train', cwd=tmp_path)
     page = (tmp_path / 'x.html').read_text()
     data = data_of(page)
     assert data['images'][0]['truth']['text'] in ('ant', 'bee', 'cat')
@@ -336,7 +336,7 @@ def test_images_of_the_same_name_are_several(names):
 @pytest.mark.slow
 def test_attention_as_pictures(runs, tmp_path):
     run_ok('visualization/attention.py', runs / 'lspt', runs / 'none', '--images', 2, '--head',
-           'all', '--out', tmp_path / 'x', cwd=tmp_path)  # fmt: skip
+           'all', '--out', tmp_path / 'x', cwd=tmp_path)
     found = sorted((tmp_path / 'x').iterdir())
     assert len(found) == 2 * 2  # images, heads
     with Image.open(found[0]) as file:
@@ -344,16 +344,16 @@ def test_attention_as_pictures(runs, tmp_path):
     # Three rows (class token and prompts, class token) of an image and four blocks, all different.
     assert pixels.shape[1] > 600 and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 1000
     refused(run_tool('visualization/attention.py', runs / 'lspt', '--head', '3', cwd=tmp_path),
-            '--head 3', '2')  # fmt: skip
+            '--head 3', '2')
     refused(run_tool('visualization/attention.py', 'nowhere', '--head', 'last', cwd=tmp_path),
-            '--head last', 'a number')  # fmt: skip
+            '--head last', 'a number')
 
 
 @pytest.mark.slow
 def test_what_is_to_be_known_of_runs_and_a_name_like_markup(runs, tmp_path):
     work = tmp_path / 'random'
     run_ok('train.py', runs.parent / 'deep.py', '--work-dir', work, '--random-backbone',
-           cwd=tmp_path)  # fmt: skip
+           cwd=tmp_path)
     lines = (work / 'log.jsonl').read_text().splitlines()
     (work / 'log.jsonl').write_text(lines[0].replace('"iter": 4', '"iter": 2') + '\n')
     nolog = tmp_path / 'nolog'
@@ -361,7 +361,7 @@ def test_what_is_to_be_known_of_runs_and_a_name_like_markup(runs, tmp_path):
     (nolog / 'log.jsonl').unlink()
     markup = '</script><b>&"x'
     run_ok('report.py', work, nolog, f'{markup}={runs / "deep"}', '--images', 2, '--pictures', 1,
-           '--out', 'x.html', cwd=tmp_path)  # fmt: skip
+           '--out', 'x.html', cwd=tmp_path)
     page = (tmp_path / 'x.html').read_text()
     assert '</script><b>' not in page and data_of(page)['runs'] == ['random', 'nolog', markup]
     assert '<b>random</b>: trained on a random ViT' in page

@@ -29,14 +29,14 @@ LOSSES = {
         'loss_prototypeprompt_pae_stability', 'loss_prototypeprompt_pae_davpt_patches',
         'loss_prototypeprompt_pae_davpt_class',
     },
-}  # fmt: skip
+}
 
 
 def start(folder, work):
     return Tool(
         'train.py', folder / 'mini_cls.py', '--work-dir', work, '--resume', '--checkpoint',
         'prompts', cwd=folder, output=work.with_suffix('.txt'),
-    )  # fmt: skip
+    )
 
 
 def text_of(work):
@@ -100,7 +100,7 @@ def test_its_checkpoint_is_tested_reported_and_exported(run, tmp_path):
     work = folder / 'whole'
     checkpoint = (work / 'last_checkpoint').read_text()
     done = run_tool('test.py', work / 'mini_cls.py', checkpoint, '--work-dir', tmp_path / 'test',
-                    cwd=tmp_path)  # fmt: skip
+                    cwd=tmp_path)
     assert done.code == 0, done.err[-3000:]
     (tested,) = (tmp_path / 'test').glob('*/*.json')
     found = json.loads(tested.read_text())['accuracy/top1']

@@ -28,7 +28,7 @@ def prepare(folder):
     run = run_tool(
         'dataset_converters/prepare.py', 'imagefolder', '--from', folder / 'images',
         '--test', 'val', '--val-share', '0.2', '--to', folder / 'data', cwd=folder,
-    )  # fmt: skip
+    )
     assert run.code == 0, run.err
     return folder / 'data'
 
@@ -38,7 +38,7 @@ def arguments(data, work, *more, method='vpt', lrs='0.01,0.1', seeds=(1,)):
     return [
         config, '--grid', f'lr={lrs}', '--seeds', *map(str, seeds), '--random-backbone',
         '--work-dir', work, '--cfg-options', *LOADERS, *more,
-    ]  # fmt: skip
+    ]
 
 
 def listed(run):
@@ -131,7 +131,7 @@ def test_table_and_curves(searched):
     assert row in run.out
     runs = sorted((searched / 'work/selection').glob('*/run'))
     run = run_tool('analysis_tools/analyze_logs.py', *runs, '--keys', 'accuracy/top1', '--out',
-                   searched / 'curves', cwd=searched)  # fmt: skip
+                   searched / 'curves', cwd=searched)
     assert run.code == 0, run.err
     chosen = json.loads((searched / 'work/search.json').read_text())['validation_accuracy']
     rows = (searched / 'curves.csv').read_text().splitlines()[1:]
@@ -144,11 +144,11 @@ def test_dry_run_lists_the_runs(data, tmp_path):
     run = run_tool('search.py', *two, '--dry-run', cwd=tmp_path)
     assert listed(run) == [
         'w/selection/lr=0.01', 'w/selection/lr=0.1', 'w/final/seed=1', 'w/final/seed=2'
-    ]  # fmt: skip
+    ]
     assert not (tmp_path / 'w').exists()
     run = run_tool('search.py', 'lspt_upernet_ade20k', '--grid',
                    'optim_wrapper.optimizer.lr=0.001,0.002', '--select-only', '--dry-run',
-                   cwd=tmp_path)  # fmt: skip
+                   cwd=tmp_path)
     assert run.code == 0 and 'work_dirs/lspt_upernet_ade20k_search/selection/' in run.out
 
 
@@ -221,7 +221,7 @@ def test_a_config_that_tests_on_its_validation_data(data, tmp_path):
     config = CONFIGS / 'classification/lspt_imagefolder.py'
     args = [config, '--grid', 'optim_wrapper.optimizer.lr=0.1', '--work-dir', tmp_path / 'w',
             '--data-root', data.parent / 'images', '--random-backbone', '--cfg-options',
-            'model.head.num_classes=3']  # fmt: skip
+            'model.head.num_classes=3']
     run = run_tool('search.py', *args, cwd=tmp_path)
     assert run.code == 2
     assert 'the test data of this config are its validation data' in run.err

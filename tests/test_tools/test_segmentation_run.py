@@ -63,32 +63,13 @@ def trained(mini, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def resumed(mini, trained, tmp_path_factory):
-    """The run taken up again at iteration two, from a path and from what the work dir holds."""
-
-    def resume(folder):
-        auto = folder / 'auto'
-        auto.mkdir()
-        shutil.copy(trained / 'work/iter_2.pth', auto)
-        (auto / 'last_checkpoint').write_text(str(auto / 'iter_2.pth'))
-        config = mini / 'mini_seg.py'
-        for name, path in (('path', [trained / 'work/iter_2.pth']), ('auto', [])):
-            run = run_tool(
-                'train.py', config, '--work-dir', folder / name, '--resume', *path, cwd=folder
-            )
-            (folder / f'{name}.txt').write_text(ok(run).out)
-
-    return once(tmp_path_factory, 'seg_resumed', resume)
-
-
-@pytest.fixture(scope='module')
 def tested(mini, trained, tmp_path_factory):
     def test(folder):
         run = run_tool(
             'test.py', mini / 'mini_seg.py', trained / 'work/iter_4.pth', '--work-dir',
             folder / 'work', '--out', folder / 'labels', '--show-dir', folder / 'shown',
             cwd=folder,
-        )  # fmt: skip
+        )
         ok(run)
 
     return once(tmp_path_factory, 'seg_tested', test)
@@ -163,51 +144,24 @@ def table(text):
             return
 
 
-# ---- resuming ---------------------------------------------------------------------------------
-
-
 NOISE = (
     'System environment:', 'Runtime environment:', 'Config:', 'Hooks will be executed',
     'TrainableReportHook', 'paramwise_options', 'SyncBatchNorm', 'prefix is not set',
     'HardDiskBackend', 'FileClient',
-)  # fmt: skip
+)
 
 
 def test_the_screen_shows_progress_and_results_and_the_log_file_everything(trained):
     screen = (trained / 'out.txt').read_text()
     log = next((trained / 'work').glob('*/*.log')).read_text()
     for line in ('Trainable parameters:', 'Iter(train) [4/4]', 'Iter(val) [3/3]', 'mIoU: ',
-                 'ViT weights from', 'Saving checkpoint at 4 iterations'):  # fmt: skip
+                 'ViT weights from', 'Saving checkpoint at 4 iterations'):
         assert line in screen and line in log
     for line in NOISE:
         assert line not in screen
     for line in NOISE[:5]:
         assert line in log
     assert 'Warning' not in (trained / 'err.txt').read_text()
-
-
-@pytest.mark.parametrize('how', ['path', 'auto'])
-def test_resume_goes_on_where_it_stopped(resumed, how):
-    text = (resumed / f'{how}.txt').read_text()
-    assert 'Iter(train) [1/4]' not in text and 'Iter(train) [2/4]' not in text
-    assert 'Iter(train) [3/4]' in text and 'Iter(train) [4/4]' in text
-    assert load(resumed / how / 'iter_4.pth')['meta']['iter'] == 4
-
-
-@pytest.mark.parametrize('how', ['path', 'auto'])
-def test_resumed_run_equals_the_uninterrupted_one(trained, resumed, how):
-    # Order of the data, batch norm, moments of AdamW and learning rate are all restored.
-    whole, parts = load(trained / 'work/iter_4.pth'), load(resumed / how / 'iter_4.pth')
-    assert whole['state_dict'].keys() == parts['state_dict'].keys()
-    for name, value in whole['state_dict'].items():
-        torch.testing.assert_close(parts['state_dict'][name], value, rtol=1e-5, atol=1e-6)
-    states = whole['optimizer']['state'], parts['optimizer']['state']
-    for number, moments in states[0].items():
-        assert moments['step'] == states[1][number]['step'] == 4
-        torch.testing.assert_close(states[1][number]['exp_avg'], moments['exp_avg'])
-    assert [g['lr'] for g in whole['optimizer']['param_groups']] == [
-        g['lr'] for g in parts['optimizer']['param_groups']
-    ]
 
 
 # ---- testing ----------------------------------------------------------------------------------
@@ -281,7 +235,7 @@ def test_data_root_pretrained_amp_and_seed_from_the_command_line(mini, tmp_path)
         mini / 'tiny_vit.pth', '--amp', '--seed', 7, '--work-dir', 'w', '--cfg-options',
         'train_cfg.max_iters=1', 'val_cfg=None', 'val_dataloader=None', 'val_evaluator=None',
         cwd=tmp_path,
-    )  # fmt: skip
+    )
     ok(run)
     (log,) = (tmp_path / 'w').glob('*/*.log')
     text = log.read_text()
@@ -300,7 +254,7 @@ def test_compile_and_channels_last_change_no_result(mini, tmp_path):
         run = run_tool(
             'train.py', mini / 'mini_seg.py', '--work-dir', name, '--seed', 3, *faster, *options,
             cwd=tmp_path,
-        )  # fmt: skip
+        )
         ok(run)
         weights.append(load(tmp_path / name / 'iter_2.pth')['state_dict'])
     plain, faster = weights
@@ -312,7 +266,7 @@ def test_random_backbone_runs_and_says_so(mini, tmp_path):
     run = run_tool(
         'train.py', mini / 'mini_seg.py', '--random-backbone', '--work-dir', 'w', '--cfg-options',
         'train_cfg.max_iters=1', cwd=tmp_path,
-    )  # fmt: skip
+    )
     ok(run)
     assert 'random' in run.out + run.err
 
@@ -323,5 +277,5 @@ def test_main_config_by_its_command(mini, tmp_path):
     run = run_command(
         sys.executable, CONFIGS.parent / 'tools/train.py', mini / 'mini_seg.py', '--work-dir', 'w',
         '--cfg-options', 'train_cfg.max_iters=1', cwd=tmp_path,
-    )  # fmt: skip
+    )
     ok(run)

@@ -33,7 +33,7 @@ def mini(tmp_path_factory):
 
 def train(config, folder, *more):
     return run_tool('train.py', config, '--work-dir', folder / 'work', '--no-check', *more,
-                    cwd=folder)  # fmt: skip
+                    cwd=folder)
 
 
 def refused(run, *words):
@@ -56,7 +56,7 @@ def refused(run, *words):
             ('randomness.seed=7', ['randomness.seed is', '7 here']),
         )),
     ],
-)  # fmt: skip
+)
 def test_settings_that_would_have_no_effect(changed, words, mini, tmp_path):
     shutil.copytree(mini / 'work', tmp_path / 'work')
     before = sorted(path.name for path in (tmp_path / 'work').glob('*.pth'))
@@ -74,7 +74,7 @@ def test_another_precision(mini, tmp_path):
 def test_a_run_without_a_seed_takes_the_checkpoints(mini, tmp_path):
     shutil.copytree(mini / 'work', tmp_path / 'work')
     run = train(mini / 'mini_seg.py', tmp_path, '--resume', '--cfg-options', 'randomness.seed=None',
-                'train_cfg.max_iters=5')  # fmt: skip
+                'train_cfg.max_iters=5')
     assert run.code == 0, run.err[-2000:]
 
 
@@ -92,7 +92,7 @@ def test_a_second_run_in_a_work_dir(mini, tmp_path):
         refused(train(mini / 'mini_seg.py', tmp_path), 'another run is at work there', '--work-dir')
         assert [path.name for path in (tmp_path / 'work').iterdir()] == ['.lock']
     run = train(mini / 'mini_seg.py', tmp_path, '--cfg-options', 'train_cfg.max_iters=1',
-                'param_scheduler=[]')  # fmt: skip
+                'param_scheduler=[]')
     assert run.code == 0, run.err[-2000:]
 
 
@@ -107,12 +107,12 @@ def test_one_image_for_batch_normalisation(mini, tmp_path):
 @pytest.mark.slow
 def test_options_that_a_hook_passes_on(mini, tmp_path):
     run = train(mini / 'mini_seg.py', tmp_path, '--cfg-options', 'default_hooks.ema.type=EMAHook',
-                'default_hooks.ema.momentum=0.25')  # fmt: skip
+                'default_hooks.ema.momentum=0.25')
     assert run.code == 0, run.err[-2000:]
     found = torch.load(tmp_path / 'work/iter_4.pth', weights_only=False)
     assert 'ema_state_dict' in found
     run = train(mini / 'mini_seg.py', tmp_path, '--cfg-options', 'default_hooks.ema.type=EMAHook',
-                'default_hooks.ema.momentun=0.25')  # fmt: skip
+                'default_hooks.ema.momentun=0.25')
     refused(run, 'momentun', 'momentum')
 
 
@@ -123,7 +123,7 @@ def test_options_that_a_hook_passes_on(mini, tmp_path):
         ('mmseg::_base_/default_runtime.py', 'log_level', 'INFO'),
         ('mmpretrain::_base_/datasets/cub_bs8_384.py', 'dataset_type', 'CUB'),
     ],
-)  # fmt: skip
+)
 def test_bases_of_mmseg_and_mmpretrain(base, key, value, tmp_path):
     (tmp_path / 'config.py').write_text(f'_base_ = [{base!r}]\n')
     assert read_config_file(tmp_path / 'config.py')[key] == value
@@ -163,7 +163,7 @@ def test_hidden_folders_are_no_classes(name, tmp_path):
     shutil.copytree(mini.data / 'train/ant', mini.data / 'train' / name)
     shutil.copytree(mini.data / 'train/ant', mini.data / 'train/bee' / name)
     run = run_tool('train.py', mini.config, '--work-dir', tmp_path / 'w', '--cfg-options',
-                   'train_cfg.max_epochs=1', cwd=tmp_path)  # fmt: skip
+                   'train_cfg.max_epochs=1', cwd=tmp_path)
     assert run.code == 0, run.err[-2000:]
     data = ImageFolder(data_root=str(mini.data), data_prefix='train')
     assert data.metainfo['classes'] == ('ant', 'bee', 'cat') and len(data) == 12

@@ -29,7 +29,7 @@ def slurm(tmp_path):
         done = run_command(
             'bash', '-c', f'PATH={folder}:$PATH exec bash "$@"', '-', TOOLS / 'slurm_train.sh',
             'gpu', 'name', 'config.py', 'work dir', '--amp', GPUS='2', **env,
-        )  # fmt: skip
+        )
         return done.code, (tmp_path / 'calls').read_text().splitlines()
 
     return run
@@ -39,7 +39,7 @@ def test_one_run(slurm):
     code, calls = slurm(0, SRUN_ARGS='--time=1-0 --signal=TERM@120')
     assert code == 0 and len(calls) == 1
     for part in ('--partition=gpu', '--ntasks=2', '--time=1-0 --signal=TERM@120',
-                 'train.py config.py --work-dir work dir --launcher slurm --amp'):  # fmt: skip
+                 'train.py config.py --work-dir work dir --launcher slurm --amp'):
         assert part in calls[0]
     assert '--resume' not in calls[0]
 

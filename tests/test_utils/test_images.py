@@ -29,7 +29,7 @@ def test_all_steps_agree_on_what_an_image_is(suffix, tmp_path):
     dataset = dict(
         type='lspt_mm.ListedImages', data_root=str(data), data_prefix='', num_classes=2,
         ann_file='train.json',
-    )  # fmt: skip
+    )
     check_data_is_there(Config({'train_dataloader': {'dataset': dataset}}), ('train_dataloader',))
     assert len(images_of([data])) == 6
 

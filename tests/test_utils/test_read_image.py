@@ -114,7 +114,7 @@ FORMS = {
     **{f'turn{n}.jpg': (lambda path, n=n: save_exif(path, n, quality=98)) for n in range(2, 9)},
     **{f'turn{n}.tif': (lambda path, n=n: save_exif(path, n)) for n in range(2, 9)},
     **{f'turn{n}.png': (lambda path, n=n: save_exif(path, n)) for n in (3, 6)},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope='module')

@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
         '--keys', nargs='+',
         help='what to show, such as loss, lr, mIoU, accuracy/top1; default: the loss and all '
         'results of validations',
-    )  # fmt: skip
+    )
     parser.add_argument('--names', nargs='+', help='names of the runs; default: their paths')
     parser.add_argument('--out', help='path of the files to write, without suffix')
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')

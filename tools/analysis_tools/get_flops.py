@@ -33,7 +33,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--shape', type=int, nargs='+', metavar='PIXELS',
         help="height and width of the image, or its side; default: the backbone's img_size",
-    )  # fmt: skip
+    )
     parser.add_argument('--cfg-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE')
     parser.add_argument('--json', type=Path, help='file for the numbers as well')
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')

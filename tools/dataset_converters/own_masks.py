@@ -29,12 +29,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--fail-on-duplicates', action='store_true',
         help='fail on equal images in two splits or with two masks',
-    )  # fmt: skip
+    )
     parser.add_argument('--copy', action='store_true', help='copy the images, not link to them')
     parser.add_argument(
         '--overwrite', action='store_true',
         help='replace a prepared folder even if its classes change',
-    )  # fmt: skip
+    )
     parser.add_argument(
         '--yes', action='store_true', help='write without asking, for use in scripts'
     )
@@ -62,12 +62,12 @@ def main() -> None:
             val_share=args.val_share, test_share=args.test_share, seed=args.seed,
             exif=args.exif, skip_unpaired=args.skip_unpaired, copy=args.copy,
             overwrite=args.overwrite, fail_on_duplicates=args.fail_on_duplicates, confirm=confirm,
-        )  # fmt: skip
+        )
     if found is None:
         sys.exit('nothing was written')
     counts = ', '.join(f'{part} {count}' for part, count in found.about['images'].items())
     print(f'{args.to}: {counts} images; masks read as {found.about["masks"]}; split: '
-          f'{found.about["split"]}')  # fmt: skip
+          f'{found.about["split"]}')
 
 
 if __name__ == '__main__':

@@ -37,14 +37,14 @@ def parse_args() -> argparse.Namespace:
             '--splits', type=Path, metavar='DIR',
             help='published train.json, val.json and test.json, rather than a val drawn here; '
             f'{SPLITS_SOURCE}',
-        )  # fmt: skip
+        )
         one.add_argument('--seed', type=int, default=0, help='seed of the val drawn here')
         _add_not_official(one)
     one = _add(names, 'vtab-1k', 'data/vtab-1k', "VTAB-1K in the community's layout")
     one.add_argument(
         '--task', action='append', default=[], choices=VTAB_TASKS, metavar='NAME',
         help=f'only this task; may be repeated: {", ".join(VTAB_TASKS)}',
-    )  # fmt: skip
+    )
     _add_not_official(one)
     one = _add(names, 'imagefolder', 'data/NAME of the folder', 'your own images')
     one.add_argument('--train', help='folder in DIR of the training images (default: train)')
@@ -54,15 +54,15 @@ def parse_args() -> argparse.Namespace:
     one.add_argument(
         '--val-share', type=float, help='draw val: this share of each class of train; 0: val is '
         'train, for classes of one image',
-    )  # fmt: skip
+    )
     one.add_argument(
         '--fail-on-duplicates', action='store_true',
         help='fail on equal images in two splits or classes',
-    )  # fmt: skip
+    )
     one.add_argument(
         '--overwrite', action='store_true',
         help='replace a prepared folder even if its classes change',
-    )  # fmt: skip
+    )
     one.add_argument('--seed', type=int, default=0, help='seed of the val drawn here')
     args = parser.parse_args()
     if not args.list and not args.name:
@@ -77,13 +77,13 @@ def _add(names, name: str, dest: str, description: str) -> argparse.ArgumentPars
     parser.add_argument(
         '--from', dest='source', type=Path, required=True, metavar='DIR',
         help='folder of the archives or of what was extracted from them',
-    )  # fmt: skip
+    )
     parser.add_argument('--to', type=Path, metavar='DEST', help=f'by default {dest}')
     parser.add_argument('--copy', action='store_true', help='copy folders rather than link to them')
     parser.add_argument(
         '--verify', action=argparse.BooleanOptionalAction, default=True,
         help='decode every image (default: yes)',
-    )  # fmt: skip
+    )
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     return parser
 
@@ -118,7 +118,7 @@ def prepare(args: argparse.Namespace) -> str:
             train=args.train, val=args.val, test=args.test, val_share=args.val_share,
             labels=args.labels, test_share=args.test_share, seed=args.seed,
             overwrite=args.overwrite, fail_on_duplicates=args.fail_on_duplicates, **how,
-        )  # fmt: skip
+        )
     how['official_counts'] = not args.not_official
     if args.name == 'vtab-1k':
         dest = args.to or Path('data/vtab-1k')
@@ -126,7 +126,7 @@ def prepare(args: argparse.Namespace) -> str:
     dest = args.to or Path('data/fgvc') / args.name
     return prepare_fgvc(
         args.name, args.source, dest, splits=args.splits, seed=args.seed, **how
-    )  # fmt: skip
+    )
 
 
 def main() -> None:

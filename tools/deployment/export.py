@@ -30,7 +30,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'),
         help="size of the images it is traced with; default: the backbone's img_size",
-    )  # fmt: skip
+    )
     parser.add_argument('--fixed-size', action='store_true', help='one image of this size only')
     parser.add_argument(
         '--no-preprocess', action='store_true', help='images are normalised by the caller'

@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
     kind.add_argument(
         '--prompts-only', dest='kind', action='store_const', const='prompts', default='prompts',
         help='leave out the frozen ViT (default)',
-    )  # fmt: skip
+    )
     kind.add_argument(
         '--merged', dest='kind', action='store_const', const='merged', help='keep the ViT'
     )
@@ -49,7 +49,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--base-source', help='where the base can be downloaded, to be recorded in the file, such '
         'as a URL (with #sha256=... after it if known), instead of the source that the run used',
-    )  # fmt: skip
+    )
     parser.add_argument('--dataset', help='for the card: what it was trained on')
     parser.add_argument('--metric', help='for the card: what was measured, and on what')
     parser.add_argument('--base-licence', help="for the card: the licence of the base's weights")
@@ -120,7 +120,7 @@ def publish(args: argparse.Namespace) -> None:
     path = write_published(
         args.out, f'.{args.format}', state,
         {'dataset_meta': plain_dataset_meta(meta), META: records_json(records)},
-    )  # fmt: skip
+    )
     facts = {
         'Data set': args.dataset or 'not stated',
         'Metric': args.metric or 'not stated',

@@ -90,7 +90,7 @@ def main() -> None:
             draw(
                 name, rgb(inputs, cfg), sample, show=not args.not_show, wait_time=args.interval,
                 out_file=str(args.out / f'{name}.png'),
-            )  # fmt: skip
+            )
         print(f'{count} of {len(dataset)} images of {args.split} in {args.out}')
 
 

@@ -113,7 +113,7 @@ class AtomicCheckpointHook(CheckpointHook):
                 save_param_scheduler=self.save_param_scheduler,
                 meta={'epoch': runner.epoch, 'iter': iteration}, by_epoch=False,
                 backend_args=self.backend_args,
-            )  # fmt: skip
+            )
             if runner.rank == 0:
                 write_text(Path(runner.work_dir) / LAST, path)
         except OSError as error:

@@ -56,7 +56,7 @@ class CheckInvalidLossHook(Hook):
             'iteration': runner.iter + 1, 'epoch': runner.epoch, 'rank': runner.rank,
             'seed': runner.seed, 'losses': losses, 'learning_rates': rates, 'files': files,
             'trained': _state_of(runner.model), 'lspt_mm': __version__, 'torch': torch.__version__,
-        }  # fmt: skip
+        }
         path = Path(runner.work_dir) / f'nonfinite_{runner.iter + 1}_rank_{runner.rank}.json'
         try:
             write_text(path, json.dumps(report, indent=1, default=str) + '\n')
@@ -76,7 +76,7 @@ class CheckInvalidLossHook(Hook):
         bad = [
             name for name, tensor in checkpoint['state_dict'].items()
             if tensor.is_floating_point() and not torch.isfinite(tensor).all()
-        ]  # fmt: skip
+        ]
         if bad:
             raise InputError(
                 f'iteration {runner.iter + 1}: weights that are not finite are not saved '
@@ -108,4 +108,4 @@ def _state_of(model: torch.nn.Module) -> Dict[str, dict]:
     return {
         name: {'norm': float(p.detach().norm()), 'not_finite': int((~torch.isfinite(p)).sum())}
         for name, p in model.named_parameters() if p.requires_grad
-    }  # fmt: skip
+    }

@@ -75,7 +75,7 @@ class ClassScoresHook(Hook):
         found = dict(
             metric=task.metric, value=task.score(self.counts), **facts,
             class_metric=task.class_metric, classes=dict(zip(names, scores, strict=True)),
-        )  # fmt: skip
+        )
         try:
             write_json(Path(runner.work_dir) / name, found)
         except OSError as error:  # such as a full disk, which must not end the run

@@ -122,7 +122,7 @@ class LinearBaselineHook(Hook):
         settings = ['fit 2', fingerprint(arrays), path, weights, task.name, sklearn.__version__]
         fit = {name: np.array(x) for name, x in cached(settings, (), compute).items()}
         fit.update(c=float(fit['c']), temperature=float(fit['temperature']),
-                   scores=dict(fit['scores'].tolist()))  # fmt: skip
+                   scores=dict(fit['scores'].tolist()))
         return LinearFit(**fit)
 
     @staticmethod
@@ -152,7 +152,7 @@ class LinearBaselineHook(Hook):
             metric=task.metric_key, value=value, of=of, c=fit.c, temperature=fit.temperature,
             seconds=round(seconds, 1),
             path={f'{c:.3g}': score for c, score in fit.scores.items()},
-        ))  # fmt: skip
+        ))
 
     def after_train(self, runner: Runner) -> None:  # noqa: D102
         if is_main_process():

@@ -38,7 +38,7 @@ class ProgressHook(Hook):
             TextColumn('{task.description}'), BarColumn(30), MofNCompleteColumn(),
             TextColumn('ETA'), TimeRemainingColumn(), TextColumn('{task.fields[values]}'),
             console=Console(stderr=True), transient=True,
-        )  # fmt: skip
+        )
         for handler in runner.logger.handlers:
             if isinstance(handler, logging.FileHandler):
                 continue
@@ -70,7 +70,7 @@ class ProgressHook(Hook):
             self.progress.console.print(
                 f'iteration {runner.iter} of {runner.max_iters}: {task.metric} {value:.2f} on the '
                 'validation images', highlight=False,
-            )  # fmt: skip
+            )
 
     def after_run(self, runner: Runner) -> None:  # noqa: D102
         self.close()

@@ -104,7 +104,7 @@ class PrompterHook(Hook):
             length = pass_length(runner)
             if (runner.iter + 1) % length == 0:
                 self._epoch(runner, (runner.iter + 1) // length,
-                            math.ceil(runner.max_iters / length))  # fmt: skip
+                            math.ceil(runner.max_iters / length))
 
     def after_train_epoch(self, runner: Runner) -> None:  # noqa: D102
         if self._vits and not isinstance(runner.train_loop, IterBasedTrainLoop):
@@ -122,7 +122,7 @@ class PrompterHook(Hook):
         training = Training(
             epoch, num_epochs, float(loss), partial(_forget, wrapper.optimizer.state),
             scale / getattr(wrapper, '_accumulative_counts', 1),
-        )  # fmt: skip
+        )
         for vit in self._vits:
             line = vit.prompter.after_epoch(training)
             for value in vit.prompter.state_dict().values():

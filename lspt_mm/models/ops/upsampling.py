@@ -35,7 +35,7 @@ def neighbours(
 def resized_rows(
     logits: Tensor, offset: int, height: int, size: Tuple[int, int], rows: Tuple[int, int],
     align_corners: bool,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """Rows ``rows`` of the bilinear resize of a map to ``size``.
 
     Args:

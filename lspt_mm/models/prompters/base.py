@@ -423,5 +423,5 @@ def _find_method(kind) -> type:
 def plain_config(cfg: dict) -> dict:
     """The config of a prompter as plain data: methods by their names, wrapped ones as well."""
     inner = {k: plain_config(v) if isinstance(v, dict) and 'type' in v else v
-             for k, v in cfg.items()}  # fmt: skip
+             for k, v in cfg.items()}
     return {**inner, 'type': _find_method(cfg['type']).__name__}

@@ -66,7 +66,7 @@ class DAVPT(DeepPrompter):
     """
 
     TRAINING_ONLY = ('dropout', 'patch_weight', 'class_weight', 'margin', 'sharpness', 'scale',
-                     'form', 'dynamic_kmeans')  # fmt: skip
+                     'form', 'dynamic_kmeans')
     TRAINING_STATE = ('classes',)
     PREPARES_FROM_ALL = True
 

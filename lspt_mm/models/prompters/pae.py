@@ -103,7 +103,7 @@ class PAE(WrappedPrompter):
         if not independent or any(map(inner.reads_output, blocks[:-1])):
             why = 'has prompts that depend on the image or on the block before'
         elif any(p is None or p.shape != (1, self.num_tokens, self.embed_dims)
-                 for p in self.deep_prompts()):  # fmt: skip
+                 for p in self.deep_prompts()):
             why = f'has blocks with other than {self.num_tokens} prompts'
         else:
             return

@@ -77,7 +77,7 @@ class PPOPolicy(RandomPolicy):
             torch.empty((inputs + 1) * outputs).uniform_(-(inputs**-0.5), inputs**-0.5)
             for last in (blocks, 1)
             for inputs, outputs in self._layers(last)
-        ])  # fmt: skip
+        ])
         self.register_buffer('weights', weights)
         self.register_buffer('moments', torch.zeros(2, len(weights)))
         self.register_buffer('updates', torch.tensor(0))

@@ -21,7 +21,7 @@ def train(mini, *options):
     return run_tool(
         'train.py', mini.config, '--work-dir', folder / 'work', '--cfg-options',
         'train_cfg.max_iters=8', 'default_hooks.checkpoint.interval=1', *options, cwd=folder,
-    )  # fmt: skip
+    )
 
 
 def test_a_loss_that_is_not_finite(mini):

@@ -57,7 +57,7 @@ def test_misfits(trained, model, message, with_record):
 
 
 @pytest.mark.parametrize(('loop', 'refused'), [({'max_epochs': 3}, True), (None, True),
-                                               ('built', False)])  # fmt: skip
+                                               ('built', False)])
 def test_a_checkpoint_without_a_head_is_for_training_only(loop, refused):
     model = Model(VPT)
     content = checkpoint(model)

@@ -85,7 +85,7 @@ class Pictures(torch.utils.data.Dataset):
 def config(
     folder, prompter, by_epoch=True, hooks=('lspt_mm.PrompterHook', 'lspt_mm.LossLog'),
     optim_wrapper=None,
-):  # fmt: skip
+):
     loop = dict(by_epoch=True, max_epochs=2) if by_epoch else dict(by_epoch=False, max_iters=5)
     return Config(
         dict(
@@ -107,7 +107,7 @@ def config(
             randomness=dict(seed=0),
             log_level='ERROR',
         )
-    )  # fmt: skip
+    )
 
 
 def run(folder, prompter, **options):
@@ -123,7 +123,7 @@ def run(folder, prompter, **options):
         experiment_name=folder.name,
         **{k: cfg[k] for k in ('train_cfg', 'optim_wrapper', 'custom_hooks', 'default_hooks',
                                'data_preprocessor', 'randomness', 'default_scope', 'log_level')},
-    )  # fmt: skip
+    )
     runner.train()
     return runner
 
