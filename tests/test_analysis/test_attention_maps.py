@@ -81,7 +81,6 @@ def check(vit, img, grid, temperatures=None):
     [
         {},
         {'prompter': LSPT},
-        {'prompter': dict(LSPT, inserted='own')},
         {'prompter': dict(LSPT, start_block=2)},
         {'prompter': LSPT, 'out_type': 'avg_tokens'},
         {'prompter': LSPT, 'with_cls_token': False, 'out_type': 'featmap'},

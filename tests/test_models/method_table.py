@@ -25,13 +25,7 @@ METHODS = {
         'rank': 2,
         'hidden_norm': True,
     },
-    'lspt-diagonal-own': {
-        'type': 'LSPT',
-        'num_tokens': 2,
-        'cell': 'diagonal',
-        'inserted': 'own',
-        'cell_state': 'learned',
-    },
+    'lspt-diagonal': {'type': 'LSPT', 'num_tokens': 2, 'cell': 'diagonal'},
     'lspt-no-lpc': {'type': 'LSPT', 'num_tokens': 3, 'lpc': False},
     'lspt-late': {'type': 'LSPT', 'num_tokens': 3, 'start_block': 2},
     'lspt-own-prompts': {'type': 'LSPT', 'num_tokens': 3, 'standardize': True, 'own_prompts': True},
@@ -174,11 +168,9 @@ def literal_lspt(p, cfg, step, seen, patches, memory):
     """LSPT after block start+step-1 (step 0: what enters first); memory is C, (B, P, D)."""
     batch, _, width = patches.shape
     sets, count = p['prompter.prompts'], cfg['num_tokens']
-    own = cfg.get('inserted', 'first') == 'own'
     if step == 0:
-        cell = p.get('prompter.initial_cell', patches.new_zeros(count, width))
-        return sets[0].expand(batch, -1, -1), cell.expand(batch, -1, -1)
-    inserted = sets[step - 1] if own else sets[step]
+        return sets[0].expand(batch, -1, -1), patches.new_zeros(batch, count, width)
+    inserted = sets[step]
     hidden = seen
     if cfg.get('gspc', True):
         mean = sum(patches[:, n] for n in range(patches.size(1))) / patches.size(1)
@@ -443,14 +435,11 @@ def unwrapped(part):
 def count_lspt(cfg, d, blocks):
     """With d = D and ``blocks`` = L': names and numbers as in the class's docstring."""
     tokens, steps = cfg['num_tokens'], blocks - 1
-    sets = blocks if cfg.get('inserted', 'first') == 'first' else max(steps, 1)
-    counts = {'prompts': sets * tokens * d}
+    counts = {'prompts': blocks * tokens * d}
     if cfg.get('own_prompts') and steps:
         counts['scales'] = steps
     if not cfg.get('lpc', True) or not steps:
         return counts
-    if cfg.get('cell_state') == 'learned':
-        counts['initial_cell'] = tokens * d
     kind, r = cfg.get('cell', 'full'), cfg.get('rank', 16)
     for half in ('ih', 'hh'):
         counts[f'lstm.bias_{half}'] = 4 * d

@@ -99,8 +99,6 @@ BAD = {
         ('rank', 0),
         ('rank', WIDTH + 1),
         ('rank', 1.5),
-        ('inserted', 'x'),
-        ('cell_state', 'x'),
         ('gspc', 'yes'),
         ('gspc', 1),
         ('lpc', None),

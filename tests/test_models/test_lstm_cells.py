@@ -166,56 +166,6 @@ def test_full_cell_of_vit_b_has_4_724_736_parameters():
     assert count(FullCell(768)) == 4 * (2 * 768 * 768) + 8 * 768 == 4_724_736
 
 
-LSTM_NAMES = {
-    'full': {'weight_ih', 'weight_hh', 'bias_ih', 'bias_hh'},
-    'diagonal': {'weight_ih', 'weight_hh', 'bias_ih', 'bias_hh'},
-    'low-rank': {
-        'weight_ih_u', 'weight_ih_v', 'weight_hh_u', 'weight_hh_v', 'bias_ih', 'bias_hh',
-    },
-}
-
-
-@pytest.mark.parametrize('start', [1, 2, 5, 6])
-@pytest.mark.parametrize('inserted', ['first', 'own'])
-@pytest.mark.parametrize('state', ['zero', 'learned'])
-@pytest.mark.parametrize('cell', LSTM_NAMES)
-@pytest.mark.parametrize('lpc', [True, False])
-def test_counts_and_names(lpc, cell, state, inserted, start):
-    width, depth, tokens, rank = 16, 6, 5, 4
-    lspt = LSPT(
-        tokens, lpc=lpc, cell=cell, rank=rank, cell_state=state, inserted=inserted,
-        start_block=start, embed_dims=width, num_layers=depth,
-    )
-    prompted = depth - start + 1
-    sets = prompted if inserted == 'first' else max(prompted - 1, 1)
-    assert lspt.num_prompted == prompted
-    assert lspt.prompts.shape == (sets, tokens, width)
-    names, total = {'prompts'}, sets * tokens * width
-    # No step follows the last block, so one prompted block means no cell.
-    if lpc and prompted > 1:
-        names |= {f'lstm.{n}' for n in LSTM_NAMES[cell]}
-        total += {
-            'full': 8 * width**2 + 8 * width,
-            'low-rank': 10 * width * rank + 8 * width,
-            'diagonal': 16 * width,
-        }[cell]
-        if state == 'learned':
-            names |= {'initial_cell'}
-            total += tokens * width
-    else:
-        assert lspt.lstm is None
-        assert lspt.initial_cell is None
-    assert {n for n, _ in lspt.named_parameters()} == names == set(lspt.state_dict())
-    assert count(lspt) == total
-
-
-@pytest.mark.parametrize('switch', [{'gspc': False}, {'hidden_norm': True}, {'dropout': 0.1}])
-def test_other_switches_add_no_parameter(switch):
-    plain = LSPT(4, embed_dims=16, num_layers=3)
-    other = LSPT(4, embed_dims=16, num_layers=3, **switch)
-    assert count(plain) == count(other) == 3 * 4 * 16 + 8 * 16**2 + 8 * 16
-
-
 @pytest.mark.parametrize('state', ['none', 'whole', 'for-all-images'])
 @pytest.mark.parametrize('used', ['hidden', 'cell', 'both'])
 def test_gradient_in_one_piece_by_finite_differences(used, state):

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from method_table import DISCARD, IN_LOSSES, METHODS, NO_TOKENS, OF_THE_IMAGE, ORACLES
+from test_literal_equations import SWITCHES
 from vit_oracles import ARCH, IMG, PATCH, build, images, weighted_sum
 
 from lspt_mm.models import VPT, BilinearPrompt, FourierPrompt, GatedPrompt, PromptedViT
@@ -63,9 +64,9 @@ def test_count_of_trainable_parameters_on_vit_b(method, cfg, total):
     assert counts == ORACLES[method].count(cfg, D, L - cfg.get('start_block', 1) + 1)
 
 
-@pytest.mark.parametrize('name', METHODS)
+@pytest.mark.parametrize('name', SWITCHES)
 def test_names_and_counts_of_trainable_parameters(name):
-    cfg = METHODS[name]
+    cfg = SWITCHES[name]
     counts = {n: p.numel() for n, p in build(cfg).prompter.named_parameters()}
     assert counts == ORACLES[cfg['type']].count(cfg, WIDTH, DEPTH - cfg.get('start_block', 1) + 1)
 

@@ -91,13 +91,10 @@ def test_only_tuned_parameters_change(tune):
 GRADIENTS = dict(
     METHODS,
     **{
-        f'{cell}-{inserted}-{state}-{start}': {
-            'type': 'LSPT', 'num_tokens': 2, 'cell': cell, 'inserted': inserted, 'rank': 2,
-            'cell_state': state, 'start_block': start,
+        f'{cell}-{start}': {
+            'type': 'LSPT', 'num_tokens': 2, 'cell': cell, 'rank': 2, 'start_block': start,
         }
         for cell in ('full', 'low-rank', 'diagonal')
-        for inserted in ('first', 'own')
-        for state in ('zero', 'learned')
         for start in (1, DEPTH - 1, DEPTH)
     },
     **{

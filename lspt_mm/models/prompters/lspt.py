@@ -12,8 +12,8 @@ from lspt_mm.models.prompters.patch_tokens import mean_patches
 from lspt_mm.registry import PROMPTERS
 from lspt_mm.utils.checks import check_bool, check_choice, check_int, check_number
 
-#: State between blocks: cell state C (None is zero), the input half of the gates of
-#: all steps (steps, P, 4D) (None without LPC), and the inserted prompts after dropout (K, P, D).
+#: State between blocks: cell state C (None is zero), the input half of the gates of all steps
+#: (L'-1, P, 4D) (None without LPC), and their prompts P^1 .. P^{L'-1} after dropout (L'-1, P, D).
 State = Tuple[Optional[Tensor], Optional[Tensor], Tensor]
 
 
@@ -32,8 +32,8 @@ class LSPT(Prompter):
     is shared by all blocks and applied to each prompt token separately. Without LPC the next
     prompts are :math:`P^l + \hat X_{SP}^l`; without GSPC :math:`\hat X_{SP}^l = \hat X_P^l`.
 
-    The paper does not specify what enters the first block, C^0, initialisation and dropout:
-    ``inserted``, ``cell_state``, ``forget_bias`` and VPT's uniform initialisation are ours. So are
+    The paper does not specify what enters the first block, C^0, initialisation and dropout: a set
+    of prompts of its own, 0, VPT's uniform initialisation and ``forget_bias`` are ours. So are
     ``hidden_norm``, and ``standardize`` and ``own_prompts`` (docs/lspt_study.md), with m_l and d_l
     the mean and deviation of the mean patch over training images, and s_l a scalar from 0 on:
 
@@ -55,24 +55,19 @@ class LSPT(Prompter):
             block, instead of replacing them.
         dropout (float): On the inserted prompts :math:`P^l`, one mask per step for the batch.
         start_block (int): First block with prompts, from 1.
-        inserted (str): ``'first'``: block ``start_block`` has a learnable set :math:`P^0` of its
-            own, and :math:`P^1..P^{L'-1}` are the LSTM's inputs, L' sets in all. ``'own'``: it
-            receives :math:`P^1`, which is the LSTM's first input as well, L'-1 sets in all.
-        cell_state (str): C^0, ``'zero'`` or ``'learned'`` (P, D), starting at zero.
         forget_bias (float): The forget gate's bias at the start.
 
     Attributes:
-        prompts (Parameter): (L', P, D), or (max(L'-1, 1), P, D) with ``inserted='own'``.
+        prompts (Parameter): (L', P, D): :math:`P^0`, which enters block ``start_block``, and
+            :math:`P^1..P^{L'-1}`, the LSTM's inputs.
         lstm (Module or None): The cell; None without LPC, or where only one block has prompts,
             as no step follows the last block.
-        initial_cell (Parameter or None): C^0, (P, D), if learned.
         scales (Parameter or None): s, (L'-1,), with ``own_prompts``.
         mean (Tensor): m, (L'-1, D), with ``standardize``.
         deviation (Tensor): d, likewise.
 
-    Parameters in all, with ``inserted='first'`` and L' > 1: L' P D, and 8 D^2 + 8 D (full),
-    10 D r + 8 D (low-rank) or 16 D (diagonal) for the cell, P D for a learned C^0, and L'-1 with
-    ``own_prompts``.
+    Parameters in all, with L' > 1: L' P D, and 8 D^2 + 8 D (full), 10 D r + 8 D (low-rank) or
+    16 D (diagonal) for the cell, and L'-1 with ``own_prompts``.
     """
 
     TRAINING_ONLY = ('dropout', 'forget_bias')
@@ -89,8 +84,6 @@ class LSPT(Prompter):
         own_prompts: bool = False,
         dropout: float = 0.0,
         start_block: int = 1,
-        inserted: str = 'first',
-        cell_state: str = 'zero',
         forget_bias: float = 1.0,
         **vit,
     ):
@@ -99,8 +92,6 @@ class LSPT(Prompter):
         for name, value in dict(switches, own_prompts=own_prompts).items():
             check_bool(name, value)
         check_choice('cell', cell, ('full', 'low-rank', 'diagonal'))
-        check_choice('inserted', inserted, ('first', 'own'))
-        check_choice('cell_state', cell_state, ('zero', 'learned'))
         if cell == 'low-rank':
             check_int('rank', rank, 1, self.embed_dims)
         check_number('forget_bias', forget_bias)
@@ -108,19 +99,15 @@ class LSPT(Prompter):
         self.hidden_norm = hidden_norm
         if standardize and not gspc:
             raise ValueError('standardize=True: there is no mean of the patches with gspc=False')
-        self.inserted = inserted
-
-        steps = self.num_prompted - 1
-        sets = steps + 1 if inserted == 'first' else max(steps, 1)
         self.prompts = vpt_uniform(
-            sets,
+            self.num_prompted,
             num_tokens,
             self.embed_dims,
             patch_size=self.patch_size,
             embed_dims=self.embed_dims,
         )
+        steps = self.num_prompted - 1
         self.lstm = None
-        self.initial_cell = None
         self.scales = nn.Parameter(torch.zeros(steps)) if own_prompts and steps else None
         self.standardize = standardize and steps > 0
         if self.standardize:
@@ -130,8 +117,6 @@ class LSPT(Prompter):
         # No step follows the last block: a cell there would never get a gradient.
         if lpc and steps > 0:
             self.lstm = self._build_cell(cell, rank, forget_bias)
-            if cell_state == 'learned':
-                self.initial_cell = nn.Parameter(torch.zeros(num_tokens, self.embed_dims))
 
     def _build_cell(self, cell: str, rank: int, forget_bias: float) -> nn.Module:
         if cell == 'full':
@@ -159,21 +144,16 @@ class LSPT(Prompter):
 
     def precompute(self) -> Optional[Tensor]:
         """The input half of all gates, without dropout."""
-        return self._gates(self._inputs(self.prompts))
-
-    def _inputs(self, prompts: Tensor) -> Tensor:
-        """P^1 .. P^{L'-1}, the LSTM's inputs."""
-        return prompts[1:] if self.inserted == 'first' else prompts
+        return self._gates(self.prompts[1:])
 
     def _gates(self, inputs: Tensor) -> Optional[Tensor]:
         return None if self.lstm is None else self.lstm.input_gates(inputs)  # (L'-1, P, 4D)
 
     def first(self, patches: Tensor, grid: Tuple[int, int]) -> Tuple[Tensor, State]:
-        """P^0 (or P^1), and the input half of all gates, which is the same for all images."""
-        prompts = self.drop(self.prompts)  # (K, P, D)
-        inputs = self._inputs(prompts)
-        gates = self._gates(inputs) if self.fused is None else self.fused
-        return prompts[:1], (self.initial_cell, gates, inputs)
+        """P^0, and the input half of all gates, which is the same for all images."""
+        prompts = self.drop(self.prompts)  # (L', P, D)
+        gates = self._gates(prompts[1:]) if self.fused is None else self.fused
+        return prompts[:1], (None, gates, prompts[1:])
 
     def next(
         self, l: int, prompts_in: Tensor, prompts_out: Tensor, patches: Tensor, state: State
