@@ -211,7 +211,7 @@ class PromptedBackbone(BaseModule):
 
         They are not trained: processes of distributed training would wait for their gradients.
         """
-        raise NotImplementedError
+        return ()
 
     def pool(self, x: Tensor) -> Tensor:
         """Pool tokens to (B, D) for the out types that do so (:func:`features`)."""
