@@ -261,6 +261,27 @@ def run_tool(name: str, *arguments, cwd=None) -> Run:
     return Run(process.exitcode, streams['out'], streams['err'])
 
 
+def ok(run: Run) -> Run:
+    """The run itself, which must have ended well."""
+    assert run.code == 0, run.out[-2000:] + run.err[-3000:]
+    return run
+
+
+def run_ok(name: str, *arguments, cwd=None) -> Run:
+    """As :func:`run_tool`, for runs that must end well."""
+    return ok(run_tool(name, *arguments, cwd=cwd))
+
+
+def refused(run: Run, *words) -> str:
+    """The message of a run that must have ended with an input error that has these words."""
+    assert run.code == 2, f'exit code {run.code}\n{run.out[-2000:]}{run.err[-3000:]}'
+    assert 'Traceback' not in run.out + run.err, run.err[-3000:]
+    assert (run.out + run.err).count('error: ') == 1, run.err[-3000:]
+    message = run.err.split('error: ')[1]
+    assert all(str(word) in message for word in words), message
+    return message
+
+
 def _child(writer, folder, name, arguments):
     import tempfile
 

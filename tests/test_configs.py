@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from miniatures import CONFIGS, once, run_tool
+from miniatures import CONFIGS, once, run_ok
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
@@ -112,8 +112,7 @@ def reports(tmp_path_factory):
 
             def build(folder):
                 (folder / 'build.py').write_text(BUILD)
-                run = run_tool(folder / 'build.py', 'reports.json', *names, cwd=folder)
-                assert run.code == 0, run.err[-2000:]
+                run_ok(folder / 'build.py', 'reports.json', *names, cwd=folder)
 
             folder = once(tmp_path_factory, f'configs_{name in LATER}', build)
             self.update(json.loads((folder / 'reports.json').read_text()))

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from lspt_mm.errors import InputError
-from lspt_mm.utils.images import EXIF_TURNS, check_image, describe_image, read_image
+from lspt_mm.utils.images import EXIF_TURNS, check_image, describe_image
 
 #: Lossy formats and compressions of a TIFF. WebP may be lossless, but checking it is expensive.
 _LOSSY = {'JPEG', 'MPO', 'JPEG2000', 'AVIF', 'HEIF', 'WEBP', 'jpeg', 'tiff_jpeg', 'webp'}
@@ -150,13 +150,12 @@ class ImageFacts(NamedTuple):
 
 
 def image_facts(path: Path) -> ImageFacts:
-    """Decode an image as the training's loader does.
+    """The facts of an image, which is decoded to its last byte.
 
     Raises:
         InputError: If it is unreadable or truncated.
     """
-    check_image(path)  # finds truncated files, which the loader accepts
-    shown = read_image(path).shape[:2]
+    shown = check_image(path)[::-1]
     with Image.open(path) as image:
         facts = describe_image(image)
     sideways = facts.turn is not None and facts.turn >= 5

@@ -200,7 +200,11 @@ class SmallTables:
             launcher(list(todo), lambda folder, code: on_done(todo[folder], code))
 
     def write(self) -> List[dict]:
-        """Write the rows of all finished runs, earlier ones of other tasks included."""
+        """Write the rows of all finished runs, earlier ones of other tasks included.
+
+        Returns:
+            list: Those without final runs at other rates than the chosen one.
+        """
         for run in self.all_runs():
             self.row(run)
         rows = [self.known[name] for name in sorted(self.known)]
@@ -210,7 +214,10 @@ class SmallTables:
         writer.writerows(rows)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / RESULTS, text.getvalue())
-        return rows
+        rates = {(row['table'], row['method']) for row in rows if row['lr']}
+        rates = {key: self.rate(*key) for key in rates}
+        return [row for row in rows if row['phase'] == 'selection' or not row['lr']
+                or float(row['lr']) == rates[row['table'], row['method']]]
 
 
 def _fit(task: str) -> str:

@@ -12,6 +12,7 @@ from miniatures import (
     ROOT,
     once,
     run_command,
+    run_ok,
     run_tool,
     save_image,
     tiny_vit,
@@ -41,9 +42,8 @@ def runs(tmp_path_factory):
         for task, write in (('seg', write_segmentation), ('cls', write_classification)):
             (folder / task).mkdir()
             config = write(folder / task).config
-            run = run_tool('train.py', config, '--work-dir', folder / task / 'run', '--checkpoint',
+            run_ok('train.py', config, '--work-dir', folder / task / 'run', '--checkpoint',
                            'prompts', cwd=folder)
-            assert run.code == 0, run.err[-3000:]
 
     return once(tmp_path_factory, 'predict', make)
 

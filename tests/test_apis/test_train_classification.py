@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from miniatures import ARCH, run_tool, write_image_folder, write_vit
+from miniatures import ARCH, run_ok, write_image_folder, write_vit
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import StandardScaler
@@ -75,28 +75,24 @@ def equal(one, other):
 
 
 def test_its_config_trains_the_same(folder, trained):
-    run = run_tool('train.py', folder / 'run/transfer.py', '--work-dir', folder / 'again')
-    assert run.code == 0, run.err
+    run_ok('train.py', folder / 'run/transfer.py', '--work-dir', folder / 'again')
     assert equal(state_of(folder / 'run'), state_of(folder / 'again'))
 
 
 @pytest.mark.slow
 def test_the_config_path_and_the_command_train_the_same(folder, trained, tmp_path):
-    run = run_tool('dataset_converters/prepare.py', 'imagefolder', '--from', folder / 'split/train',
+    run = run_ok('dataset_converters/prepare.py', 'imagefolder', '--from', folder / 'split/train',
                    '--to', tmp_path / 'data', '--val-share', 0.2, '--seed', 3)
-    assert run.code == 0, run.err
     recipe = {name: value for name, value in OPTIONS.items() if '.' not in name}
     arguments = ','.join(f'{name}={value}'.replace(' ', '') for name, value in recipe.items())
     config = (f'imagefolder/transfer.py:task={tmp_path}/data,pretraining={folder}/vit.pth,'
               f'method=vpt,{arguments}')
-    run = run_tool('train.py', config, '--work-dir', tmp_path / 'path', '--checkpoint', 'prompts',
+    run = run_ok('train.py', config, '--work-dir', tmp_path / 'path', '--checkpoint', 'prompts',
                    '--seed', 3)
-    assert run.code == 0, run.err
     options = [f'{name}={value}'.replace(' ', '') for name, value in OPTIONS.items()]
-    run = run_tool('classify.py', '--images', folder / 'split/train', '--out', tmp_path / 'command',
+    run = run_ok('classify.py', '--images', folder / 'split/train', '--out', tmp_path / 'command',
                    '--seed', 3, '--method', 'vpt', '--backbone', folder / 'vit.pth', '--options',
                    *options)
-    assert run.code == 0, run.err
     assert 'train 15, val 3 images of 3 classes' in run.out and 'lspt_mm predict' in run.out
     assert 'top-1' in run.out and '  ant  ' in run.out
     for other in ('path', 'command'):
@@ -159,8 +155,7 @@ def test_predictions_of_several_labels(folder, multi, tmp_path):
         assert one.labels.tolist() == np.flatnonzero(one.scores >= 0.5).tolist()
         assert sorted(one.shares.values()) == pytest.approx(sorted(one.scores.tolist()))
         assert list(one.shares.values()) == sorted(one.shares.values(), reverse=True)
-    run = run_tool('predict.py', folder / 'multi', folder / 'split/train', '--out', tmp_path)
-    assert run.code == 0, run.err
+    run_ok('predict.py', folder / 'multi', folder / 'split/train', '--out', tmp_path)
     with open(tmp_path / 'predictions.csv', newline='') as file:
         rows = list(csv.DictReader(file))
     for one in results:
@@ -169,9 +164,8 @@ def test_predictions_of_several_labels(folder, multi, tmp_path):
 
 
 def test_a_test_is_that_of_the_validation_without_a_split_of_it(folder, multi, tmp_path):
-    run = run_tool('test.py', folder / 'multi/transfer.py', multi.checkpoint, '--work-dir',
+    run_ok('test.py', folder / 'multi/transfer.py', multi.checkpoint, '--work-dir',
                    tmp_path, '--out', tmp_path / 'all.pkl')
-    assert run.code == 0, run.err
     (found,) = tmp_path.glob('*/*.json')
     assert json.loads(found.read_text())['multi-label/f1-score'] == pytest.approx(
         multi.metrics['value'], abs=0.01
@@ -186,8 +180,7 @@ def test_export_of_several_labels(multi, tmp_path):
 
 @pytest.mark.slow
 def test_report_search_and_resume_of_several_labels(folder, multi, tmp_path):
-    run = run_tool('report.py', folder / 'multi', '--out', tmp_path / 'report.html')
-    assert run.code == 0, run.err
+    run = run_ok('report.py', folder / 'multi', '--out', tmp_path / 'report.html')
     page = (tmp_path / 'report.html').read_text()
     assert 'F1 of each class' in page and 'multi-label/f1-score' in page
     assert 'id="figure-confusion"' not in page
@@ -195,16 +188,14 @@ def test_report_search_and_resume_of_several_labels(folder, multi, tmp_path):
     again = train(folder, 'multi', 'split', labels=folder / 'labels.csv', resume=True,
                   options={**OPTIONS, 'lr': 0.0})
     assert again.metrics == multi.metrics and equal(before, state_of(multi.folder))
-    run = run_tool('dataset_converters/prepare.py', 'imagefolder', '--from', folder / 'split',
+    run = run_ok('dataset_converters/prepare.py', 'imagefolder', '--from', folder / 'split',
                    '--labels', folder / 'labels.csv', '--to', tmp_path / 'data', '--test-share',
                    0.2, '--val-share', 0.2)
-    assert run.code == 0, run.err
     recipe = {name: value for name, value in OPTIONS.items() if '.' not in name}
     arguments = ','.join(f'{name}={value}'.replace(' ', '') for name, value in recipe.items())
-    run = run_tool('search.py', f'imagefolder/transfer.py:task={tmp_path}/data,method=vpt,'
+    run = run_ok('search.py', f'imagefolder/transfer.py:task={tmp_path}/data,method=vpt,'
                    f'pretraining={folder}/vit.pth,{arguments}', '--grid', 'lr=1e-3,1e-2', '--seeds',
                    1, '--work-dir', tmp_path / 'search')
-    assert run.code == 0, run.err
     assert 'test macro F1' in run.out
 
 

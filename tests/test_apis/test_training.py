@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from miniatures import ARCH, run_tool, write_vit
+from miniatures import ARCH, run_ok, write_vit
 from mmengine.config import Config
 from PIL import Image
 
@@ -56,17 +56,15 @@ def trained(folder):
 
 
 def test_it_is_the_run_of_the_config_path(folder, trained):
-    run = run_tool('dataset_converters/own_masks.py', '--images', folder / 'photos', '--masks',
+    run_ok('dataset_converters/own_masks.py', '--images', folder / 'photos', '--masks',
                    folder / 'masks', '--classes', folder / 'classes.txt', '--to', folder / 'data',
                    '--seed', 3)
-    assert run.code == 0, run.err
     recipe = {name: value for name, value in OPTIONS.items() if '.' not in name}
     arguments = ','.join(f'{name}={value}'.replace(' ', '') for name, value in recipe.items())
     config = (f'maskfolder/transfer.py:data={folder}/data,pretrained={folder}/vit.pth,method=vpt,'
               f'seed=3,{arguments}')
-    run = run_tool('train.py', config, '--work-dir', folder / 'other', '--checkpoint', 'prompts',
+    run_ok('train.py', config, '--work-dir', folder / 'other', '--checkpoint', 'prompts',
                    '--cfg-options', 'default_hooks.logger.interval=2')
-    assert run.code == 0, run.err
     states = [torch.load(place / 'iter_4.pth', weights_only=False)['state_dict']
               for place in (folder / 'run', folder / 'other')]
     assert states[0].keys() == states[1].keys()
@@ -126,8 +124,7 @@ def test_from_disk_and_by_the_command(folder, trained, tmp_path):
     path = folder / 'photos/p2.png'
     assert np.array_equal(again.predict(path).labels, trained.predict(path).labels)
     assert again.classes == ['sea', 'moon'] and again.metrics == trained.metrics
-    run = run_tool('predict.py', folder / 'run', path, '--out', tmp_path / 'found')
-    assert run.code == 0, run.err
+    run_ok('predict.py', folder / 'run', path, '--out', tmp_path / 'found')
     mask = np.asarray(Image.open(tmp_path / 'found/masks/p2.png'))
     assert np.array_equal(mask, again.predict(path).labels)
 
@@ -164,10 +161,9 @@ def test_a_folder_without_a_run(tmp_path):
 @pytest.mark.slow
 def test_the_command(folder, trained, tmp_path):
     options = [f'{name}={value}'.replace(' ', '') for name, value in OPTIONS.items()]
-    run = run_tool('segment.py', '--images', folder / 'photos', '--masks', folder / 'masks',
+    run = run_ok('segment.py', '--images', folder / 'photos', '--masks', folder / 'masks',
                    '--classes', folder / 'classes.txt', '--out', tmp_path / 'run', '--seed', 3,
                    '--method', 'vpt', '--backbone', folder / 'vit.pth', '--options', *options)
-    assert run.code == 0, run.err
     assert 'moon' in run.out and 'lspt_mm predict' in run.out
     state, mine = (torch.load(place / 'iter_4.pth', weights_only=False)['state_dict']
                    for place in (folder / 'run', tmp_path / 'run'))
@@ -186,8 +182,7 @@ def test_the_test_is_that_of_the_tool(folder, tmp_path):
         backbone=str(folder / 'vit.pth'), method='vpt', test_share=0.25, options=OPTIONS,
     )
     found = run.test()
-    tool = run_tool('test.py', run.config, run.checkpoint, '--work-dir', tmp_path / 'test')
-    assert tool.code == 0, tool.err
+    run_ok('test.py', run.config, run.checkpoint, '--work-dir', tmp_path / 'test')
     (metrics,) = (tmp_path / 'test').glob('*/*.json')
     assert found['value'] == pytest.approx(json.loads(metrics.read_text())['mIoU'], abs=0.01)
     assert found['classes'].keys() == {'sea', 'moon'}

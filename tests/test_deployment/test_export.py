@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from miniatures import CONFIGS, run_tool, write_segmentation
+from miniatures import CONFIGS, run_ok, run_tool, write_segmentation
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpretrain.models import ImageClassifier
@@ -296,13 +296,11 @@ def test_what_cannot_be_exported():
 def test_the_tool(tmp_path):
     pytest.importorskip('onnxruntime')
     mini = write_segmentation(tmp_path)
-    trained = run_tool('train.py', mini.config, '--work-dir', 'w', cwd=tmp_path)
-    assert trained.code == 0, trained.err
+    run_ok('train.py', mini.config, '--work-dir', 'w', cwd=tmp_path)
     checkpoint = max((tmp_path / 'w').glob('iter_*.pth'))
     tool = 'deployment/export.py'
     for name in ('out/model.onnx', 'model.pt2'):
-        run = run_tool(tool, mini.config, checkpoint, name, cwd=tmp_path)
-        assert run.code == 0, run.err
+        run = run_ok(tool, mini.config, checkpoint, name, cwd=tmp_path)
         assert 'differs from PyTorch by at most' in run.out and (tmp_path / name).is_file()
     fixed = run_tool(
         tool, mini.config, checkpoint, 'fixed.pt2', '--fixed-size', '--size', 40, 48,

@@ -5,7 +5,7 @@ import re
 import shlex
 
 import pytest
-from miniatures import ROOT, TOOLS, once, run_tool, write_classification
+from miniatures import ROOT, TOOLS, once, run_ok, write_classification
 from mmengine import visualization
 
 pytestmark = pytest.mark.docs
@@ -23,11 +23,10 @@ def test_tensorboard_by_the_pages_option(cls, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     (option,) = re.findall(r'train\.py CONFIG --cfg-options (\S*Tensorboard\S*)', PAGE)
-    run = run_tool(
+    run_ok(
         'train.py', cls / 'mini_cls.py', '--work-dir', 'run', '--cfg-options', option,
         'default_hooks.run_log.interval=3', cwd=tmp_path,
     )
-    assert run.code == 0, run.err
     (events,) = (tmp_path / 'run').glob('*/vis_data/events.out.tfevents.*')
     found = EventAccumulator(str(events))
     found.Reload()
@@ -67,8 +66,7 @@ def test_there_are_commands():
 
 
 def test_costs_in_the_page_are_what_the_tool_says(tmp_path):
-    run = run_tool('analysis_tools/get_flops.py', ROOT / 'configs/lspt_upernet_ade20k.py')
-    assert run.code == 0, run.err
+    run = run_ok('analysis_tools/get_flops.py', ROOT / 'configs/lspt_upernet_ade20k.py')
     said = [
         line.split() for line in run.out.splitlines() if line.startswith(('back', 'all', 'neck'))
     ]

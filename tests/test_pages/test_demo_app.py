@@ -13,6 +13,7 @@ from miniatures import (
     ROOT,
     free_port,
     once,
+    run_ok,
     run_tool,
     write_classification,
     write_segmentation,
@@ -30,8 +31,7 @@ def runs(browser, tmp_path_factory):
     """Work dirs of three runs of a second: LSPT, gated and no prompts, and a classifier."""
 
     def train(config, work):
-        run = run_tool('train.py', config, '--work-dir', work, cwd=work.parent)
-        assert run.code == 0, run.err[-3000:]
+        run_ok('train.py', config, '--work-dir', work, cwd=work.parent)
 
     def make(folder):
         (folder / 'cls').mkdir()

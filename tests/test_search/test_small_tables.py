@@ -143,6 +143,18 @@ def test_finished_runs_are_not_repeated_even_without_their_folders(tmp_path, dat
     )
 
 
+def test_tested_runs_of_another_rate_are_kept_but_not_in_the_tables(tmp_path, data):
+    tables = make(tmp_path, data)
+    execute(tables, Pretender(lambda run, rate: 10.0))
+    tables.write()
+    path = tmp_path / 'runs/results.csv'
+    others = 'classification,caltech101,vpt-deep,final,0.01,{},99.00,50.00,10,1.0\n'
+    path.write_text(path.read_text() + ''.join(others.format(seed) for seed in (1, 2, 3)))
+    rows = make(tmp_path, data).write()
+    assert len(rows) == 6 + 2 + 6 + 2 and '99' not in tables_of(rows)
+    assert path.read_text().count('99.00') == 3
+
+
 def test_names_of_runs_are_folders():
     assert Run('drive', 'lspt', 'final', 3e-4, 2).name == 'drive/lspt/final,lr=0.0003,seed=2'
 

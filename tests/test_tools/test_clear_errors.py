@@ -6,6 +6,7 @@ import torch
 from miniatures import (
     CONFIGS,
     once,
+    refused,
     run_tool,
     save_image,
     save_label,
@@ -27,15 +28,6 @@ def cls(tmp_path_factory):
     return once(tmp_path_factory, 'cls', write_classification)
 
 
-def refused(run, *named):
-    """Exit code 2, and one message which holds each of ``named``."""
-    assert run.code == 2, f'exit code {run.code}\n{run.out[-1500:]}\n{run.err[-3000:]}'
-    assert 'Traceback' not in run.out + run.err, run.err[-3000:]
-    assert (run.out + run.err).count('error: ') == 1, run.err[-3000:]
-    message = run.err.split('error: ')[1]
-    for part in named:
-        assert str(part) in message, message
-    return message
 
 
 def train(config, *arguments, cwd):

@@ -11,6 +11,7 @@ from miniatures import (
     CONFIGS,
     once,
     run_command,
+    run_ok,
     run_tool,
     write_classification,
     write_segmentation,
@@ -36,11 +37,10 @@ def pictures(folder):
 
 
 def test_browse_draws_masks_behind_the_training_pipeline(seg, tmp_path):
-    run = run_tool(
+    run = run_ok(
         'visualization/browse_dataset.py', seg / 'mini_seg.py', '--not-show', '--out', 'out',
         '--number', 3, cwd=tmp_path,
     )
-    assert run.code == 0, run.err
     assert '3 of 4 images of train' in run.out
     drawn = pictures(tmp_path / 'out')
     assert list(drawn) == [f'{i:05d}_training_{i}.png' for i in range(3)]
@@ -61,7 +61,7 @@ def test_browse_mixes_the_image_with_its_classes_colours(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
         Image.new('RGB', (128, 128), (200, 60, 20)).save(image, quality=100, subsampling=0)
         Image.new('L', (128, 128), number).save(label)
-    run = run_tool(
+    run_ok(
         'visualization/browse_dataset.py', CONFIGS / 'lspt_upernet_ade20k.py', '--not-show',
         '--out', 'out', '--data-root', 'scenes', '--cfg-options',
         "train_dataloader.dataset.pipeline.2.ratio_range='(1.0,1.0)'",
@@ -70,7 +70,6 @@ def test_browse_mixes_the_image_with_its_classes_colours(tmp_path):
             'hue_delta=1',  # 2 degrees
         )), cwd=tmp_path,
     )
-    assert run.code == 0, run.err
     for name, picture in pictures(tmp_path / 'out').items():
         colour = np.array(palette[int(name.split('_s')[1][:-4]) - 1], float)
         found = picture[2, 2].astype(float)  # away from the name of the class in the middle
@@ -80,11 +79,10 @@ def test_browse_mixes_the_image_with_its_classes_colours(tmp_path):
 
 
 def test_browse_writes_the_class_on_the_image(cls, tmp_path):
-    run = run_tool(
+    run_ok(
         'visualization/browse_dataset.py', cls / 'mini_cls.py', '--split', 'val', '--not-show',
         '--out', 'out', cwd=tmp_path,
     )
-    assert run.code == 0, run.err
     drawn = pictures(tmp_path / 'out')
     assert len(drawn) == 6
     first = Image.open(cls / 'images/val/ant/ant_0.jpg').convert('RGB')
@@ -138,11 +136,10 @@ def write_logs(folder):
 
 def test_logs_of_both_kinds_side_by_side(tmp_path):
     write_logs(tmp_path)
-    run = run_tool(
+    run = run_ok(
         'analysis_tools/analyze_logs.py', 'ours', 'theirs/vis_data/scalars.json', '--names', 'A',
         'B', '--out', 'x/curves', cwd=tmp_path,
     )
-    assert run.code == 0, run.err
     with open(tmp_path / 'x/curves.csv', newline='') as file:
         rows = list(csv.reader(file))[1:]
     assert rows == [
@@ -178,10 +175,9 @@ def test_logs_that_are_none(arguments, told, tmp_path):
 
 def test_folders_without_a_log_are_left_out_and_named(tmp_path):
     write_logs(tmp_path)
-    run = run_tool(
+    run = run_ok(
         'analysis_tools/analyze_logs.py', 'theirs', 'ours', 'nowhere', '--out', 'c', cwd=tmp_path
     )
-    assert run.code == 0, run.err
     assert 'left out: theirs: there is no log.jsonl' in run.err and 'nowhere' in run.err
     with open(tmp_path / 'c.csv', newline='') as file:
         assert {row[0] for row in list(csv.reader(file))[1:]} == {'ours'}
@@ -221,11 +217,10 @@ def test_an_interrupted_run_is_one_curve_in_our_log_and_pieces_in_theirs(seg, tm
     assert run_command(*command, '--resume', cwd=tmp_path).code == 0
     files = sorted((tmp_path / 'stopped').glob('*/vis_data/scalars.json'))
     assert len(files) == 2
-    run = run_tool(
+    run_ok(
         'analysis_tools/analyze_logs.py', 'alone', 'stopped', *files, '--keys', 'loss', 'mIoU',
         '--out', 'curves', cwd=tmp_path,
     )
-    assert run.code == 0, run.err
     with open(tmp_path / 'curves.csv', newline='') as file:
         rows = list(csv.reader(file))[1:]
     curves = {}
@@ -276,10 +271,9 @@ def test_flops_are_those_of_the_equations(name, side, cls, tmp_path):
     config.write_text(
         f"_base_ = {base!r}\nmodel = dict(backbone=dict(out_type='cls_token', prompter={prompter}))"
     )
-    run = run_tool(
+    run = run_ok(
         'analysis_tools/get_flops.py', config, '--shape', side, '--json', 'costs.json', cwd=tmp_path
     )
-    assert run.code == 0, run.err
     costs = json.loads((tmp_path / 'costs.json').read_text())
     assert costs['flops'] == {'backbone': expected(name, side), 'head': 2 * D * 3}
     trained = {'LSPT': 4 * 3 * D + 8 * D * D + 8 * D, 'VPT-deep': 4 * 3 * D, None: 0}[name]
@@ -290,10 +284,9 @@ def test_flops_are_those_of_the_equations(name, side, cls, tmp_path):
 
 
 def test_flops_of_a_segmentor_leave_out_what_only_trains(seg, tmp_path):
-    run = run_tool(
+    run_ok(
         'analysis_tools/get_flops.py', seg / 'mini_seg.py', '--json', 'costs.json', cwd=tmp_path
     )
-    assert run.code == 0, run.err
     costs = json.loads((tmp_path / 'costs.json').read_text())
     assert costs['size'] == [32, 32]
     assert set(costs['flops']) == {'backbone', 'neck', 'decode_head'}
@@ -325,8 +318,7 @@ def test_their_tool_gets_a_cell_as_a_file(tmp_path):
     from lspt_mm.config.load import read_config
 
     cell = 'vtab1k/vpt-deep_mae_dtd:lr=0.125'
-    run = run_tool('misc/openmmlab.py', 'mmseg', 'print_config', cell, cwd=tmp_path)
-    assert run.code == 0, run.err
+    run_ok('misc/openmmlab.py', 'mmseg', 'print_config', cell, cwd=tmp_path)
     found = Config.fromfile(tmp_path / 'example.py')  # which that tool writes
     assert found.to_dict() == read_config(cell).to_dict()
     assert found.optim_wrapper.optimizer.lr == 0.125
@@ -335,17 +327,15 @@ def test_their_tool_gets_a_cell_as_a_file(tmp_path):
 def test_their_confusion_matrix_is_that_of_our_test(cls, tmp_path):
     config = cls / 'mini_cls.py'
     assert run_tool('train.py', config, '--work-dir', 'run', cwd=tmp_path).code == 0
-    run = run_tool(
+    run_ok(
         'misc/openmmlab.py', 'mmpretrain', 'confusion_matrix', config, 'run/epoch_2.pth', '--out',
         'matrix.pkl', '--show-path', 'matrix.png', cwd=tmp_path,
     )
-    assert run.code == 0, run.err
     import pickle
 
     matrix = pickle.loads((tmp_path / 'matrix.pkl').read_bytes())
     assert matrix.sum(1).tolist() == [2, 2, 2]  # images of each class
-    ours = run_tool('test.py', config, 'run/epoch_2.pth', '--work-dir', 'test', cwd=tmp_path)
-    assert ours.code == 0, ours.err
+    run_ok('test.py', config, 'run/epoch_2.pth', '--work-dir', 'test', cwd=tmp_path)
     (metrics,) = (tmp_path / 'test').glob('*/*.json')
     top1 = json.loads(metrics.read_text())['accuracy/top1']
     assert 100 * matrix.diagonal().sum().item() / 6 == pytest.approx(top1, abs=1e-3)

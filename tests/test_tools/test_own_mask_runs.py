@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from miniatures import CONFIGS, run_tool, write_vit
+from miniatures import CONFIGS, ok, run_tool, write_vit
 from PIL import Image
 
 ARCH = "{'embed_dims':16,'num_layers':4,'num_heads':2,'feedforward_channels':32}"
@@ -22,9 +22,6 @@ def write(folder, name, size, suffix='.jpg', **options):
     Image.fromarray(mask).save(folder / f'masks/{name}.png')
 
 
-def ok(run):
-    assert run.code == 0, run.out[-1500:] + run.err[-2500:]
-    return run
 
 
 @pytest.mark.slow

@@ -4,12 +4,7 @@ import shutil
 
 import pytest
 import torch
-from miniatures import FROM_DATA, once, run_tool, write_classification, write_segmentation
-
-
-def ok(run):
-    assert run.code == 0, run.err[-4000:]
-    return run
+from miniatures import FROM_DATA, ok, once, run_tool, write_classification, write_segmentation
 
 
 @pytest.fixture(scope='module')

@@ -11,7 +11,9 @@ import pytest
 import torch
 from miniatures import (
     LARGE_WINDOWS,
+    ok,
     once,
+    refused,
     run_tool,
     tiny_vit,
     write_classification,
@@ -21,18 +23,6 @@ from miniatures import (
 from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.checkpoints.records import RECORD
 from lspt_mm.errors import InputError
-
-
-def ok(run):
-    assert run.code == 0, run.err[-4000:]
-    return run
-
-
-def refused(run, *words):
-    assert run.code == 2, run.out[-2000:] + run.err[-2000:]
-    assert 'Traceback' not in run.err
-    assert all(word in run.err for word in words), run.err
-    return run
 
 
 @pytest.fixture(scope='module')

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from miniatures import once, run_tool, write_classification, write_segmentation
+from miniatures import once, refused, run_ok, run_tool, write_classification, write_segmentation
 from mmengine.config import Config
 from PIL import Image
 from served_miniatures import build, child_config
@@ -53,16 +53,8 @@ def runs(tmp_path_factory):
     return once(tmp_path_factory, 'report_runs', make) / 'runs'
 
 
-def run_ok(*arguments, **options):
-    run = run_tool(*arguments, **options)
-    assert run.code == 0, run.out[-2000:] + run.err[-3000:]
-    return run
 
 
-def refused(run, *words):
-    assert run.code == 2, run.out[-2000:] + run.err[-2000:]
-    assert 'Traceback' not in run.err
-    assert all(word in run.err for word in words), run.err
 
 
 def data_of(page):

@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 from exact_runs import Tool, write_run
-from miniatures import once, run_tool, write_segmentation
+from miniatures import once, run_ok, run_tool, write_segmentation
 
 from lspt_mm.engine.hooks.jsonl_logger_hook import read_log
 from projects.soak.rounds import done_iterations, ended
@@ -99,17 +99,14 @@ def test_its_checkpoint_is_tested_reported_and_exported(run, tmp_path):
     _, folder = run
     work = folder / 'whole'
     checkpoint = (work / 'last_checkpoint').read_text()
-    done = run_tool('test.py', work / 'mini_cls.py', checkpoint, '--work-dir', tmp_path / 'test',
+    run_ok('test.py', work / 'mini_cls.py', checkpoint, '--work-dir', tmp_path / 'test',
                     cwd=tmp_path)
-    assert done.code == 0, done.err[-3000:]
     (tested,) = (tmp_path / 'test').glob('*/*.json')
     found = json.loads(tested.read_text())['accuracy/top1']
     assert found == [line for line in read_log(work) if line['mode'] == 'val'][-1]['accuracy/top1']
-    done = run_tool('report.py', work, '--out', tmp_path / 'page.html', cwd=tmp_path)
-    assert done.code == 0, done.out[-2000:] + done.err[-3000:]
+    run_ok('report.py', work, '--out', tmp_path / 'page.html', cwd=tmp_path)
     out = tmp_path / 'model.pt2'
-    done = run_tool('deployment/export.py', work, out, cwd=tmp_path)
-    assert done.code == 0, done.out[-2000:] + done.err[-3000:]
+    run_ok('deployment/export.py', work, out, cwd=tmp_path)
     assert out.stat().st_size > 0
 
 

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from miniatures import CONFIGS, once, run_command, run_tool, tiny_vit, write_segmentation
+from miniatures import CONFIGS, ok, once, run_command, run_tool, tiny_vit, write_segmentation
 from PIL import Image
 
 BLOCK = {
@@ -34,9 +34,6 @@ def timm_to_checkpoint(depth=4):
     return {k: f'backbone.{v}' for k, v in names.items()}
 
 
-def ok(run):
-    assert run.code == 0, run.err[-4000:]
-    return run
 
 
 def load(path):
