@@ -115,7 +115,8 @@ def _wrapper_settings(runner: Runner) -> Dict[str, Any]:
     return {
         f'{name}/{key}': value for name, wrapper in wrappers.items() for key, value in (
             ('optim_wrapper.type', type(wrapper).__name__),
-            ('optim_wrapper.clip_grad', wrapper.clip_grad_kwargs),
+            # Plain data: checkpoints hold nothing else.
+            ('optim_wrapper.clip_grad', dict(wrapper.clip_grad_kwargs or {})),
             ('optim_wrapper.accumulative_counts', wrapper._accumulative_counts),
         )
     }

@@ -63,10 +63,12 @@ def test_settings_that_would_have_no_effect(changed, words, mini, tmp_path):
     assert sorted(path.name for path in (tmp_path / 'work').glob('*.pth')) == before
 
 
-def test_another_precision(mini, tmp_path):
+def test_another_precision_or_clipping(mini, tmp_path):
     shutil.copytree(mini / 'work', tmp_path / 'work')
-    run = train(mini / 'mini_seg.py', tmp_path, '--resume', '--amp')
-    refused(run, 'optim_wrapper.type is OptimWrapper there, Bf16OptimWrapper here')
+    run = train(mini / 'mini_seg.py', tmp_path, '--resume', '--amp', '--cfg-options',
+                'optim_wrapper.clip_grad.max_norm=1.0')
+    refused(run, 'optim_wrapper.type is OptimWrapper there, Bf16OptimWrapper here',
+            "optim_wrapper.clip_grad is {} there, {'max_norm': 1.0} here")
 
 
 def test_a_run_without_a_seed_takes_the_checkpoints(mini, tmp_path):
