@@ -121,13 +121,17 @@ def ade20k_config(method: str) -> str:
 
 
 def exit_code(line: List[str]) -> int:
-    """Run a command; a signal to this process is passed on, so that a run saves a checkpoint."""
+    """Run a command. A signal to this process is passed on: a run saves a checkpoint and ends."""
+    from lspt_mm.engine.hooks.preemption_hook import EXIT_STOPPED
+
     child = subprocess.Popen(line)
     try:
         return child.wait()
-    finally:
+    except (KeyboardInterrupt, SystemExit):
         child.terminate()
-        child.wait()
+        if child.wait() == EXIT_STOPPED:
+            sys.exit(EXIT_STOPPED)
+        raise
 
 
 def reproduce_paper(args: argparse.Namespace) -> None:
@@ -150,7 +154,7 @@ def reproduce_paper(args: argparse.Namespace) -> None:
         line = [sys.executable, str(tools_dir() / command[0]), *command[1:]]
         print(shlex.join(['python', f'tools/{command[0]}', *command[1:]]), flush=True)
         code = 0 if args.dry_run else exit_code(line)
-        if code == EXIT_STOPPED:  # it got the signal, too, and has saved a checkpoint
+        if code == EXIT_STOPPED:  # by a signal of its own; it has saved a checkpoint
             sys.exit(code)
         if code:
             failed.append(command[1])

@@ -17,7 +17,7 @@ from lspt_mm.recipes.pipelines import central_crop
 from lspt_mm.recipes.vits import vit_of
 from lspt_mm.registry import MODELS
 from lspt_mm.utils.checks import check_int
-from lspt_mm.utils.cli import check_device
+from lspt_mm.utils.cli import any_image_size, check_device
 
 
 class ImageFeatures(NamedTuple):
@@ -36,6 +36,7 @@ class ImageFeatures(NamedTuple):
     patches: Optional[np.ndarray]
 
 
+@any_image_size()
 def features(
     backbone: str,
     images: Union[str, Path, Sequence[Union[str, Path]]],

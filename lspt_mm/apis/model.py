@@ -97,7 +97,7 @@ def read_model_checkpoint(
     force_weights_only()
     if pretrained:
         check_vit_file(pretrained)
-        cfg.model.backbone.pretrained = pretrained
+        cfg.model.backbone.update(pretrained=pretrained, init_cfg=None)
     return read_checkpoint(str(checkpoint))
 
 

@@ -23,6 +23,7 @@ from lspt_mm.config.preflight import datasets_of
 from lspt_mm.errors import InputError
 from lspt_mm.tasks import Prediction, task_of
 from lspt_mm.utils.checks import check_choice, check_int
+from lspt_mm.utils.cli import any_image_size
 from lspt_mm.utils.images import IMAGE_SUFFIXES, check_image, list_images
 
 Image = Union[str, Path, np.ndarray]
@@ -268,6 +269,7 @@ def autocast_to(dtype: str, device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, getattr(torch, dtype))
 
 
+@any_image_size()
 def predict_images(
     model: nn.Module, images: Sequence[Union[str, Path]], out: Union[str, Path],
     top: Optional[int] = None,

@@ -264,14 +264,11 @@ def train(cfg: Config, check: bool = True, progress: bool = False) -> Runner:
         hook = ProgressHook()
         if progress:
             runner.register_hook(hook)
-
-        def start() -> None:
+        try:
             if check and runner.rank == 0:
                 check_data(cfg, loaders)
-            runner.train()
-
-        try:
-            run(runner, start)
+            run(runner, runner.train)
         finally:
+            runner.work_dir_lock.release()
             hook.close()
     return runner

@@ -60,7 +60,7 @@ def apply_common_options(cfg: Config, options: Optional[dict], data_root: Option
 def choose_weights(cfg: Config, pretrained: Optional[str], random: bool) -> None:
     """Apply ``--pretrained`` or ``--random-backbone``."""
     if pretrained or random:
-        cfg.model.backbone.pretrained = pretrained
+        cfg.model.backbone.update(pretrained=pretrained, init_cfg=None)
     if random:
         hooks = [h for h in cfg.get('custom_hooks') or [] if 'BackboneWeights' not in h['type']]
         cfg.custom_hooks = [*hooks, {'type': 'lspt_mm.BackboneWeightsHook', 'allow_random': True}]

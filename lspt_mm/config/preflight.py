@@ -1,5 +1,6 @@
 """Checks that a run's data and weights exist before anything is built."""
 
+import inspect
 import os
 from pathlib import Path
 from typing import Iterator, List, Optional, Tuple, Union
@@ -110,13 +111,13 @@ def _other_classes(cfg: Config, loaders) -> List[str]:
 
 
 def _missing_of(cfg: dict, wanted: Optional[int]) -> List[str]:
-    # Ask the data set itself where it reads from.
-    dataset = DATASETS.build(dict(cfg, lazy_init=True, pipeline=[]))
-    if getattr(dataset, 'download', False):  # mmpretrain's CIFAR and MNIST fetch what is absent
-        return []
     root = cfg.get('data_root') or ''
+    if _downloads(cfg):
+        return []
     if root and not os.path.isdir(root):
         return [f'folder {root}, the data of {cfg.get("type")}, does not exist']
+    # Ask the data set itself where it reads from.
+    dataset = DATASETS.build(dict(cfg, lazy_init=True, pipeline=[]))
     problems = []
     if dataset.ann_file and not os.path.isfile(dataset.ann_file):
         problems.append(f'file {dataset.ann_file} does not exist')
@@ -142,6 +143,13 @@ def _missing_of(cfg: dict, wanted: Optional[int]) -> List[str]:
     return problems
 
 
+def _downloads(cfg: dict) -> bool:
+    """Whether a data set fetches what is absent, as mmpretrain's CIFAR and MNIST do."""
+    kind = DATASETS.get(str(cfg.get('type')))
+    known = inspect.signature(kind).parameters if kind is not None else {}
+    return 'download' in known and cfg.get('download', known['download'].default)
+
+
 def _classes_are_folders(dataset) -> bool:
     """Whether a data set (mmpretrain's) takes its classes from the names of sub-folders."""
     return getattr(dataset, 'with_label', False) and not dataset.ann_file
@@ -163,6 +171,9 @@ def _missing_weights(cfg: Config) -> List[str]:
     if not takes_prompts(backbone) or cfg.get('load_from'):
         return []
     source = backbone.get('pretrained') or cfg.model.get('pretrained')
+    init_cfg = backbone.get('init_cfg')
+    if source is None and isinstance(init_cfg, dict) and init_cfg.get('type') == 'Pretrained':
+        source = init_cfg.get('checkpoint')
     if source is None:
         if allows_random(cfg):
             return []

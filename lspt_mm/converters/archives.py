@@ -142,7 +142,7 @@ def place(folder: Path, target: Path, copy: bool) -> None:
     if link_or_copy(folder, target, copy) and _files(folder) != _files(target):
         raise InputError(
             f'{target} is a folder with other files than {folder}, such as an earlier copy: remove '
-            'it, or choose another folder with --to'
+            'it, or name another folder'
         )
 
 

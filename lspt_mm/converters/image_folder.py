@@ -207,6 +207,14 @@ def _is_divided(source: Path) -> bool:
 
 def _of_splits(source: Path, named: Dict[str, Optional[str]], val_share) -> _Found:
     there = _split_folders(source)
+    for part, folder in there.items():
+        others = [name for name in folders_in(source)
+                  if SPLIT_FOLDERS.get(name.lower()) == part and name not in named.values()]
+        if named[part] is None and len(others) > 1:
+            raise InputError(
+                f'{source}: {" and ".join(others)} are both folders of {part}; move their images '
+                f'into one, or name one: --{part} {folder}'
+            )
     folders = {part: named[part] or there.get(part) for part in PARTS}
     folders['train'] = folders['train'] or 'train'
     for part in ('val', 'test'):  # found by its name, and not given for another split
@@ -253,15 +261,8 @@ def _below_images(splits: Dict[str, Pairs]) -> Dict[str, Pairs]:
 def _split_folders(source: Path) -> Dict[str, str]:
     """Split to the folder that has its name, or another name of it."""
     there = folders_in(source) if source.is_dir() else []
-    found: Dict[str, str] = {}
-    for name in there:
-        part = SPLIT_FOLDERS.get(name.lower())
-        if part is not None and found.setdefault(part, name) != name:
-            raise InputError(
-                f'{source}: {found[part]} and {name} are both folders of {part}; move their images '
-                'into one'
-            )
-    return found
+    return {SPLIT_FOLDERS[name.lower()]: name for name in reversed(there)
+            if name.lower() in SPLIT_FOLDERS}
 
 
 def _check_classes(folder: Path, classes: List[str]) -> None:

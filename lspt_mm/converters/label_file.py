@@ -3,7 +3,7 @@
 import csv
 import io
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -80,7 +80,9 @@ def read_label_file(path: Path, images: Path) -> LabelFile:
             rows.append(_row(number, cells, titles, columns, split, names))
         except ValueError as error:
             problems.append(f'line {number}: {error}')
-    problems += [*_twice(rows), *_with_commas(rows)]
+    problems += _twice(rows)
+    if len(columns) == 1:
+        problems += _with_commas(rows)
     if problems:
         raise InputError(
             f'{path}: {len(problems)} lines cannot be used\n{format_list(problems)}'
@@ -98,7 +100,11 @@ def read_label_file(path: Path, images: Path) -> LabelFile:
                  for row in rows if (row.split or 'train') == part]
         if pairs:
             splits[part] = [(name, labels if multi_label else labels[0]) for name, labels in pairs]
-    return LabelFile(classes, splits, multi_label, names.left_out(path, rows))
+    notes = names.left_out(path, rows)
+    commas = [name for name in classes if ',' in name]
+    if commas and len(columns) == 1:
+        notes.append(f'commas are part of a name: {shorten(commas)}; | separates several labels')
+    return LabelFile(classes, splits, multi_label, notes)
 
 
 def _table(path: Path) -> Tuple[List[str], List[Tuple[int, List[str]]]]:
@@ -173,14 +179,12 @@ def _twice(rows: List[_Row]) -> List[str]:
 
 
 def _with_commas(rows: List[_Row]) -> List[str]:
-    """A line for each label with commas, a part of which is in another label as well."""
-    parts = {label: {one.strip() for one in label.split(',')}
-             for row in rows for label in row.labels}
-    counts = Counter(part for found in parts.values() for part in found)
-    return [f'line {row.line}: the label {label!r} has parts that other labels have, too; separate '
+    """A line for each label that is other labels with commas between them."""
+    known = {label for row in rows for label in row.labels}
+    return [f'line {row.line}: {label!r} is one label, but its parts are labels as well; separate '
             'several labels by |'
             for row in rows for label in row.labels
-            if ',' in label and any(counts[part] > 1 for part in parts[label])]
+            if ',' in label and {one.strip() for one in label.split(',')} <= known]
 
 
 def _check_classes(path: Path, classes: List[str]) -> None:

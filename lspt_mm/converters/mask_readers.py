@@ -130,7 +130,7 @@ def choose_reader(
     if labels is None:
         labels = _only_reading(scans, named, {int(t) for t in ignore if _is_number(t)})
         if labels == 'colors' and named is None:
-            _check_areas(scans)
+            _check_areas(scans, {_value_of(text) for text in ignore})
     lossy = [scan.pair.mask for scan in scans if scan.lossy]
     if lossy and labels != 'binary':
         raise InputError(
@@ -180,27 +180,38 @@ def _only_reading(scans: List[ScannedPair], named: Optional[List[MaskClass]], ig
     )
 
 
-def _check_areas(scans: List[ScannedPair]) -> None:
-    """Raise InputError for colours without an area, as those of smoothed edges are."""
-    from scipy import ndimage  # not for --help
+#: Masks that are searched for areas of the colours that have none yet.
+_SEARCHED = 100
 
-    left = _found(scans, 'colors')
+
+def _check_areas(scans: List[ScannedPair], ignored: set) -> None:
+    """Raise InputError for colours without an area, as those of smoothed edges are."""
+    left, searched = _found(scans, 'colors') - ignored, 0
     for scan in scans:
-        if left.isdisjoint(scan.counts['colors']):
-            continue
-        colours = read_mask(scan.mask).colours()
-        inside = ndimage.minimum_filter(colours, 3) == ndimage.maximum_filter(colours, 3)
-        left -= set(np.unique(colours[inside]).tolist())
+        if searched == _SEARCHED or not left:
+            break
+        if not left.isdisjoint(scan.counts['colors']):
+            left -= _with_area(read_mask(scan.mask).colours())
+            searched += 1
     scan = next((scan for scan in scans if not left.isdisjoint(scan.counts['colors'])), None)
     if scan is not None:
-        texts = [_as_text(value, 'colors') for value in sorted(left)]
         one = next(value for value in sorted(left) if value in scan.counts['colors'])
+        others = f', and {len(left) - 1} others do not either' if len(left) > 1 else ''
         raise InputError(
             f'{scan.pair.mask}: {_as_text(one, "colors")} ({_first(scan, [one], "colors")}) fills '
-            f'no 3 x 3 pixels in any mask, and neither does {shorten(texts)}: smoothed edges? '
-            'Export masks without anti-aliasing, or list the colours in a class file. If thin '
-            'lines are a class: --labels colors'
+            f'no 3 x 3 pixels in the first {searched} masks with such colours{others}: smoothed '
+            'edges? Export masks without anti-aliasing, or list the colours in a class file. If '
+            'thin lines or small things are a class: --labels colors'
         )
+
+
+def _with_area(values: np.ndarray) -> set:
+    """Values that fill 3 x 3 pixels somewhere in (H, W)."""
+    middle, row = values[:, 1:-1], values[:, :-2]
+    even = (middle == row) & (middle == values[:, 2:])  # three in a row
+    even = even[:-2] & even[1:-1] & even[2:]
+    even &= (middle[1:-1] == middle[:-2]) & (middle[1:-1] == middle[2:])
+    return set(np.unique(middle[1:-1][even]).tolist())
 
 
 class _Ignored(NamedTuple):

@@ -299,5 +299,5 @@ def check_same_classes(dest: Path, classes: List[str]) -> None:
         raise InputError(
             f'--to {dest} was prepared before, with {len(before)} classes ({shorten(before)}); '
             f'now there are {len(classes)} ({shorten(classes)}). Runs that were trained on it '
-            'would read other labels: name another folder, or pass --overwrite'
+            'would read other labels: name another folder (own_masks and prepare take --overwrite)'
         )

@@ -61,7 +61,8 @@ class QuietRunner(Runner):
         """As MMEngine's, which takes optimizer, schedules and seed from the checkpoint.
 
         Raises:
-            InputError: If the settings of this run differ from those, as they would have no effect.
+            InputError: If the settings of this run differ. They would have no effect; precision,
+                clipping and accumulation would change in the middle of the run.
         """
         asked, seed = _settings(self), self._randomness_cfg.get('seed')
         super().resume(filename, *args, **kwargs)
@@ -78,7 +79,7 @@ class QuietRunner(Runner):
         }
         if changed:
             raise InputError(
-                f'--resume {filename} continues with the settings of its checkpoint: '
+                f'--resume {filename}: the run of this checkpoint has other settings: '
                 f'{"; ".join(sorted(changed))}. Resume with the settings of that run (its config '
                 'is in the work dir), or start a new run from its weights: --cfg-options '
                 f'load_from={filename}'

@@ -80,8 +80,8 @@ class PromptedBackbone(BaseModule):
     ``prompter.``.
 
     A subclass provides the ViT: the attributes below, :meth:`embed`, :meth:`take_block`,
-    :meth:`whole`, :attr:`last_norm`, :meth:`pool` and :meth:`depth_of`; its constructor ends with
-    :meth:`set_up`.
+    :meth:`whole`, :attr:`last_norm`, :attr:`unread`, :meth:`pool` and :meth:`depth_of`; its
+    constructor ends with :meth:`set_up`.
 
     Attributes:
         embed_dims (int): D.

@@ -37,7 +37,7 @@ class ADE20KRun:
         iters (int): Training iterations.
         batch_size (int): Images per process and iteration.
         num_tokens (int): P. By default the method's own.
-        rank (int): Of LoRA and BPT. By default the method's own.
+        rank (int): Of LoRA, BPT, Rein, VAPT and low-rank LSPT. By default the method's own.
         lr (float): Learning rate of the head. By default 1e-3, for UPerNet 2e-4.
         prompt_lr (float): Of prompts, LoRA or the ViT's own parameters. By default the method's
             (chosen on other data, docs/results.md).

@@ -48,7 +48,7 @@ class MaskRun:
         batch_size (int): Images in an iteration, at least 2 (the head normalises over them).
         num_tokens (int): P. By default the method's own on ADE20K, but no more than a tenth of a
             crop's patches.
-        rank (int): Of LoRA and BPT; by default the method's own.
+        rank (int): Of LoRA, BPT, Rein, VAPT and low-rank LSPT; by default the method's own.
         head (str): 'linear', a layer on each patch's features of four blocks; 'light', SegFormer's
             all-MLP head; 'upernet'. All start from logistic regression on frozen features
             (``LinearBaselineHook``): the latter two have the linear layer in parallel. 'paper' is

@@ -203,7 +203,7 @@ class SmallTables:
         """Write the rows of all finished runs, earlier ones of other tasks included.
 
         Returns:
-            list: Those without final runs at other rates than the chosen one.
+            list: The rows, without runs that were tested at another rate than the chosen one.
         """
         for run in self.all_runs():
             self.row(run)

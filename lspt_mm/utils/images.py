@@ -197,9 +197,8 @@ def decode_image(content: bytes) -> np.ndarray:
         with Image.open(io.BytesIO(content)) as image:
             if not needs_pillow(image):
                 found = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-                if found is None:
-                    raise ValueError('truncated or damaged')
-                return found[..., ::-1]
+                if found is not None:  # else damaged, or of a codec that OpenCV lacks
+                    return found[..., ::-1]
             return to_rgb(image)
     except Exception as error:  # decoders raise any type for broken files
         raise InputError(f'cannot be read as an image ({error})') from error

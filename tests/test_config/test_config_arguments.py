@@ -8,7 +8,7 @@ from mmengine.config import Config
 
 from lspt_mm.config import preflight
 from lspt_mm.config.arguments import parse, split_arguments, split_list
-from lspt_mm.config.load import read_config
+from lspt_mm.config.load import choose_weights, read_config
 from lspt_mm.config.options import add_run_arguments
 from lspt_mm.errors import InputError
 
@@ -167,3 +167,21 @@ def test_data_sets_that_fetch_themselves_are_left_alone(kind, tmp_path):
     assert len(missing) == 1 and 'does not exist' in missing[0]
     (tmp_path / 'absent').mkdir()  # with whatever files they have
     assert not preflight._missing_of(dict(dataset, download=False), 10)
+
+
+@pytest.mark.parametrize('kind', ['mmseg.DRIVEDataset', 'mmseg.PascalVOCDataset', 'ADE20KDataset'])
+def test_an_absent_folder_of_any_data_set_is_named(kind, tmp_path):
+    dataset = dict(type=kind, data_root=str(tmp_path / 'absent'), ann_file='train.txt')
+    (problem,) = preflight._missing_of(dataset, None)
+    assert 'absent' in problem and 'does not exist' in problem
+
+
+def test_weights_named_by_init_cfg_or_on_the_command_line(tmp_path):
+    cfg = Config(dict(model=dict(backbone=dict(
+        type='lspt_mm.PromptedViT',
+        init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'gone.pth')),
+    ))))
+    (problem,) = preflight._missing_weights(cfg)
+    assert 'gone.pth' in problem
+    choose_weights(cfg, 'other.pth', False)
+    assert (cfg.model.backbone.pretrained, cfg.model.backbone.init_cfg) == ('other.pth', None)

@@ -180,5 +180,8 @@ def test_the_test_as_val(source):
 def test_two_folders_of_one_split(source):
     shutil.copytree(source / 'test', source / 'val')
     shutil.copytree(source / 'test', source / 'validation')
-    with pytest.raises(InputError, match='val and validation are both folders of val'):
+    with pytest.raises(InputError, match='val and validation are both .* name one: --val val'):
         prepare(source)
+    prepare(source, val='validation')
+    listed = json.loads((source.parent / 'out/val.json').read_text())
+    assert all(name.startswith('validation/') for name in listed)

@@ -161,12 +161,15 @@ def test_options_that_do_not_fit(photos, more, message):
 
 
 def test_commas_are_part_of_a_name_or_asked_about(photos):
-    text = 'image,label\np0.png,"tench, Tinca tinca"\np1.png,pike\n'
-    found = read(photos, text)
-    assert (found.classes, found.multi_label) == (['pike', 'tench, Tinca tinca'], False)
-    for cells in (('"red car, sky"', 'sky'), ('"a,b"', '"b,c"')):
-        with pytest.raises(InputError, match='line 2: .* parts that other labels have, too'):
-            read(photos, f'image,label\np0.png,{cells[0]}\np1.png,{cells[1]}\n')
+    for names in (['pike', 'tench, Tinca tinca'], ['Lyon, France', 'Paris, France']):
+        found = read(photos, f'image,label\np0.png,"{names[0]}"\np1.png,"{names[1]}"\n')
+        assert (found.classes, found.multi_label) == (names, False)
+        assert 'commas are part of a name' in found.notes[-1]
+    found = read(photos, 'image,"cat, small","dog, small",cat,dog,small\np0.png,1,0,0,0,0\n'
+                         'p1.png,0,1,1,1,1\n')
+    assert found.classes[0] == 'cat, small'
+    with pytest.raises(InputError, match="line 2: 'red car, sky' is one label, but its parts"):
+        read(photos, 'image,label\np0.png,"red car, sky"\np1.png,sky\np2.png,red car\n')
 
 
 @pytest.mark.parametrize('forms', [('NFD', 'NFC'), ('NFC', 'NFD')])

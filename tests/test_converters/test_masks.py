@@ -164,6 +164,18 @@ def test_colours_of_smoothed_edges_are_no_classes(large, odd):
         assert len(prepare(large, labels='colors').about['classes']) == 4
 
 
+def test_thin_contours_may_be_ignored(large):
+    write_masks(large, lambda label: COLOURS[blocks(label)])
+    for i in range(6):
+        path = large / f'masks/p{i}.png'
+        pixels = np.array(Image.open(path))
+        pixels[10] = 255
+        Image.fromarray(pixels).save(path)
+    with pytest.raises(InputError, match='p0.png: #ffffff .96 pixels.* fills no 3 x 3'):
+        prepare(large)
+    assert len(prepare(large, ignore=['255,255,255']).about['classes']) == 3
+
+
 def test_blurred_black_and_white_is_asked_about(folders):
     grey = np.arange(256, dtype=np.uint8).reshape(16, 16)
     for i in range(6):

@@ -3,9 +3,13 @@
 import csv
 import json
 import shutil
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
+from miniatures import ROOT
 from mmengine.config import Config
 
 from lspt_mm.errors import InputError
@@ -153,6 +157,34 @@ def test_tested_runs_of_another_rate_are_kept_but_not_in_the_tables(tmp_path, da
     rows = make(tmp_path, data).write()
     assert len(rows) == 6 + 2 + 6 + 2 and '99' not in tables_of(rows)
     assert path.read_text().count('99.00') == 3
+
+
+PARENT = """
+import runpy, signal, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+tool = runpy.run_path(sys.argv[1], run_name='tool')
+print('started', flush=True)
+tool['exit_code']([sys.executable, '-c', sys.argv[2]])
+"""
+CHILD = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit({code}))
+pathlib.Path({ready!r}).touch()
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(('code', 'want'), [(75, 75), (1, 143)])
+def test_a_signal_reaches_the_run_and_its_code_comes_back(code, want, tmp_path):
+    ready = tmp_path / 'ready'
+    parent = subprocess.Popen([
+        sys.executable, '-c', PARENT, str(ROOT / 'tools/reproduce.py'),
+        CHILD.format(code=code, ready=str(ready)),
+    ], cwd=ROOT)
+    while not ready.exists() and parent.poll() is None:
+        time.sleep(0.05)
+    parent.terminate()
+    assert parent.wait(60) == want
 
 
 def test_names_of_runs_are_folders():

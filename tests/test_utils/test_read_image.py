@@ -165,3 +165,8 @@ def test_a_truncated_file_is_named_as_such(suffix, tmp_path):
     with pytest.raises(InputError, match='cannot be read as an image') as error:
         read_image(path)
     assert 'NoneType' not in str(error.value)
+
+
+def test_a_codec_that_opencv_lacks(tmp_path):
+    Image.fromarray(noise()).save(tmp_path / 'a.tif', compression='zstd')
+    assert np.array_equal(read_image(tmp_path / 'a.tif'), noise())
