@@ -3,12 +3,13 @@
 import os
 from collections import Counter
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import Any, Collection, List, Mapping, Optional, Tuple
 
 from mmpretrain.datasets import BaseDataset
 
 from lspt_mm.errors import InputError
 from lspt_mm.registry import DATASETS
+from lspt_mm.utils.checks import check_choice
 from lspt_mm.utils.split_files import Label, is_inside, read_json_list, read_text_list
 
 
@@ -94,3 +95,44 @@ class ListedImages(BaseDataset):
                 f'{path}: has {len(pairs)} images, expected {self.num_images}. If this is a part '
                 f'of the data on purpose: {self.ANY_NUMBER}'
             )
+
+
+class BenchmarkImages(ListedImages):
+    """A task of a benchmark, with as many images in each split as the benchmark says.
+
+    Subclasses set :attr:`tasks`, :attr:`splits`, :attr:`root`, :attr:`suffix`, and :meth:`count`.
+
+    Args:
+        task (str): One of :attr:`tasks`, and the name of a folder below ``data_root``.
+        split (str): One of :attr:`splits`, and the name of a list in that folder.
+        data_root (str, optional): By default :attr:`root`.
+        official_counts (bool): Whether the split must have the benchmark's number of images.
+        **kwargs: As :class:`ListedImages` (pipeline, ...).
+
+    Raises:
+        ValueError: For another task or split.
+        InputError: As :class:`ListedImages`.
+    """
+
+    ANY_NUMBER = 'official_counts=False (official=False after the name of a transfer.py)'
+    tasks: Mapping
+    splits: Collection[str]
+    root: str
+    suffix: str
+
+    def __init__(
+        self, task: str, split: str, data_root: Optional[str] = None,
+        official_counts: bool = True, **kwargs,
+    ):
+        check_choice('task', task, self.tasks)
+        check_choice('split', split, self.splits)
+        super().__init__(
+            ann_file=f'{task}/{split}{self.suffix}', data_root=data_root or self.root,
+            data_prefix=task, num_classes=self.tasks[task].num_classes,
+            num_images=self.count(self.tasks[task], split) if official_counts else None, **kwargs,
+        )
+
+    @staticmethod
+    def count(facts: Any, split: str) -> int:
+        """The number of images of a task's split."""
+        raise NotImplementedError
