@@ -100,12 +100,12 @@ class ListedImages(BaseDataset):
 class BenchmarkImages(ListedImages):
     """A task of a benchmark, with as many images in each split as the benchmark says.
 
-    Subclasses set :attr:`tasks`, :attr:`splits`, :attr:`root`, :attr:`suffix`, and :meth:`count`.
+    Subclasses set ``tasks``, ``splits``, ``root``, ``suffix``, and ``count``.
 
     Args:
-        task (str): One of :attr:`tasks`, and the name of a folder below ``data_root``.
-        split (str): One of :attr:`splits`, and the name of a list in that folder.
-        data_root (str, optional): By default :attr:`root`.
+        task (str): One of ``tasks``, and the name of a folder below ``data_root``.
+        split (str): One of ``splits``, and the name of a list in that folder.
+        data_root (str, optional): By default ``root``.
         official_counts (bool): Whether the split must have the benchmark's number of images.
         **kwargs: As :class:`ListedImages` (pipeline, ...).
 
