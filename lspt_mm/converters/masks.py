@@ -428,7 +428,7 @@ def _remarks(split: Split, reader: Reader, ignore: Sequence[str]) -> List[str]:
         inside = set().union(*(reader.classes_in(scan) for scan in found))
         absent = [name for i, name in enumerate(names) if i not in inside]
         if absent:
-            what = 'cannot be learned' if part == 'train' else 'is not evaluated'
+            what = 'cannot be learned' if part == 'train' else 'scores 0 there if it is predicted'
             remarks.append(f'{part}: no pixel of {shorten(absent)}, which {what}')
     unused = [text for text in ignore if not reader.has(text, scans)]
     if unused:
