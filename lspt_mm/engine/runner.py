@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.optim import OptimWrapperDict
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.optim.scheduler.param_scheduler import LinearParamScheduler
 from mmengine.runner import Runner
 from torch import nn
@@ -86,16 +86,20 @@ class QuietRunner(Runner):
             )
 
 
+def _wrappers(runner: Runner) -> Dict[str, OptimWrapper]:
+    """The optimizers' wrappers by name; '' for a single one."""
+    found = runner.optim_wrapper
+    return dict(found.items()) if isinstance(found, OptimWrapperDict) else {'': found}
+
+
 def _settings(runner: Runner) -> Dict[str, Any]:
     """Options of the optimizers and schedules, which a checkpoint replaces on resume."""
-    wrappers = runner.optim_wrapper
-    wrappers = dict(wrappers.items()) if isinstance(wrappers, OptimWrapperDict) else {'': wrappers}
     schedulers = runner.param_schedulers or []
     if isinstance(schedulers, dict):
         schedulers = [one for several in schedulers.values() for one in several]
     moved = {one.param_name for one in schedulers}
     found: Dict[str, Any] = {}
-    for name, wrapper in wrappers.items():
+    for name, wrapper in _wrappers(runner).items():
         for i, group in enumerate(wrapper.optimizer.param_groups):
             for key, value in group.items():
                 if key not in ('params', *moved) and isinstance(value, (int, float, str, tuple)):
@@ -111,10 +115,8 @@ def _settings(runner: Runner) -> Dict[str, Any]:
 
 def _wrapper_settings(runner: Runner) -> Dict[str, Any]:
     """Precision, clipping and accumulation, which a checkpoint does not replace on resume."""
-    wrappers = runner.optim_wrapper
-    wrappers = dict(wrappers.items()) if isinstance(wrappers, OptimWrapperDict) else {'': wrappers}
     return {
-        f'{name}/{key}': value for name, wrapper in wrappers.items() for key, value in (
+        f'{name}/{key}': value for name, wrapper in _wrappers(runner).items() for key, value in (
             ('optim_wrapper.type', type(wrapper).__name__),
             # Plain data: checkpoints hold nothing else.
             ('optim_wrapper.clip_grad', dict(wrapper.clip_grad_kwargs or {})),
