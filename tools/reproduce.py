@@ -78,6 +78,7 @@ def reproduce_small(args: argparse.Namespace) -> None:
         return
     check_writable(args.work_dir, f'--work-dir {args.work_dir}')
     lock = lock_work_dir(str(args.work_dir))
+    tables.check_inputs()
     launcher = Launcher(args.work_dir / 'submitit', jobs=args.jobs)
     failed = []
 
@@ -90,7 +91,9 @@ def reproduce_small(args: argparse.Namespace) -> None:
 
     tables.run(tables.fits(), launcher, on_done)
     for method in args.methods:  # so that every finished method is in the tables
-        tables.run(tables.selection(method), launcher, on_done)
+        while todo := [run for run in tables.selection(method)
+                       if tables.score(run) is None and run not in failed]:
+            tables.run(todo, launcher, on_done)  # more rates may follow
         tables.run(tables.final(method), launcher, on_done)
     for method in args.methods:
         tables.run(tables.longer(method), launcher, on_done)

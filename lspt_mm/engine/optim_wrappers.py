@@ -45,7 +45,8 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         optim_wrapper_cfg (dict): As in MMEngine.
         paramwise_cfg (dict, optional): ``custom_keys`` (a part of a parameter's name to
             ``dict(lr_mult=, decay_mult=)``; only the longest match counts),
-            ``norm_decay_mult``, ``bias_decay_mult``.
+            ``norm_decay_mult``, ``bias_decay_mult``. A key without ``decay_mult`` leaves these two
+            in force (in MMEngine it does not).
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: Optional[dict] = None):
@@ -84,12 +85,13 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             raise InputError('nothing to train: no parameter has requires_grad (see tune=)')
 
     def _multipliers(self, full_name: str, name: str, owner: nn.Module):
+        decay = 1.0
+        if isinstance(owner, _NORMS):
+            decay = self.paramwise_cfg.get('norm_decay_mult', 1.0)
+        elif name == 'bias':
+            decay = self.paramwise_cfg.get('bias_decay_mult', 1.0)
         custom = self.paramwise_cfg['custom_keys']
         for key in sorted(sorted(custom), key=len, reverse=True):
             if key in full_name:
-                return custom[key].get('lr_mult', 1.0), custom[key].get('decay_mult', 1.0)
-        if isinstance(owner, _NORMS):
-            return 1.0, self.paramwise_cfg.get('norm_decay_mult', 1.0)
-        if name == 'bias':
-            return 1.0, self.paramwise_cfg.get('bias_decay_mult', 1.0)
-        return 1.0, 1.0
+                return custom[key].get('lr_mult', 1.0), custom[key].get('decay_mult', decay)
+        return 1.0, decay

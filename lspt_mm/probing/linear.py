@@ -86,8 +86,8 @@ def fit_linear(
         shares: (N, K), how much of each is of each class, 0 to 1. A class without any is never
             predicted.
         validation: Features and shares that choose C; without them, cross-validation of at most
-            five folds for images, or the middle of ``path`` for patches and where a class has one
-            image.
+            five folds for images, or the last fifth of the patches, or the middle of ``path`` where
+            a class has one image.
         path: Values of C, from strong penalties to weak ones.
         score: Of a confusion matrix (K, K), rows by true class; by default the accuracy in per
             cent.
@@ -109,16 +109,21 @@ def fit_linear(
     def walk(z, chosen, *how):
         return _path(z, labels[chosen], weights[chosen], *how)
 
-    folds = 0
-    if len(rows) == len(x):  # images
+    splits, truth = [], shares
+    if len(rows) > len(x):  # patches: images follow one another, so other images choose C
+        held_out = rows >= len(x) * 4 // 5
+        truth = np.zeros((len(rows), shares.shape[1]), shares.dtype)
+        truth[np.arange(len(rows)), labels] = shares[rows, labels]
+        if len(np.unique(labels[~held_out])) > 1:
+            splits = [(np.flatnonzero(~held_out), np.flatnonzero(held_out))]
+    else:
         folds = min(5, int(np.bincount(labels)[np.unique(labels)].min()))
-    splits = []
-    if folds > 1:
-        splits = [*StratifiedKFold(folds, shuffle=True, random_state=0).split(z, labels)]
+        if folds > 1:
+            splits = [*StratifiedKFold(folds, shuffle=True, random_state=0).split(z, labels)]
     if validation is not None:
         validation = (validation[0] - mean) / std, validation[1]
     model, best, scores = _best(
-        z, shares, walk, _confusion, validation, splits, path, score or _accuracy, large
+        z, truth, walk, _confusion, validation, splits, path, score or _accuracy, large
     )
     weight, bias = model.coef_, model.intercept_
     if len(present) == 2:  # scikit-learn has one logit of two classes

@@ -121,6 +121,8 @@ class ADE20KRun:
         rates = {}
         if METHODS[self.method].prompter is not None:
             rates['prompter'] = dict(rate, decay_mult=0.0)
+        elif METHODS[self.method].tune.startswith('lora'):
+            rates['backbone'] = dict(rate, decay_mult=0.0)
         elif self.method != 'frozen':
             rates['backbone'] = rate
         optimizer = dict(lr=self.lr, weight_decay=1e-3 if self.head == 'linear' else 0.05)

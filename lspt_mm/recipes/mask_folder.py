@@ -273,8 +273,11 @@ class MaskRun:
         rates = {tuned: self.prompt_lr}
         if self.head != 'paper':
             rates[f'decode_head.{fitted}'] = self.linear_lr
-        return {name: dict(lr_mult=rate / self.lr if self.lr else 1.0)
+        keys = {name: dict(lr_mult=rate / self.lr if self.lr else 1.0)
                 for name, rate in rates.items()}
+        if METHODS[self.method].tune.startswith('lora'):
+            keys[tuned]['decay_mult'] = 0.0
+        return keys
 
     # ---- the data ---------------------------------------------------------------------------
 

@@ -12,12 +12,21 @@ Scores = Mapping[str, Mapping[str, Sequence[float]]]
 
 
 class Rank(NamedTuple):
-    """Mean rank (1 is best), its standard error, and the ends of its 95 % interval."""
+    """Mean rank of a method.
+
+    Attributes:
+        mean: 1 is best.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        gap: Difference to the mean rank of the first method.
+        gap_error: Standard error of this difference, over the same draws for both methods.
+    """
 
     mean: float
-    error: float
     low: float
     high: float
+    gap: float
+    gap_error: float
 
 
 def mean_ranks(scores: Scores, draws: int = 10_000, seed: int = 0) -> Dict[str, Rank]:
@@ -59,10 +68,12 @@ def mean_ranks(scores: Scores, draws: int = 10_000, seed: int = 0) -> Dict[str, 
     drawn /= len(tables)
     found = np.mean([_ranks(table.mean(1)[None])[0] for table in tables], axis=0)
     low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
+    first = found.argmin()
+    gap_error = (drawn - drawn[:, [first]]).std(0)
     ranks = {
         method: Rank(*map(float, row))
         for method, row in zip(
-            methods, np.stack((found, drawn.std(0), low, high), 1), strict=True
+            methods, np.stack((found, low, high, found - found[first], gap_error), 1), strict=True
         )
     }
     return dict(sorted(ranks.items(), key=lambda item: item[1].mean))

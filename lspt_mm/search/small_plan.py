@@ -2,14 +2,20 @@
 
 from typing import Dict, NamedTuple, Optional, Tuple
 
-#: Learning rates of methods, and the methods of the tables in the order of their runs.
+#: All learning rates; a method tries three, and the next one while the best is the first or last.
+LADDER = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+#: The first three rates of methods, and the methods of the tables in the order of their runs.
 _PROMPTS, _SMALLER = (1e-3, 3e-3, 1e-2), (3e-4, 1e-3, 3e-3)
 RATES: Dict[str, Tuple[float, ...]] = {
     'vpt-deep': _PROMPTS, 'lspt': _SMALLER, 'bias': _SMALLER, 'lora': _SMALLER, 'gated': _PROMPTS,
     'bilinear-deep': _PROMPTS, 'full': (1e-5, 3e-5, 1e-4), 'lspt-no-gspc': _SMALLER,
-    'lspt-no-lpc': _SMALLER, 'vpt': _PROMPTS, 'vapt': _PROMPTS, 'da-vpt': _PROMPTS,
+    'lspt-no-lpc': _PROMPTS, 'vpt': _PROMPTS, 'vapt': _PROMPTS, 'da-vpt': _PROMPTS,
     'vfpt': _PROMPTS, 'spt': _PROMPTS, 'bilinear': _PROMPTS,
 }
+#: Arguments in classification, where a method's published values differ by task.
+ARGUMENTS = {'gated': 'gate_init=5'}
+#: Methods that are parts of another one, and have no rank.
+ABLATIONS = ('lspt-no-gspc', 'lspt-no-lpc')
 SEEDS, SELECTION_SEED = (1, 2, 3), 0
 #: Runs with the first seed that are trained longer: phase and number of times.
 LENGTHS = {'x2': 2, 'x4': 4}
@@ -36,7 +42,7 @@ class Task(NamedTuple):
 
 
 _COMMON = ('epochs={epochs},pretraining={weights},img_size=112,head=fitted,method={method},'
-           'batch_size=32,head_lr=1e-3,weight_decay=0')
+           'batch_size=32,head_lr=1e-3,weight_decay=0,head_weight_decay=0')
 _VTAB = 'vtab1k/transfer.py:task={task},official=False,' + _COMMON
 _MASKS = ('maskfolder/transfer.py:data={data}/{task},pretrained={weights},method={method},crop=224,'
           'batch_size=4,head=linear,iters=150')

@@ -5,19 +5,24 @@ those of ``results.csv`` whose folders are gone.
 """
 
 import csv
+import hashlib
 import io
 from pathlib import Path
 from statistics import mean
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
+import pooch
 from mmengine.config import Config
 
 from lspt_mm.config.load import apply_common_options, read_config, turn_on_amp
+from lspt_mm.errors import InputError
 from lspt_mm.recipes.methods import METHODS
 from lspt_mm.search.grid import Outcome, best
 from lspt_mm.search.plan import final_config, selection_config
 from lspt_mm.search.protocol import prepare_run, read_result
 from lspt_mm.search.small_plan import (
+    ARGUMENTS,
+    LADDER,
     LENGTHS,
     LONGER_METHODS,
     RATES,
@@ -26,8 +31,10 @@ from lspt_mm.search.small_plan import (
     TASKS,
 )
 from lspt_mm.search.worker import RESULT
-from lspt_mm.utils.atomic_io import write_text
+from lspt_mm.utils.atomic_io import read_json, write_json, write_text
 
+#: File of the digests of weights and lists.
+INPUTS = 'inputs.json'
 #: File of all runs, and its columns.
 RESULTS = 'results.csv'
 COLUMNS = ('table', 'task', 'method', 'phase', 'lr', 'seed', 'score', 'baseline', 'trained',
@@ -85,6 +92,32 @@ class SmallTables:
                     run = Run(row['task'], row['method'], row['phase'], lr, int(row['seed']))
                     self.known[run.name] = row
 
+    def check_inputs(self) -> None:
+        """Keep the digests of weights and lists beside the results.
+
+        Raises:
+            InputError: If finished runs had other ones. Their scores would be taken for those of
+                these.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / INPUTS
+        kept = read_json(path) if path.is_file() else {}
+        found = {'weights': self.weights}
+        if Path(self.weights).is_file():
+            found['weights'] = pooch.file_hash(self.weights, 'sha256')
+        for task in self.tasks:
+            root = (TASKS[task].data_root or '{data}').format(data=self.data)
+            lists = sorted(p for p in Path(root, task).glob('*') if p.suffix in ('.json', '.txt'))
+            digest = hashlib.sha256(b''.join(p.read_bytes() for p in lists))
+            found[task] = digest.hexdigest()
+        other = [name for name in found if kept.get(name, found[name]) != found[name]]
+        if other:
+            raise InputError(
+                f'{self.folder} holds runs with other {", ".join(other)} than now ({INPUTS}); take '
+                'another --work-dir'
+            )
+        write_json(path, {**kept, **found})
+
     # ---- which runs ------------------------------------------------------------------------
 
     def fits(self) -> List[Run]:
@@ -92,13 +125,14 @@ class SmallTables:
         return [Run(task, _fit(task), 'final', None, SEEDS[0]) for task in self.tasks]
 
     def selection(self, method: str) -> List[Run]:
-        """Runs that choose the rates of a method: all selection tasks of each table."""
-        tables = {TASKS[task].table for task in self.tasks}
+        """Runs that choose the rates of a method, by now: all selection tasks of each table."""
+        tables = dict.fromkeys(TASKS[task].table for task in self.tasks)
+        rates = {table: self._rates(table, method)[0] for table in tables}
         return [
             Run(task, method, 'selection', lr, SELECTION_SEED)
             for task, facts in TASKS.items()
             if facts.selects and facts.table in tables
-            for lr in RATES[method]
+            for lr in rates[facts.table]
         ]
 
     def final(self, method: str) -> List[Run]:
@@ -130,15 +164,27 @@ class SmallTables:
 
     def rate(self, table: str, method: str) -> Optional[float]:
         """The rate with the best mean over the table's selection tasks; None before all ran."""
+        return self._rates(table, method)[1]
+
+    def _rates(self, table: str, method: str) -> Tuple[List[float], Optional[float]]:
+        """The rates to try, and the best; None before all of them ran."""
         tasks = [name for name, facts in TASKS.items() if facts.selects and facts.table == table]
-        outcomes = []
-        for lr in RATES[method]:
-            runs = [Run(task, method, 'selection', lr, SELECTION_SEED) for task in tasks]
-            scores = [self.score(run) for run in runs]
-            if None in scores:
-                return None
-            outcomes.append(Outcome({'lr': lr}, mean(scores)))
-        return best(outcomes).point['lr']
+        low, high = (LADDER.index(RATES[method][i]) for i in (0, -1))
+        while True:
+            outcomes = []
+            for lr in LADDER[low : high + 1]:
+                runs = [Run(task, method, 'selection', lr, SELECTION_SEED) for task in tasks]
+                scores = [self.score(run) for run in runs]
+                if None in scores:
+                    return list(LADDER[low : high + 1]), None
+                outcomes.append(Outcome({'lr': lr}, mean(scores)))
+            lr = best(outcomes).point['lr']
+            if lr == LADDER[low] and low > 0:
+                low -= 1
+            elif lr == LADDER[high] and high < len(LADDER) - 1:
+                high += 1
+            else:
+                return list(LADDER[low : high + 1]), lr
 
     # ---- their folders ---------------------------------------------------------------------
 
@@ -229,6 +275,7 @@ def _further_arguments(run: Run) -> str:
     if run.lr is None:
         return ''
     if TASKS[run.task].table == 'classification':
-        return f',lr={run.lr:g}'
+        own = ARGUMENTS.get(run.method)
+        return f',lr={run.lr:g}' + (f',{own}' if own else '')
     tokens = '' if METHODS[run.method].prompter is None else ',num_tokens=10'
     return f',prompt_lr={run.lr:g}{tokens}'

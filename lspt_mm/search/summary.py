@@ -7,7 +7,7 @@ from typing import Dict, List
 from lspt_mm.recipes.methods import METHODS
 from lspt_mm.search.protocol import mean_and_deviation
 from lspt_mm.search.ranking import mean_ranks
-from lspt_mm.search.small_plan import LENGTHS, SEEDS
+from lspt_mm.search.small_plan import ABLATIONS, LENGTHS, SEEDS
 
 
 def tables_of(rows: List[dict]) -> str:
@@ -71,12 +71,12 @@ def _longer(rows: List[dict]) -> List[str]:
 
 
 def _ranks(scores: dict) -> List[str]:
-    """Mean ranks of the methods that every task has with equally many seeds."""
+    """Mean ranks of the methods that every task has with equally many seeds; no ablations."""
     by_task: Dict[str, Dict[str, list]] = defaultdict(dict)
     for by_method in scores.values():
         for method, found in by_method.items():
             for task, values in found.items():
-                if len(values) > 1:  # not the fit
+                if len(values) > 1 and method not in ABLATIONS:  # not the fit
                     by_task[task][method] = values
     whole = [
         method for method in dict.fromkeys(m for found in by_task.values() for m in found)
@@ -85,11 +85,12 @@ def _ranks(scores: dict) -> List[str]:
     if len(whole) < 2:
         return []
     ranks = mean_ranks({task: {m: found[m] for m in whole} for task, found in by_task.items()})
-    lines = [f'| mean rank over {", ".join(by_task)} | rank | standard error | 95 % interval |',
+    lines = [f'| mean rank over {", ".join(by_task)} | rank | 95 % interval | to the first |',
              '|---|---|---|---|']
     for method, rank in ranks.items():
+        gap = f'{rank.gap:.2f} ± {rank.gap_error:.2f}' if rank.gap_error else ''
         lines.append(
-            f'| {METHODS[method].title} | {rank.mean:.2f} | {rank.error:.2f} '
-            f'| {rank.low:.2f} to {rank.high:.2f} |'
+            f'| {METHODS[method].title} | {rank.mean:.2f} | {rank.low:.2f} to {rank.high:.2f} '
+            f'| {gap} |'
         )
     return lines

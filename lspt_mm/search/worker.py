@@ -116,7 +116,8 @@ def _trainable(model: torch.nn.Module) -> Dict[str, int]:
         'prompts': sum(n for part, (n, _) in parts.items() if part.endswith('prompter')),
         'all': sum(total for _, total in parts.values()),
     }
-    backbone = parts.get('backbone', (0, 0))[0]
+    backbone = sum(n for part, (n, _) in parts.items()
+                   if part.split('.')[0] == 'backbone' and not part.endswith('prompter'))
     trained = sum(n for n, _ in parts.values())
     return {**counts, 'backbone': backbone, 'head': trained - counts['prompts'] - backbone}
 

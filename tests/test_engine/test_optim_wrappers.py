@@ -69,7 +69,7 @@ def test_the_longest_key_counts_and_alone():
     assert result[1.0, 0.01] == ['prompter.prompts']
     # lr_mult of the shorter key is not inherited; joined with others of the same settings
     assert set(PROMPTER[:4]) <= set(result[0.1, 0.0])
-    assert result[0.2, 0.01] == ['norms.1.bias', 'norms.1.weight']
+    assert result[0.2, 0.0] == ['norms.1.bias', 'norms.1.weight']  # its rate is not its decay
 
 
 def test_frozen_parameters_get_no_group_and_no_state():

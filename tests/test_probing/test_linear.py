@@ -134,6 +134,26 @@ def test_patches_of_several_classes():
             assert softmax(fit.logits(other)) == pytest.approx(theirs, abs=1e-3)
 
 
+def test_without_validation_the_last_patches_choose():
+    x, labels = data(0, 120)
+    shares = 0.7 * one_hot(labels) + 0.3 * one_hot((labels + 1) % 4)
+    fit = fit_linear(x, shares)
+    z, last = StandardScaler().fit(x).transform(x), shares[96:]
+    for c in PATH:
+        model = LogisticRegression(C=c, max_iter=5000, tol=1e-8).fit(
+            np.repeat(z[:96], 4, 0), np.tile(np.arange(4), 96), shares[:96].ravel())
+        right = last[np.arange(24), model.predict(z[96:])].sum() / last.sum()
+        assert fit.scores[c] == pytest.approx(100 * right)
+    assert fit.c == min(c for c in PATH if fit.scores[c] == max(fit.scores.values()))
+
+
+def test_one_class_in_most_patches_leaves_nothing_to_choose():
+    x, _ = data(0, 20)
+    shares = np.repeat([[1.0, 0.0]], 20, 0)
+    shares[-1] = 0.5
+    assert list(fit_linear(x, shares).scores) == [PATH[len(PATH) // 2]]
+
+
 def test_what_cannot_be_fitted():
     x, labels = data(0, 8)
     with pytest.raises(InputError, match='all training images are of class'):

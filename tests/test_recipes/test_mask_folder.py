@@ -6,6 +6,7 @@ import pytest
 import timm
 import torch
 from miniatures import CONFIGS
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 from mmseg.registry import MODELS
@@ -285,6 +286,28 @@ def test_a_file_is_measured_as_the_name_is(name, folder):
     cfg = read(folder, f',pretrained={folder}/vit.pth')
     assert cfg.model.backbone.img_size % by_name['patch_size'] == 0
     MODELS.build(dict(cfg.model.backbone, _scope_='mmseg')).init_weights()  # every tensor fits
+
+
+@pytest.mark.parametrize(('method', 'decayed'), [
+    ('bias', set()), ('lora', set()), ('lspt', set()),
+    ('full', {'weight', 'cls_token', 'pos_embed'}),
+])
+def test_weight_decay_is_for_weights_alone(method, decayed, folder):
+    cfg = read(folder, f',method={method},head=linear')
+    model = build(cfg)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    names = {id(p): name for name, p in model.backbone.named_parameters()}
+    found = {
+        names[id(p)].rsplit('.', 1)[-1]
+        for group in wrapper.optimizer.param_groups if group['weight_decay']
+        for p in group['params'] if id(p) in names
+    }
+    assert found == decayed
+    layers = [m for m in model.modules() if isinstance(m, torch.nn.LayerNorm)]
+    norms = [p for layer in layers for p in layer.parameters()]
+    assert not {id(p) for p in norms} & {
+        id(p) for g in wrapper.optimizer.param_groups if g['weight_decay'] for p in g['params']
+    }
 
 
 @pytest.mark.parametrize(('method', 'rate'), [('bias', 1e-3), ('partial-1', 1e-4)])

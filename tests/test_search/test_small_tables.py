@@ -24,22 +24,22 @@ def test_the_best_everywhere_is_first_without_doubt():
     scores = {task: {'b': [1.0, 2.0], 'a': [3.0, 4.0], 'c': [0.0, 0.5]} for task in 'xyz'}
     ranks = mean_ranks(scores, draws=200)
     assert list(ranks) == ['a', 'b', 'c']
-    assert [tuple(rank) for rank in ranks.values()] == [(m, 0, m, m) for m in (1, 2, 3)]
+    assert [tuple(rank) for rank in ranks.values()] == [(m, m, m, m - 1, 0) for m in (1, 2, 3)]
 
 
 def test_two_tasks_that_disagree():
     # Draws are (x, x), (x, y), (y, x) or (y, y): a mean rank of 1, 1.5, 1.5 or 2.
-    rank = mean_ranks({'x': {'a': [1], 'b': [0]}, 'y': {'a': [0], 'b': [1]}}, 20_000)['a']
-    assert (rank.mean, rank.low, rank.high) == (1.5, 1, 2)
-    assert rank.error == pytest.approx(0.125**0.5, rel=0.02)
+    rank = mean_ranks({'x': {'a': [1], 'b': [0]}, 'y': {'a': [0], 'b': [1]}}, 20_000)['b']
+    assert (rank.mean, rank.low, rank.high, rank.gap) == (1.5, 1, 2, 0)
+    assert rank.gap_error == pytest.approx(0.5**0.5, rel=0.02)  # b - a is 1, 0, 0 or -1
 
 
 def test_seeds_are_drawn_and_paired():
     # One of two seeds favours b by more than the other favours a: a wins where only seed 0 is
     # drawn, in a quarter of the draws. Seeds drawn apart for each method would give more.
     rank = mean_ranks({'x': {'a': [1, 0], 'b': [0, 2]}}, 20_000)['a']
-    assert rank.mean == 2
-    assert rank.error == pytest.approx((0.25 * 0.75) ** 0.5, rel=0.03)
+    assert (rank.mean, rank.gap) == (2, 1)
+    assert rank.gap_error == pytest.approx(2 * (0.25 * 0.75) ** 0.5, rel=0.03)  # 1, or -1
 
 
 def test_equal_scores_share_a_rank():
@@ -83,10 +83,16 @@ class Pretender:
             on_done(folder, 0)
 
 
+def three_rates(run, rate):
+    """The middle one of VPT-deep's three rates is best."""
+    return 11.0 if rate == 0.003 else 10.0
+
+
 def execute(tables, launcher):
     tables.run(tables.fits(), launcher, lambda run, code: None)
     for method in tables.methods:
-        tables.run(tables.selection(method), launcher, lambda run, code: None)
+        while any(tables.score(run) is None for run in tables.selection(method)):
+            tables.run(tables.selection(method), launcher, lambda run, code: None)
         tables.run(tables.final(method), launcher, lambda run, code: None)
         tables.run(tables.longer(method), launcher, lambda run, code: None)
 
@@ -97,16 +103,18 @@ def make(tmp_path, data, tasks=('eurosat', 'caltech101'), methods=('vpt-deep',))
 
 def test_rates_are_chosen_on_the_mean_of_two_tasks_and_then_kept(tmp_path, data):
     best = {
-        'eurosat': {0.001: 60, 0.003: 50, 0.01: 70},
-        'flowers36': {0.001: 40, 0.003: 50, 0.01: 9},
+        'eurosat': {0.0003: 49, 0.001: 60, 0.003: 50, 0.01: 70},
+        'flowers36': {0.0003: 50, 0.001: 40, 0.003: 50, 0.01: 9},
     }
     launcher = Pretender(lambda run, rate: best.get(run.split('/')[0], {}).get(rate, 1.0))
     tables = make(tmp_path, data)
     execute(tables, launcher)
-    # Means 50, 50 and 39.5: the smaller of equals. Flowers36 is no task, but decides.
+    # Means 50, 50 and 39.5: the smaller of equals, the lowest rate, so that 49.5 of the next one
+    # is seen. Flowers36 is no task, but decides.
     assert [name for name in launcher.seen if 'selection' in name] == [
         f'{task}/vpt-deep/selection,lr={lr},seed=0'
-        for task in ('eurosat', 'flowers36') for lr in ('0.001', '0.003', '0.01')
+        for rates in (('0.001', '0.003', '0.01'), ('0.0003',))
+        for task in ('eurosat', 'flowers36') for lr in rates
     ]
     assert [name for name in launcher.seen if 'final' in name] == [
         'eurosat/linear/final,seed=1', 'caltech101/linear/final,seed=1',
@@ -125,8 +133,36 @@ def test_rates_are_chosen_on_the_mean_of_two_tasks_and_then_kept(tmp_path, data)
     assert launcher.configs[longer[1]].train_cfg.max_epochs == 20
 
 
+@pytest.mark.parametrize(('peak', 'tried'), [
+    (0.1, [0.001, 0.003, 0.01, 0.03, 0.1, 0.3]), (1.0, [0.001, 0.003, 0.01, 0.03, 0.1, 0.3]),
+    (0.0001, [3e-5, 0.0001, 0.0003, 0.001, 0.003, 0.01]),
+])
+def test_rates_go_on_while_the_best_is_the_first_or_last(peak, tried, tmp_path, data):
+    tables = make(tmp_path, data)
+    execute(tables, Pretender(lambda run, rate: 0 if rate is None else -abs(np.log(rate / peak))))
+    assert [run.lr for run in tables.selection('vpt-deep')] == 2 * tried
+    assert tables.rate('classification', 'vpt-deep') == min(peak, 0.3)
+
+
+def test_runs_of_other_weights_or_lists_are_not_mixed(tmp_path, data):
+    def check(weights, tasks):
+        folder = tmp_path / 'runs'
+        SmallTables(folder, str(data), str(tmp_path / weights), tasks, ['vpt']).check_inputs()
+
+    for name in 'ab':
+        (tmp_path / name).write_text(name)
+    (data / 'vtab-1k/eurosat').mkdir(parents=True)
+    check('a', ['flowers36'])
+    check('a', ['eurosat', 'flowers36'])
+    with pytest.raises(InputError, match='runs holds runs with other weights than now'):
+        check('b', ['eurosat'])
+    (data / 'vtab-1k/eurosat/test.txt').write_text('x.jpg 0')
+    with pytest.raises(InputError, match='runs holds runs with other eurosat than now'):
+        check('a', ['eurosat', 'flowers36'])
+
+
 def test_finished_runs_are_not_repeated_even_without_their_folders(tmp_path, data):
-    launcher = Pretender(lambda run, rate: 10.0)
+    launcher = Pretender(three_rates)
     tables = make(tmp_path, data)
     execute(tables, launcher)
     rows = tables.write()
@@ -149,7 +185,7 @@ def test_finished_runs_are_not_repeated_even_without_their_folders(tmp_path, dat
 
 def test_tested_runs_of_another_rate_are_kept_but_not_in_the_tables(tmp_path, data):
     tables = make(tmp_path, data)
-    execute(tables, Pretender(lambda run, rate: 10.0))
+    execute(tables, Pretender(three_rates))
     tables.write()
     path = tmp_path / 'runs/results.csv'
     others = 'classification,caltech101,vpt-deep,final,0.01,{},99.00,50.00,10,1.0\n'
@@ -207,6 +243,8 @@ def test_tables():
             scores = level + rng.random(3)
             rows += [row(task, method, seed, s) for seed, s in enumerate(scores, 1)]
     rows += [row('c', m, s, 1, table='masks') for m in ('vpt', 'lspt') for s in (1, 2, 3)]
+    rows += [row(task, 'lspt-no-lpc', s, 1.0, t) for task, t in
+             (('a', 'classification'), ('b', 'classification'), ('c', 'masks')) for s in (1, 2, 3)]
     rows += [row('a', 'lspt', 1, 71, phase='x2'), row('a', 'lspt', 1, 72, phase='x4')]
     text = tables_of(rows)
     first = next(r['score'] for r in rows if (r['method'], r['task']) == ('lspt', 'a'))
@@ -214,7 +252,8 @@ def test_tables():
     classification = text[: text.index('| masks')].splitlines()
     assert classification[0] == '| classification | trained in the ViT | a | b | mean |'
     assert [line.split(' | ')[0] for line in classification[2:5]] == [
-        '| LSPT', '| VPT-shallow', '| Linear probe',
+        '| LSPT', '| VPT-shallow', '| LSPT without LPC',
     ]
     assert ' ± ' in classification[2] and '99' not in text
     assert '| LSPT | 1.17 |' in text  # first on two tasks, level on the third
+    assert text.count('| VPT-shallow | 1.83 |') == 1 and 'without' not in text[text.index('rank'):]
