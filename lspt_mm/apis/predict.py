@@ -341,6 +341,7 @@ def predict_images(
                 while pending:
                     keep(*pending.popleft())
     finally:
-        with open(out / TABLE, 'w', newline='', encoding='utf-8') as file:
+        # surrogateescape: the bytes of names that are no UTF-8
+        with open(out / TABLE, 'w', newline='', encoding='utf-8', errors='surrogateescape') as file:
             csv.writer(file).writerows([('image', *task.columns), *rows])
     return lines

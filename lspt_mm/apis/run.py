@@ -59,7 +59,7 @@ class ImageResult(NamedTuple):
         """
         self._check_dense()
         _parent(path)
-        overlay(self.image, self.labels.astype(np.uint8), self.classes, self.palette).save(path)
+        overlay(self.image, self.labels, self.classes, self.palette).save(path)
 
     def save_mask(self, path: Union[str, Path]) -> None:
         """Write the class numbers of a segmentation as a PNG that shows the classes' colours."""
@@ -67,7 +67,7 @@ class ImageResult(NamedTuple):
         if Path(path).suffix.lower() != '.png':
             raise InputError(f'{path}: expected a name that ends in .png, as masks must not change')
         _parent(path)
-        label_image(self.labels.astype(np.uint8), self.palette).save(path)
+        label_image(self.labels, self.palette).save(path)
 
     def _check_dense(self) -> None:
         if self.labels.ndim != 2:
@@ -90,7 +90,8 @@ class Run:
 
     Args:
         folder: Its work dir.
-        device: Device of the model; None: a GPU if there is one.
+        device: Device of :attr:`model`; None: a GPU if there is one. :meth:`test` takes a GPU
+            if there is one.
         pretrained: File of the ViT's weights, instead of the one that the run names.
 
     Raises:
@@ -155,6 +156,8 @@ class Run:
     @any_image_size()
     def predict(self, images: Images) -> Union[ImageResult, Results]:
         """Predict images: one result for one image, else a list of them.
+
+        All images and results stay in memory. ``lspt-mm predict`` writes thousands one by one.
 
         Raises:
             InputError: For a missing path, a pattern without matches, or a file that is not an

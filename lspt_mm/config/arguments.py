@@ -17,6 +17,8 @@ NAMED = ('fgvc', 'vtab1k')
 _BEFORE_ARGUMENTS = re.compile(r':(?=\s*\w*\s*=|[^:/\\]*,\s*\w+\s*=)')
 
 
+#: How to pass a value with commas or brackets, in a shell.
+QUOTED = '''"FILE:name='a,b'"'''
 #: Arguments that are names of files or folders.
 _PLACES = ('data', 'pretrained', 'pretraining', 'task')
 
@@ -110,15 +112,26 @@ def _divided(config: str) -> Tuple[str, str]:
 
 
 def split_list(text: str) -> Iterator[str]:
-    """Split at commas that are not inside brackets."""
-    depth, part = 0, ''
+    """Split at commas that are not inside brackets or a quoted value.
+
+    Raises:
+        InputError: For an unmatched bracket or quote before a comma.
+    """
+    depth, part, quote = 0, '', ''
     for character in text:
-        depth += (character in '([{') - (character in ')]}')
-        if character == ',' and depth == 0:
+        if quote:
+            quote = '' if character == quote else quote
+        elif character in '\'"' and (depth or part.strip()[-1:] in ('', '=')):
+            quote = character
+        else:
+            depth += (character in '([{') - (character in ')]}')
+        if character == ',' and depth == 0 and not quote:
             yield part
             part = ''
         else:
             part += character
+    if (depth or quote) and ',' in part:
+        raise InputError(f'{part}: an unmatched bracket or quote; quote the value: {QUOTED}')
     if part.strip() or text.strip():
         yield part
 

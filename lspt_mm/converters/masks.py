@@ -296,7 +296,8 @@ def _split_of(
     order = sorted(split['train'], key=lambda scan: drawing_order(seed)((scan.pair.key, 0)))
     for part, share in drawn.items():
         split[part] = _drawn(order, min(max(1, round(share * total)), len(order) - 1), reader)
-        order = [scan for scan in order if scan not in split[part]]
+        taken = {scan.pair.key for scan in split[part]}
+        order = [scan for scan in order if scan.pair.key not in taken]
     split['train'] = order
     how = f'{" and ".join(drawn)} ours (seed {seed})' if drawn else ''
     names = ('train', 'val', 'test')
@@ -314,7 +315,8 @@ def _drawn(order: List[ScannedPair], wanted: int, reader: Reader) -> List[Scanne
         if len(chosen) < wanted and inside and all(left[label] > 1 for label in inside):
             chosen.append(scan)
             left.subtract(inside)
-    rest = [scan for scan in order if scan not in chosen]
+    keys = {scan.pair.key for scan in chosen}
+    rest = [scan for scan in order if scan.pair.key not in keys]
     return chosen + rest[: wanted - len(chosen)]
 
 

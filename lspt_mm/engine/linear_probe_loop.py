@@ -37,5 +37,7 @@ class LinearProbeLoop(ResumableEpochBasedTrainLoop):
             self.runner.call_hook('after_train_epoch')
             self._epoch = 1
             self._validate_if_due()
+        else:
+            self._validate_if_missed()
         self.runner.call_hook('after_train')
         return self.runner.model

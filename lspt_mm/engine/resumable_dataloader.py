@@ -92,7 +92,8 @@ class SeededDataset(Dataset):
         self.dataset = dataset
         self.seed = seed
         self.skip_bad = skip_bad
-        self._skipped = (context or multiprocessing).Value('i', 0)  # shared by all workers
+        # Which files were skipped, shared by all workers.
+        self._skipped = (context or multiprocessing).Array('b', len(dataset))
 
     def __getattr__(self, name: str) -> Any:
         if name == 'dataset':  # during unpickling
@@ -110,19 +111,22 @@ class SeededDataset(Dataset):
         with restore_rng():
             for further in range(len(self)):
                 seed_sample(self.seed, index.epoch, index.position)
+                number = (index.index + further) % len(self)
                 try:
-                    return self.dataset[(index.index + further) % len(self)]
+                    return self.dataset[number]
                 except (InputError, OSError) as error:
-                    self._skip(error)
+                    self._skip(number, error)
         raise InputError('no sample of the training data can be read')
 
-    def _skip(self, error: Exception) -> None:
+    def _skip(self, number: int, error: Exception) -> None:
         """Count a bad file, or raise its error."""
         if not self.skip_bad:
             raise error
         with self._skipped.get_lock():
-            self._skipped.value += 1
-            count = self._skipped.value
+            if self._skipped[number]:
+                return
+            self._skipped[number] = 1
+            count = sum(self._skipped)
         if count > self.skip_bad:
             raise InputError(
                 f'{error} (bad file number {count}; skip_bad={self.skip_bad} allows no more)'

@@ -57,6 +57,12 @@ class QuietRunner(Runner):
                 handler.addFilter(_is_for_the_console)
         return logger
 
+    def dump_config(self) -> None:
+        """Nothing yet: a run that is refused must not replace the config of a finished one.
+
+        MMEngine's constructor calls this. :func:`run` writes the config when the run starts.
+        """
+
     def resume(self, filename: str, *args, **kwargs) -> None:
         """As MMEngine's, which takes optimizer, schedules and seed from the checkpoint.
 
@@ -189,7 +195,10 @@ def run(runner: Runner, start: Callable) -> None:
 
 
 class _BeginHook(Hook):
-    """Records that everything is built and the run has started; checks the schedules."""
+    """Records that everything is built and the run has started.
+
+    Checks the schedules, and writes the config into the work dir.
+    """
 
     priority = 'HIGHEST'
     begun = False
@@ -199,11 +208,11 @@ class _BeginHook(Hook):
         runner.message_hub.update_info(_WRAPPER, _wrapper_settings(runner))
         check_warm_up(runner.param_schedulers or [])
         check_ends(runner.param_schedulers or [], runner)
+        Runner.dump_config(runner)
 
-    def before_val(self, runner: Runner) -> None:
+    def before_test(self, runner: Runner) -> None:
         self.begun = True
-
-    before_test = before_val
+        Runner.dump_config(runner)
 
 
 @contextmanager

@@ -115,9 +115,9 @@ class LinearSegHead(ChunkedLossMixin, BaseDecodeHead):
         self.norm = build_norm_layer(self.norm_cfg, self.channels)[1] if self.norm_cfg else None
 
     @property
-    def linear(self) -> nn.Module:
-        """The linear layer."""
-        return self.conv_seg
+    def linear(self) -> Optional[nn.Module]:
+        """The linear layer, if it reads the features as they are."""
+        return self.conv_seg if self.norm is None else None
 
     def forward(self, inputs: Tuple[Tensor, ...]) -> Tensor:  # noqa: D102
         features = cat(self._transform_inputs(inputs), dim=1)

@@ -389,13 +389,6 @@ class PromptedBackbone(BaseModule):
             return self.whole(number, x, rope, 0)
         return self._block(block, x, None, None, None, rope, self.num_prefix_tokens)
 
-    def early(self, img: Tensor, depth: int) -> Early:
-        """Output of the first ``depth`` blocks of the plain ViT, without outputs before that."""
-        x, hw, ropes = self.embed(img)
-        for number in range(1, depth + 1):
-            x = self.plain_block(number, x, None if ropes is None else ropes[number - 1])
-        return Early(depth, Embedded(x, hw, ropes), {})
-
     def _checkpointed(self, run: Callable, *args) -> Tensor:
         if not (self.with_cp and self.training):
             return run(*args)

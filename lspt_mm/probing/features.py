@@ -86,6 +86,12 @@ def _image_rows(loaded, model, task, classes, batch_size) -> Iterator[Tuple[np.n
     while batch := list(itertools.islice(loaded, batch_size)):
         packed = model.data_preprocessor(pseudo_collate(batch), False)
         x = model.backbone(packed['inputs'], prompter=False)[-1].float().cpu().numpy()
+        if x.ndim != 2:
+            raise InputError(
+                f'backbone.out_type={model.backbone.out_type!r} has an output of shape '
+                f'{x.shape[1:]} for an image; logistic regression needs a vector (cls_token, '
+                'avg_patches, avg_tokens)'
+            )
         labels = [_labels(task, sample) for sample in packed['data_samples']]
         yield x, np.array([np.isin(np.arange(classes), one) for one in labels], np.float32)
 
@@ -110,10 +116,13 @@ def items(data, chosen: Sequence[int], workers: int = 0, skip_bad: int = 0) -> I
         InputError: If more are.
     """
     bad = 0
-    loader = DataLoader(
-        _Items(data), batch_size=None, sampler=chosen, num_workers=workers, collate_fn=_as_it_is
-    )
-    for item in loader:
+    loaded = map(_Items(data).__getitem__, chosen)  # draws no random numbers
+    if workers:
+        loaded = DataLoader(
+            _Items(data), batch_size=None, sampler=chosen, num_workers=workers,
+            collate_fn=_as_it_is,
+        )
+    for item in loaded:
         if not isinstance(item, str):
             yield item
             continue

@@ -1,7 +1,7 @@
 """Sample patches of images, with the shares of classes in each."""
 
 import math
-from typing import Iterator, List, Tuple
+from typing import Iterator, List, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -43,7 +43,10 @@ def patch_rows(
         maps = [vit(part, prompter=False) for part in windows.split(batch_size)]
         x = torch.cat([torch.cat(part, dim=1).flatten(2).mT.flatten(0, 1) for part in maps])
         grid = maps[0][0].shape[2:]
-        shares = np.concatenate([class_shares(truth, grid, classes) for truth in truths])
+        sides = [count * side for count, side in zip(grid, vit.patch_size, strict=True)]
+        shares = np.concatenate(
+            [class_shares(_padded(truth, sides), grid, classes) for truth in truths]
+        )
         taken = random.permutation(np.flatnonzero(shares.any(1)))[:each]
         yield x.float().cpu().numpy()[taken], shares[taken]
 
@@ -63,6 +66,13 @@ def _windows(model, item, task, each, random) -> Tuple[Tensor, List[np.ndarray]]
     corners = [corners[i] for i in random.permutation(len(corners))[:wanted]]
     cuts = [(slice(a, a + size[0]), slice(b, b + size[1])) for a, b in corners]
     return torch.stack([image[:, a, b] for a, b in cuts]), [truth[a, b] for a, b in cuts]
+
+
+def _padded(truth: np.ndarray, sides: Sequence[int]) -> np.ndarray:
+    """Labels of whole patches: padded, or cut, where the grid leaves pixels out."""
+    truth = truth[: sides[0], : sides[1]]
+    more = [(0, side - own) for side, own in zip(sides, truth.shape, strict=True)]
+    return np.pad(truth, more, constant_values=IGNORE_INDEX)
 
 
 def _starts(length: int, window: int) -> List[int]:

@@ -1,6 +1,7 @@
 """The arguments that a ``transfer.py`` takes: the fields of a dataclass, and their checks."""
 
 import difflib
+import os
 from dataclasses import fields
 from typing import Any, Collection, Dict, Iterable, Mapping
 
@@ -33,7 +34,8 @@ def taken_arguments(
             problems.append(f'configs/{folder}/transfer.py takes no argument {name!r}; {hint}')
     if problems:
         raise InputError('\n'.join(problems))
-    return values
+    return {name: os.path.expanduser(value) if isinstance(value, str) else value
+            for name, value in values.items()}
 
 
 def given_values(run: Any) -> Dict[str, Any]:

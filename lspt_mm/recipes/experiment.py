@@ -23,7 +23,7 @@ from lspt_mm.recipes.published_values import (
     AdamWValues,
     GaPTValues,
 )
-from lspt_mm.recipes.vits import ALIASES
+from lspt_mm.recipes.vits import ALIASES, file_vit
 
 #: Data sets of each benchmark; any for folders of your own.
 BENCHMARKS: Dict[str, Optional[tuple]] = {
@@ -106,7 +106,10 @@ class Experiment:
 
     @property
     def _facts(self) -> Pretraining:
-        named = self.model or ALIASES.get(self.pretraining, self.pretraining).startswith(TIMM)
+        source = ALIASES.get(self.pretraining, self.pretraining)
+        named = self.model or source.startswith(TIMM) or (
+            Path(source).is_file() and 'model' in file_vit(source)
+        )
         given = {} if named else dict(arch=self.arch, patch_size=self.patch_size)
         return get_pretraining(self.pretraining, model=self.model, **given)
 
@@ -114,7 +117,9 @@ class Experiment:
     def name(self) -> str:
         """Such as ``vtab1k/lspt_mae_eurosat``."""
         task = str(self.task).rstrip('/').split('/')[-1]
-        weights = Path(self.pretraining.split(':')[-1]).stem
+        weights = self.pretraining.removeprefix(TIMM)
+        if weights == self.pretraining:
+            weights = Path(weights).stem
         return f'{self.benchmark}/{self.method}_{weights}_{task}'
 
     @property
@@ -159,7 +164,7 @@ class Experiment:
         decay, keys = self.weight_decay, {}
         if self.head_lr is not None:
             keys['head'] = dict(lr_mult=self.head_lr / self.lr if self.lr else 1.0)
-        if self.head_weight_decay is not None:
+        if self.head_weight_decay is not None and (decay or self.head_weight_decay):
             # MMEngine multiplies one common weight decay.
             common = max(decay, self.head_weight_decay) or 1.0
             keys['backbone'] = dict(decay_mult=decay / common)

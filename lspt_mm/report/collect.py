@@ -83,8 +83,8 @@ class Collector:
             self.counts = counts if self.counts is None else self.counts + counts
         if len(self.inputs) < 2 * BURSTINESS_IMAGES:
             self.inputs.append(img)
-        blocks = self._unroll(img)
-        patches = self._patches(truth, img, blocks[0])
+        blocks, grid = self._unroll(img)
+        patches = self._patches(truth, img, grid)
         for block in blocks:
             for who, by_block in self.placed.items():
                 weights = getattr(block, who)
@@ -100,12 +100,14 @@ class Collector:
             self.pictures.append(self._picture(item, truth, predicted, blocks, index))
         self.seen += 1
 
-    def _unroll(self, img: Tensor) -> List[BlockAttention]:
-        """Attention of all blocks; traces prompts and gates on the way."""
+    def _unroll(self, img: Tensor) -> Tuple[List[BlockAttention], Tuple[int, int]]:
+        """Attention of all blocks and the grid of patches; traces prompts and gates on the way."""
         blocks: List[BlockAttention] = []
+        grids: List[Tuple[int, int]] = []
 
         def trace(step) -> None:
             blocks.append(attention_of(self.vit, step))
+            grids.append(step.hw)
             if self.seen < TRACED_IMAGES:
                 self.trace.add(step)
             if aligned:
@@ -119,20 +121,17 @@ class Collector:
             if self.gates is not None:
                 stack.enter_context(self.gates.watching())
             self.vit.unroll(img, trace)
-        return blocks
+        return blocks, grids[0]
 
-    def _patches(self, truth, img: Tensor, block: BlockAttention) -> Optional[Tensor]:
+    def _patches(self, truth, img: Tensor, grid: Tuple[int, int]) -> Optional[Tensor]:
         """The class of each patch, where the truth is spatial."""
         pixels = None if truth is None else self.task.pixel_classes(truth)
         if pixels is None:
             return None
-        weights = block.cls if block.cls is not None else block.prompts
-        if weights is None:
-            return None
         label = torch.from_numpy(pixels.astype(np.int64))
         label[(label < 0) | (label >= len(self.classes))] = IGNORE_INDEX
         patch = self.vit.patch_size[0]
-        return classes_of_patches(label, img.shape[-2:], weights.shape[-2:], patch).to(img.device)
+        return classes_of_patches(label, img.shape[-2:], grid, patch).to(img.device)
 
     def _take_features(self, img: Tensor, truth, patches: Optional[Tensor]) -> None:
         """The last features: of an image, or for each of its classes the mean over its patches."""

@@ -3,6 +3,7 @@
 from typing import List, Optional
 
 import numpy as np
+from torch import nn
 
 from lspt_mm.tasks.base import ClassShare, Description, Prediction, Task, register_task
 
@@ -31,7 +32,8 @@ class Classification(Task):
         return getattr(self.head(model).loss_module, 'class_weight', None)
 
     def linear_layer(self, model):  # noqa: D102
-        return getattr(self.head(model), 'fc', None)
+        layer = getattr(self.head(model), 'fc', None)
+        return layer if isinstance(layer, nn.Linear) else None  # of several layers, a block
 
     def show(self, cfg, folder):  # noqa: D102
         cfg.default_hooks.visualization.update(enable=True, out_dir=folder, interval=1)

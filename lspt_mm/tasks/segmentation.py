@@ -28,6 +28,20 @@ class Segmentation(Task):
     columns = ('mask', 'overlay')
     least_patches = 4  # pyramids halve the patches' map twice
 
+    def head(self, model):
+        """The decode head.
+
+        Raises:
+            InputError: If the model has several, as CascadeEncoderDecoder.
+        """
+        head = super().head(model)
+        if isinstance(head, nn.ModuleList):
+            raise InputError(
+                f'{type(model).__name__}: a segmentor of {len(head)} decode heads in a row; '
+                'expected one, as EncoderDecoder has'
+            )
+        return head
+
     def class_weight(self, model):  # noqa: D102
         losses = self.head(model).loss_decode
         first = losses[0] if isinstance(losses, nn.ModuleList) else losses
@@ -107,7 +121,7 @@ class Segmentation(Task):
         """``masks/NAME.png``, the palette in it, and ``overlays/NAME.jpg`` with a legend."""
         for folder in self.columns:
             (out / f'{folder}s').mkdir(exist_ok=True)
-        mask = prediction.labels.astype(np.uint8)
+        mask = prediction.labels
         files = f'masks/{name}.png', f'overlays/{name}.jpg'
         label_image(mask, palette).save(out / files[0])
         image = read_image(path)

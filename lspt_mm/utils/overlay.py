@@ -32,10 +32,15 @@ def shares_of(labels: np.ndarray, count: int) -> Dict[int, float]:
 
 
 def label_image(labels: np.ndarray, palette: Sequence[Sequence[int]]) -> Image.Image:
-    """Class numbers (H, W) uint8 as an image with the classes' colours as its palette."""
+    """Class numbers (H, W) as an image with the classes' colours as its palette.
+
+    With more than 256 classes, which a palette cannot hold, a grey image of 16 bits.
+    """
+    if len(palette) > 256:
+        return Image.fromarray(labels.astype(np.uint16))
     table = np.zeros((256, 3), np.uint8)
     table[: len(palette)] = palette
-    image = Image.fromarray(labels)
+    image = Image.fromarray(labels.astype(np.uint8))
     image.putpalette(table.ravel().tolist())
     return image
 

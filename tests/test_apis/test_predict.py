@@ -1,9 +1,11 @@
 """tools/predict.py and lspt_mm.apis: pictures and tables from configs and checkpoints."""
 
 import csv
+import os
 import pickle
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -155,6 +157,13 @@ def test_an_image_that_fails_is_named(model, tmp_path, workers, name, said):
     assert {p.name for p in (tmp_path / 'found/masks').iterdir()} == {'0.png', '1.png'}
     rows = (tmp_path / 'found/predictions.csv').read_text().splitlines()[1:]
     assert [row.split(',')[0] for row in rows] == [str(path) for path in paths[:2]]
+
+
+def test_names_that_are_no_utf8(model, tmp_path):
+    path = Path(os.fsdecode(bytes(tmp_path / 'caf') + b'\xe9.png'))
+    save_image(path, 40, 52)
+    predict_images(model('cls'), [path], tmp_path / 'found')
+    assert os.fsencode(path) in (tmp_path / 'found/predictions.csv').read_bytes()
 
 
 def test_results_that_cannot_be_written(model, tmp_path):

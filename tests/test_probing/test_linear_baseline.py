@@ -234,6 +234,59 @@ def test_the_head_of_a_checkpoint_is_kept(runs):
     assert (runs / 'halves/baseline.json').is_file()
 
 
+@pytest.mark.parametrize('head', [None, torch.ones(9, 16)])
+def test_a_checkpoint_without_this_head_does_not_replace_the_fit(runs, head, tmp_path):
+    state = torch.load(runs / 'fitted/epoch_2.pth', weights_only=False)['state_dict']
+    want = state['head.fc.weight']
+    kept = {name: value for name, value in state.items() if name.startswith('backbone')}
+    if head is not None:  # of another number of classes
+        kept = {**state, 'head.fc.weight': head, 'head.fc.bias': head[:, 0]}
+    torch.save(dict(state_dict=kept), tmp_path / 'other.pth')
+    run_ok('train.py', runs / 'fitted.py', '--work-dir', tmp_path / 'run', '--cfg-options',
+           'optim_wrapper.optimizer.lr=0.', f'load_from={tmp_path / "other.pth"}', cwd=runs)
+    found = torch.load(tmp_path / 'run/epoch_2.pth', weights_only=False)['state_dict']
+    assert torch.equal(found['head.fc.weight'], want)
+
+
+def test_a_probe_that_was_stopped_before_its_validation_ended(runs, tmp_path):
+    shutil.copytree(runs / 'probe', tmp_path / 'probe')
+    (tmp_path / 'probe/validation.json').unlink()
+    (tmp_path / 'probe/log.jsonl').write_text('')
+    run_ok('train.py', runs / 'probe.py', '--work-dir', tmp_path / 'probe', '--resume', cwd=runs)
+    assert (tmp_path / 'probe/validation.json').read_text() == (
+        runs / 'probe/validation.json').read_text()
+
+
+def test_a_refused_resume_leaves_the_config_of_the_run(runs, tmp_path):
+    shutil.copytree(runs / 'fitted', tmp_path / 'run')
+    before = (tmp_path / 'run/fitted.py').read_text()
+    run = run_tool('train.py', runs / 'fitted.py', '--work-dir', tmp_path / 'run', '--resume',
+                   '--cfg-options', 'optim_wrapper.optimizer.lr=0.5', cwd=runs)
+    assert run.code == 2 and 'Resume with the settings of that run' in run.err
+    assert (tmp_path / 'run/fitted.py').read_text() == before
+
+
+def test_validation_images_in_two_parts(runs, tmp_path):
+    """A wrapper around data sets has no pipeline of its own."""
+    (runs / 'parts.py').write_text(
+        "_base_ = './fitted.py'\n"
+        "val_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', datasets=2 * ["
+        "{{_base_.val_dataloader.dataset}}]))\n"
+    )
+    run_ok('train.py', runs / 'parts.py', '--work-dir', tmp_path / 'run', cwd=runs)
+    found, want = (json.loads((folder / 'baseline.json').read_text())
+                   for folder in (tmp_path / 'run', runs / 'fitted'))
+    assert found['value'] == pytest.approx(want['value'])  # each image twice
+
+
+@pytest.mark.parametrize('out_type', ['featmap', 'raw'])
+def test_outputs_that_are_no_vector(runs, out_type):
+    model = init_model(runs / 'probe.py', runs / 'probe/epoch_1.pth')
+    model.backbone.out_type = out_type
+    with pytest.raises(InputError, match=f"out_type='{out_type}'.*needs a vector"):
+        frozen_features(model.cfg.train_dataloader.dataset, model, task_of(model.cfg))
+
+
 def test_a_baseline_that_looks_on_changes_no_run(runs):
     """A random head and dropout: random numbers come as without the hook."""
     for name, hooks in (('with', '{}'), ('without', 'dict(linear_baseline=None)')):
@@ -288,3 +341,10 @@ def test_a_head_that_cannot_start_so(runs):
     run = run_tool('train.py', runs / 'mini_cls.py', '--work-dir', runs / 'other', '--cfg-options',
                    'default_hooks.linear_baseline.start=True', cwd=runs)
     assert run.code == 2 and 'the head cannot start from a fit; expected neck=' in run.err
+
+
+def test_a_head_of_several_layers_cannot_start_so():
+    from mmpretrain.models.heads import StackedLinearClsHead
+
+    model = SimpleNamespace(neck=Standardize([4]), head=StackedLinearClsHead(3, 4, [5]))
+    assert not task_of(ConfigDict(default_scope='mmpretrain')).starts_from_fit(model)

@@ -13,11 +13,12 @@ from torch.nn import functional as F
 
 from lspt_mm.apis import init_model
 from lspt_mm.deployment import Exportable
+from lspt_mm.errors import InputError
 from lspt_mm.models.lora import LoRA
 from lspt_mm.models.standardize import Standardize
 from lspt_mm.probing import frozen_features
 from lspt_mm.probing.linear import LinearFit
-from lspt_mm.probing.patches import class_shares
+from lspt_mm.probing.patches import _padded, class_shares
 from lspt_mm.tasks import task_of
 
 ARCH = "{'embed_dims':16,'num_layers':4,'num_heads':2,'feedforward_channels':32}"
@@ -50,6 +51,16 @@ def test_shares_of_classes_by_counting():
         for column in range(2):
             patch = truth[4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
             assert found[2 * row + column].tolist() == [(patch == k).mean() for k in range(3)]
+
+
+def test_a_grid_that_reaches_beyond_the_image():
+    truth = np.zeros((5, 7), np.int64)
+    truth[:, 6] = 1
+    found = class_shares(_padded(truth, (6, 9)), (2, 3), 2)
+    # Patches of 3 x 3; of the last row two thirds are inside, of the last column one.
+    assert found == pytest.approx(np.array(
+        [[1, 0], [1, 0], [0, 3 / 9], [6 / 9, 0], [6 / 9, 0], [0, 2 / 9]]))
+    assert _padded(truth, (4, 4)).shape == (4, 4)
 
 
 def test_standardised_maps_come_after_the_necks():
@@ -94,15 +105,23 @@ def test_a_head_starts_at_the_fit(kind):
 @pytest.mark.parametrize(
     ('neck', 'head', 'starts'),
     [(True, 'linear', True), (False, 'linear', False), (True, 'upernet', True),
-     (True, 'paper', False)],
+     (True, 'paper', False), (True, 'normed', False)],
 )
 def test_which_models_start_from_a_fit(neck, head, starts):
     init_default_scope('mmseg')
     cfg = dict(HEADS.get(head, HEADS['upernet']), num_classes=3, align_corners=False)
     if head == 'paper':
         del cfg['linear_in_channels']
+    if head == 'normed':  # the layer does not read what the fit has read
+        cfg = dict(HEADS['linear'], num_classes=3, align_corners=False, norm_cfg=dict(type='BN'))
     parts = dict(decode_head=MODELS.build(cfg), **({'neck': Standardize([4, 4])} if neck else {}))
     assert task_of({'default_scope': 'mmseg'}).starts_from_fit(SimpleNamespace(**parts)) == starts
+
+
+def test_several_decode_heads_are_refused():
+    heads = torch.nn.ModuleList([torch.nn.Identity(), torch.nn.Identity()])
+    with pytest.raises(InputError, match='SimpleNamespace: a segmentor of 2 decode heads'):
+        task_of({'default_scope': 'mmseg'}).head(SimpleNamespace(decode_head=heads))
 
 
 # ---- runs on own masks --------------------------------------------------------------------------

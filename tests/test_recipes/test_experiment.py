@@ -6,8 +6,9 @@ import math
 
 import mmengine.optim
 import pytest
+import timm
 import torch
-from miniatures import CONFIGS
+from miniatures import ARCH, CONFIGS, write_vit
 from mmengine.optim import build_optim_wrapper
 from mmpretrain.registry import DATASETS
 
@@ -392,3 +393,35 @@ def test_rates_of_fitted_heads():
         assert head * rate == pytest.approx(1e-3)
     cfg = read_config('vtab1k/transfer.py:task=dtd,method=lspt,head=fitted,lr=3e-3')
     assert cfg.optim_wrapper.optimizer.lr == 3e-3
+
+
+def of_weights(weights):
+    return read_config(f'vtab1k/transfer.py:pretraining={weights},method=vpt')
+
+
+def test_a_file_that_determines_the_vit(tmp_path):
+    vit = timm.create_model('vit_small_patch16_dinov3', num_classes=0)
+    torch.save(vit.state_dict(), tmp_path / 'dinov3.pth')
+    backbone = of_weights(tmp_path / 'dinov3.pth').model.backbone
+    assert (backbone.type, backbone.model) == (
+        'lspt_mm.TimmPromptedViT', 'vit_small_patch16_dinov3')
+
+
+def test_names_of_runs_tell_weights_apart(tmp_path):
+    names = {
+        of_weights(f'timm:vit_base_patch16_224.{tag}').experiment.name
+        for tag in ('mae', 'dino')
+    }
+    assert names == {f'vtab1k/vpt_vit_base_patch16_224.{tag}_eurosat' for tag in ('mae', 'dino')}
+
+
+def test_home_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    write_vit(tmp_path / 'vit.pth')
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine/about.json').write_text(json.dumps({'classes': ['ant', 'bee']}))
+    arch = ','.join(f"'{name}':{value}" for name, value in ARCH.items())
+    cfg = read_config(
+        f'imagefolder/transfer.py:task=~/mine,pretraining=~/vit.pth,method=vpt,arch={{{arch}}}')
+    assert cfg.model.backbone.pretrained == str(tmp_path / 'vit.pth')
+    assert cfg.data_root == str(tmp_path / 'mine')

@@ -4,12 +4,14 @@ import base64
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from miniatures import once, refused, run_ok, run_tool, write_classification, write_segmentation
 from mmengine.config import Config
+from mmengine.registry import DATASETS
 from PIL import Image
 from served_miniatures import build, child_config
 
@@ -23,6 +25,7 @@ from lspt_mm.report import (
     numbers_of,
     write_page,
 )
+from lspt_mm.tasks import task_of
 
 METHODS = {
     'lspt': {},
@@ -73,6 +76,29 @@ def test_a_run_and_what_it_holds(runs):
     ((where, metrics),) = run.tests.items()
     assert where == 'test' and metrics['mIoU'] >= 0
     assert find_run(runs / 'cls').task.name == 'classification'
+
+
+def test_a_vit_without_class_token_whose_first_blocks_have_no_prompts(tmp_path):
+    mini = write_segmentation(tmp_path)
+    cfg = Config.fromfile(mini.config)
+    vit = torch.load(cfg.model.backbone.pretrained)['model']
+    vit['pos_embed'] = vit['pos_embed'][:, 1:]
+    del vit['cls_token']
+    torch.save({'model': vit}, tmp_path / 'no_class.pth')
+    config = child_config(
+        mini.config, 'late', {'type': 'LSPT', 'num_tokens': 3, 'start_block': 2},
+        f"model['backbone'].update(with_cls_token=False, pretrained='{tmp_path}/no_class.pth')\n",
+    )
+    model = build(config)
+    model.cfg = cfg = Config.fromfile(config)
+    dataset = DATASETS.build(cfg.val_dataloader.dataset)
+    run = SimpleNamespace(task=task_of(cfg), folder=tmp_path)
+    found = collect.Collector(model, run, dataset, [])
+    found.add(0)
+    blocks = found.placed['prompts']
+    assert blocks and 1 not in blocks and not found.placed['cls']
+    assert all(np.isfinite(one.overlap) for of_block in blocks.values() for one in of_block)
+    assert found.features
 
 
 def test_a_run_that_was_moved(runs, tmp_path):

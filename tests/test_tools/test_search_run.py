@@ -12,7 +12,7 @@ import time
 import pytest
 import timm
 import torch
-from miniatures import CONFIGS, TOOLS, once, run_ok, run_tool, write_image_folder
+from miniatures import CONFIGS, TOOLS, once, refused, run_ok, run_tool, write_image_folder
 
 TINY = 'arch=deit-tiny,img_size=32,patch_size=8,num_tokens=2,epochs=1,batch_size=6'
 LOADERS = [
@@ -188,6 +188,11 @@ def test_final_checkpoints_are_tested_by_the_config_beside_them(searched, tmp_pa
     (file,) = tmp_path.glob('*/*.json')
     tested = json.loads(file.read_text())['accuracy/top1']
     assert tested == json.loads((run.parent / 'result.json').read_text())['accuracy']
+
+
+def test_a_selection_without_a_grid(data, tmp_path):
+    config = f'{CONFIGS / "imagefolder/transfer.py"}:task={data},method=linear'
+    refused(run_tool('search.py', config, '--select-only', cwd=tmp_path), 'the grid is empty')
 
 
 def test_what_the_user_fixed_is_not_searched(data, tmp_path):

@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
+from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.checkpoints.records import fingerprint
 from lspt_mm.config.preflight import datasets_of
 from lspt_mm.engine.hooks.jsonl_logger_hook import read_log
@@ -51,7 +52,7 @@ class LinearBaselineHook(Hook):
 
     Args:
         start (bool): Whether the model's head starts from the fit, unless ``load_from`` names a
-            checkpoint to start from. The neck must then be a ``Standardize``, and the head must
+            checkpoint that has this head. The neck must be a ``Standardize``, and the head must
             have a linear layer: mmpretrain's ``LinearClsHead`` or ``MultiLabelLinearClsHead`` (a
             regression for each class against the rest), ``LinearSegHead``, or ``UPerHead`` and
             ``SegformerHead`` with ``linear_in_channels``.
@@ -83,7 +84,7 @@ class LinearBaselineHook(Hook):
             (fit,) = shared
             if fit is None:
                 return
-            start = self.start and not runner._load_from  # keep the head of load_from
+            start = self.start and not _head_is_loaded(runner, task.linear_layer(model))
             self._report(runner, model, task, fit, begin, start)
         if start:
             task.start_at(model, fit)
@@ -101,13 +102,20 @@ class LinearBaselineHook(Hook):
     @staticmethod
     def _fitted(cfg, model: nn.Module, task, held_out: Optional[dict]) -> LinearFit:
         train = cfg.train_dataloader
-        plain = (held_out or cfg.test_dataloader.dataset).pipeline
+        plain = next(iter(datasets_of(cfg, ('val_dataloader', 'test_dataloader'))), None)
+        if plain is None:
+            raise InputError(
+                'features need the pipeline of val_dataloader or test_dataloader, which does not '
+                'augment; found neither'
+            )
         images = copy.deepcopy(train.dataset)
         for dataset in datasets_of({'images': {'dataset': images}}, ('images',)):
-            dataset['pipeline'] = plain
+            dataset['pipeline'] = plain['pipeline']
         how = model, task, train.batch_size, train.get('num_workers', 0)
         own = frozen_features(images, *how, skip_bad=cfg.train_cfg.get('skip_bad', 0))
         other = held_out and frozen_features(dict(held_out), *how)
+        if other and not len(other.x):  # no pixel of them has a class
+            other = None
         path, weight = PATCH_PATH if task.dense else PATH, task.class_weight(model)
 
         def compute() -> Dict[str, np.ndarray]:
@@ -119,7 +127,7 @@ class LinearBaselineHook(Hook):
 
         arrays = {str(i): torch.tensor(x) for i, x in enumerate((*own, *(other or ())))}
         weights = None if weight is None else list(map(float, weight))
-        settings = ['fit 2', fingerprint(arrays), path, weights, task.name, sklearn.__version__]
+        settings = ['fit 3', fingerprint(arrays), path, weights, task.name, sklearn.__version__]
         fit = {name: np.array(x) for name, x in cached(settings, (), compute).items()}
         fit.update(c=float(fit['c']), temperature=float(fit['temperature']),
                    scores=dict(fit['scores'].tolist()))
@@ -130,7 +138,8 @@ class LinearBaselineHook(Hook):
         runner: Runner, model: nn.Module, task, fit: LinearFit, begin: float, start: bool
     ) -> None:
         """Write the baseline's metric to the log and ``baseline.json``."""
-        of, value = 'cross-validation', fit.scores[fit.c]
+        of = 'a fifth of the training patches' if task.dense else 'cross-validation'
+        value = fit.scores[fit.c]
         if _held_out(runner):
             of = 'validation'
             if task.dense:  # evaluated by pixel, as the run will be
@@ -159,6 +168,17 @@ class LinearBaselineHook(Hook):
             for line in remarks(runner.work_dir):
                 runner.logger.warning(line)
 
+
+
+def _head_is_loaded(runner: Runner, layer: nn.Module) -> bool:
+    """Whether ``load_from`` has brought the neck and this layer."""
+    if not runner._load_from:
+        return False
+    state = read_checkpoint(runner._load_from).get('state_dict', {})
+    ours = model_of(runner).state_dict(keep_vars=True)
+    names = [name for name, tensor in ours.items()
+             if tensor is layer.weight or tensor is layer.bias or name.startswith('neck.')]
+    return all(name in state and state[name].shape == ours[name].shape for name in names)
 
 
 def _held_out(runner: Runner) -> Optional[dict]:

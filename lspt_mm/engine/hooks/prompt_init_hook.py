@@ -1,5 +1,6 @@
 """Hook for data-dependent initialisation of prompts."""
 
+import itertools
 from typing import Iterator, List, Optional, Tuple
 
 import torch
@@ -13,6 +14,7 @@ from lspt_mm.engine.hooks.prompter_hook import check_prompter_hook
 from lspt_mm.engine.unwrapping import model_of
 from lspt_mm.errors import InputError
 from lspt_mm.models.prompted_backbone import PromptedBackbone
+from lspt_mm.probing.features import items
 from lspt_mm.registry import HOOKS
 from lspt_mm.tasks import task_of
 from lspt_mm.utils.checks import check_int
@@ -90,8 +92,8 @@ class PromptInitHook(Hook):
         classes = getattr(task.head(model), 'num_classes', None)
         number = len(loader.dataset) if everything else self.num_images
         chosen: List[int] = torch.randperm(len(loader.dataset))[:number].tolist()
-        for start in range(0, len(chosen), self.batch_size):
-            samples = [loader.dataset[i] for i in chosen[start : start + self.batch_size]]
+        found = items(loader.dataset, chosen, skip_bad=runner.cfg.train_cfg.get('skip_bad', 0))
+        while samples := list(itertools.islice(found, self.batch_size)):
             data = model.data_preprocessor(loader.collate_fn(samples), True)
             labels = task.label_matrix(data.get('data_samples'), classes)
             yield data['inputs'], None if labels is None else labels.to(data['inputs'].device)

@@ -5,6 +5,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from lspt_mm.checkpoints import read_checkpoint
+from lspt_mm.checkpoints.records import RECORD
 from lspt_mm.engine.unwrapping import model_of
 from lspt_mm.errors import InputError
 from lspt_mm.registry import HOOKS
@@ -34,8 +35,9 @@ class WarmStartHook(Hook):
     def before_train(self, runner: Runner) -> None:  # noqa: D102
         if runner.iter > 0:
             return
-        state, prefix = read_checkpoint(self.checkpoint)['state_dict'], 'backbone.'
+        state, prefix = read_checkpoint(self.checkpoint).get('state_dict', {}), 'backbone.'
         theirs = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        theirs.pop(RECORD, None)  # of prompt-only checkpoints
         vit = model_of(runner).backbone
         ours, described = vit.state_dict(), vit.describe()
         frozen = described.tensors.keys() - set(described.trained)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from torch import nn
 
 from lspt_mm.engine.hooks.prompt_init_hook import PromptInitHook
@@ -58,7 +59,8 @@ def runner(prompter=WHITENED, seed=5):
     )
     model = Model(prompter).train()
     return SimpleNamespace(
-        model=model, logger=Log(), train_dataloader=loader, seed=seed, iter=0, cfg={}
+        model=model, logger=Log(), train_dataloader=loader, seed=seed, iter=0,
+        cfg=ConfigDict(train_cfg={}),
     )
 
 
@@ -74,6 +76,26 @@ def test_prepares_once_and_says_so():
     PromptInitHook().before_train(run)  # as after a resume
     assert len(run.train_dataloader.dataset.asked) == 7
     assert torch.equal(run.model.backbone.prompter.right, before)
+
+
+@pytest.mark.parametrize('skip_bad', [0, 1])
+def test_images_that_cannot_be_read(skip_bad, monkeypatch):
+    read = Images.__getitem__
+
+    def broken(self, index):
+        if index == 3:
+            raise InputError('3.jpg: cannot be read')
+        return read(self, index)
+
+    monkeypatch.setattr(Images, '__getitem__', broken)
+    run = runner()
+    run.cfg.train_cfg.skip_bad = skip_bad
+    if skip_bad:
+        PromptInitHook(num_images=12, batch_size=4).before_train(run)
+        assert run.model.sizes == [4, 4, 3]
+    else:
+        with pytest.raises(InputError, match='backbone.prompter: 3.jpg: cannot be read'):
+            PromptInitHook(num_images=12).before_train(run)
 
 
 def test_fewer_images_than_asked_for_are_all_taken():
