@@ -70,7 +70,7 @@ distclean: clean  ## clean, and remove the environments
 # The stamp is written last: an interrupted installation is run again.
 define make_venv
 @command -v $(PYTHON) >/dev/null || { \
-	echo "no $(PYTHON) here; name a Python 3.10 or later: make PYTHON=python3 ..." >&2; exit 1; }
+	echo "no $(PYTHON) here; name a Python 3.11 or later: make PYTHON=python3 ..." >&2; exit 1; }
 @echo "Installing $(2) into $(1) (a minute or a few, mostly for torch; once) ..."
 @test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
 @$(1)/bin/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) \

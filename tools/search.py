@@ -97,7 +97,10 @@ def grid_from(args: argparse.Namespace) -> dict:
             raise InputError('--grid: this config has no grid of its own, name the values to try')
         grid = default_grid(Experiment.from_dict(experiment))
         # What the user has fixed is not searched.
-        return {name: values for name, values in grid.items() if name not in fixed}
+        grid = {name: values for name, values in grid.items() if name not in fixed}
+        if not grid and args.select_only:
+            raise InputError('--select-only: the grid is empty; name values to try with --grid')
+        return grid
     grid = {}
     for text in args.grid:
         name, equals, values = text.partition('=')
