@@ -39,8 +39,9 @@ def find_folder(source: Path, name: str) -> Optional[Path]:
 
 
 def find_archive(source: Path, archive: str) -> Optional[Path]:
-    """Find the archive in ``source``, with any of :data:`SUFFIXES`."""
-    paths = (source / f'{_stem(archive)}{suffix}' for suffix in SUFFIXES)
+    """Find the archive in ``source``, by its name or with another one of :data:`SUFFIXES`."""
+    names = (archive, *(_stem(archive) + suffix for suffix in SUFFIXES))
+    paths = (source / name for name in names)
     return next((path for path in paths if path.is_file()), None)
 
 

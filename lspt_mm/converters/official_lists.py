@@ -10,7 +10,7 @@ import numpy as np
 from lspt_mm.converters.archives import SPLITS_SOURCE
 from lspt_mm.converters.splits import Pairs
 from lspt_mm.errors import InputError
-from lspt_mm.utils.split_files import read_json_list
+from lspt_mm.utils.atomic_io import read_json
 from lspt_mm.utils.text import shorten
 
 
@@ -240,15 +240,22 @@ def published(folder: Path, official: Official) -> Tuple[Pairs, Pairs, List[str]
     problems = []
     for split in splits:
         found[split], foreign = [], []
-        for given, _ in read_json_list(folder / f'{split}.json'):
+        path = folder / f'{split}.json'
+        # As names, which keep an image that occurs twice; class ids may have any form.
+        names = read_json(path, object_pairs_hook=lambda items: [name for name, _ in items])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise InputError(f'{path}: expected {{"image": class id, ...}}')
+        for given in names:
             name = _official_name(given, official, labels)
             if name is None:
                 foreign.append(given)
             else:
                 found[split].append((name, labels[name]))
         if foreign:
+            cars = any(name.startswith('car_ims/') for name in foreign)
             problems.append(
-                f'{folder / split}.json: {shorten(foreign)} not among the official images'
+                f'{path}: {shorten(foreign)} not among the official images'
+                + cars * '; this split needs the layout with car_ims and cars_annos.mat'
             )
     return found['train'], found['val'], problems
 

@@ -60,7 +60,12 @@ def prepare_vtab(
         InputError: If anything is missing or wrong; no list is written then.
     """
     if not source.is_dir():
-        raise InputError(f'{source} is not a folder; expected one with the tasks of VTAB-1K')
+        raise InputError(
+            f'{source} is not a folder; expected one with the tasks of VTAB-1K, such as the '
+            'extracted archive'
+        )
+    if (source / 'vtab-1k').is_dir():
+        source = source / 'vtab-1k'
     tasks = list(dict.fromkeys(tasks or TASKS))
     problems: List[str] = []
     missing: List[str] = []
@@ -133,10 +138,16 @@ def _problems(
     apart = {split: found.lists[split] for split in APART}
     counts = _counts(task) if official_counts else None
     problems = problems_of(apart, dest, num_classes, counts, verify)
-    union = Counter(apart['train800'] + apart['val200'])
-    both = Counter(found.lists[BOTH])
-    if union != both:
-        odd = [f'{name} {label}' for name, label in (union - both) + (both - union)]
+    union, both = apart['train800'] + apart['val200'], found.lists[BOTH]
+    if {name for name, _ in both} & {name for name, _ in union}:
+        odd = (Counter(union) - Counter(both)) + (Counter(both) - Counter(union))
+        odd = [f'{name} {label}' for name, label in odd]
+    else:  # the usual archive has copies of its own for each list
+        problems += problems_of({BOTH: both}, dest, num_classes, None, verify)
+        labels = [Counter(label for _, label in pairs) for pairs in (union, both)]
+        odd = [f'label {label}' for label in {**labels[0], **labels[1]}
+               if labels[0][label] != labels[1][label]]
+    if odd:
         problems.append(f'{BOTH}.txt is not train800.txt and val200.txt together: {shorten(odd)}')
     return problems
 

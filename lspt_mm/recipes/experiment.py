@@ -23,7 +23,7 @@ from lspt_mm.recipes.published_values import (
     AdamWValues,
     GaPTValues,
 )
-from lspt_mm.recipes.vits import ALIASES, file_vit
+from lspt_mm.recipes.vits import ALIASES, file_vit, name_of
 
 #: Data sets of each benchmark; any for folders of your own.
 BENCHMARKS: Dict[str, Optional[tuple]] = {
@@ -117,10 +117,7 @@ class Experiment:
     def name(self) -> str:
         """Such as ``vtab1k/lspt_mae_eurosat``."""
         task = str(self.task).rstrip('/').split('/')[-1]
-        weights = self.pretraining.removeprefix(TIMM)
-        if weights == self.pretraining:
-            weights = Path(weights).stem
-        return f'{self.benchmark}/{self.method}_{weights}_{task}'
+        return f'{self.benchmark}/{self.method}_{name_of(self.pretraining)}_{task}'
 
     @property
     def embed_dims(self) -> int:

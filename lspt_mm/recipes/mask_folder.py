@@ -10,6 +10,7 @@ from lspt_mm.recipes.balance import BALANCE, class_weights
 from lspt_mm.recipes.folders import masks_of, usual_size
 from lspt_mm.recipes.pipelines import LOAD_TEST, scales_and_flips
 from lspt_mm.recipes.segmentation import METHODS, ramp_and_decay, tuned_vit, whole_patches
+from lspt_mm.recipes.vits import name_of
 
 #: Upper limit of the longer side; practically none.
 _ANY = 1 << 20
@@ -161,7 +162,8 @@ class MaskRun:
             mode='slide', crop_size=window, stride=stride
         )
         return dict(
-            work_dir=f'work_dirs/maskfolder/{self.method}_{self.about["name"]}',
+            work_dir=f'work_dirs/maskfolder/{self.method}_{name_of(self.pretrained)}_'
+                     f'{self.about["name"]}',
             model=dict(
                 data_preprocessor=dict(
                     size=window, mean=list(self.vit.mean), std=list(self.vit.std)

@@ -16,6 +16,7 @@ from lspt_mm.checkpoints.load_backbone import TIMM, differences, vit_in
 from lspt_mm.checkpoints.mismatch_hints import depth_of
 from lspt_mm.errors import InputError
 from lspt_mm.models.vit_arguments import check_arch
+from lspt_mm.utils.atomic_io import read_json
 from lspt_mm.utils.checks import check_int
 from lspt_mm.utils.images import IMAGENET_MEAN, IMAGENET_STD
 from lspt_mm.utils.text import shorten
@@ -81,8 +82,9 @@ def vit_of(
 
     ``model`` is timm's name of the ViT in a file whose tensors do not identify it; ``arch`` and
     ``patch_size`` are for sizes that neither timm nor mmpretrain has a name for. Normalisation is
-    by ImageNet's mean and deviation for files (MAE, MoCo v3, DINO), by 0.5 and 0.5 for JAX
-    archives, and by timm's values with ``model``.
+    that of ``config.json`` (timm) or ``preprocessor_config.json`` (transformers) beside the file.
+    Without these, it is by timm's values with ``model``, by 0.5 and 0.5 for JAX archives, and by
+    ImageNet's mean and deviation for other files (MAE, MoCo v3, DINO).
 
     Raises:
         InputError: If timm has no such ViT, or the file cannot be read or does not determine it.
@@ -105,7 +107,9 @@ def vit_of(
     if named:
         for name, value in given.items():
             raise InputError(f'{name}={value!r}: {said_by} already determines it')
-        return timm_vit(named)._replace(source=source)
+        found = timm_vit(named)
+        mean, std = _norm_beside(source) or (found.mean, found.std)
+        return found._replace(source=source, mean=mean, std=std)
     vit = {**vit, **given}
     if isinstance(vit['arch'], dict) and 'num_heads' not in vit['arch']:  # of a file
         measures = ','.join(f"'{name}':{value}" for name, value in vit['arch'].items())
@@ -115,8 +119,27 @@ def vit_of(
         )
     half = (127.5,) * 3
     norm = (half, half) if source.endswith('.npz') else (IMAGENET_MEAN, IMAGENET_STD)
+    norm = _norm_beside(source) or norm
     out_type = 'cls_token' if vit.get('with_cls_token', True) else 'avg_patches'
     return ViT(vit, *norm, vit['arch'], vit['patch_size'], out_type, source)
+
+
+def _norm_beside(source: str) -> Optional[Tuple[Tuple[float, ...], Tuple[float, ...]]]:
+    """Mean and deviation in the file that hubs keep beside weights; None without one."""
+    for name, keys in (('config.json', ('mean', 'std')),
+                       ('preprocessor_config.json', ('image_mean', 'image_std'))):
+        path = Path(source).parent / name
+        if Path(source).is_file() and path.is_file():
+            values = read_json(path)
+            values = values.get('pretrained_cfg', values) if isinstance(values, dict) else {}
+            if all(isinstance(values.get(key), list) for key in keys):
+                return tuple(_of_255(values[key]) for key in keys)
+    return None
+
+
+def name_of(source: str) -> str:
+    """A name for folders: of ``timm:NAME`` its NAME, of a file or URL its stem."""
+    return source.removeprefix(TIMM) if source.startswith(TIMM) else Path(source).stem
 
 
 def _check(source, arch, patch_size, model) -> None:
@@ -268,7 +291,8 @@ def _timm_name(checkpoint: dict, source: str) -> Optional[str]:
         )
     biases = [v for k, v in state.items() if re.search(r'attn\.(qkv\.bias|q_bias|v_bias)$', k)]
     biased = any(bool(bias[:width].any() or bias[-width:].any()) for bias in biases)
-    return f'vit_{_DINOV3[width, depth, gated]}_patch16_dinov3' + '_qkvb' * biased
+    tag = '.sat493m' * ('sat493m' in Path(source).name)  # Meta's names; another normalisation
+    return f'vit_{_DINOV3[width, depth, gated]}_patch16_dinov3{"_qkvb" * biased}{tag}'
 
 
 def _parts(

@@ -32,6 +32,12 @@ def selection_config(cfg: Config, seed: int) -> Config:
     return _common(cfg, seed)
 
 
+def usual_final_on(cfg: Config) -> str:
+    """What the final runs are trained on: for FGVC train alone, as in VPT's and GaPT's code."""
+    benchmark = (cfg.get('experiment') or {}).get('benchmark')
+    return 'train' if benchmark == 'fgvc' else 'train+val'
+
+
 def final_config(cfg: Config, seed: int, on: str = 'train+val') -> Config:
     """Train on training and validation data together (or on the former alone), then test.
 

@@ -14,6 +14,7 @@ from lspt_mm.recipes import (
     published_results,
 )
 from lspt_mm.recipes.published_results import GROUPS
+from lspt_mm.recipes.vits import name_of
 from lspt_mm.search.formats import LEFT, Table
 from lspt_mm.search.protocol import mean_and_deviation, read_result
 
@@ -111,8 +112,7 @@ def _place(path: Path, experiment: dict, result: dict) -> Tuple[Row, str]:
         row = row._replace(pretraining=RANDOM)
     task = Path(str(experiment['task'])).name
     tasks = BENCHMARKS.get(experiment['benchmark'], ())
-    known = row.method in METHODS and row.pretraining in (*PRETRAININGS, RANDOM)
-    if not known or (tasks is not None and task not in tasks):
+    if row.method not in METHODS or (tasks is not None and task not in tasks):
         raise InputError(f'{path}: {experiment["name"]} belongs to none of the benchmarks')
     return row, task
 
@@ -142,7 +142,7 @@ def table_of(benchmark: str, entries: Entries) -> Table:
         parameters = mean(entry.trainable for entry in own.values())
         seeds = sorted({len(entry.accuracies) for entry in own.values()})
         rows.append([
-            title, row.pretraining, row.vit, f'{parameters / 1e6:.3f}', ' to '.join(
+            title, name_of(row.pretraining), row.vit, f'{parameters / 1e6:.3f}', ' to '.join(
                 map(str, dict.fromkeys((seeds[0], seeds[-1])))
             ), 'ours', *(cells.get(column, '-') for column in columns),
         ])
@@ -200,9 +200,9 @@ def published_row(benchmark: str, row: Row, columns: Sequence[str]) -> Optional[
 
 
 def _order(row: Row):
-    return (
-        [*PRETRAININGS, RANDOM].index(row.pretraining), row.vit, list(METHODS).index(row.method)
-    )
+    known = [*PRETRAININGS, RANDOM]
+    place = known.index(row.pretraining) if row.pretraining in known else len(known)
+    return place, row.pretraining, row.vit, list(METHODS).index(row.method)
 
 
 def _title(column: str) -> str:

@@ -1,12 +1,16 @@
 """Every naming of files: the same weights, renamed by hand, give the same features."""
 
+import json
+
 import pytest
 import timm
 import torch
 
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT, TimmPromptedViT
+from lspt_mm.recipes import vits
 from lspt_mm.recipes.vits import vit_of
+from lspt_mm.utils.images import IMAGENET_MEAN
 
 WIDTH, DEPTH = 48, 3
 ARCH = dict(embed_dims=WIDTH, num_layers=DEPTH, num_heads=4, feedforward_channels=4 * WIDTH)
@@ -366,3 +370,29 @@ def test_blocks_without_an_attention_of_that_name_load(tmp_path):
     model.init_weights()
     img = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(model.eval()(img)[0], vit(img))
+
+
+@pytest.mark.parametrize(('name', 'content'), [
+    ('config.json', {'architecture': 'x', 'pretrained_cfg': {'mean': [0.5] * 3, 'std': [0.2] * 3}}),
+    ('preprocessor_config.json', {'image_mean': [0.5] * 3, 'image_std': [0.2] * 3}),
+])
+def test_the_normalisation_beside_a_file(name, content, tmp_path):
+    vit = timm.create_model('vit_tiny_patch16_224', num_classes=0)
+    torch.save(vit.state_dict(), tmp_path / 'vit.pth')
+    assert vit_of(str(tmp_path / 'vit.pth')).mean == IMAGENET_MEAN
+    (tmp_path / name).write_text(json.dumps(content))
+    found = vit_of(str(tmp_path / 'vit.pth'))
+    assert found.mean == pytest.approx([127.5] * 3) and found.std == pytest.approx([51] * 3)
+
+
+def test_dinov3_of_satellite_images(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(vits, 'timm_vit', lambda name: seen.append(name) or vit_of('a.pth'))
+    with torch.device('meta'):
+        vit = timm.create_model('vit_large_patch16_dinov3', num_classes=0)
+    state = {k: torch.zeros(()).expand(v.shape) for k, v in vit.state_dict().items()}
+    monkeypatch.setattr(vits, 'read_checkpoint', lambda source: state)
+    path = tmp_path / 'dinov3_vitl16_pretrain_sat493m-eadcf0ff.pth'
+    path.touch()
+    vit_of(str(path))
+    assert seen == ['timm:vit_large_patch16_dinov3.sat493m']

@@ -357,7 +357,9 @@ def splits(cub):
 PUBLISHED = Task(3, 9, 3, 6, 'CUB')
 
 
-@pytest.mark.parametrize('change', [lambda p, c: (p, c), lambda p, c: (f'{BIRDS}/{p}', 10 * c)])
+@pytest.mark.parametrize('change', [
+    lambda p, c: (p, c), lambda p, c: (f'{BIRDS}/{p}', 10 * c), lambda p, c: (p, f'species {c}'),
+])
 def test_published_splits(cub, splits, change, monkeypatch):
     monkeypatch.setitem(fgvc.TASKS, 'cub', PUBLISHED)
     for path in splits.glob('*.json'):
@@ -686,6 +688,32 @@ def test_tasks_of_vtab(vtab, copy):
     assert read(dest / 'dtd' / 'about.json') == {
         'name': 'DTD', 'classes': ['0', '1'], 'val': 'official', 'official_counts': True,
     }
+
+
+def of_its_own(vtab, labels):
+    """The usual archive has copies of the images for train800val200."""
+    rows = [f'images/train800val200/{i}.jpg {label}' for i, label in enumerate(labels)]
+    for row in rows:
+        image(vtab / 'dtd' / row.split()[0])
+    lines(vtab / 'dtd/train800val200.txt', rows)
+
+
+def test_copies_for_the_list_of_both(vtab):
+    of_its_own(vtab, [0, 0, 0, 1, 1, 1])
+    prepare_vtab(vtab, vtab.parent / 'dest', tasks=['dtd'])
+    data = VTAB1K('dtd', 'train800val200', data_root=str(vtab.parent / 'dest'))
+    assert len(data) == 6 and data[5]['gt_label'] == 1
+
+
+def test_copies_with_other_labels(vtab):
+    of_its_own(vtab, [0, 0, 0, 0, 1, 1])
+    assert_vtab_refused(vtab, 'train800val200.txt is not', 'label 0, label 1', tasks=['dtd'])
+
+
+def test_the_folder_that_holds_the_archive(vtab):
+    vtab.rename(vtab.parent / 'vtab-1k')
+    prepare_vtab(vtab.parent, vtab.parent / 'dest', tasks=['dtd'])
+    assert (vtab.parent / 'dest/dtd/about.json').is_file()
 
 
 def test_a_task_in_place(vtab):

@@ -9,7 +9,7 @@ from mmengine.config import Config
 from lspt_mm.config.load import read_config
 from lspt_mm.errors import InputError
 from lspt_mm.search.grid import Outcome, expand_grid
-from lspt_mm.search.plan import final_config
+from lspt_mm.search.plan import final_config, usual_final_on
 from lspt_mm.search.protocol import Search, mean_and_deviation
 from lspt_mm.utils.atomic_io import write_json
 
@@ -98,6 +98,11 @@ def test_final_runs_are_trained_on_both_and_validated_on_nothing(tmp_path):
     assert cfg.test_dataloader.dataset.split == 'test'
     assert cfg.val_dataloader is cfg.val_cfg is cfg.val_evaluator is None
     assert (cfg.randomness.seed, cfg.optim_wrapper.optimizer.lr) == (2, 0.5)
+
+
+def test_final_runs_are_trained_as_in_the_papers():
+    for name, want in (('fgvc/lspt_mae_cub', 'train'), ('vtab1k/lspt_mae_dtd', 'train+val')):
+        assert usual_final_on(read_config(name)) == want
 
 
 def test_without_a_list_of_both_the_data_sets_are_joined(tmp_path):

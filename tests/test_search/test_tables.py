@@ -32,7 +32,7 @@ def write(folder, benchmark, task, method, accuracies, pretraining='mae', weight
         'name': f'{benchmark}/{method}_{pretraining}_{task}', **more,
     }
     for seed, accuracy in enumerate(accuracies):
-        path = folder / f'{method}_{task}_search/final/seed={seed}/result.json'
+        path = folder / f'{method}_{task.rsplit("/")[-1]}_search/final/seed={seed}/result.json'
         path.parent.mkdir(parents=True, exist_ok=True)
         trainable = {'prompts': 1_000_000, 'backbone': 500_000, 'head': 9, 'all': 99}
         path.write_text(
@@ -190,13 +190,21 @@ def test_damaged_results(text, said, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'experiment', [{'task': 'imagenet'}, {'method': 'nosuch'}, {'pretraining': 'clip'}]
+    'experiment', [{'task': 'imagenet'}, {'method': 'nosuch'}]
 )
 def test_experiments_of_no_benchmark(experiment, tmp_path):
     experiment = {'task': 'cub', 'method': 'vpt', 'pretraining': 'mae', **experiment}
     write(tmp_path, 'fgvc', accuracies=[50.0], **experiment)
     with pytest.raises(InputError, match='belongs to none of the benchmarks'):
         collect([tmp_path])
+
+
+def test_other_weights_come_last(tmp_path):
+    for pretraining in ('/data/vit.pth', 'mae', 'timm:vit_base_patch14_dinov2.lvd142m'):
+        name = pretraining.split(':')[-1].replace('/', '_')
+        write(tmp_path / name, 'imagefolder', '/data/mine', 'vpt', [50.0], pretraining)
+    table = table_of('imagefolder', collect([tmp_path])['imagefolder'])
+    assert [row[1] for row in table.rows] == ['mae', 'vit', 'vit_base_patch14_dinov2.lvd142m']
 
 
 def test_compact_tables_leave_out_what_was_not_run(tmp_path):
