@@ -11,6 +11,7 @@ costs: docs/deployment.md.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 from lspt_mm.errors import InputError
@@ -62,6 +63,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Predict."""
     args = parse_args()
+    sys.stdout.reconfigure(errors='surrogateescape')  # names that are no UTF-8
     with input_errors_as_messages(args.debug):
         from lspt_mm.apis import init_model, predict_images
         from lspt_mm.apis.predict import images_of

@@ -95,8 +95,8 @@ def reproduce_small(args: argparse.Namespace) -> None:
                        if tables.score(run) is None and run not in failed]:
             tables.run(todo, launcher, on_done)  # more rates may follow
         tables.run(tables.final(method), launcher, on_done)
-    for method in args.methods:
-        tables.run(tables.longer(method), launcher, on_done)
+    longer = [run for method in args.methods for run in tables.longer(method)]
+    tables.run(longer, launcher, on_done)
     print(write_tables(tables, args.work_dir))
     lock.release()
     if failed:

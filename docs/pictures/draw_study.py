@@ -33,7 +33,7 @@ def main() -> None:
     for axis, (task, title) in zip(axes, TASKS.items(), strict=True):
         baseline = next(float(row['baseline']) for row in rows if row['task'] == task)
         axis.axvline(baseline, color=GREY, linestyle=':', linewidth=1)
-        axis.text(baseline, len(names) - 0.4, ' the fit', color=GREY, va='bottom', fontsize=8)
+        axis.text(baseline, len(names) - 0.4, ' linear probe', color=GREY, va='bottom', fontsize=8)
         for place, name in enumerate(names):
             scores = _scores(runs[name, task])
             mean = sum(scores) / len(scores)

@@ -104,8 +104,8 @@ class Run:
         device: Optional[str] = None,
         pretrained: Optional[str] = None,
     ):
-        self.folder = Path(folder)
-        self.config, self.checkpoint = find_config_and_checkpoint(folder)
+        self.folder = Path(folder).expanduser()
+        self.config, self.checkpoint = find_config_and_checkpoint(self.folder)
         self._device, self._pretrained = device, pretrained
 
     def __repr__(self) -> str:

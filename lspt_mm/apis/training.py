@@ -91,9 +91,10 @@ def train_segmentation(
     Raises:
         InputError: For data, a ViT or a value that cannot be used; before anything is trained.
     """
-    out = Path(out)
+    out = Path(out).expanduser()
     found = prepare_masks(
-        Path(images), Path(masks), out / DATA, classes=None if classes is None else Path(classes),
+        Path(images).expanduser(), Path(masks).expanduser(), out / DATA,
+        classes=None if classes is None else Path(classes).expanduser(),
         labels=labels, ignore=ignore, mask_suffix=mask_suffix, image_suffix=image_suffix,
         exif=exif, skip_unpaired=skip_unpaired, val_share=val_share, test_share=test_share,
         seed=seed,
@@ -151,9 +152,10 @@ def train_classification(
     Raises:
         InputError: For data, a ViT or a value that cannot be used; before anything is trained.
     """
-    out = Path(out)
+    out = Path(out).expanduser()
     print(prepare_image_folder(
-        Path(images), out / DATA, labels=None if labels is None else Path(labels), seed=seed,
+        Path(images).expanduser(), out / DATA,
+        labels=None if labels is None else Path(labels).expanduser(), seed=seed,
         test_share=test_share, usual_share=val_share,
     ))
     arguments = dict(task=str(out / DATA), pretraining=str(backbone), method=method)

@@ -17,8 +17,6 @@ NAMED = ('fgvc', 'vtab1k')
 _BEFORE_ARGUMENTS = re.compile(r':(?=\s*\w*\s*=|[^:/\\]*,\s*\w+\s*=)')
 
 
-#: How to pass a value with commas or brackets, in a shell.
-QUOTED = '''"FILE:name='a,b'"'''
 #: Arguments that are names of files or folders.
 _PLACES = ('data', 'pretrained', 'pretraining', 'task')
 
@@ -112,7 +110,7 @@ def _divided(config: str) -> Tuple[str, str]:
 
 
 def split_list(text: str) -> Iterator[str]:
-    """Split at commas that are not inside brackets or a quoted value.
+    """Split at commas that are not inside brackets or a quoted text.
 
     Raises:
         InputError: For an unmatched bracket or quote before a comma.
@@ -121,7 +119,7 @@ def split_list(text: str) -> Iterator[str]:
     for character in text:
         if quote:
             quote = '' if character == quote else quote
-        elif character in '\'"' and (depth or part.strip()[-1:] in ('', '=')):
+        elif character in '\'"' and part.strip()[-1:] in ('', *'=:,[({'):
             quote = character
         else:
             depth += (character in '([{') - (character in ')]}')
@@ -131,7 +129,7 @@ def split_list(text: str) -> Iterator[str]:
         else:
             part += character
     if (depth or quote) and ',' in part:
-        raise InputError(f'{part}: an unmatched bracket or quote; quote the value: {QUOTED}')
+        raise InputError(f'{part}: an unmatched bracket or quote; quote a value that has one')
     if part.strip() or text.strip():
         yield part
 

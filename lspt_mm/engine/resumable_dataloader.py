@@ -5,6 +5,7 @@ number of workers, and on how long the process has been running. Here the random
 depend only on (seed, epoch, position), for any number of workers.
 """
 
+import hashlib
 import itertools
 import multiprocessing
 from typing import Any, Iterator, List, NamedTuple
@@ -92,8 +93,8 @@ class SeededDataset(Dataset):
         self.dataset = dataset
         self.seed = seed
         self.skip_bad = skip_bad
-        # Which files were skipped, shared by all workers.
-        self._skipped = (context or multiprocessing).Array('b', len(dataset))
+        # Hashes of the messages, which name the files; shared by all workers.
+        self._skipped = (context or multiprocessing).Array('Q', skip_bad + 1)
 
     def __getattr__(self, name: str) -> Any:
         if name == 'dataset':  # during unpickling
@@ -111,22 +112,23 @@ class SeededDataset(Dataset):
         with restore_rng():
             for further in range(len(self)):
                 seed_sample(self.seed, index.epoch, index.position)
-                number = (index.index + further) % len(self)
                 try:
-                    return self.dataset[number]
+                    return self.dataset[(index.index + further) % len(self)]
                 except (InputError, OSError) as error:
-                    self._skip(number, error)
+                    self._skip(error)
         raise InputError('no sample of the training data can be read')
 
-    def _skip(self, number: int, error: Exception) -> None:
-        """Count a bad file, or raise its error."""
+    def _skip(self, error: Exception) -> None:
+        """Count a bad file once, however often it comes, or raise its error."""
         if not self.skip_bad:
             raise error
         with self._skipped.get_lock():
-            if self._skipped[number]:
+            digest = int.from_bytes(hashlib.sha256(str(error).encode()).digest()[:8], 'big') | 1
+            known = [one for one in self._skipped if one]
+            if digest in known:
                 return
-            self._skipped[number] = 1
-            count = sum(self._skipped)
+            count = len(known) + 1
+            self._skipped[len(known)] = digest
         if count > self.skip_bad:
             raise InputError(
                 f'{error} (bad file number {count}; skip_bad={self.skip_bad} allows no more)'

@@ -4,6 +4,7 @@ import atexit
 import logging
 import re
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 import torch
@@ -179,6 +180,7 @@ def run(runner: Runner, start: Callable) -> None:
     """
     begin = _BeginHook()
     runner.register_hook(begin)
+    runner.register_hook(_ConfigHook())
     try:
         with _building(begin):
             start()
@@ -195,10 +197,7 @@ def run(runner: Runner, start: Callable) -> None:
 
 
 class _BeginHook(Hook):
-    """Records that everything is built and the run has started.
-
-    Checks the schedules, and writes the config into the work dir.
-    """
+    """Records that everything is built and the run has started; checks the schedules."""
 
     priority = 'HIGHEST'
     begun = False
@@ -208,11 +207,22 @@ class _BeginHook(Hook):
         runner.message_hub.update_info(_WRAPPER, _wrapper_settings(runner))
         check_warm_up(runner.param_schedulers or [])
         check_ends(runner.param_schedulers or [], runner)
-        Runner.dump_config(runner)
 
     def before_test(self, runner: Runner) -> None:
         self.begun = True
+
+
+class _ConfigHook(Hook):
+    """Writes the config into the work dir once no hook has refused the run."""
+
+    priority = 'LOWEST'
+
+    def before_train(self, runner: Runner) -> None:
         Runner.dump_config(runner)
+
+    def before_test(self, runner: Runner) -> None:
+        if not [*Path(runner.work_dir).glob('*.py')]:  # keep the config of a training
+            Runner.dump_config(runner)
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def items(data, chosen: Sequence[int], workers: int = 0, skip_bad: int = 0) -> I
     Raises:
         InputError: If more are.
     """
-    bad = 0
+    bad = set()  # the messages name the files
     loaded = map(_Items(data).__getitem__, chosen)  # draws no random numbers
     if workers:
         loaded = DataLoader(
@@ -126,10 +126,10 @@ def items(data, chosen: Sequence[int], workers: int = 0, skip_bad: int = 0) -> I
         if not isinstance(item, str):
             yield item
             continue
-        bad += 1
-        if bad > skip_bad:
+        bad.add(item)
+        if len(bad) > skip_bad:
             raise InputError(item)
-        print_log(f'bad file {bad} of at most {skip_bad} left out: {item}', 'current')
+        print_log(f'bad file {len(bad)} of at most {skip_bad} left out: {item}', 'current')
 
 
 class _Items(Dataset):

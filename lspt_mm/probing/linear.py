@@ -76,6 +76,7 @@ def fit_linear(
     path: Sequence[float] = PATH,
     score: Optional[Callable[[np.ndarray], float]] = None,
     class_weight: Optional[Sequence[float]] = None,
+    patches: bool = False,
 ) -> LinearFit:
     """The best logistic regression of a path on standardised features (scikit-learn, LBFGS).
 
@@ -92,6 +93,7 @@ def fit_linear(
         score: Of a confusion matrix (K, K), rows by true class; by default the accuracy in per
             cent.
         class_weight: (K,), weight of each class in the loss; 1 by default.
+        patches: Whether these are patches of images, one image after the other.
 
     Raises:
         InputError: If all samples are of one class, or a feature is not finite.
@@ -110,7 +112,7 @@ def fit_linear(
         return _path(z, labels[chosen], weights[chosen], *how)
 
     splits, truth = [], shares
-    if len(rows) > len(x):  # patches: images follow one another, so other images choose C
+    if patches:  # other images choose C
         held_out = rows >= len(x) * 4 // 5
         truth = np.zeros((len(rows), shares.shape[1]), shares.dtype)
         truth[np.arange(len(rows)), labels] = shares[rows, labels]
@@ -132,7 +134,7 @@ def fit_linear(
     full = np.zeros((classes, x.shape[1])), np.full(classes, bias.min() - 10.0)
     full[0][present], full[1][present] = weight, bias
     fit = LinearFit(*full, mean, std, best, scores)
-    if len(rows) > len(x):  # patches of several classes
+    if patches:
         return fit
     if validation is not None:
         validation = validation[0], validation[1][:, present]

@@ -99,23 +99,28 @@ class SmallTables:
             InputError: If finished runs had other ones. Their scores would be taken for those of
                 these.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / INPUTS
-        kept = read_json(path) if path.is_file() else {}
+        begun = self.known or any(self.folder.glob(f'*/*/*/{RESULT}'))
+        kept = read_json(path) if begun and path.is_file() else {}
         found = {'weights': self.weights}
         if Path(self.weights).is_file():
             found['weights'] = pooch.file_hash(self.weights, 'sha256')
-        for task in self.tasks:
+        tables = {TASKS[task].table for task in self.tasks}
+        chooses = [name for name, facts in TASKS.items()
+                   if facts.selects and facts.table in tables]
+        for task in {*self.tasks, *chooses}:
             root = (TASKS[task].data_root or '{data}').format(data=self.data)
             lists = sorted(p for p in Path(root, task).glob('*') if p.suffix in ('.json', '.txt'))
             digest = hashlib.sha256(b''.join(p.read_bytes() for p in lists))
-            found[task] = digest.hexdigest()
-        other = [name for name in found if kept.get(name, found[name]) != found[name]]
+            if lists:
+                found[task] = digest.hexdigest()
+        other = [name for name in sorted(found) if kept.get(name, found[name]) != found[name]]
         if other:
             raise InputError(
                 f'{self.folder} holds runs with other {", ".join(other)} than now ({INPUTS}); take '
                 'another --work-dir'
             )
+        self.folder.mkdir(parents=True, exist_ok=True)
         write_json(path, {**kept, **found})
 
     # ---- which runs ------------------------------------------------------------------------
@@ -169,7 +174,8 @@ class SmallTables:
     def _rates(self, table: str, method: str) -> Tuple[List[float], Optional[float]]:
         """The rates to try, and the best; None before all of them ran."""
         tasks = [name for name, facts in TASKS.items() if facts.selects and facts.table == table]
-        low, high = (LADDER.index(RATES[method][i]) for i in (0, -1))
+        middle = LADDER.index(RATES[method])
+        low, high = middle - 1, middle + 1
         while True:
             outcomes = []
             for lr in LADDER[low : high + 1]:

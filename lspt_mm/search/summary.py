@@ -88,7 +88,7 @@ def _ranks(scores: dict) -> List[str]:
     lines = [f'| mean rank over {", ".join(by_task)} | rank | 95 % interval | to the first |',
              '|---|---|---|---|']
     for method, rank in ranks.items():
-        gap = f'{rank.gap:.2f} ± {rank.gap_error:.2f}' if rank.gap_error else ''
+        gap = f'{rank.gap:.2f} ± {rank.gap_error:.2f}' if len(lines) > 2 else ''
         lines.append(
             f'| {METHODS[method].title} | {rank.mean:.2f} | {rank.low:.2f} to {rank.high:.2f} '
             f'| {gap} |'

@@ -29,18 +29,9 @@ class Segmentation(Task):
     least_patches = 4  # pyramids halve the patches' map twice
 
     def head(self, model):
-        """The decode head.
-
-        Raises:
-            InputError: If the model has several, as CascadeEncoderDecoder.
-        """
+        """The decode head; of several in a row (CascadeEncoderDecoder) the last."""
         head = super().head(model)
-        if isinstance(head, nn.ModuleList):
-            raise InputError(
-                f'{type(model).__name__}: a segmentor of {len(head)} decode heads in a row; '
-                'expected one, as EncoderDecoder has'
-            )
-        return head
+        return head[-1] if isinstance(head, nn.ModuleList) else head
 
     def class_weight(self, model):  # noqa: D102
         losses = self.head(model).loss_decode
@@ -48,10 +39,14 @@ class Segmentation(Task):
         return getattr(first, 'class_weight', None)
 
     def linear_layer(self, model):  # noqa: D102
-        return getattr(model.decode_head, 'linear', None)
+        return getattr(self.head(model), 'linear', None)
 
     def linear_model(self, model, fit):  # noqa: D102
-        found, vit, head = copy.copy(model), copy.copy(model.backbone), model.decode_head
+        from mmseg.models.segmentors import EncoderDecoder
+
+        found, vit, head = copy.copy(model), copy.copy(model.backbone), self.head(model)
+        if isinstance(model.decode_head, nn.ModuleList):
+            found.__class__ = EncoderDecoder  # which has one head
         found._modules = dict(model._modules)
         vit._modules = {**vit._modules, 'prompter': None, 'lora': None}
         widths = [vit.embed_dims] * len(vit.out_indices)
@@ -118,7 +113,7 @@ class Segmentation(Task):
         )
 
     def write(self, out, name, path, prediction, classes, palette, top):
-        """``masks/NAME.png``, the palette in it, and ``overlays/NAME.jpg`` with a legend."""
+        """``masks/NAME.png`` (:func:`label_image`) and ``overlays/NAME.jpg`` with a legend."""
         for folder in self.columns:
             (out / f'{folder}s').mkdir(exist_ok=True)
         mask = prediction.labels

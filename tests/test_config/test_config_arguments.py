@@ -29,6 +29,7 @@ VTAB = str(CONFIGS / 'vtab1k/transfer.py')
         ("b.py:data=Ann's,lr=1", 'b.py', {'data': "Ann's", 'lr': 1}),
         ("b.py:arch={'a,b':[1,2]},lr=1", 'b.py', {'arch': {'a,b': [1, 2]}, 'lr': 1}),
         ('b.py:data=photos(1', 'b.py', {'data': 'photos(1'}),
+        ("b.py:data=photos (Ann's),lr=1", 'b.py', {'data': "photos (Ann's)", 'lr': 1}),
         ('vtab1k/lspt_mae_dsprites_loc', VTAB,
          {'method': 'lspt', 'pretraining': 'mae', 'task': 'dsprites_loc'}),
         ('vtab1k/vpt-deep_mocov3_dtd:lr=2.5', VTAB,

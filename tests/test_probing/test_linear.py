@@ -119,7 +119,8 @@ def test_patches_of_several_classes():
     weight = [1.0, 2.0, 0.5, 3.0]
     other, truth = data(1, 60)
     mixed = 0.75 * one_hot(truth) + 0.25 * one_hot((truth + 1) % 4)
-    fit = fit_linear(x, shares, (other, mixed), (1e-2, 1.0), class_weight=weight)
+    fit = fit_linear(
+        x, shares, (other, mixed), (1e-2, 1.0), class_weight=weight, patches=True)
     # scikit-learn, each patch once for each class, as heavy as its share times the class's weight.
     z = StandardScaler().fit(x)
     four = np.tile(np.arange(4), 120)
@@ -137,7 +138,7 @@ def test_patches_of_several_classes():
 def test_without_validation_the_last_patches_choose():
     x, labels = data(0, 120)
     shares = 0.7 * one_hot(labels) + 0.3 * one_hot((labels + 1) % 4)
-    fit = fit_linear(x, shares)
+    fit = fit_linear(x, shares, patches=True)
     z, last = StandardScaler().fit(x).transform(x), shares[96:]
     for c in PATH:
         model = LogisticRegression(C=c, max_iter=5000, tol=1e-8).fit(
@@ -151,7 +152,7 @@ def test_one_class_in_most_patches_leaves_nothing_to_choose():
     x, _ = data(0, 20)
     shares = np.repeat([[1.0, 0.0]], 20, 0)
     shares[-1] = 0.5
-    assert list(fit_linear(x, shares).scores) == [PATH[len(PATH) // 2]]
+    assert list(fit_linear(x, shares, patches=True).scores) == [PATH[len(PATH) // 2]]
 
 
 def test_what_cannot_be_fitted():

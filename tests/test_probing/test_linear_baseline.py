@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from miniatures import ARCH, once, run_ok, run_tool, write_classification
+from miniatures import ARCH, once, refused, run_ok, run_tool, write_classification
 from mmengine.config import ConfigDict
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -231,6 +231,11 @@ def test_the_head_of_a_checkpoint_is_kept(runs):
                    'optim_wrapper.optimizer.lr=0.', f'load_from={runs / "halves.pth"}', cwd=runs)
     found = torch.load(runs / 'halves/epoch_2.pth', weights_only=False)['state_dict']
     assert found['head.fc.weight'].eq(0.5).all()
+    torch.save({f'module.{k}': v for k, v in state['state_dict'].items()}, runs / 'plain.pth')
+    run_ok('train.py', runs / 'fitted.py', '--work-dir', runs / 'plain', '--cfg-options',
+           'optim_wrapper.optimizer.lr=0.', f'load_from={runs / "plain.pth"}', cwd=runs)
+    found = torch.load(runs / 'plain/epoch_2.pth', weights_only=False)['state_dict']
+    assert found['head.fc.weight'].eq(0.5).all()
     assert (runs / 'halves/baseline.json').is_file()
 
 
@@ -257,12 +262,15 @@ def test_a_probe_that_was_stopped_before_its_validation_ended(runs, tmp_path):
         runs / 'probe/validation.json').read_text()
 
 
-def test_a_refused_resume_leaves_the_config_of_the_run(runs, tmp_path):
+def test_the_config_of_a_finished_run_stays(runs, tmp_path):
     shutil.copytree(runs / 'fitted', tmp_path / 'run')
     before = (tmp_path / 'run/fitted.py').read_text()
-    run = run_tool('train.py', runs / 'fitted.py', '--work-dir', tmp_path / 'run', '--resume',
-                   '--cfg-options', 'optim_wrapper.optimizer.lr=0.5', cwd=runs)
-    assert run.code == 2 and 'Resume with the settings of that run' in run.err
+    train = 'train.py', runs / 'fitted.py', '--work-dir', tmp_path / 'run'
+    refused(run_tool(*train, '--resume', '--cfg-options', 'optim_wrapper.optimizer.lr=0.5',
+                     cwd=runs), 'Resume with the settings of that run')
+    refused(run_tool(*train, '--cfg-options', 'model.neck=None', cwd=runs), 'cannot start')
+    run_ok('test.py', runs / 'fitted.py', tmp_path / 'run/epoch_2.pth', '--work-dir',
+           tmp_path / 'run', '--cfg-options', 'load_from=x', cwd=runs)
     assert (tmp_path / 'run/fitted.py').read_text() == before
 
 

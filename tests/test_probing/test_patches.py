@@ -6,14 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from miniatures import CONFIGS, once, run_ok, write_vit
+from miniatures import CONFIGS, once, run_ok, write_segmentation, write_vit
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from PIL import Image
 from torch.nn import functional as F
 
 from lspt_mm.apis import init_model
 from lspt_mm.deployment import Exportable
-from lspt_mm.errors import InputError
 from lspt_mm.models.lora import LoRA
 from lspt_mm.models.standardize import Standardize
 from lspt_mm.probing import frozen_features
@@ -118,10 +117,20 @@ def test_which_models_start_from_a_fit(neck, head, starts):
     assert task_of({'default_scope': 'mmseg'}).starts_from_fit(SimpleNamespace(**parts)) == starts
 
 
-def test_several_decode_heads_are_refused():
-    heads = torch.nn.ModuleList([torch.nn.Identity(), torch.nn.Identity()])
-    with pytest.raises(InputError, match='SimpleNamespace: a segmentor of 2 decode heads'):
-        task_of({'default_scope': 'mmseg'}).head(SimpleNamespace(decode_head=heads))
+def test_several_decode_heads_in_a_row(tmp_path):
+    mini = write_segmentation(tmp_path)
+    common = "channels=8, num_classes=150, norm_cfg=dict(type='BN'), align_corners=False"
+    (tmp_path / 'ocr.py').write_text(
+        f"_base_ = '{mini.config}'\n"
+        "model = dict(_delete_=True, type='CascadeEncoderDecoder', num_stages=2,\n"
+        "    data_preprocessor={{_base_.model.data_preprocessor}},\n"
+        "    backbone={{_base_.model.backbone}}, test_cfg={{_base_.model.test_cfg}},\n"
+        f"    decode_head=[dict(type='FCNHead', in_channels=16, in_index=-1, {common}),\n"
+        "        dict(type='OCRHead', in_channels=16, in_index=-1, ocr_channels=8, "
+        f"{common})])\n"
+    )
+    run_ok('train.py', tmp_path / 'ocr.py', '--work-dir', tmp_path / 'run', cwd=tmp_path)
+    assert baseline(tmp_path / 'run')['value'] > 0
 
 
 # ---- runs on own masks --------------------------------------------------------------------------

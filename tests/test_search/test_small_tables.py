@@ -152,13 +152,16 @@ def test_runs_of_other_weights_or_lists_are_not_mixed(tmp_path, data):
     for name in 'ab':
         (tmp_path / name).write_text(name)
     (data / 'vtab-1k/eurosat').mkdir(parents=True)
-    check('a', ['flowers36'])
-    check('a', ['eurosat', 'flowers36'])
+    (data / 'vtab-1k/eurosat/val200.txt').write_text('y.jpg 0')
+    check('b', ['eurosat'])  # no run was finished
+    (tmp_path / 'runs/results.csv').write_text(
+        'task,method,phase,lr,seed\nflowers36,linear,final,,1\n')
+    check('b', ['eurosat'])
     with pytest.raises(InputError, match='runs holds runs with other weights than now'):
-        check('b', ['eurosat'])
+        check('a', ['eurosat'])
     (data / 'vtab-1k/eurosat/test.txt').write_text('x.jpg 0')
     with pytest.raises(InputError, match='runs holds runs with other eurosat than now'):
-        check('a', ['eurosat', 'flowers36'])
+        check('b', ['caltech101'])  # whose rate is chosen on EuroSAT
 
 
 def test_finished_runs_are_not_repeated_even_without_their_folders(tmp_path, data):
@@ -257,3 +260,11 @@ def test_tables():
     assert ' ± ' in classification[2] and '99' not in text
     assert '| LSPT | 1.17 |' in text  # first on two tasks, level on the third
     assert text.count('| VPT-shallow | 1.83 |') == 1 and 'without' not in text[text.index('rank'):]
+
+
+def test_a_certain_difference_is_printed():
+    rows = [row(task, method, seed, score) for task in 'ab' for seed in (1, 2)
+            for method, score in (('lspt', 2.0), ('vpt', 1.0))]
+    text = tables_of(rows)
+    assert '| LSPT | 1.00 | 1.00 to 1.00 |  |' in text
+    assert '| VPT-shallow | 2.00 | 2.00 to 2.00 | 1.00 ± 0.00 |' in text

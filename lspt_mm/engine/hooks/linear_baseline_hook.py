@@ -12,6 +12,7 @@ from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.checkpoints.records import fingerprint
@@ -120,7 +121,9 @@ class LinearBaselineHook(Hook):
 
         def compute() -> Dict[str, np.ndarray]:
             if task.exclusive:
-                fit = fit_linear(own.x, own.shares, other, path, task.score, weight)
+                fit = fit_linear(
+                    own.x, own.shares, other, path, task.score, weight, patches=task.dense
+                )
             else:
                 fit = fit_one_vs_rest(own.x, own.shares, other, path, task.score)
             return {**fit._asdict(), 'scores': np.array(list(fit.scores.items()))}
@@ -174,7 +177,9 @@ def _head_is_loaded(runner: Runner, layer: nn.Module) -> bool:
     """Whether ``load_from`` has brought the neck and this layer."""
     if not runner._load_from:
         return False
-    state = read_checkpoint(runner._load_from).get('state_dict', {})
+    content = read_checkpoint(runner._load_from)
+    state = content.get('state_dict', content)
+    consume_prefix_in_state_dict_if_present(state, 'module.')
     ours = model_of(runner).state_dict(keep_vars=True)
     names = [name for name, tensor in ours.items()
              if tensor is layer.weight or tensor is layer.bias or name.startswith('neck.')]

@@ -35,7 +35,8 @@ class WarmStartHook(Hook):
     def before_train(self, runner: Runner) -> None:  # noqa: D102
         if runner.iter > 0:
             return
-        state, prefix = read_checkpoint(self.checkpoint).get('state_dict', {}), 'backbone.'
+        content, prefix = read_checkpoint(self.checkpoint), 'backbone.'
+        state = content.get('state_dict', content)
         theirs = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         theirs.pop(RECORD, None)  # of prompt-only checkpoints
         vit = model_of(runner).backbone
