@@ -265,17 +265,16 @@ def main() -> None:
     with input_errors_as_messages(args.debug):
         from lspt_mm.config.load import work_dir_of
         from lspt_mm.engine.work_dir import lock_work_dir
-        from lspt_mm.search.plan import seeds_checked, usual_final_on
+        from lspt_mm.search.plan import seeds_checked
         from lspt_mm.search.protocol import Search
 
         grid = grid_from(args)
         config_of = config_maker(args)
         points = expand_grid(grid)
-        first = config_of(points[0])
-        folder = args.work_dir or Path(f'{work_dir_of(first, args.config)}_search')
+        folder = args.work_dir or Path(f'{work_dir_of(config_of(points[0]), args.config)}_search')
         search = Search(
             folder, config_of, points, launcher=None, seeds=seeds_checked(args.seeds),
-            selection_seed=args.selection_seed, final_on=args.final_on or usual_final_on(first),
+            selection_seed=args.selection_seed, final_on=args.final_on,
         )
         check_configs(search, grid, args.select_only)
         if args.dry_run:

@@ -106,7 +106,8 @@ def train_continual(
         InputError: For data, a ViT or a value that cannot be used; if ``out`` has results and not
             ``resume``, or those of other settings.
     """
-    about, out = images_of(str(data)), Path(out)
+    data, out = Path(data).expanduser(), Path(out).expanduser()
+    about = images_of(str(data))
     if about['multi_label']:
         raise InputError(f'{data} is multi-label; expected one class for each image')
     try:

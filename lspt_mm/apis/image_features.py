@@ -1,5 +1,6 @@
 """Features of images as arrays."""
 
+import os
 from pathlib import Path
 from typing import Dict, NamedTuple, Optional, Sequence, Union
 
@@ -71,7 +72,7 @@ def features(
     check_int('batch_size', batch_size, 1)
     if type(block) is not int:
         raise ValueError(f'block={block!r}: expected an integer')
-    found = vit_of(str(backbone), model=model)
+    found = vit_of(os.path.expanduser(backbone), model=model)
     patch = found.patch_size
     if img_size % patch:
         raise ValueError(f'img_size={img_size}: expected a multiple of the patch size {patch}')
@@ -83,7 +84,7 @@ def features(
     given = [images] if isinstance(images, (str, Path)) else images
     if not len(given):
         raise InputError('features: no images')
-    paths = sorted(images_of([Path(path) for path in given]))
+    paths = sorted(images_of([Path(path).expanduser() for path in given]))
     init_default_scope('mmpretrain')
     pipeline, place = Compose(central_crop(img_size)), check_device(device)
 

@@ -1,6 +1,7 @@
 """A trained run as one object: its metrics, its predictions, its export."""
 
 import glob
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
@@ -165,7 +166,7 @@ class Run:
         """
         found = [self._result(name, image) for name, image in _named(images)]
         single = isinstance(images, (np.ndarray, PILImage.Image)) or (
-            isinstance(images, (str, Path)) and Path(images).is_file()
+            isinstance(images, (str, Path)) and Path(images).expanduser().is_file()
         )
         return found[0] if single else Results(found)
 
@@ -199,7 +200,7 @@ class Run:
         """
         from lspt_mm.deployment import export_model
 
-        return export_model(self.model, Path(path), size, dynamic).difference
+        return export_model(self.model, Path(path).expanduser(), size, dynamic).difference
 
 
 def load(
@@ -218,7 +219,7 @@ def _named(images: Images) -> List[Tuple[str, np.ndarray]]:
     arrays: List[np.ndarray] = []
     for image in given:
         if isinstance(image, (str, Path)):
-            paths = _expanded(str(image))
+            paths = _expanded(os.path.expanduser(image))
             names += paths
             arrays += map(read_image, paths)
         elif isinstance(image, (PILImage.Image, np.ndarray)):

@@ -64,9 +64,9 @@ def prepare_vtab(
             f'{source} is not a folder; expected one with the tasks of VTAB-1K, such as the '
             'extracted archive'
         )
-    if (source / 'vtab-1k').is_dir():
-        source = source / 'vtab-1k'
     tasks = list(dict.fromkeys(tasks or TASKS))
+    if (source / 'vtab-1k').is_dir() and not any((source / task).is_dir() for task in tasks):
+        source = source / 'vtab-1k'
     problems: List[str] = []
     missing: List[str] = []
     kept: List[Path] = []
@@ -143,6 +143,9 @@ def _problems(
         odd = (Counter(union) - Counter(both)) + (Counter(both) - Counter(union))
         odd = [f'{name} {label}' for name, label in odd]
     else:  # the usual archive has copies of its own for each list
+        of_test = {name for name, _ in apart['test']}
+        shared = [name for name, _ in both if name in of_test]
+        problems += [f'{shorten(shared)} both in {BOTH} and in test'] if shared else []
         problems += problems_of({BOTH: both}, dest, num_classes, None, verify)
         labels = [Counter(label for _, label in pairs) for pairs in (union, both)]
         odd = [f'label {label}' for label in {**labels[0], **labels[1]}

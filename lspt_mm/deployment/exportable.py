@@ -50,7 +50,7 @@ class Exportable(nn.Module):
                 f'{type(model).__name__} cannot be exported: expected a model for '
                 f'{self.task.name} with a head and a prompted ViT as its backbone'
             )
-        if isinstance(head, nn.ModuleList):
+        if isinstance(getattr(model, self.task.head_name, None), nn.ModuleList):
             raise InputError(f'{type(model).__name__}: models of several stages are not exported')
         self.patch_size = vit.patch_size[0]
         self.least_size = self.task.least_patches * self.patch_size

@@ -93,8 +93,8 @@ class SeededDataset(Dataset):
         self.dataset = dataset
         self.seed = seed
         self.skip_bad = skip_bad
-        # Hashes of the messages, which name the files; shared by all workers.
-        self._skipped = (context or multiprocessing).Array('Q', skip_bad + 1)
+        # Hashes of their names, shared by all workers.
+        self._skipped = (context or multiprocessing).Array('Q', max(1, skip_bad))
 
     def __getattr__(self, name: str) -> Any:
         if name == 'dataset':  # during unpickling
@@ -112,23 +112,30 @@ class SeededDataset(Dataset):
         with restore_rng():
             for further in range(len(self)):
                 seed_sample(self.seed, index.epoch, index.position)
+                number = (index.index + further) % len(self)
                 try:
-                    return self.dataset[(index.index + further) % len(self)]
+                    return self.dataset[number]
                 except (InputError, OSError) as error:
-                    self._skip(error)
+                    self._skip(number, error)
         raise InputError('no sample of the training data can be read')
 
-    def _skip(self, error: Exception) -> None:
+    def _skip(self, number: int, error: Exception) -> None:
         """Count a bad file once, however often it comes, or raise its error."""
         if not self.skip_bad:
             raise error
+        try:  # wrappers may repeat it
+            name = str(self.dataset.get_data_info(number)['img_path'])
+        except (AttributeError, KeyError, TypeError):
+            name = str(number)
+        name = name.encode(errors='surrogateescape')
+        digest = int.from_bytes(hashlib.sha256(name).digest()[:8], 'big') | 1
         with self._skipped.get_lock():
-            digest = int.from_bytes(hashlib.sha256(str(error).encode()).digest()[:8], 'big') | 1
             known = [one for one in self._skipped if one]
             if digest in known:
                 return
             count = len(known) + 1
-            self._skipped[len(known)] = digest
+            if count <= self.skip_bad:
+                self._skipped[len(known)] = digest
         if count > self.skip_bad:
             raise InputError(
                 f'{error} (bad file number {count}; skip_bad={self.skip_bad} allows no more)'

@@ -20,7 +20,7 @@ from lspt_mm.config.preflight import check_inputs
 from lspt_mm.engine.hooks.preemption_hook import PreemptionHook
 from lspt_mm.engine.hooks.prompt_init_hook import check_prepared_somewhere
 from lspt_mm.engine.hooks.prompter_hook import add_prompter_hook
-from lspt_mm.engine.work_dir import lock_work_dir
+from lspt_mm.engine.work_dir import LAST, lock_work_dir
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import check_writable
 from lspt_mm.utils.safe_load import force_weights_only
@@ -221,7 +221,7 @@ class _ConfigHook(Hook):
         Runner.dump_config(runner)
 
     def before_test(self, runner: Runner) -> None:
-        if not [*Path(runner.work_dir).glob('*.py')]:  # keep the config of a training
+        if not Path(runner.work_dir, LAST).is_file():  # keep the config of a training
             Runner.dump_config(runner)
 
 

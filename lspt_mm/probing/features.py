@@ -126,6 +126,8 @@ def items(data, chosen: Sequence[int], workers: int = 0, skip_bad: int = 0) -> I
         if not isinstance(item, str):
             yield item
             continue
+        if item in bad:
+            continue
         bad.add(item)
         if len(bad) > skip_bad:
             raise InputError(item)

@@ -108,7 +108,7 @@ def vit_of(
         for name, value in given.items():
             raise InputError(f'{name}={value!r}: {said_by} already determines it')
         found = timm_vit(named)
-        mean, std = _norm_beside(source) or (found.mean, found.std)
+        mean, std = (None if model else _norm_beside(source)) or (found.mean, found.std)
         return found._replace(source=source, mean=mean, std=std)
     vit = {**vit, **given}
     if isinstance(vit['arch'], dict) and 'num_heads' not in vit['arch']:  # of a file
@@ -129,17 +129,35 @@ def _norm_beside(source: str) -> Optional[Tuple[Tuple[float, ...], Tuple[float, 
     for name, keys in (('config.json', ('mean', 'std')),
                        ('preprocessor_config.json', ('image_mean', 'image_std'))):
         path = Path(source).parent / name
-        if Path(source).is_file() and path.is_file():
+        if not (Path(source).is_file() and path.is_file()):
+            continue
+        try:
             values = read_json(path)
-            values = values.get('pretrained_cfg', values) if isinstance(values, dict) else {}
-            if all(isinstance(values.get(key), list) for key in keys):
-                return tuple(_of_255(values[key]) for key in keys)
+        except InputError:  # of another program
+            continue
+        if isinstance(values, dict):
+            values = values.get('pretrained_cfg', values)  # of timm
+        if isinstance(values, dict) and all(_is_colour(values.get(key)) for key in keys):
+            return tuple(_of_255(values[key]) for key in keys)
     return None
 
 
+def _is_colour(values: Any) -> bool:
+    """Whether this is a list of three numbers, 0 to 1."""
+    return isinstance(values, list) and len(values) == 3 and all(
+        isinstance(one, (int, float)) and 0 <= one <= 1 for one in values
+    )
+
+
 def name_of(source: str) -> str:
-    """A name for folders: of ``timm:NAME`` its NAME, of a file or URL its stem."""
-    return source.removeprefix(TIMM) if source.startswith(TIMM) else Path(source).stem
+    """A name for folders: of ``timm:NAME`` its NAME, of a file or URL its stem.
+
+    Hubs call all files alike; their folders have the names.
+    """
+    if source.startswith(TIMM):
+        return source.removeprefix(TIMM)
+    path = Path(source)
+    return path.parent.name if path.stem in ('model', 'pytorch_model') else path.stem
 
 
 def _check(source, arch, patch_size, model) -> None:
@@ -291,7 +309,8 @@ def _timm_name(checkpoint: dict, source: str) -> Optional[str]:
         )
     biases = [v for k, v in state.items() if re.search(r'attn\.(qkv\.bias|q_bias|v_bias)$', k)]
     biased = any(bool(bias[:width].any() or bias[-width:].any()) for bias in biases)
-    tag = '.sat493m' * ('sat493m' in Path(source).name)  # Meta's names; another normalisation
+    # Meta's names of files; these have another normalisation.
+    tag = '.sat493m' * (width in (1024, 4096) and 'sat493m' in Path(source).name)
     return f'vit_{_DINOV3[width, depth, gated]}_patch16_dinov3{"_qkvb" * biased}{tag}'
 
 

@@ -16,7 +16,7 @@ from lspt_mm.config.load import read_config_file
 from lspt_mm.errors import InputError
 from lspt_mm.search.grid import Outcome, Point, best, name_of
 from lspt_mm.search.launcher import LOG
-from lspt_mm.search.plan import final_config, selection_config
+from lspt_mm.search.plan import final_config, selection_config, usual_final_on
 from lspt_mm.search.worker import CONFIG, RESULT, TEST_BEGUN
 from lspt_mm.utils.atomic_io import read_json, write_json, write_text
 
@@ -37,7 +37,8 @@ class Search:
         launcher: Executes runs (:mod:`lspt_mm.search.launcher`).
         seeds: Of the final runs.
         selection_seed: Of the selection runs.
-        final_on: What the final runs are trained on, ``'train+val'`` or ``'train'``.
+        final_on: What the final runs are trained on, ``'train+val'`` or ``'train'``; None: as the
+            folder's ``search.json`` says, or ``usual_final_on``.
         on_progress: Called after every run.
     """
 
@@ -47,11 +48,16 @@ class Search:
     launcher: Callable
     seeds: List[int] = field(default_factory=lambda: [42])
     selection_seed: int = 42
-    final_on: str = 'train+val'
+    final_on: Optional[str] = None
     on_progress: OnProgress = lambda done, total, line: None
 
     def __post_init__(self):
         self.folder = Path(self.folder)
+        if self.final_on is None:
+            state = self._state()
+            self.final_on = (
+                state['final_on'] if state else usual_final_on(self.config_of(self.points[0]))
+            )
 
     # -- Folders of runs ---------------------------------------------------------------------
 
@@ -123,7 +129,7 @@ class Search:
             raise InputError(
                 f'{self.folder}: the test set has been used, for {name_of(state["chosen"])} '
                 f'trained on {state["final_on"]}; now it would be {name_of(chosen.point)} '
-                f'trained on {self.final_on}. Take another --work-dir'
+                f'trained on {self.final_on} (--final-on). Take another --work-dir'
             )
 
     # -- What is in the folder ---------------------------------------------------------------

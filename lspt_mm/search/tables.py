@@ -107,6 +107,8 @@ def _place(path: Path, experiment: dict, result: dict) -> Tuple[Row, str]:
     if missing:
         raise InputError(f'{path}: its experiment lacks {", ".join(sorted(missing))}')
     row = Row(*(experiment[name] for name in Row._fields))
+    if isinstance(row.arch, dict):
+        row = row._replace(arch='{embed_dims} wide, {num_layers} blocks'.format(**row.arch))
     # A random ViT is not pre-trained, whatever the experiment's name.
     if 'weights' in result and result['weights'] is None:
         row = row._replace(pretraining=RANDOM)

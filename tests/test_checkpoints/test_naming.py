@@ -385,6 +385,17 @@ def test_the_normalisation_beside_a_file(name, content, tmp_path):
     assert found.mean == pytest.approx([127.5] * 3) and found.std == pytest.approx([51] * 3)
 
 
+@pytest.mark.parametrize('content', [
+    '{} // c', '[]', '{"pretrained_cfg": null}', '{"mean": [0.5], "std": [0.5]}',
+    '{"mean": [123.0, 1, 1], "std": [1, 1, 1]}', '{"mean": ["a", 1, 1], "std": [1, 1, 1]}',
+])
+def test_other_files_beside_it(content, tmp_path):
+    vit = timm.create_model('vit_tiny_patch16_224', num_classes=0)
+    torch.save(vit.state_dict(), tmp_path / 'vit.pth')
+    (tmp_path / 'config.json').write_text(content)
+    assert vit_of(str(tmp_path / 'vit.pth')).mean == IMAGENET_MEAN
+
+
 def test_dinov3_of_satellite_images(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(vits, 'timm_vit', lambda name: seen.append(name) or vit_of('a.pth'))

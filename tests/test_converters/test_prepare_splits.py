@@ -710,6 +710,20 @@ def test_copies_with_other_labels(vtab):
     assert_vtab_refused(vtab, 'train800val200.txt is not', 'label 0, label 1', tasks=['dtd'])
 
 
+def test_copies_of_test_images(vtab):
+    rows = ['images/test/0.jpg 0', *(f'images/both/{i}.jpg {i % 2}' for i in range(1, 6))]
+    for row in rows[1:]:
+        image(vtab / 'dtd' / row.split()[0])
+    lines(vtab / 'dtd/train800val200.txt', rows)
+    assert_vtab_refused(vtab, 'images/test/0.jpg both in train800val200 and in test', tasks=['dtd'])
+
+
+def test_a_folder_of_prepared_tasks_is_no_source(vtab):
+    for task in ('dtd', 'kitti'):
+        prepare_vtab(vtab, vtab / 'vtab-1k', tasks=[task])
+    assert {path.name for path in (vtab / 'vtab-1k').iterdir()} == {'dtd', 'kitti'}
+
+
 def test_the_folder_that_holds_the_archive(vtab):
     vtab.rename(vtab.parent / 'vtab-1k')
     prepare_vtab(vtab.parent, vtab.parent / 'dest', tasks=['dtd'])

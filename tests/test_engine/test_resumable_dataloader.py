@@ -169,6 +169,13 @@ def test_bad_files_end_the_run_or_are_passed_over(workers):
         batches(3, **options, skip_bad=1)
 
 
+def test_more_bad_files_than_are_skipped():
+    dataset = make_resumable(DataLoader(Noise(6, range(5)), batch_size=1), 0, 1).dataset
+    for _ in range(3):  # as in other workers, which do not know that the run ends
+        with pytest.raises(InputError, match='number 2; skip_bad=1 allows no more'):
+            dataset[SampleIndex(0, 0, 0)]
+
+
 def test_nothing_can_be_read():
     with pytest.raises(InputError, match='no sample of the training data can be read'):
         batches(1, sampler=DefaultSampler, bad=range(10), skip_bad=99)

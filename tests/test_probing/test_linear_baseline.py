@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from miniatures import ARCH, once, refused, run_ok, run_tool, write_classification
-from mmengine.config import ConfigDict
+from mmengine.config import Config, ConfigDict
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
@@ -270,8 +270,12 @@ def test_the_config_of_a_finished_run_stays(runs, tmp_path):
                      cwd=runs), 'Resume with the settings of that run')
     refused(run_tool(*train, '--cfg-options', 'model.neck=None', cwd=runs), 'cannot start')
     run_ok('test.py', runs / 'fitted.py', tmp_path / 'run/epoch_2.pth', '--work-dir',
-           tmp_path / 'run', '--cfg-options', 'load_from=x', cwd=runs)
+           tmp_path / 'run', '--cfg-options', 'log_level=DEBUG', cwd=runs)
     assert (tmp_path / 'run/fitted.py').read_text() == before
+    for level in ('DEBUG', 'INFO'):  # a test's own folder has the config of the last test
+        run_ok('test.py', runs / 'fitted.py', tmp_path / 'run/epoch_2.pth', '--work-dir',
+               tmp_path / 'test', '--cfg-options', f'log_level={level}', cwd=runs)
+        assert Config.fromfile(tmp_path / 'test/fitted.py').log_level == level
 
 
 def test_validation_images_in_two_parts(runs, tmp_path):

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from lspt_mm.apis import init_model
 from lspt_mm.deployment import Exportable
+from lspt_mm.errors import InputError
 from lspt_mm.models.lora import LoRA
 from lspt_mm.models.standardize import Standardize
 from lspt_mm.probing import frozen_features
@@ -131,6 +132,9 @@ def test_several_decode_heads_in_a_row(tmp_path):
     )
     run_ok('train.py', tmp_path / 'ocr.py', '--work-dir', tmp_path / 'run', cwd=tmp_path)
     assert baseline(tmp_path / 'run')['value'] > 0
+    path = next((tmp_path / 'run').glob('iter_*.pth'))
+    with pytest.raises(InputError, match='models of several stages are not exported'):
+        Exportable(init_model(tmp_path / 'ocr.py', path))
 
 
 # ---- runs on own masks --------------------------------------------------------------------------

@@ -105,6 +105,13 @@ def test_final_runs_are_trained_as_in_the_papers():
         assert usual_final_on(read_config(name)) == want
 
 
+def test_a_search_goes_on_as_it_began(tmp_path):
+    for given in ('train', None):
+        it = search(tmp_path, final_on=given)
+        run(it)
+        assert it.final_on == 'train'
+
+
 def test_without_a_list_of_both_the_data_sets_are_joined(tmp_path):
     def fgvc(point):
         return read_config('fgvc/lspt_mae_cub:arch=deit-tiny', point)
@@ -181,7 +188,7 @@ def test_more_seeds_after_the_test(tmp_path):
 def test_final_runs_on_other_data_are_refused(tmp_path):
     run(search(tmp_path))
     with pytest.raises(
-        InputError, match=r'on train\+val; now it would be lr=0.5 trained on train\.'
+        InputError, match=r'on train\+val; now it would be lr=0.5 trained on train \(--final-on\)'
     ):
         run(search(tmp_path, final_on='train'))
 

@@ -202,9 +202,11 @@ def test_experiments_of_no_benchmark(experiment, tmp_path):
 def test_other_weights_come_last(tmp_path):
     for pretraining in ('/data/vit.pth', 'mae', 'timm:vit_base_patch14_dinov2.lvd142m'):
         name = pretraining.split(':')[-1].replace('/', '_')
-        write(tmp_path / name, 'imagefolder', '/data/mine', 'vpt', [50.0], pretraining)
+        arch = dict(embed_dims=384, num_layers=12, num_heads=6, feedforward_channels=1536)
+        write(tmp_path / name, 'imagefolder', '/data/mine', 'vpt', [50.0], pretraining, arch=arch)
     table = table_of('imagefolder', collect([tmp_path])['imagefolder'])
     assert [row[1] for row in table.rows] == ['mae', 'vit', 'vit_base_patch14_dinov2.lvd142m']
+    assert table.rows[0][2] == '384 wide, 12 blocks/16, 224 px'
 
 
 def test_compact_tables_leave_out_what_was_not_run(tmp_path):

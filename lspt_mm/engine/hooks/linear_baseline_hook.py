@@ -130,7 +130,7 @@ class LinearBaselineHook(Hook):
 
         arrays = {str(i): torch.tensor(x) for i, x in enumerate((*own, *(other or ())))}
         weights = None if weight is None else list(map(float, weight))
-        settings = ['fit 3', fingerprint(arrays), path, weights, task.name, sklearn.__version__]
+        settings = ['fit 4', fingerprint(arrays), path, weights, task.name, sklearn.__version__]
         fit = {name: np.array(x) for name, x in cached(settings, (), compute).items()}
         fit.update(c=float(fit['c']), temperature=float(fit['temperature']),
                    scores=dict(fit['scores'].tolist()))
