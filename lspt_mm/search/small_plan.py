@@ -29,7 +29,7 @@ class Task(NamedTuple):
             a learning rate is appended.
         data_root: With ``{data}``; None if the config names the data.
         epochs: Length, where it is in epochs.
-        selects: Whether learning rates are chosen on it, and runs trained longer.
+        selects: Whether learning rates are chosen on it.
     """
 
     table: str

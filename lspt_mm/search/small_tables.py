@@ -150,12 +150,11 @@ class SmallTables:
         ]
 
     def longer(self, method: str) -> List[Run]:
-        """Final runs of the first seed, of some methods on some tasks, several times as long."""
+        """Final runs of the first seed, of some methods in classification, several times as long."""
         return [
             run._replace(phase=phase)
             for run in self.final(method)
-            if run.seed == SEEDS[0] and method in LONGER_METHODS
-            and TASKS[run.task].epochs and TASKS[run.task].selects
+            if run.seed == SEEDS[0] and method in LONGER_METHODS and TASKS[run.task].epochs
             for phase in LENGTHS
         ]
 

@@ -128,8 +128,9 @@ def test_rates_are_chosen_on_the_mean_of_two_tasks_and_then_kept(tmp_path, data)
     final = launcher.configs['caltech101/vpt-deep/final,lr=0.001,seed=2']
     assert final.val_dataloader is None and final.randomness.seed == 2
     assert final.train_dataloader.dataset.split == 'train800'
-    longer = [name for name in launcher.seen if '/x' in name]  # not Caltech-101
-    assert longer == [f'eurosat/vpt-deep/x{n},lr=0.001,seed=1' for n in (2, 4)]
+    longer = [name for name in launcher.seen if '/x' in name]
+    assert longer == [f'{task}/vpt-deep/x{n},lr=0.001,seed=1'
+                      for task in ('eurosat', 'caltech101') for n in (2, 4)]
     assert launcher.configs[longer[1]].train_cfg.max_epochs == 20
 
 
@@ -169,7 +170,7 @@ def test_finished_runs_are_not_repeated_even_without_their_folders(tmp_path, dat
     tables = make(tmp_path, data)
     execute(tables, launcher)
     rows = tables.write()
-    assert len(rows) == 6 + 2 + 6 + 2
+    assert len(rows) == 6 + 2 + 6 + 4
     text = (tmp_path / 'runs/results.csv').read_bytes()
     for folder in ('eurosat', 'flowers36', 'caltech101'):
         shutil.rmtree(tmp_path / 'runs' / folder)
@@ -194,7 +195,7 @@ def test_tested_runs_of_another_rate_are_kept_but_not_in_the_tables(tmp_path, da
     others = 'classification,caltech101,vpt-deep,final,0.01,{},99.00,50.00,10,1.0\n'
     path.write_text(path.read_text() + ''.join(others.format(seed) for seed in (1, 2, 3)))
     rows = make(tmp_path, data).write()
-    assert len(rows) == 6 + 2 + 6 + 2 and '99' not in tables_of(rows)
+    assert len(rows) == 6 + 2 + 6 + 4 and '99' not in tables_of(rows)
     assert path.read_text().count('99.00') == 3
 
 
