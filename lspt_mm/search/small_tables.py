@@ -150,7 +150,7 @@ class SmallTables:
         ]
 
     def longer(self, method: str) -> List[Run]:
-        """Final runs of the first seed, of some methods in classification, several times as long."""
+        """Classification runs of the first seed, for some methods several times as long."""
         return [
             run._replace(phase=phase)
             for run in self.final(method)
