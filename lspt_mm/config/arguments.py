@@ -73,7 +73,11 @@ def split_arguments(config: str) -> Tuple[str, Dict[str, Any]]:
     """
     path, text = _divided(config)
     values = {}
-    for part in split_list(text):
+    try:
+        parts = [*split_list(text)]
+    except InputError as error:
+        raise InputError(f'config {config}: {error}') from error
+    for part in parts:
         name, equals, value = part.partition('=')
         if not equals or not name.strip().isidentifier():
             raise InputError(f'config {config}: {part!r}: expected name=value after the colon')

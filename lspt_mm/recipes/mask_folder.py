@@ -10,7 +10,6 @@ from lspt_mm.recipes.balance import BALANCE, class_weights
 from lspt_mm.recipes.folders import masks_of, usual_size
 from lspt_mm.recipes.pipelines import LOAD_TEST, scales_and_flips
 from lspt_mm.recipes.segmentation import METHODS, ramp_and_decay, tuned_vit, whole_patches
-from lspt_mm.recipes.vits import name_of
 
 #: Upper limit of the longer side; practically none.
 _ANY = 1 << 20
@@ -156,6 +155,8 @@ class MaskRun:
 
     def config(self) -> Dict[str, Any]:
         """The run's config, without the data."""
+        from lspt_mm.recipes.vits import name_of  # imports torch
+
         window = (self.crop, self.crop)
         stride = (max(1, self.crop * 2 // 3),) * 2
         test = dict(mode='whole') if self.mode == 'whole' else dict(
