@@ -92,8 +92,5 @@ def classes_of_patches(
         Tensor: (h, w), class numbers; :data:`IGNORE_INDEX` where most pixels have none.
     """
     label = F.interpolate(label[None, None].float(), size, mode='nearest')[0, 0].long()
-    outside = int(label.max()) + 1  # an extra class, which gets no vote
-    pad = (0, patch * grid[1] - size[1], 0, patch * grid[0] - size[0])
-    label = F.pad(label, pad, value=outside)  # or cut, where the grid leaves pixels out
-    votes = class_shares(label.cpu().numpy(), grid, outside)
+    votes = class_shares(label.cpu().numpy(), grid, (patch, patch), int(label.max()) + 1)
     return torch.from_numpy(votes.argmax(1).reshape(grid)).to(label.device)

@@ -1,7 +1,7 @@
 """Sample patches of images, with the shares of classes in each."""
 
 import math
-from typing import Iterator, List, Sequence, Tuple
+from typing import Iterator, List, Tuple
 
 import numpy as np
 import torch
@@ -43,9 +43,8 @@ def patch_rows(
         maps = [vit(part, prompter=False) for part in windows.split(batch_size)]
         x = torch.cat([torch.cat(part, dim=1).flatten(2).mT.flatten(0, 1) for part in maps])
         grid = maps[0][0].shape[2:]
-        sides = [count * side for count, side in zip(grid, vit.patch_size, strict=True)]
         shares = np.concatenate(
-            [class_shares(_padded(truth, sides), grid, classes) for truth in truths]
+            [class_shares(truth, grid, vit.patch_size, classes) for truth in truths]
         )
         taken = random.permutation(np.flatnonzero(shares.any(1)))[:each]
         yield x.float().cpu().numpy()[taken], shares[taken]
@@ -68,27 +67,31 @@ def _windows(model, item, task, each, random) -> Tuple[Tensor, List[np.ndarray]]
     return torch.stack([image[:, a, b] for a, b in cuts]), [truth[a, b] for a, b in cuts]
 
 
-def _padded(truth: np.ndarray, sides: Sequence[int]) -> np.ndarray:
-    """Labels of whole patches: padded, or cut, where the grid leaves pixels out."""
-    truth = truth[: sides[0], : sides[1]]
-    more = [(0, side - own) for side, own in zip(sides, truth.shape, strict=True)]
-    return np.pad(truth, more, constant_values=IGNORE_INDEX)
-
-
 def _starts(length: int, window: int) -> List[int]:
     """As few windows as cover the length, evenly."""
     count = math.ceil(length / window)
     return [round(i * (length - window) / max(1, count - 1)) for i in range(count)]
 
 
-def class_shares(truth: np.ndarray, grid: Tuple[int, int], num_classes: int) -> np.ndarray:
-    """Class numbers (S, S) to the share of each class in each patch, (patches, K) float32.
+def class_shares(
+    truth: np.ndarray, grid: Tuple[int, int], patch: Tuple[int, int], num_classes: int
+) -> np.ndarray:
+    """The share of each class in each patch, (patches, K) float32.
 
-    Pixels without a class are of none: a patch's shares sum to 1 or less.
+    Pixels without a class are of none, so a patch's shares sum to 1 or less.
+
+    Args:
+        truth: Class numbers (H, W). Pixels outside the grid are left out; where the grid reaches
+            beyond the image, no class is added.
+        grid: Rows and columns of patches.
+        patch: Height and width of a patch, in pixels.
+        num_classes: K.
     """
-    rows, columns = grid
-    parts = truth.reshape(rows, truth.shape[0] // rows, columns, -1).swapaxes(1, 2)
-    parts = parts.reshape(rows * columns, -1)
+    (rows, columns), (high, wide) = grid, patch
+    truth = truth[: rows * high, : columns * wide]
+    short = [(0, rows * high - truth.shape[0]), (0, columns * wide - truth.shape[1])]
+    truth = np.pad(truth, short, constant_values=-1)
+    parts = truth.reshape(rows, high, columns, wide).swapaxes(1, 2).reshape(rows * columns, -1)
     judged = (parts >= 0) & (parts < num_classes)
     number = np.arange(len(parts))[:, None] * num_classes + parts
     counts = np.bincount(number[judged], minlength=len(parts) * num_classes)

@@ -6,7 +6,13 @@ from typing import Any, Dict, Optional, Union
 
 from lspt_mm.errors import InputError
 from lspt_mm.recipes.arguments import check_values, given_values, taken_arguments
-from lspt_mm.recipes.segmentation import METHODS, ramp_and_decay, tuned_vit, whole_patches
+from lspt_mm.recipes.segmentation import (
+    METHODS,
+    ramp_and_decay,
+    tuned_keys,
+    tuned_vit,
+    whole_patches,
+)
 from lspt_mm.recipes.vits import vit_of
 
 #: Values of ``head``.
@@ -117,14 +123,7 @@ class ADE20KRun:
         return dict(neck=None, decode_head=head, auxiliary_head=None)
 
     def _optim_wrapper(self) -> Dict[str, Any]:
-        rate = dict(lr_mult=self.prompt_lr / self.lr if self.lr else 1.0)
-        rates = {}
-        if METHODS[self.method].prompter is not None:
-            rates['prompter'] = dict(rate, decay_mult=0.0)
-        elif METHODS[self.method].tune.startswith('lora'):
-            rates['backbone'] = dict(rate, decay_mult=0.0)
-        elif self.method != 'frozen':
-            rates['backbone'] = rate
+        rates = tuned_keys(self.method, self.prompt_lr / self.lr if self.lr else 1.0)
         optimizer = dict(lr=self.lr, weight_decay=1e-3 if self.head == 'linear' else 0.05)
         return dict(optimizer=optimizer, paramwise_cfg=dict(custom_keys=rates))
 

@@ -9,7 +9,13 @@ from lspt_mm.recipes.arguments import check_values, given_values, taken_argument
 from lspt_mm.recipes.balance import BALANCE, class_weights
 from lspt_mm.recipes.folders import masks_of, usual_size
 from lspt_mm.recipes.pipelines import LOAD_TEST, scales_and_flips
-from lspt_mm.recipes.segmentation import METHODS, ramp_and_decay, tuned_vit, whole_patches
+from lspt_mm.recipes.segmentation import (
+    METHODS,
+    ramp_and_decay,
+    tuned_keys,
+    tuned_vit,
+    whole_patches,
+)
 
 #: Upper limit of the longer side; practically none.
 _ANY = 1 << 20
@@ -271,15 +277,12 @@ class MaskRun:
 
     def _rates(self) -> Dict[str, dict]:
         """Learning rates other than that of the head."""
-        fitted = 'conv_seg' if self.head == 'linear' else 'linear'
-        tuned = 'backbone' if METHODS[self.method].prompter is None else 'prompter'
-        rates = {tuned: self.prompt_lr}
+        keys = tuned_keys(self.method, self.prompt_lr / self.lr if self.lr else 1.0)
         if self.head != 'paper':
-            rates[f'decode_head.{fitted}'] = self.linear_lr
-        keys = {name: dict(lr_mult=rate / self.lr if self.lr else 1.0)
-                for name, rate in rates.items()}
-        if METHODS[self.method].tune.startswith('lora'):
-            keys[tuned]['decay_mult'] = 0.0
+            fitted = 'conv_seg' if self.head == 'linear' else 'linear'
+            keys[f'decode_head.{fitted}'] = dict(
+                lr_mult=self.linear_lr / self.lr if self.lr else 1.0
+            )
         return keys
 
     # ---- the data ---------------------------------------------------------------------------

@@ -62,6 +62,17 @@ def tuned_vit(
     )
 
 
+def tuned_keys(method: str, lr_mult: float) -> Dict[str, dict]:
+    """``custom_keys`` of what is trained in the ViT; prompts and LoRA have no weight decay."""
+    chosen = METHODS[method]
+    if method == 'frozen':
+        return {}
+    if chosen.prompter is not None:
+        return {'prompter': dict(lr_mult=lr_mult, decay_mult=0.0)}
+    undecayed = dict(decay_mult=0.0) if chosen.tune.startswith('lora') else {}
+    return {'backbone': dict(lr_mult=lr_mult, **undecayed)}
+
+
 def ramp_and_decay(iters: int, warmup: int) -> List[dict]:
     """A linear ramp, then a linear decay to 0; for fewer than 20 iterations the decay alone."""
     if iters < 20:  # a ramp of a single step would never leave its start

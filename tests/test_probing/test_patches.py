@@ -18,7 +18,7 @@ from lspt_mm.models.lora import LoRA
 from lspt_mm.models.standardize import Standardize
 from lspt_mm.probing import frozen_features
 from lspt_mm.probing.linear import LinearFit
-from lspt_mm.probing.patches import _padded, class_shares
+from lspt_mm.probing.patches import class_shares
 from lspt_mm.tasks import task_of
 
 ARCH = "{'embed_dims':16,'num_layers':4,'num_heads':2,'feedforward_channels':32}"
@@ -46,7 +46,7 @@ def fit_of(width=8, classes=3):
 
 def test_shares_of_classes_by_counting():
     truth = np.random.default_rng(0).choice([0, 1, 2, 255], size=(12, 8))
-    found = class_shares(truth, (3, 2), 3)
+    found = class_shares(truth, (3, 2), (4, 4), 3)
     for row in range(3):
         for column in range(2):
             patch = truth[4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
@@ -56,11 +56,16 @@ def test_shares_of_classes_by_counting():
 def test_a_grid_that_reaches_beyond_the_image():
     truth = np.zeros((5, 7), np.int64)
     truth[:, 6] = 1
-    found = class_shares(_padded(truth, (6, 9)), (2, 3), 2)
+    found = class_shares(truth, (2, 3), (3, 3), 2)
     # Patches of 3 x 3; of the last row two thirds are inside, of the last column one.
     assert found == pytest.approx(np.array(
         [[1, 0], [1, 0], [0, 3 / 9], [6 / 9, 0], [6 / 9, 0], [0, 2 / 9]]))
-    assert _padded(truth, (4, 4)).shape == (4, 4)
+
+
+def test_pixels_outside_the_grid_are_left_out():
+    truth = np.zeros((5, 7), np.int64)
+    truth[4:], truth[:, 4:] = 1, 1
+    assert class_shares(truth, (2, 2), (2, 2), 2).tolist() == [[1, 0]] * 4
 
 
 def test_standardised_maps_come_after_the_necks():
