@@ -1,6 +1,5 @@
 """Finished runs, read from their work dirs: config, checkpoint, log, test results."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
@@ -14,6 +13,7 @@ from lspt_mm.engine.hooks.linear_baseline_hook import baseline_of
 from lspt_mm.engine.work_dir import find_config_and_checkpoint
 from lspt_mm.errors import InputError
 from lspt_mm.tasks import Task, task_of
+from lspt_mm.utils.atomic_io import read_json
 
 #: Keys of configs on where a run was made and how it was logged.
 _BOOKKEEPING = (
@@ -130,8 +130,8 @@ def _tests(folder: Path) -> Iterator:
     for path in sorted(folder.glob('**/*.json')):
         if _STAMP.search(path.stem) and path.stem == path.parent.name:
             try:
-                metrics = json.loads(path.read_text())
-            except ValueError:
+                metrics = read_json(path)
+            except InputError:
                 continue
             where = path.parent.parent.relative_to(folder).as_posix()
             if isinstance(metrics, dict):

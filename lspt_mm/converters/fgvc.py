@@ -30,7 +30,6 @@ def prepare_fgvc(
     splits: Optional[Path] = None,
     seed: int = 0,
     copy: bool = False,
-    verify: bool = True,
     official_counts: bool = True,
 ) -> str:
     """Write the images, ``train.json``, ``val.json``, ``test.json`` and ``about.json`` to ``dest``.
@@ -42,7 +41,6 @@ def prepare_fgvc(
         splits (Path, optional): Folder of the published train, val and test. Without it val is
             the official one, or a tenth of train drawn with ``seed``.
         copy (bool): Copy extracted folders rather than link to them.
-        verify (bool): Decode each image.
         official_counts (bool): Whether the numbers of classes and images must be the published.
 
     Returns:
@@ -61,9 +59,7 @@ def prepare_fgvc(
     train, val, kind, problems = _divide(official, splits, seed)
     found = {'train': train, 'val': val, 'test': official.test}
     counts = {split: getattr(facts, f'num_{split}') for split in found}
-    problems += problems_of(
-        found, dest, facts.num_classes, counts if official_counts else None, verify
-    )
+    problems += problems_of(found, dest, facts.num_classes, counts if official_counts else None)
     num_classes = len({label for _, label in train})
     if official_counts and num_classes != facts.num_classes:
         problems.append(f'train: images of {num_classes} classes, expected {facts.num_classes}')

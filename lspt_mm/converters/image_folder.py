@@ -23,7 +23,6 @@ from lspt_mm.converters.splits import (
 )
 from lspt_mm.errors import InputError
 from lspt_mm.utils.images import folders_in, list_images
-from lspt_mm.utils.split_files import is_inside
 from lspt_mm.utils.text import shorten
 
 #: Share of each class's training images that become val where there is no folder of val.
@@ -63,14 +62,10 @@ def add_label_arguments(parser: argparse.ArgumentParser) -> None:
 def prepare_image_folder(
     source: Path,
     dest: Path,
-    train: Optional[str] = None,
-    val: Optional[str] = None,
-    test: Optional[str] = None,
     val_share: Optional[float] = None,
     seed: int = 0,
     copy: bool = False,
     overwrite: bool = False,
-    verify: bool = True,
     fail_on_duplicates: bool = False,
     labels: Optional[Path] = None,
     test_share: float = 0.0,
@@ -82,18 +77,16 @@ def prepare_image_folder(
     splits, sorted; or those of ``labels``.
 
     Args:
-        source (Path): Folder with folders ``train`` and perhaps ``val`` and ``test``; or with a
-            folder for each class; or, with ``labels``, any folder of images.
+        source (Path): Folder with folders ``train`` (or ``training``) and perhaps ``val``
+            (``valid``, ``validation``) and ``test`` (``testing``); or with a folder for each
+            class; or, with ``labels``, any folder of images.
         dest (Path): Folder of the lists and of links to the images, made if absent.
-        train, val, test (str, optional): Folders in ``source``. By default those of these names,
-            or of ``training``, ``valid``, ``validation``, ``testing``; val and test may be missing.
         val_share (float, optional): Draw val from train, this share of each class, even if there
             is a val. 0 validates on the training images, for classes of one image.
         seed (int): Of the drawing.
         copy (bool): Copy the folders rather than link to them.
         overwrite (bool): Prepare a folder again even if its classes change; runs that were
             trained on it would then read other labels.
-        verify (bool): Decode each image.
         fail_on_duplicates (bool): Refuse equal images in two splits or classes.
         labels (Path, optional): Table of labels
             (:func:`~lspt_mm.converters.label_file.read_label_file`).
@@ -106,12 +99,11 @@ def prepare_image_folder(
     Raises:
         InputError: If anything is missing or wrong; no list is written then.
     """
-    _check_shares(val, val_share, test_share, usual_share)
-    named = {'train': train, 'val': val, 'test': test}
+    _check_shares(val_share, test_share, usual_share)
     if labels is not None:
-        found = _of_table(source, labels, named)
-    elif any(named.values()) or _is_divided(source):
-        found = _of_splits(source, named, val_share)
+        found = _of_table(source, labels)
+    elif _is_divided(source):
+        found = _of_splits(source, val_share)
     else:
         found = _of_classes(source)
     _check_outside(source, found.folders, dest)
@@ -123,7 +115,7 @@ def prepare_image_folder(
     checked = {part: pairs for part, pairs in splits.items()
                if pairs or part != 'val' or kinds['val'] == 'official'}
     problems = [*found.problems, *problems]
-    problems += problems_of(checked, dest, len(found.classes), verify=verify)
+    problems += problems_of(checked, dest, len(found.classes))
     raise_if_any(str(source), problems)
     doubles = duplicates(
         ((digest_of(dest / name), part, name, label)
@@ -150,9 +142,7 @@ def prepare_image_folder(
     return '\n'.join([said, *(f'note: {remark}' for remark in notes)])
 
 
-def _check_shares(val, val_share, test_share, usual_share) -> None:
-    if val is not None and val_share is not None:
-        raise InputError(f'--val {val} and --val-share {val_share}: expected one of them')
+def _check_shares(val_share, test_share, usual_share) -> None:
     share = usual_share if val_share is None else val_share
     for option, value in (('--val-share', share), ('--test-share', test_share)):
         if not 0 <= value < 1:
@@ -205,26 +195,24 @@ def _is_divided(source: Path) -> bool:
     )
 
 
-def _of_splits(source: Path, named: Dict[str, Optional[str]], val_share) -> _Found:
+def _of_splits(source: Path, val_share) -> _Found:
     there = _split_folders(source)
-    for part, folder in there.items():
-        others = [name for name in folders_in(source)
-                  if SPLIT_FOLDERS.get(name.lower()) == part and name not in named.values()]
-        if named[part] is None and len(others) > 1:
+    for part in there:
+        names = [n for n in folders_in(source) if SPLIT_FOLDERS.get(n.lower()) == part]
+        if len(names) > 1:
             raise InputError(
-                f'{source}: {" and ".join(others)} are both folders of {part}; move their images '
-                f'into one, or name one: --{part} {folder}'
+                f'{source}: {" and ".join(names)} are folders of {part}; move their images into '
+                'one'
             )
-    folders = {part: named[part] or there.get(part) for part in PARTS}
-    folders['train'] = folders['train'] or 'train'
-    for part in ('val', 'test'):  # found by its name, and not given for another split
-        others = [named[other] for other in PARTS if other != part]
-        if named[part] is None and folders[part] in others:
-            folders[part] = None
-    if named['val'] is None and val_share is not None:
-        folders['val'] = None
-    folders = {part: folder for part, folder in folders.items() if folder is not None}
-    _check_folders(source, folders)
+    if 'train' not in there:
+        found = ', '.join(folders_in(source)[:10]) if source.is_dir() else 'nothing'
+        raise InputError(
+            f'{source} lacks train; it has {found or "no folder"}. Expected folders train, and '
+            'perhaps val and test (rename yours), with a folder for each class in each; or a '
+            'folder for each class alone; or images and a table of their labels (--labels)'
+        )
+    folders = {part: there[part] for part in PARTS
+               if part in there and (part != 'val' or val_share is None)}
     classes = folders_in(source / folders['train'])
     _check_classes(source / folders['train'], classes)
     splits, problems = _labelled_images(source, folders, classes)
@@ -241,13 +229,7 @@ def _of_classes(source: Path) -> _Found:
     )
 
 
-def _of_table(source: Path, labels: Path, named: Dict[str, Optional[str]]) -> _Found:
-    for option, folder in named.items():
-        if folder is not None:
-            raise InputError(
-                f'--labels {labels} and --{option} {folder}: expected one of them; a column split '
-                'in the table says train, val or test'
-            )
+def _of_table(source: Path, labels: Path) -> _Found:
     told = read_label_file(labels, source)
     return _Found({IMAGES: '.'}, told.classes, _below_images(told.splits), [], told.notes,
                   told.multi_label)
@@ -304,23 +286,6 @@ def _check_outside(source: Path, folders: Dict[str, str], dest: Path) -> None:
     inside = dest.resolve()
     if any((source / folder).resolve() in (inside, *inside.parents) for folder in folders.values()):
         raise InputError(f'--to {dest} lies in a folder of images: name a folder outside it')
-
-
-def _check_folders(source: Path, folders: Dict[str, str]) -> None:
-    for split, folder in folders.items():
-        if not is_inside(folder) or folder in ('', '.'):
-            raise InputError(f'--{split} {folder!r}: expected the name of a folder in {source}')
-    missing = [
-        f'{folder} (--{split})' for split, folder in folders.items()
-        if not (source / folder).is_dir()
-    ]
-    if missing:
-        there = ', '.join(folders_in(source)[:10]) if source.is_dir() else 'nothing'
-        raise InputError(
-            f'{source} lacks {", ".join(missing)}; it has {there or "no folder"}. Expected a '
-            'folder for each split, with a folder for each class in it; or a folder for each class '
-            'alone; or images and a table of their labels (--labels)'
-        )
 
 
 def _labelled_images(source: Path, folders: Dict[str, str], classes: List[str]):

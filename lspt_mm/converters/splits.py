@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 from lspt_mm.errors import InputError
+from lspt_mm.utils.atomic_io import read_json
 from lspt_mm.utils.cli import map_with_progress
-from lspt_mm.utils.images import check_image, list_images
+from lspt_mm.utils.images import image_problem, list_images
 from lspt_mm.utils.split_files import is_inside
 from lspt_mm.utils.text import shorten
 
@@ -113,7 +114,6 @@ def problems_of(
     root: Path,
     num_classes: int,
     counts: Optional[Dict[str, int]] = None,
-    verify: bool = True,
 ) -> List[str]:
     """All problems of some splits, a sentence each.
 
@@ -122,7 +122,6 @@ def problems_of(
         root (Path): Folder that their paths are relative to.
         num_classes (int): Labels are 0 to ``num_classes - 1``.
         counts (dict, optional): Name to the number of images it must have; None for any.
-        verify (bool): Whether each image is decoded.
     """
     problems = []
     for split, pairs in splits.items():
@@ -135,11 +134,10 @@ def problems_of(
             both = [name for name, _ in splits[one] if name in others]
             if both:
                 problems.append(f'{shorten(both)} both in {one} and in {other}')
-    if verify:
-        paths = dict.fromkeys(name for pairs in splits.values() for name, _ in pairs)
-        bad = _unreadable(root, [name for name in paths if (root / name).is_file()])
-        if bad:
-            problems.append(f'{shorten(bad)} cannot be read as an image')
+    paths = dict.fromkeys(name for pairs in splits.values() for name, _ in pairs)
+    bad = _unreadable(root, [name for name in paths if (root / name).is_file()])
+    if bad:
+        problems.append(f'{shorten(bad)} cannot be read as an image')
     return problems
 
 
@@ -219,16 +217,8 @@ def _of_one(split: str, pairs: Pairs, root: Path, num_classes: int) -> List[str]
 
 def _unreadable(root: Path, names: List[str]) -> List[str]:
     """Those of ``names`` that cannot be decoded."""
-
-    def readable(name: str) -> bool:
-        try:
-            check_image(root / name)
-        except InputError:
-            return False
-        return True
-
-    results = map_with_progress(readable, names, 'reading images')
-    return [name for name, good in zip(names, results, strict=True) if not good]
+    found = map_with_progress(lambda name: image_problem(root / name), names, 'reading images')
+    return [name for name, problem in zip(names, found, strict=True) if problem]
 
 
 # ---- writing ---------------------------------------------------------------------------------
@@ -292,8 +282,8 @@ def _part(folder: Path, name: str) -> Path:
 def check_same_classes(dest: Path, classes: List[str]) -> None:
     """Raise InputError if ``dest`` was prepared with other classes before."""
     try:
-        before = json.loads((dest / 'about.json').read_text(encoding='utf-8'))['classes']
-    except (OSError, ValueError, KeyError, TypeError):
+        before = read_json(dest / 'about.json')['classes']
+    except (OSError, InputError, KeyError, TypeError):
         return
     if before != classes:
         raise InputError(

@@ -36,7 +36,6 @@ def prepare_vtab(
     dest: Path,
     tasks: Sequence[str] = (),
     copy: bool = False,
-    verify: bool = True,
     official_counts: bool = True,
 ) -> str:
     """Write the tasks below ``dest`` as ``VTAB1K`` reads them: images, lists, ``about.json``.
@@ -50,7 +49,6 @@ def prepare_vtab(
         dest (Path): Folder of the tasks' folders, made if absent.
         tasks (sequence of str): Names of ``lspt_mm.config.benchmarks.VTAB_TASKS``; none for all.
         copy (bool): Copy the images' folders rather than link to them.
-        verify (bool): Decode each image.
         official_counts (bool): Whether the numbers of images must be VTAB's.
 
     Returns:
@@ -80,7 +78,7 @@ def prepare_vtab(
         wrong = found[task].problems
         if not wrong:
             kept += _place(found[task], dest / task, copy)
-            wrong = _problems(task, found[task], dest / task, verify, official_counts)
+            wrong = _problems(task, found[task], dest / task, official_counts)
         problems += [f'{task}: {problem}' for problem in wrong]
     if missing:
         problems.insert(0, _missing_message(missing, tasks, source))
@@ -131,13 +129,11 @@ def _place(found: _Read, dest: Path, copy: bool) -> List[Path]:
     return [dest / f for f in folders if link_or_copy(found.folder / f, dest / f, copy)]
 
 
-def _problems(
-    task: str, found: _Read, dest: Path, verify: bool, official_counts: bool
-) -> List[str]:
+def _problems(task: str, found: _Read, dest: Path, official_counts: bool) -> List[str]:
     num_classes = TASKS[task].num_classes
     apart = {split: found.lists[split] for split in APART}
     counts = _counts(task) if official_counts else None
-    problems = problems_of(apart, dest, num_classes, counts, verify)
+    problems = problems_of(apart, dest, num_classes, counts)
     union, both = apart['train800'] + apart['val200'], found.lists[BOTH]
     if {name for name, _ in both} & {name for name, _ in union}:
         odd = (Counter(union) - Counter(both)) + (Counter(both) - Counter(union))
@@ -146,7 +142,7 @@ def _problems(
         of_test = {name for name, _ in apart['test']}
         shared = [name for name, _ in both if name in of_test]
         problems += [f'{shorten(shared)} both in {BOTH} and in test'] if shared else []
-        problems += problems_of({BOTH: both}, dest, num_classes, None, verify)
+        problems += problems_of({BOTH: both}, dest, num_classes)
         labels = [Counter(label for _, label in pairs) for pairs in (union, both)]
         odd = [f'label {label}' for label in {**labels[0], **labels[1]}
                if labels[0][label] != labels[1][label]]

@@ -13,7 +13,7 @@ from mmengine.registry import DATASETS, TRANSFORMS
 
 from lspt_mm.config.preflight import datasets_of
 from lspt_mm.errors import InputError
-from lspt_mm.utils.atomic_io import read_json, write_text
+from lspt_mm.utils.atomic_io import read_json, write_json
 from lspt_mm.utils.cache import cache_folder, digest_samples
 from lspt_mm.utils.cli import map_with_progress
 from lspt_mm.utils.images import IGNORE_INDEX, check_image
@@ -177,6 +177,6 @@ def _cache_file(samples: Iterable[dict], settings: dict) -> Path:
 def _write_cache(path: Path, found: Findings) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps({'remarks': found.remarks}))
+        write_json(path, {'remarks': found.remarks})
     except OSError:
         pass  # the next run checks again

@@ -48,7 +48,7 @@ def _about(folder: str, keys: Tuple[str, ...], how: str) -> Dict[str, Any]:
         raise InputError(f'{path} does not exist. {how}')
     about = read_json(path)
     found = about if isinstance(about, dict) else {}
-    kinds = dict(name=str, classes=list, palette=list, images=dict)
+    kinds = dict(name=str, classes=list, palette=list, images=dict, pixels=list)
     lacking = [key for key in keys if not isinstance(found.get(key), kinds[key])]
     if lacking:
         raise InputError(f'{path}: has no {", ".join(lacking)} as prepared. {how}')
@@ -83,7 +83,7 @@ def usual_size(folder: str) -> Tuple[int, int]:
 
 
 def masks_of(folder: str) -> Dict[str, Any]:
-    """Read what ``own_masks.py`` wrote: name, classes, palette, images of each split.
+    """Read what ``own_masks.py`` wrote: name, classes, palette, images of each split, pixels.
 
     Raises:
         InputError: If the folder was not prepared, or for another task.
@@ -92,10 +92,10 @@ def masks_of(folder: str) -> Dict[str, Any]:
         'Lay out your images and masks with: python -m lspt_mm own_masks --images IMAGES '
         f'--masks MASKS --to {folder}, and name the folder: maskfolder/transfer.py:data=FOLDER'
     )
-    keys = ('name', 'classes', 'palette', 'images')
+    keys = ('name', 'classes', 'palette', 'images', 'pixels')
     about = _about(folder, keys, how)
     if not about['classes'] or len(about['classes']) != len(about['palette']):
         raise InputError(
             f'{folder}/{ABOUT}: expected as many colours in its palette as classes. {how}'
         )
-    return {key: about[key] for key in (*keys, 'pixels') if key in about}
+    return {key: about[key] for key in keys}

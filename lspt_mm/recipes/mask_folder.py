@@ -109,8 +109,7 @@ class MaskRun:
             raise InputError(str(error)) from error
         self.about = masks_of(self.data)
         if self.balance is None:
-            counted = self.head != 'paper' and 'pixels' in self.about
-            self.balance = 'weights' if counted else 'none'
+            self.balance = 'none' if self.head == 'paper' else 'weights'
         self.vit = vit_of(self.pretrained, self.arch, self.patch_size, self.model)
         self.crop = whole_patches(self.crop, self.vit.patch_size)
         height, width = self._image_size = usual_size(self.data)
@@ -262,18 +261,8 @@ class MaskRun:
         """Config of the head's losses."""
         plain = dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)
         if self.balance == 'weights':
-            plain['class_weight'] = class_weights(self._pixels)
+            plain['class_weight'] = class_weights(self.about['pixels'])
         return [plain, dict(type='DiceLoss', loss_weight=1.0)] if self.balance == 'dice' else plain
-
-    @property
-    def _pixels(self) -> List[int]:
-        """Number of pixels of each class in the training masks."""
-        if 'pixels' not in self.about:
-            raise InputError(
-                f'balance={self.balance}: {self.data} was prepared by an earlier version, without '
-                'the number of pixels of each class; prepare it again (python -m lspt_mm own_masks)'
-            )
-        return self.about['pixels']
 
     def _rates(self) -> Dict[str, dict]:
         """Learning rates other than that of the head."""
@@ -307,7 +296,7 @@ class MaskRun:
             resize = [dict(type='Resize', scale=scale, keep_ratio=True)]
         cut = dict(type='RandomCrop', crop_size=(crop, crop), cat_max_ratio=0.75)
         if self.balance == 'sampling':
-            cut.update(type='lspt_mm.RareClassCrop', pixels=self._pixels)
+            cut.update(type='lspt_mm.RareClassCrop', pixels=self.about['pixels'])
         train.append(cut)
         if FLIPS[self.flip]:
             train.append(dict(type='RandomFlip', **FLIPS[self.flip]))

@@ -168,6 +168,15 @@ def check_image(path: Union[str, Path]) -> Tuple[int, int]:
     return (height, width) if turn in (5, 6, 7, 8) else (width, height)
 
 
+def image_problem(path: Union[str, Path]) -> Optional[str]:
+    """What :func:`check_image` finds wrong with an image, or None."""
+    try:
+        check_image(path)
+    except InputError as error:
+        return str(error)
+    return None
+
+
 def read_image(path: Union[str, Path]) -> np.ndarray:
     """An image (H, W, 3) uint8 RGB, as training, testing and predictions see it.
 

@@ -54,16 +54,6 @@ def test_other_names_of_train_and_test(source):
         assert listed and all(path.startswith(f'{folder}/') for path in listed)
 
 
-def test_val_as_the_test(source):
-    (source / 'test').rename(source / 'val')
-    prepare(source, test='val')
-    assert len(json.loads((source.parent / 'out/test.json').read_text())) == 6
-    shutil.rmtree(source / 'val')
-    with pytest.raises(InputError) as error:
-        prepare(source, test='val')
-    assert 'lacks val (--test)' in str(error.value) and '--test val, and' not in str(error.value)
-
-
 def test_classes_that_become_others(source):
     prepare(source)
     for split in ('train', 'test'):
@@ -170,18 +160,8 @@ def test_photos_of_32_bits(source, mode):
         prepare(source)
 
 
-def test_the_test_as_val(source):
-    prepare(source, val='test')
-    out = source.parent / 'out'
-    assert len(json.loads((out / 'val.json').read_text())) == 6
-    assert not (out / 'test.json').exists()
-
-
 def test_two_folders_of_one_split(source):
     shutil.copytree(source / 'test', source / 'val')
     shutil.copytree(source / 'test', source / 'validation')
-    with pytest.raises(InputError, match='val and validation are both .* name one: --val val'):
+    with pytest.raises(InputError, match='val and validation are folders of val; move'):
         prepare(source)
-    prepare(source, val='validation')
-    listed = json.loads((source.parent / 'out/val.json').read_text())
-    assert all(name.startswith('validation/') for name in listed)

@@ -149,7 +149,6 @@ def test_prepared_data(photos):
 
 
 @pytest.mark.parametrize(('more', 'message'), [
-    (dict(train='far'), 'and --train far: expected one of them'),
     (dict(test_share=0.5, val_share=0.5), 'expected less than 1 together'),
     (dict(test_share=-1), '--test-share -1: expected a number'),
 ])

@@ -38,9 +38,10 @@ def numbers(seed=0, height=8, width=12, classes=3):
     return label
 
 
-def mask(path, array, **options):
+def mask(path, content, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(array).save(path, **options)
+    image = content if isinstance(content, Image.Image) else Image.fromarray(content)
+    image.save(path, **options)
 
 
 @pytest.fixture
@@ -140,8 +141,9 @@ def test_colours_by_a_file(folders):
     assert np.array_equal(written(folders, 0), np.array([255, 1, 0])[numbers(0)])
 
 
-def test_colours_found(large):
-    write_masks(large, lambda label: COLOURS[blocks(label)])
+@pytest.mark.parametrize('form', ['RGB', 'RGBA'])
+def test_colours_found(large, form):
+    write_masks(large, lambda label: Image.fromarray(COLOURS[blocks(label)]).convert(form))
     about = prepare(large, ignore=['#000000']).about
     assert about['classes'] == ['color_00c800', 'color_ff0000']
     assert np.array_equal(written(large, 0), np.array([255, 1, 0])[blocks(numbers(0))])
@@ -183,6 +185,8 @@ def test_blurred_black_and_white_is_asked_about(folders):
         mask(folders / f'masks/p{i}.png', grey)
     with pytest.raises(InputError, match='ambiguous'):
         prepare(folders)
+    with pytest.raises(InputError, match='p0.png: .* the first at x=.* smoothed edges'):
+        prepare(folders, labels='binary')
     assert len(prepare(folders, labels='indices').about['classes']) == 255
 
 
@@ -697,7 +701,7 @@ def test_files_that_are_left_out_are_told(folders):
 def test_images_by_their_content(folders, suffix):
     for i in range(6):
         (folders / f'images/p{i}.jpg').rename(folders / f'images/p{i}{suffix}')
-    write_masks(folders)
+    write_masks(folders, suffix='.PNG')
     assert sum(prepare(folders).about['images'].values()) == 6
 
 
@@ -834,10 +838,11 @@ def test_files_of_other_programs(tmp_path, text, expected):
     assert read_classes(tmp_path / 'c.txt') == expected
 
 
-def test_labelmes_numbers(folders):
+@pytest.mark.parametrize('form', [Image.fromarray, with_palette])
+def test_labelmes_numbers(folders, form):
     """``__ignore__`` is -1 in its arrays, 255 in its masks."""
     (folders / 'labels.txt').write_text('__ignore__\n_background_\ncat\n')
-    write_masks(folders, lambda label: np.array([0, 1, 255], np.uint8)[label])
+    write_masks(folders, lambda label: form(np.array([0, 1, 255], np.uint8)[label]))
     found = prepare(folders, classes=folders / 'labels.txt')
     assert found.about['classes'] == ['_background_', 'cat']
     assert np.array_equal(written(folders, 0), np.array([0, 1, 255])[numbers(0)])

@@ -478,7 +478,6 @@ def test_unreadable_images(cub):
     path = cub / BIRDS / '003/1.jpg'
     path.write_bytes(path.read_bytes()[:-20])  # PIL's verify alone finds nothing wrong in it
     assert_refused(cub, f'cub: {BIRDS}/003/1.jpg cannot be read as an image')
-    assert len(prepare_cub(cub, verify=False)['test']) == 6
 
 
 def test_other_counts(cub, monkeypatch):
@@ -810,35 +809,32 @@ def test_an_image_folder(photos):
 
 
 @pytest.mark.parametrize(
-    ('kwargs', 'counts'),
+    ('has_val', 'kwargs', 'counts'),
     [
-        ({'val_share': 0.4}, (6, 4, 4)),
-        ({'test': 'val'}, (8, 2, 2)),  # a tenth, but at least one of each class
-        ({'test': 'val', 'val_share': 0.4, 'seed': 5}, (6, 4, 2)),
-        ({'train': 'test', 'test': 'train', 'val': 'val'}, (4, 2, 10)),
+        (True, {'val_share': 0.4}, (6, 4, 4)),
+        (False, {}, (8, 2, 4)),  # a tenth, but at least one of each class
+        (False, {'val_share': 0.4, 'seed': 5}, (6, 4, 4)),
     ],
 )
-def test_choices_of_folders(photos, kwargs, counts):
+def test_val_is_drawn(photos, has_val, kwargs, counts):
+    if not has_val:
+        shutil.rmtree(photos / 'val')
     found, about = prepare_photos(photos, **kwargs)
     assert tuple(len(pairs) for pairs in found.values()) == counts
     assert not set(found['train']) & set(found['val'])
-    drawn = f'ours (seed {kwargs.get("seed", 0)})'
-    assert about['val'] == ('official' if 'val' in kwargs else drawn)
+    assert about['val'] == f'ours (seed {kwargs.get("seed", 0)})'
 
 
 @pytest.mark.parametrize(
-    ('kwargs', 'message'),
+    ('name', 'kwargs', 'message'),
     [
-        ({'test': 'holdout'}, r'lacks holdout \(--test\); it has test, train, val'),
-        ({'val': 'no', 'test': 'nor'}, r'lacks no \(--val\), nor \(--test\)'),
-        ({'val': 'val', 'val_share': 0.1}, 'expected one of them'),
-        ({'val_share': 1.0}, 'from 0 to below 1'),
-        ({'test': '../photos/test'}, 'expected the name of a folder'),
-        ({'test': 'train'}, 'both in train and in test'),
-        ({'test_share': 0.1}, 'the data have test images of their own'),
+        ('fit', {}, 'lacks train; it has fit, test, val.*rename yours'),
+        ('train', {'val_share': 1.0}, 'from 0 to below 1'),
+        ('train', {'test_share': 0.1}, 'the data have test images of their own'),
     ],
 )
-def test_wrong_choices_of_folders(photos, kwargs, message):
+def test_wrong_splits(photos, name, kwargs, message):
+    (photos / 'train').rename(photos / name)
     with pytest.raises(InputError, match=message):
         prepare_photos(photos, **kwargs)
     assert not list((photos.parent / 'dest').glob('*.json'))
@@ -877,12 +873,14 @@ def test_equal_images_and_files_left_out(photos):
 def test_wrong_images_in_folders(photos):
     image(photos / 'test' / 'wasp' / '0.jpg')
     (photos / 'train' / 'cat').mkdir()
-    (photos / 'val' / 'ant' / '0.JPG').write_bytes(b'')
+    whole = (photos / 'val/bee/0.JPG').read_bytes()
+    for path, content in (('train/bee/1', whole[:-20]), ('val/ant/0', b''), ('val/bee/0', b'<p>')):
+        (photos / f'{path}.JPG').write_bytes(content)
     with pytest.raises(InputError) as error:
         prepare_photos(photos)
     for part in (
         '3 things are wrong', 'test: classes wasp, which train lacks', 'train: no image in cat',
-        'val/ant/0.JPG cannot be read',
+        'train/bee/1.JPG, val/ant/0.JPG, val/bee/0.JPG cannot be read as an image',
     ):
         assert part in str(error.value)
 

@@ -87,7 +87,7 @@ def prepared(folder):
     mine.mkdir()
     (mine / 'about.json').write_text(json.dumps({
         'name': 'mine', 'classes': ['a', 'b'], 'palette': [[0, 0, 0], [1, 2, 3]],
-        'images': {'train': 16, 'val': 4},
+        'images': {'train': 16, 'val': 4}, 'pixels': [3, 1],
     }))
 
 

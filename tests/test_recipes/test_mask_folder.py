@@ -21,7 +21,7 @@ from lspt_mm.recipes.vits import file_vit, timm_vit, vit_of
 
 ABOUT = {
     'name': 'mine', 'classes': ['a', 'b', 'c'], 'palette': [[0, 0, 0], [1, 2, 3], [4, 5, 6]],
-    'images': {'train': 16, 'val': 4},
+    'images': {'train': 16, 'val': 4}, 'pixels': [8100, 900, 0],
 }
 
 
@@ -93,9 +93,6 @@ def test_none_is_a_choice(folder):
 
 
 def test_balance(folder):
-    with pytest.raises(InputError, match='prepare it again'):
-        read(folder, ',balance=weights')
-    (folder / 'about.json').write_text(json.dumps(dict(ABOUT, pixels=[8100, 900, 0])))
     weights = read(folder).model.decode_head.loss_decode.class_weight
     assert 'class_weight' not in read(folder, ',head=paper').model.decode_head.loss_decode
     # Shares .9, .1 and 0, which counts as 1e-4: 1 / root, so that a pixel weighs 1 on average.
@@ -261,7 +258,8 @@ def test_all_wrong_arguments_are_in_one_message(folder):
     ('content', 'said'),
     [
         (None, 'about.json does not exist. Lay out .*own_masks'),
-        ('{}', 'about.json: has no name, classes, palette, images as prepared. '),
+        ('{}', 'about.json: has no name, classes, palette, images, pixels as prepared. '),
+        (json.dumps({**ABOUT, 'pixels': 3}), 'about.json: has no pixels as prepared. Lay out '),
     ],
 )
 def test_a_folder_that_was_not_prepared(tmp_path, content, said):

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,9 +26,10 @@ LOADERS = [
 def prepare(folder):
     """Images of three classes in the layout of prepare.py."""
     write_image_folder(folder / 'images', train=5, val=2)
+    shutil.copytree(folder / 'images/val', folder / 'images/test')
     run_ok(
         'dataset_converters/prepare.py', 'imagefolder', '--from', folder / 'images',
-        '--test', 'val', '--val-share', '0.2', '--to', folder / 'data', cwd=folder,
+        '--val-share', '0.2', '--to', folder / 'data', cwd=folder,
     )
     return folder / 'data'
 
@@ -230,7 +232,7 @@ def test_a_config_that_tests_on_its_validation_data(data, tmp_path):
 def test_missing_test_data_are_found_before_the_first_run(data, tmp_path):
     without = tmp_path / 'data'
     without.mkdir()
-    for name in ('train.json', 'val.json', 'about.json', 'train', 'val'):
+    for name in ('train.json', 'val.json', 'about.json', 'train'):
         (without / name).symlink_to((data / name).resolve())
     run = run_tool('search.py', *arguments(without, tmp_path / 'w'), cwd=tmp_path)
     assert run.code == 2

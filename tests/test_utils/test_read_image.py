@@ -49,6 +49,11 @@ def jpeg(path):
     return smooth()
 
 
+def grey(path):
+    Image.fromarray(noise(1)).save(path)
+    return noise(1)[..., None].repeat(3, -1)
+
+
 def png_16(path):
     values = noise(1, high=65536)
     Image.fromarray(values).save(path)
@@ -110,7 +115,7 @@ def pages(path):
 FORMS = {
     'a.jpg': jpeg, 'a.png': png_16, 'b.png': png_16_colours, 'c.png': rgba, 'd.png': grey_alpha,
     'e.png': palette_alpha, 'a.gif': palette_alpha, 'b.jpg': cmyk, 'a.tif': cmyk,
-    'b.tif': fractions, 'c.tif': pages, 'a.webp': webp,
+    'b.tif': fractions, 'c.tif': pages, 'a.webp': webp, 'f.png': grey,
     **{f'turn{n}.jpg': (lambda path, n=n: save_exif(path, n, quality=98)) for n in range(2, 9)},
     **{f'turn{n}.tif': (lambda path, n=n: save_exif(path, n)) for n in range(2, 9)},
     **{f'turn{n}.png': (lambda path, n=n: save_exif(path, n)) for n in (3, 6)},

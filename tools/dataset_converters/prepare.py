@@ -47,9 +47,6 @@ def parse_args() -> argparse.Namespace:
     )
     _add_not_official(one)
     one = _add(names, 'imagefolder', 'data/NAME of the folder', 'your own images')
-    one.add_argument('--train', help='folder in DIR of the training images (default: train)')
-    one.add_argument('--val', help='folder of the validation images (default: val, if it exists)')
-    one.add_argument('--test', help='folder of the test images (default: test, if it exists)')
     add_label_arguments(one)
     one.add_argument(
         '--val-share', type=float, help='draw val: this share of each class of train; 0: val is '
@@ -80,10 +77,6 @@ def _add(names, name: str, dest: str, description: str) -> argparse.ArgumentPars
     )
     parser.add_argument('--to', type=Path, metavar='DEST', help=f'by default {dest}')
     parser.add_argument('--copy', action='store_true', help='copy folders rather than link to them')
-    parser.add_argument(
-        '--verify', action=argparse.BooleanOptionalAction, default=True,
-        help='decode every image (default: yes)',
-    )
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     return parser
 
@@ -111,13 +104,13 @@ def prepare(args: argparse.Namespace) -> str:
     """Prepare the data set; returns a line about what was written."""
     if args.to is not None and args.to.exists() and not args.to.is_dir():
         raise InputError(f'--to {args.to}: is a file, expected a folder')
-    how = {'copy': args.copy, 'verify': args.verify}
+    how = {'copy': args.copy}
     if args.name == 'imagefolder':
         return prepare_image_folder(
             args.source, args.to or Path('data') / args.source.absolute().name,
-            train=args.train, val=args.val, test=args.test, val_share=args.val_share,
-            labels=args.labels, test_share=args.test_share, seed=args.seed,
-            overwrite=args.overwrite, fail_on_duplicates=args.fail_on_duplicates, **how,
+            val_share=args.val_share, labels=args.labels, test_share=args.test_share,
+            seed=args.seed, overwrite=args.overwrite, fail_on_duplicates=args.fail_on_duplicates,
+            **how,
         )
     how['official_counts'] = not args.not_official
     if args.name == 'vtab-1k':
