@@ -27,10 +27,6 @@ def parse_args() -> argparse.Namespace:
         help="compile the ViT's blocks; the first steps take minutes",
     )
     parser.add_argument(
-        '--channels-last', action='store_true',
-        help="run the head's convolutions in channels-last memory format",
-    )
-    parser.add_argument(
         '--checkpoint', choices=('full', 'prompts'),
         help="what checkpoints hold: everything, or all but the frozen ViT (the config's content)",
     )
@@ -50,20 +46,13 @@ def parse_args() -> argparse.Namespace:
 
 def apply_options(cfg, args: argparse.Namespace) -> None:
     """Write the options of training into the config."""
-    from lspt_mm.config.load import (
-        choose_weights,
-        turn_on_amp,
-        turn_on_channels_last,
-        turn_on_compile,
-    )
+    from lspt_mm.config.load import choose_weights, turn_on_amp, turn_on_compile
     from lspt_mm.engine.work_dir import latest_checkpoint, read_training_checkpoint
 
     if args.amp:
         turn_on_amp(cfg)
     if args.compile:
         turn_on_compile(cfg)
-    if args.channels_last:
-        turn_on_channels_last(cfg)
     if args.checkpoint:
         hook = cfg.setdefault('default_hooks', {}).setdefault('checkpoint', {})
         hook.update(type='lspt_mm.PromptCheckpointHook', content=args.checkpoint)

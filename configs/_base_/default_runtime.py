@@ -16,7 +16,8 @@ log_processor = dict(by_epoch=False)
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'))
+    # In seconds. The first process checks the data and fits the baseline while the others wait.
+    dist_cfg=dict(backend='nccl', timeout=7200))
 vis_backends = [dict(type='lspt_mm.FaultTolerantLocalVisBackend')]
 log_level = 'INFO'
 load_from = None

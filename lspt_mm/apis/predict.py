@@ -24,7 +24,7 @@ from lspt_mm.errors import InputError
 from lspt_mm.tasks import Prediction, task_of
 from lspt_mm.utils.checks import check_choice, check_int
 from lspt_mm.utils.cli import any_image_size
-from lspt_mm.utils.images import IMAGE_SUFFIXES, check_image, list_images
+from lspt_mm.utils.images import IMAGE_SUFFIXES, image_problem, list_images
 
 Image = Union[str, Path, np.ndarray]
 #: Precisions of a forward pass; weights stay in float32.
@@ -122,18 +122,10 @@ def images_of(sources: Sequence[Path]) -> List[Path]:
             problems.append(f'{source}: no image in it ({", ".join(IMAGE_SUFFIXES)})')
         found += inside
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders release Python's lock
-        problems += filter(None, pool.map(_problem_of, found))
+        problems += filter(None, pool.map(image_problem, found))
     if problems:
         raise InputError('\n  '.join([f'{len(problems)} inputs cannot be used:', *problems]))
     return found
-
-
-def _problem_of(path: Path) -> Optional[str]:
-    try:
-        check_image(path)
-    except InputError as error:
-        return str(error)
-    return None
 
 
 def names_for(images: Sequence[Path]) -> List[str]:
@@ -262,7 +254,8 @@ def autocast_to(dtype: str, device: torch.device) -> AbstractContextManager:
         lacks = 'float16 is for GPUs; expected bfloat16 or float32'
     elif device.type == 'cpu' and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         lacks = 'this CPU has no instructions for it; expected float32'
-    elif device.type == 'cuda' and dtype == 'bfloat16' and not torch.cuda.is_bf16_supported():
+    elif (device.type == 'cuda' and dtype == 'bfloat16'
+          and not torch.cuda.is_bf16_supported(including_emulation=False)):
         lacks = 'this GPU has no bfloat16; expected float16 or float32'
     if lacks:
         raise InputError(f'dtype {dtype} on {device}: {lacks}')

@@ -70,17 +70,12 @@ def turn_on_amp(cfg: Config) -> None:
     """``--amp``: bfloat16, or float16 on GPUs without it, unless the config has its own wrapper."""
     if cfg.optim_wrapper.type not in ('OptimWrapper', 'AmpOptimWrapper'):
         return
-    if torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+    if torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
     else:
         cfg.optim_wrapper.type = 'lspt_mm.Bf16OptimWrapper'
         cfg.optim_wrapper.pop('loss_scale', None)
-
-
-def turn_on_channels_last(cfg: Config) -> None:
-    """``--channels-last``: add the ``ChannelsLastHook``."""
-    cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), {'type': 'lspt_mm.ChannelsLastHook'}]
 
 
 def turn_on_compile(cfg: Config) -> None:

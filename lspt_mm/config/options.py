@@ -44,7 +44,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help="change values of the config, e.g. train_cfg.max_iters=100 or key='[a,b]'",
     )
     parser.add_argument(
-        '--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none',
+        '--launcher', choices=('none', 'pytorch', 'slurm'), default='none',
         help='job launcher; dist_train.sh and slurm_train.sh set it',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)

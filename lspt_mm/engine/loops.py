@@ -57,7 +57,7 @@ class ResumableIterBasedTrainLoop(_Resumable, IterBasedTrainLoop):
 
     A run resumed at any iteration sees the same images, order and augmentation as an uninterrupted
     one, and draws the same random numbers. This holds for any number of loader workers. On one
-    machine, with the same number of processes, the weights are bit-identical.
+    machine, with the same number of processes, the weights are bit-identical on CPUs.
 
     Args:
         runner, dataloader, max_iters, val_begin, val_interval, dynamic_intervals: As MMEngine's.

@@ -4,6 +4,7 @@ import atexit
 import logging
 import re
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
@@ -73,6 +74,8 @@ class QuietRunner(Runner):
         """
         asked, seed = _settings(self), self._randomness_cfg.get('seed')
         super().resume(filename, *args, **kwargs)
+        for one in _wrappers(self).values():
+            steps_to_cpu(one.optimizer)
         found = _settings(self)
         wrapper = self.message_hub.runtime_info.get(_WRAPPER)  # None of older checkpoints
         if wrapper is not None:
@@ -91,6 +94,20 @@ class QuietRunner(Runner):
                 'is in the work dir), or start a new run from its weights: --cfg-options '
                 f'load_from={filename}'
             )
+
+
+def steps_to_cpu(optimizer: torch.optim.Optimizer) -> None:
+    """Move AdamW's step counters from the GPU, where each read waits for it, to the CPU.
+
+    New ones are there; those of a checkpoint are on the device that it is loaded to.
+    """
+    for group in optimizer.param_groups:
+        if group.get('fused') or group.get('capturable'):
+            continue
+        for parameter in group['params']:
+            state = optimizer.state.get(parameter, {})
+            if torch.is_tensor(state.get('step')):
+                state['step'] = state['step'].cpu()
 
 
 def _wrappers(runner: Runner) -> Dict[str, OptimWrapper]:
@@ -283,8 +300,12 @@ def check_batch_norm(model: nn.Module, cfg: Config, processes: int) -> None:
         isinstance(m, nn.AdaptiveAvgPool2d) and m.output_size in (1, (1, 1))
         for m in model.modules()
     )
-    kinds = (nn.BatchNorm2d,) if processes > 1 else (nn.BatchNorm2d, nn.SyncBatchNorm)
-    if batch == 1 and pools and any(isinstance(m, kinds) for m in model.modules()):
+    alone = any(  # MMEngine has a type of its own for SyncBN on a single GPU
+        isinstance(m, nn.modules.batchnorm._BatchNorm)
+        and not (processes > 1 and isinstance(m, nn.SyncBatchNorm))
+        for m in model.modules()
+    )
+    if batch == 1 and pools and alone:
         raise InputError(
             'train_dataloader.batch_size=1: batch normalisation of a map pooled to one pixel '
             'needs two images per process; use batch_size=2 or more'
@@ -302,7 +323,10 @@ def prepare_for_cpu(cfg: Config) -> None:
     if cfg.launcher == 'none':
         return
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group('gloo')
+        timeout = (cfg.get('env_cfg') or {}).get('dist_cfg', {}).get('timeout')
+        torch.distributed.init_process_group(
+            'gloo', timeout=None if timeout is None else timedelta(seconds=timeout)
+        )
         # With an open group, gloo's threads sometimes abort the interpreter on exit.
         atexit.register(_close_process_group)
     cfg.model_wrapper_cfg = {

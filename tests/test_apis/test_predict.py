@@ -219,6 +219,14 @@ def test_bfloat16_of_a_cpu_without_it(monkeypatch):
         autocast_to('bfloat16', torch.device('cpu'))
 
 
+def test_bfloat16_of_a_gpu_that_emulates_it(monkeypatch):
+    monkeypatch.setattr(
+        torch.cuda, 'is_bf16_supported', lambda including_emulation=True: including_emulation
+    )
+    with pytest.raises(InputError, match='bfloat16 on cuda: .* expected float16 or float32'):
+        autocast_to('bfloat16', torch.device('cuda'))
+
+
 def test_bad_inputs_are_told_at_once(runs, photos):
     (photos / 'text.png').write_text('no image')
     (photos / 'cut.jpg').write_bytes((photos / 'a.jpg').read_bytes()[:500])

@@ -7,13 +7,15 @@ import pytest
 import torch
 from miniatures import CONFIGS, free_port
 from mmengine.config import Config, ConfigDict
+from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import LinearLR
 from mmengine.registry import DefaultScope
+from torch import nn
 
-from lspt_mm.config.load import load_config
+from lspt_mm.config.load import load_config, turn_on_amp
 from lspt_mm.config.options import add_common_arguments
 from lspt_mm.config.preflight import datasets_of
-from lspt_mm.engine.runner import check_warm_up, prepare_for_cpu
+from lspt_mm.engine.runner import check_batch_norm, check_warm_up, prepare_for_cpu, steps_to_cpu
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import input_errors_as_messages
 
@@ -150,3 +152,56 @@ def test_work_dir():
     assert config(path).work_dir == 'work_dirs/lspt_upernet_ade20k'
     assert config(path, '--work-dir', 'w').work_dir == 'w'
     assert config(path, '--cfg-options', 'work_dir=v').work_dir == 'v'
+
+
+@pytest.mark.parametrize('emulated', [True, False])
+def test_amp_on_a_gpu_without_bfloat16_units(emulated, monkeypatch):
+    """PyTorch says yes to GPUs that only emulate bfloat16, unless it is asked not to."""
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(
+        torch.cuda, 'is_bf16_supported',
+        lambda including_emulation=True: including_emulation or not emulated,
+    )
+    cfg = Config({'optim_wrapper': {'type': 'OptimWrapper'}})
+    turn_on_amp(cfg)
+    assert cfg.optim_wrapper.type == (
+        'AmpOptimWrapper' if emulated else 'lspt_mm.Bf16OptimWrapper'
+    )
+
+
+@pytest.mark.parametrize(
+    ('processes', 'norm', 'refused'),
+    [
+        (1, 'SyncBN on one GPU', True), (1, 'SyncBN', True), (1, 'BN', True), (2, 'BN', True),
+        (2, 'SyncBN', False), (1, 'GN', False),
+    ],
+)
+def test_one_image_with_batch_norm_after_pooling(processes, norm, refused):
+    layer = {'BN': nn.BatchNorm2d(4), 'GN': nn.GroupNorm(1, 4)}.get(norm, nn.SyncBatchNorm(4))
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(1), layer)
+    if norm == 'SyncBN on one GPU':
+        model = revert_sync_batchnorm(model)  # as MMEngine's Runner does
+    cfg = Config({'train_dataloader': {'batch_size': 1}})
+    if not refused:
+        check_batch_norm(model, cfg, processes)
+        return
+    with pytest.raises(InputError, match='batch_size=1: batch normalisation'):
+        check_batch_norm(model, cfg, processes)
+
+
+@pytest.mark.parametrize('fused', [False, True])
+def test_step_counters_of_a_checkpoint_come_to_the_cpu(fused):
+    class OnGPU(torch.Tensor):
+        def cpu(self):
+            return torch.tensor(3.0)
+
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.ones(2))], fused=fused)
+    (parameter,) = optimizer.param_groups[0]['params']
+    optimizer.state[parameter] = {'step': torch.tensor(0.0).as_subclass(OnGPU)}
+    steps_to_cpu(optimizer)
+    assert float(optimizer.state[parameter]['step']) == (0 if fused else 3)
+
+
+def test_processes_wait_hours_for_the_first_one():
+    cfg = Config.fromfile(CONFIGS / 'lspt_upernet_ade20k.py')
+    assert cfg.env_cfg.dist_cfg.timeout >= 3600  # NCCL's default is ten minutes

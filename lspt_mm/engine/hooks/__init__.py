@@ -2,7 +2,6 @@
 
 from lspt_mm.engine.hooks.atomic_checkpoint_hook import AtomicCheckpointHook
 from lspt_mm.engine.hooks.backbone_weights_hook import BackboneWeightsHook
-from lspt_mm.engine.hooks.channels_last_hook import ChannelsLastHook
 from lspt_mm.engine.hooks.check_invalid_loss_hook import CheckInvalidLossHook
 from lspt_mm.engine.hooks.class_scores_hook import ClassScoresHook
 from lspt_mm.engine.hooks.jsonl_logger_hook import FaultTolerantLocalVisBackend, JsonlLoggerHook
@@ -18,7 +17,6 @@ from lspt_mm.engine.hooks.warm_start_hook import WarmStartHook
 __all__ = [
     'AtomicCheckpointHook',
     'BackboneWeightsHook',
-    'ChannelsLastHook',
     'CheckInvalidLossHook',
     'ClassScoresHook',
     'FaultTolerantLocalVisBackend',

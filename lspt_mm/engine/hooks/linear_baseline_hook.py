@@ -190,6 +190,7 @@ def _held_out(runner: Runner) -> Optional[dict]:
     return None if runner.val_loop is None else runner.cfg.val_dataloader.dataset
 
 
+@torch.no_grad()  # mmseg's val_step does not switch gradients off
 def _evaluate(runner: Runner, model: nn.Module) -> dict:
     """Evaluate another model on the validation images, without calling any hook."""
     loader = Runner.build_dataloader(copy.deepcopy(runner.cfg.val_dataloader), runner.seed)

@@ -1,5 +1,6 @@
 """Saves a checkpoint and exits with code 75 on SIGTERM or SIGINT (preemption, requeue)."""
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -23,6 +24,8 @@ from lspt_mm.registry import HOOKS
 EXIT_STOPPED = 75
 #: Environment variable: file to create on a stop, as launchers return their own exit codes.
 STOPPED_FILE = 'LSPT_MM_STOPPED_FILE'
+#: Batches of a validation after which processes exchange signals; they wait for each other.
+_EVERY = 10
 #: How long processes wait for the first one to write the checkpoint.
 _TIMEOUT = timedelta(minutes=5)
 
@@ -50,6 +53,8 @@ class PreemptionHook(Hook):
         if runner.world_size > 1:
             # On CPUs, so that no process waits for a GPU.
             self._group = torch.distributed.new_group(backend='gloo')
+            # With an open group, gloo's threads sometimes abort the interpreter on exit.
+            atexit.register(torch.distributed.destroy_process_group, self._group)
         if threading.current_thread() is not threading.main_thread():
             runner.logger.warning('not in the main thread: this run ignores SIGTERM and SIGINT')
             return
@@ -92,7 +97,8 @@ class PreemptionHook(Hook):
             self._shared_batches = int(count)
 
     def after_val_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # noqa: D102
-        if batch_idx < self._shared_batches and self._any_stopping():
+        exchanges = self._group is None or batch_idx % _EVERY == 0
+        if exchanges and batch_idx < self._shared_batches and self._any_stopping():
             self._stop(runner, runner.iter)
 
     def _any_stopping(self) -> bool:
