@@ -3,13 +3,14 @@
 import json
 import os
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, Optional
 
 import pooch
 from torch import Tensor
 
 from lspt_mm.checkpoints.io import write_checkpoint
 from lspt_mm.checkpoints.records import RECORD, BaseRecord
+from lspt_mm.utils.text import format_table
 from lspt_mm.version import __version__
 
 #: Sources of timm's weights in a folder.
@@ -102,9 +103,8 @@ def size_table(state: dict) -> str:
         if RECORD not in pieces:
             parts[part] = parts.get(part, 0) + tensor.numel() * tensor.element_size()
     total = sum(parts.values())
-    width = max(map(len, [*parts, 'all']), default=3)
-    rows: List[str] = [
-        f'{part:<{width}}  {size / 1e6:10.3f} MB  {size / max(total, 1):7.2%}'
+    rows = [
+        (part, f'{size / 1e6:.3f} MB', f'{size / max(total, 1):.2%}')
         for part, size in [*parts.items(), ('all', total)]
     ]
-    return '\n'.join(rows)
+    return format_table(rows, '<>>')

@@ -1,7 +1,6 @@
 """``--cfg-options``: rejects mistyped keys, which MMEngine would silently add."""
 
 import copy
-import difflib
 import importlib.util
 import inspect
 from typing import Any, Optional, Set
@@ -14,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from lspt_mm.errors import InputError
 from lspt_mm.utils.checks import constructor_parameters, named_parameters
+from lspt_mm.utils.text import did_you_mean
 
 #: Dicts that take any key.
 _FREE = {'custom_keys', 'data_prefix', 'metainfo', 'arch', 'dist_cfg'}
@@ -102,10 +102,7 @@ def _check_key(cfg: Config, key: str) -> None:
             )
         new_hook = parent == 'default_hooks' and path[depth + 1 :] == ['type']
         if known is not None and part not in known and parent not in _FREE and not new_hook:
-            close = difflib.get_close_matches(part, known, n=3, cutoff=0.5)
-            hint = f'did you mean {" or ".join(close)}?' if close else (
-                f'known: {", ".join(sorted(known))}'
-            )
+            hint = did_you_mean(part, sorted(known))
             raise InputError(f'--cfg-options {key}: {here} has no {part!r}; {hint}')
         if part not in node:
             return

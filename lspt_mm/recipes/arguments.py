@@ -1,6 +1,5 @@
 """The arguments that a ``transfer.py`` takes: the fields of a dataclass, and their checks."""
 
-import difflib
 import os
 from dataclasses import fields
 from typing import Any, Collection, Dict, Iterable, Mapping
@@ -8,6 +7,7 @@ from typing import Any, Collection, Dict, Iterable, Mapping
 from lspt_mm.config.arguments import config_arguments
 from lspt_mm.errors import InputError
 from lspt_mm.utils.checks import check_all, check_choice, check_int, check_number
+from lspt_mm.utils.text import did_you_mean
 
 
 def taken_arguments(
@@ -29,9 +29,10 @@ def taken_arguments(
     problems = []
     for name in values:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=2)
-            hint = f'did you mean {" or ".join(close)}?' if close else f'known: {", ".join(known)}'
-            problems.append(f'configs/{folder}/transfer.py takes no argument {name!r}; {hint}')
+            problems.append(
+                f'configs/{folder}/transfer.py takes no argument {name!r}; '
+                + did_you_mean(name, known)
+            )
     if problems:
         raise InputError('\n'.join(problems))
     return {name: os.path.expanduser(value) if isinstance(value, str) else value

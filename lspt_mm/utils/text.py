@@ -1,6 +1,7 @@
-"""Lists in messages, shortened."""
+"""Lists in messages, shortened; similar names; tables."""
 
-from typing import Iterable
+import difflib
+from typing import Iterable, Sequence
 
 
 def shorten(items: Iterable, shown: int = 3) -> str:
@@ -15,3 +16,24 @@ def format_list(items: Iterable, shown: int = 20) -> str:
     items = [str(item) for item in items]
     more = [f'... and {len(items) - shown} more'] if len(items) > shown else []
     return '\n'.join(f'  {line}' for line in [*items[:shown], *more])
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: similar names, or else all known ones."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f'did you mean {" or ".join(close)}?' if close else f'known: {", ".join(known)}'
+
+
+def format_table(rows: Sequence[Sequence[str]], sides: str) -> str:
+    """Lines of cells in columns.
+
+    Args:
+        rows: Cells of each row, as many in each.
+        sides: ``<`` or ``>`` for each column: cells at its left or right.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return '\n'.join(
+        '  '.join(f'{c:{s}{w}}' for c, s, w in zip(row, sides, widths, strict=True)).rstrip()
+        for row in rows
+    )

@@ -1,6 +1,5 @@
 """The documentation site: what has to be in it is there, and what is broken ends its build."""
 
-import ast
 import importlib
 import inspect
 import os
@@ -34,9 +33,9 @@ def documented():
     for page in sorted((DOCS / 'reference').glob('*.rst')):
         module = None
         for kind, name in re.findall(
-            r'^\.\. (currentmodule|autoclass|autofunction):: (\S+)', page.read_text(), re.MULTILINE
+            r'^\.\. (\w+module|autoclass|autofunction):: (\S+)', page.read_text(), re.MULTILINE
         ):
-            if kind == 'currentmodule':
+            if kind.endswith('module'):
                 module = name
                 continue
             place, attribute = name.rsplit('.', 1) if '.' in name else (module, name)
@@ -60,18 +59,6 @@ def test_all_that_the_packages_export_is_in_the_reference():
 
 def configs():
     return sorted((ROOT / 'configs').rglob('*.py'))
-
-
-def test_every_config_says_what_it_is():
-    without = [p for p in configs() if not ast.get_docstring(ast.parse(p.read_text()))]
-    assert not without
-
-
-def test_every_folder_of_configs_has_a_place_in_the_reference():
-    pages = [p.read_text() for p in (DOCS / 'reference' / 'configs').glob('*.rst')]
-    shown = re.findall(r'^\.\. configs:: (\S+)$', '\n'.join(pages), re.MULTILINE)
-    folders = {p.parent.relative_to(ROOT / 'configs').as_posix() for p in configs()}
-    assert sorted(shown) == sorted(folders)
 
 
 # What follows builds sites.

@@ -18,6 +18,7 @@ from typing import Dict, List, Tuple
 
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.text import format_table
 
 Curve = List[Tuple[int, float]]
 Curves = Dict[Tuple[str, str], Curve]
@@ -73,10 +74,7 @@ def table(curves: Curves) -> str:
         low, high = (pick(curve, key=lambda point: point[1]) for pick in (min, max))
         cells = [f'{x:g}' for at, value in (last, low, high) for x in (value, at)]
         rows.append((name, key, str(len(curve)), *cells))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return '\n'.join(
-        '  '.join(f'{c:<{w}}' for c, w in zip(r, widths, strict=True)).rstrip() for r in rows
-    )
+    return format_table(rows, '<' * len(rows[0]))
 
 
 def write_csv(curves: Curves, path: Path) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from lspt_mm.config.options import KeyValueAction
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.text import format_table
 
 if TYPE_CHECKING:
     from lspt_mm.analysis.flops import Costs
@@ -47,11 +48,7 @@ def table(costs: Costs) -> str:
         rows.append(_row(part, costs, [part]))
     everything = {*costs.parameters, *costs.flops}
     rows.append(_row('all', costs, everything))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    sides = '<' + '>' * (len(widths) - 1)
-    return '\n'.join(
-        '  '.join(f'{c:{s}{w}}' for c, s, w in zip(row, sides, widths, strict=True)) for row in rows
-    )
+    return format_table(rows, '<>>>>')
 
 
 def _row(name, costs: Costs, parts):

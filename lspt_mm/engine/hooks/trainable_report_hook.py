@@ -11,6 +11,7 @@ from torch import nn
 from lspt_mm.checkpoints.backbone import ADDED
 from lspt_mm.engine.unwrapping import model_of
 from lspt_mm.registry import HOOKS
+from lspt_mm.utils.text import format_table
 
 #: Iterations before the duration is logged; the first ones are slower and not counted.
 _AFTER, _WARM = 10, 3
@@ -56,10 +57,7 @@ def trainable_table(model: nn.Module) -> str:
     """Format the counts of :func:`count_parameters` as a table."""
     parts = count_parameters(model)
     parts['all'] = [sum(c[k] for c in parts.values()) for k in (0, 1)]
-    width = max(map(len, parts))
-    rows = [f'{"part":<{width}}  {"trainable":>13}  {"all":>13}  share']
+    rows = [('part', 'trainable', 'all', 'share')]
     for part, (trainable, total) in parts.items():
-        rows.append(
-            f'{part:<{width}}  {trainable:>13,}  {total:>13,}  {trainable / max(total, 1):6.2%}'
-        )
-    return '\n'.join(rows)
+        rows.append((part, f'{trainable:,}', f'{total:,}', f'{trainable / max(total, 1):.2%}'))
+    return format_table(rows, '<>>>')
