@@ -63,7 +63,7 @@ class ReleasedBilinearPrompt(BilinearPrompt):
         """Compute W of each block and initialise the right factors from it."""
         blocks = [self.start_block + i for i in range(self.left.size(0))]
         sums, count = dict.fromkeys(blocks, 0), 0
-        for tokens in patch_tokens(vit, (images for images, _ in batches), blocks, self.ln1):
+        for tokens in patch_tokens(vit, (images for images, _ in batches), blocks, ln1=True):
             sums = {block: sums[block] + tokens[block].sum(0) for block in blocks}
             count += tokens[blocks[0]].size(0)
         for i, block in enumerate(blocks):

@@ -32,20 +32,7 @@ METHODS = {
     'lspt-last-block': {'type': 'LSPT', 'num_tokens': 3, 'start_block': ARCH['num_layers']},
     'vpt': {'type': 'VPT', 'num_tokens': 3},
     'vpt-deep': {'type': 'VPT', 'num_tokens': 3, 'deep': True},
-    'vpt-deep-2-projected': {
-        'type': 'VPT',
-        'num_tokens': 3,
-        'deep': True,
-        'deep_blocks': 2,
-        'project': 5,
-    },
-    'vpt-shared-late': {
-        'type': 'VPT',
-        'num_tokens': 2,
-        'deep': True,
-        'shared': True,
-        'start_block': 2,
-    },
+    'vpt-deep-projected': {'type': 'VPT', 'num_tokens': 3, 'deep': True, 'project': 5},
     'gated': {'type': 'GatedPrompt', 'num_tokens': 3, 'gate_init': 1.0},
     'gated-late': {'type': 'GatedPrompt', 'num_tokens': 2, 'start_block': 2},
     'bilinear': {'type': 'BilinearPrompt', 'num_tokens': 3, 'rank': 2},
@@ -86,7 +73,6 @@ METHODS = {
         'num_tokens': 2,
         'num_keys_values': 1,
         'prune': 0.5,
-        'segments': 8,
         'start_block': 2,
     },
     'cvpt': {'type': 'CVPT', 'num_tokens': 3},
@@ -98,7 +84,7 @@ METHODS = {
     'condensed': {'type': 'CondensedPrompt', 'num_tokens': 3},
     'condensed-late': {'type': 'CondensedPrompt', 'num_tokens': 2, 'start_block': 2},
     'da-vpt': {'type': 'DAVPT', 'num_tokens': 3},
-    'da-vpt-late': {'type': 'DAVPT', 'num_tokens': 2, 'normalize': False, 'start_block': 2},
+    'da-vpt-late': {'type': 'DAVPT', 'num_tokens': 2, 'start_block': 2},
     'pae': {'type': 'PAE', 'num_tokens': 3, 'prompter': {'type': 'VPT', 'deep': True}, 'width': 4},
     'pae-bilinear-late': {
         'type': 'PAE',
@@ -129,7 +115,7 @@ SECOND = {
 #: prompts depend on the image (or what dropout applies to); methods without prompts, which change
 #: blocks from the inside; and methods with prompts that do so as well.
 DISCARD = {
-    'vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt', 'vapt',
+    'vpt-deep', 'vpt-deep-projected', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt', 'vapt',
     'vapt-late', 'e2vpt', 'e2vpt-pruned-late', 'pro-vpt', 'pro-vpt-ppo-late', 'condensed',
     'condensed-late', 'da-vpt', 'da-vpt-late', 'pae', 'pae-bilinear-late', 'vipamin-deep-late',
     'nsp2', 'nsp2-late',
@@ -202,20 +188,16 @@ def literal_lspt(p, cfg, step, seen, patches, memory):
 
 
 def literal_vpt(p, cfg, step, seen, patches, memory):
-    """VPT: prompts for the first block, or for each of the first k."""
+    """VPT: prompts for the first block, or for each block."""
     deep, sets = cfg.get('deep', False), p['prompter.prompts']
     if 'project' in cfg:
         weight, bias = p['prompter.projection.weight'], p['prompter.projection.bias']
         sets = torch.stack([torch.stack([weight @ t + bias for t in one]) for one in sets])
     if cfg['type'] == 'FourierPrompt':
         sets = torch.stack([literal_fourier(one, cfg.get('share', 0.5)) for one in sets])
-    depth = len({name.split('.')[1] for name in p if name.startswith('layers.')})
-    prompted = depth - cfg.get('start_block', 1) + 1
-    k = (cfg.get('deep_blocks') or prompted) if deep else 1
-    if step < k:
-        one = sets[0 if cfg.get('shared') else step]
-        return one.expand(patches.size(0), -1, -1), None
-    return (seen if cfg.get('afterwards', 'carry') == 'carry' else None), None
+    if step == 0 or deep:
+        return sets[step].expand(patches.size(0), -1, -1), None
+    return seen, None
 
 
 def literal_fourier(prompts, share):
@@ -407,8 +389,7 @@ def literal_davpt(p, cfg, step, seen, patches, memory):
     others = p.get('prompter.prompts')
     count = 0 if others is None else len(others)
     rows = others[step] if step < count else p['prompter.guided'][step - count]
-    if cfg.get('normalize', True):
-        rows = torch.stack([row / (row * row).sum().sqrt() for row in rows])
+    rows = torch.stack([row / (row * row).sum().sqrt() for row in rows])
     return rows.expand(patches.size(0), -1, -1), None
 
 
@@ -452,8 +433,7 @@ def count_lspt(cfg, d, blocks):
 
 
 def count_vpt(cfg, d, blocks):
-    deep = cfg.get('deep', False) and not cfg.get('shared', False)
-    sets = cfg.get('deep_blocks', blocks) if deep else 1
+    sets = blocks if cfg.get('deep') else 1
     width = cfg.get('project', d)
     counts = {'prompts': sets * cfg['num_tokens'] * width}
     if 'project' in cfg:

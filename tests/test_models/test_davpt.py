@@ -43,7 +43,7 @@ def losses_of(model, img, labels):
 # ---- the losses -------------------------------------------------------------------------------
 
 
-def literal_anchor(z, prompts, chosen, prompter, over_used):
+def literal_anchor(z, prompts, chosen, prompter):
     """M(z, p), a sum at a time; ``chosen`` has each image's prompt or None."""
     a, delta, sigma = prompter.sharpness, prompter.margin, prompter.scale
 
@@ -57,7 +57,7 @@ def literal_anchor(z, prompts, chosen, prompter, over_used):
         others = [b for b, c in enumerate(chosen) if c not in (k, None)]
         near = near + torch.log(one + sum(torch.exp(-a * (s(b, k) - delta)) for b in own))
         far = far + torch.log(one + sum(torch.exp(a * (s(b, k) + delta)) for b in others))
-    return near / (len(used) if over_used else len(prompts)) + far / len(prompts)
+    return near / len(used) + far / len(prompts)
 
 
 def project(model, l, x, part):
@@ -70,38 +70,35 @@ def project(model, l, x, part):
 
 def literal_losses(model, seen, chosen):
     prompter = model.prompter
-    paper = prompter.form == 'paper'
     patches, classes, guided = 0.0, 0.0, range(prompter.first_guided, DEPTH + 1)
     for l in guided:
         prompts = prompter.guided[l - prompter.first_guided]
-        if prompter.normalize:
-            prompts = torch.stack([row / row.norm() for row in prompts])
+        prompts = torch.stack([row / row.norm() for row in prompts])
         tokens = seen.blocks[l]
         mean = sum(tokens[:, n] for n in range(1, tokens.size(1))) / (tokens.size(1) - 1)
-        patches = patches + literal_anchor(mean, prompts, chosen, prompter, paper)
+        patches = patches + literal_anchor(mean, prompts, chosen, prompter)
         query = project(model, l, tokens[:, 0], 0)
-        keys = project(model, l, prompts, 1) if paper else prompts
-        classes = classes + literal_anchor(query, keys, chosen, prompter, paper)
+        keys = project(model, l, prompts, 1)
+        classes = classes + literal_anchor(query, keys, chosen, prompter)
     return {
         'patches': prompter.patch_weight * patches / len(guided),
         'class': prompter.class_weight * classes / len(guided),
     }
 
 
-@pytest.mark.parametrize('form', ['paper', 'released'])
 @pytest.mark.parametrize(
     'switches',
     [
         {},
         {'first_guided': 3, 'scale': 5.0, 'sharpness': 2.0},
-        {'normalize': False, 'margin': -0.2, 'sharpness': 4.0},
+        {'margin': -0.2, 'sharpness': 4.0},
         {'first_guided': 1, 'patch_weight': 0.5, 'class_weight': 2.0, 'scale': 0.3},
     ],
     ids=str,
 )
-def test_losses_equal_literal(form, switches):
+def test_losses_equal_literal(switches):
     # Class 3 was never seen: the last image belongs to no prompt.
-    model = with_mapping([2, 0, 2, -1, 0], form=form, **switches)
+    model = with_mapping([2, 0, 2, -1, 0], **switches)
     model.requires_grad_(True)  # gradients of the frozen parts are compared as well
     labels = labels_of([0], [1], [2], [4], [3])
     found, seen = losses_of(model, images(5), labels)
@@ -116,15 +113,6 @@ def test_losses_equal_literal(form, switches):
         for a, b in zip(*pair, strict=True):
             a, b = (torch.zeros(()) if g is None else g for g in (a, b))
             assert (a - b).abs().max() <= 1e-9 * max(1.0, b.abs().max())
-
-
-def test_two_forms_differ():
-    labels = labels_of([0], [1])
-    paper, released = (
-        losses_of(with_mapping([2, 0, 2, 1, 0], form=form), images(), labels)[0]
-        for form in ('paper', 'released')
-    )
-    assert paper['patches'] > released['patches'] and paper['class'] != released['class']
 
 
 def test_sharp_losses_do_not_overflow():
@@ -173,7 +161,7 @@ def test_a_vit_without_class_token():
     found, seen = losses_of(model, images(), torch.eye(2).bool())
     means = {l: seen.blocks[l].mean(1) for l in (2, 3)}
     of_block = model.prompter.of_block
-    want = [literal_anchor(means[l], of_block(l), [0, 1], model.prompter, True) for l in means]
+    want = [literal_anchor(means[l], of_block(l), [0, 1], model.prompter) for l in means]
     assert found.keys() == {'patches'}
     torch.testing.assert_close(found['patches'], 0.01 * sum(want) / 2)
 

@@ -11,10 +11,12 @@ from lspt_mm.models import E2VPT
 from lspt_mm.models.prompters.base import Training
 from lspt_mm.models.prompters.e2vpt import largest
 
-CFG = {
-    'type': 'E2VPT', 'num_tokens': 4, 'num_keys_values': 2, 'prune': 0.5, 'prune_at': 0.5,
-    'segments': 8,
-}
+CFG = {'type': 'E2VPT', 'num_tokens': 4, 'num_keys_values': 2, 'prune': 0.5}
+
+
+def build_wide(cfg, **kwargs):
+    """A model with two channels in each of the 16 segments."""
+    return build(cfg, arch=dict(ARCH, embed_dims=32), **kwargs)
 
 
 def training(epoch, num_epochs=4, forget=lambda parameter: None):
@@ -45,24 +47,30 @@ def test_without_pruning_there_are_no_buffers_and_no_hook():
         assert torch.equal(getattr(pruning, f'start_{name}'), parameter)
 
 
+def test_a_width_that_has_no_segments():
+    with pytest.raises(ValueError, match='prune=0.5: a token of D = 24 has no 16 equal segments'):
+        E2VPT(2, prune=0.5, embed_dims=24)
+    E2VPT(2, embed_dims=24)
+
+
 @pytest.mark.parametrize('out_type', ['featmap', 'avg_tokens'])
 def test_masked_prompts_equal_the_literal_ones(out_type):
-    model = build(CFG, out_type=out_type).eval()
+    model = build_wide(CFG, out_type=out_type).eval()
     model.prompter.token_mask[1] = False
     model.prompter.segment_mask[0, 2:6] = False
     model.prompter.segment_mask[3, 0] = False
     want = literal_forward(model, images(), CFG, out_type, (ARCH['num_layers'] - 1,))
     torch.testing.assert_close(model(images())[0], want[0], rtol=1e-9, atol=1e-9)
-    masked = model.prompter.first(torch.zeros(1, 4, 16).double(), (2, 2))[1][:, 0]
+    masked = model.prompter.first(torch.zeros(1, 4, 32).double(), (2, 2))[1][:, 0]
     assert not masked[:, 1].any() and not masked[:, 0, 4:12].any() and not masked[:, 3, :2].any()
-    assert masked.ne(0).sum() == 3 * (16 * 3 - 8 - 2)
+    assert masked.ne(0).sum() == 3 * (32 * 3 - 8 - 2)
 
 
 def gradients_of_masks(model, seed):
     """|dloss/dt| and |dloss/ds| at 1, from masks that are leaves."""
     t = torch.ones(4, dtype=torch.float64, requires_grad=True)
-    s = torch.ones(4, 8, dtype=torch.float64, requires_grad=True)
-    plain = build(dict(CFG, prune=None), seed=0, out_type='featmap').train()
+    s = torch.ones(4, 16, dtype=torch.float64, requires_grad=True)
+    plain = build_wide(dict(CFG, prune=None), seed=0, out_type='featmap').train()
     plain.load_state_dict(model.state_dict(), strict=False)
     prompts = plain.prompter.prompts
     masked = prompts.detach() * t[:, None] * s.repeat_interleave(2, dim=1)
@@ -74,7 +82,7 @@ def gradients_of_masks(model, seed):
 
 @pytest.mark.parametrize('with_cp', [False, True, 'selective'])
 def test_scores_are_the_gradients_of_the_masks(with_cp):
-    model = build(CFG, out_type='featmap', with_cp=with_cp).train()
+    model = build_wide(CFG, out_type='featmap', with_cp=with_cp).train()
     model.prompter.token_scores.zero_()
     model.prompter.segment_scores.zero_()
     for seed in (0, 1):
@@ -86,7 +94,7 @@ def test_scores_are_the_gradients_of_the_masks(with_cp):
 
 
 def test_other_passes_are_not_scored():
-    model = build(CFG).train()
+    model = build_wide(CFG).train()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     weighted_sum(model(images())).backward()
     model.prompter.before_step()
@@ -107,7 +115,7 @@ def test_largest_keeps_by_rank_and_at_least_so_many():
 
 
 def test_pruning_at_its_share_of_the_run():
-    model = build(CFG, out_type='featmap').train()
+    model = build_wide(CFG, out_type='featmap').train()
     prompter, forgotten = model.prompter, []
     step(model)
     assert prompter.token_scores.any()
@@ -116,10 +124,10 @@ def test_pruning_at_its_share_of_the_run():
     step(model)
     tokens, segments = prompter.token_scores.clone(), prompter.segment_scores.clone()
     line = prompter.after_epoch(training(2, forget=forgotten.append))
-    assert 'kept 2 of 4 tokens and 4 of 8 segments' in line
+    assert 'kept 2 of 4 tokens and 8 of 16 segments' in line
     assert prompter.token_mask.tolist() == (tokens > tokens.sort().values[1]).tolist()
     for kept, scores in zip(prompter.segment_mask, segments, strict=True):
-        assert kept.tolist() == (scores > scores.sort().values[3]).tolist()
+        assert kept.tolist() == (scores > scores.sort().values[7]).tolist()
     assert [id(p) for p in forgotten] == [id(p) for p in prompter.parameters()]
     for name, parameter in prompter.named_parameters():
         assert torch.equal(parameter, getattr(prompter, f'start_{name}'))
@@ -134,11 +142,9 @@ def test_pruning_at_its_share_of_the_run():
     assert all(torch.equal(v, before[k]) for k, v in prompter.state_dict().items())
 
 
-@pytest.mark.parametrize(
-    ('prune_at', 'epochs', 'want'), [(0.5, 5, 3), (0.25, 8, 2), (0.0, 3, 1), (0.9, 3, None)]
-)
-def test_the_pass_after_which_it_prunes(prune_at, epochs, want):
-    prompter = build(dict(CFG, prune_at=prune_at)).prompter
+@pytest.mark.parametrize(('epochs', 'want'), [(5, 3), (4, 2), (2, 1), (1, None)])
+def test_the_pass_after_which_it_prunes(epochs, want):
+    prompter = build_wide(CFG).prompter
     lines = [prompter.after_epoch(training(epoch, epochs)) for epoch in range(1, epochs + 1)]
     pruned = [number for number, line in enumerate(lines, 1) if line.startswith('kept')]
     assert pruned == ([] if want is None else [want])
@@ -146,12 +152,12 @@ def test_the_pass_after_which_it_prunes(prune_at, epochs, want):
 
 
 def test_frozen_prompts_are_not_pruned():
-    model = build(CFG, tune='nothing').train()
+    model = build_wide(CFG, tune='nothing').train()
     assert model.prompter.after_epoch(training(3)) == '' and not model.prompter.pruned
 
 
 def test_a_step_that_overflows_is_not_scored():
-    prompter = build(CFG).prompter
+    prompter = build_wide(CFG).prompter
     before = prompter.segment_scores.clone()
     prompter._add_scores(torch.full_like(prompter.prompts, math.inf))
     assert torch.equal(prompter.segment_scores, before)

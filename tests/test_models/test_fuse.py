@@ -13,15 +13,15 @@ from lspt_mm.analysis.flops import count_flops
 from lspt_mm.errors import InputError
 
 KEYS_VALUES = [
-    'vpt-deep', 'vpt-shared-late', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt', 'e2vpt',
+    'vpt-deep', 'vpt-deep-projected', 'bilinear-deep', 'twhiten-deep-late', 'spt', 'vfpt', 'e2vpt',
     'e2vpt-pruned-late', 'pro-vpt', 'pro-vpt-ppo-late', 'condensed', 'condensed-late',
     'da-vpt', 'da-vpt-late', 'pae', 'pae-bilinear-late',
     'vipamin-deep-late', 'nsp2', 'nsp2-late',
 ]
 #: Methods with other products that do not depend on the image: of prompts, of gates.
 OTHERS = [
-    'vpt-deep-2-projected', 'bilinear', 'fwhiten', 'lspt', 'lspt-low-rank', 'lspt-late',
-    'lspt-own-prompts', 'vapt', 'vapt-late',
+    'bilinear', 'fwhiten', 'lspt', 'lspt-low-rank', 'lspt-late', 'lspt-own-prompts', 'vapt',
+    'vapt-late',
 ]
 HELD = ['vpt-deep', 'lspt', 'lspt-low-rank', 'bilinear', 'pro-vpt']
 

@@ -14,8 +14,8 @@ OUT_TYPES = (
 
 #: A method of each kind of prompts: how an output is taken does not depend on more.
 OF_EACH_KIND = (
-    'vpt', 'vpt-deep', 'vpt-shared-late', 'gated', 'vapt', 'approximated', 'rein', 'e2vpt', 'lspt',
-    'lspt-late', 'lspt-last-block', 'dapt', 'condensed',
+    'vpt', 'vpt-deep', 'gated', 'vapt', 'approximated', 'rein', 'e2vpt', 'lspt', 'lspt-late',
+    'lspt-last-block', 'dapt', 'condensed',
 )
 
 #: One row per switch, beside the shared table.
@@ -38,9 +38,7 @@ LSPT_SWITCHES = {
 OTHER_SWITCHES = {
     'vpt-late': {'type': 'VPT', 'start_block': 2},
     'vpt-projected': {'type': 'VPT', 'project': 4},
-    'vpt-deep-1': {'type': 'VPT', 'deep': True, 'deep_blocks': 1},
-    'vpt-deep-2-late': {'type': 'VPT', 'deep': True, 'deep_blocks': 1, 'start_block': 2},
-    'vpt-deep-2-shared': {'type': 'VPT', 'deep': True, 'deep_blocks': 2, 'shared': True},
+    'vpt-deep-late': {'type': 'VPT', 'deep': True, 'start_block': 2},
     'gated-no-shaping': {'type': 'GatedPrompt', 'gate_init': -1.0, 'shaping': False},
     'gated-last-block': {'type': 'GatedPrompt', 'start_block': DEPTH},
     'bilinear-late': {'type': 'BilinearPrompt', 'rank': 4, 'start_block': 2},
@@ -49,7 +47,6 @@ OTHER_SWITCHES = {
     'fwhiten-deep': {'type': 'BilinearPrompt', 'mode': 'fwhiten', 'deep': True},
     'twhiten': {'type': 'BilinearPrompt', 'mode': 'twhiten'},
     'spt-shallow': {'type': 'SelfPrompt', 'start': 'mean'},
-    'vipamin-deep-1': {'type': 'VIPAMIN', 'deep': True, 'deep_blocks': 1},
     'nsp2-last-block': {'type': 'NSP2', 'start_block': DEPTH},
     'vfpt-shallow-all': {'type': 'FourierPrompt', 'share': 1.0},
     'vfpt-none': {'type': 'FourierPrompt', 'share': 0.0, 'deep': True},
@@ -179,28 +176,8 @@ def test_hard_gates_in_evaluation(hard_logits):
         torch.testing.assert_close(out, want, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize('out_type', ['featmap', 'avg_tokens', 'avg_patches'])
-@pytest.mark.parametrize('deep_blocks', [1, 2])
-def test_vpt_prompts_dropped_after_the_deep_blocks(deep_blocks, out_type):
-    cfg = dict(METHODS['vpt-deep'], deep_blocks=deep_blocks, afterwards='drop')
-    assert_equals_literal(cfg, images(), out_type)
-
-
 @pytest.mark.parametrize('name', sorted(NO_TOKENS))
 def test_avg_prompts_of_a_method_without_prompts_says_so(name):
     model = build(METHODS[name], out_type='avg_prompts')
-    with pytest.raises(ValueError, match='block 3 has no prompts'):
-        model(images())
-
-
-def test_avg_prompts_of_dropped_prompts_says_so():
-    model = build(dict(METHODS['vpt'], afterwards='drop'), out_type='avg_prompts')
-    with pytest.raises(ValueError, match='block 3 has no prompts'):
-        model(images())
-
-
-def test_avg_prompts_behind_the_last_block_with_prompts_says_so():
-    prompter = dict(METHODS['vpt-deep'], deep_blocks=1, afterwards='drop')
-    model = build(prompter, out_type='avg_prompts', out_indices=(0, 2))
     with pytest.raises(ValueError, match='block 3 has no prompts'):
         model(images())

@@ -120,25 +120,19 @@ def as_they_are(prompter):
 @pytest.mark.parametrize(
     ('logit', 'vpt'), [(math.inf, 'vpt'), (-math.inf, 'vpt-deep')], ids=['open', 'closed']
 )
-def test_gated_at_temperature_one_is_vpt_shallow_or_deep_with_shared_prompts(logit, vpt):
+def test_gated_at_temperature_one_is_vpt_shallow_or_deep_with_equal_prompts(logit, vpt):
     def set_gates(prompter):
         prompter.gate_logits.fill_(logit)
         prompter.temperatures.fill_(1.0)
         count_up(prompter)
 
     def count_up(prompter):
-        values = torch.linspace(-1, 1, prompter.prompts.numel(), dtype=torch.float64)
-        prompter.prompts.copy_(values.view_as(prompter.prompts))
+        one = prompter.prompts[0]
+        values = torch.linspace(-1, 1, one.numel(), dtype=torch.float64)
+        prompter.prompts.copy_(values.view_as(one))  # the same in all blocks
 
-    cfg = METHODS[vpt] if vpt == 'vpt' else dict(METHODS[vpt], shared=True)
     out_type = 'avg_tokens' if vpt == 'vpt' else 'raw'
-    same_outputs((METHODS['gated'], set_gates), (cfg, count_up), out_type)
-
-
-@pytest.mark.parametrize('start', [1, 2])
-def test_vpt_deep_for_the_first_block_only_is_shallow(start):
-    cfg = dict(METHODS['vpt'], start_block=start)
-    same_outputs((dict(cfg, deep=True, deep_blocks=1), as_they_are), (cfg, as_they_are))
+    same_outputs((METHODS['gated'], set_gates), (METHODS[vpt], count_up), out_type)
 
 
 @pytest.mark.parametrize('name', ['bilinear', 'bilinear-deep', 'fwhiten', 'twhiten-deep-late'])
@@ -306,7 +300,7 @@ def test_hard_gates_are_zero_or_one_and_drawn_by_their_probability():
 # ---- dropout ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('name', ['vpt', 'vpt-deep', 'vpt-shared-late', 'vfpt', 'gated'])
+@pytest.mark.parametrize('name', ['vpt', 'vpt-deep', 'vfpt', 'gated'])
 def test_one_dropout_mask_per_image_if_asked_for(name):
     cfg = dict(METHODS[name], dropout=0.5, dropout_mask='image')
     model = build(cfg).train()
@@ -340,8 +334,6 @@ def test_vfpt_drops_before_the_transform():
 @pytest.mark.parametrize('start', range(1, DEPTH + 1))
 def test_blocks_before_the_start_are_the_plain_vit_without_a_graph(name, start):
     cfg = dict(METHODS[name], start_block=start)
-    if 'deep_blocks' in cfg:
-        cfg['deep_blocks'] = min(cfg['deep_blocks'], DEPTH - start + 1)
     model = build(cfg).train()
     steps, plain = [], []
     model.unroll(images(), steps.append)
@@ -358,8 +350,6 @@ def test_prompts_are_keys_and_values_only_where_nobody_reads_them(name):
     read = [step.number for step in steps if step.prompts_out is not None]
     start = METHODS[name].get('start_block', 1)
     want = [] if name in DISCARD | NO_TOKENS else list(range(start, DEPTH))
-    if name == 'vpt-deep-2-projected':  # discarded after block 1, carried on after block 2
-        want = [2]
     assert read == want
     # What is discarded is not made per image either.
     same = name in DISCARD - OF_THE_IMAGE | NO_TOKENS

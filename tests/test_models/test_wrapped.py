@@ -24,7 +24,6 @@ INNERS = {
     'vfpt': {'type': 'FourierPrompt', 'deep': True},
     'da-vpt': {'type': 'DAVPT'},
     'projected': {'type': 'VPT', 'deep': True, 'project': 5},
-    'shared': {'type': 'VPT', 'deep': True, 'shared': True},
 }
 
 # ---- the interface ----------------------------------------------------------------------------

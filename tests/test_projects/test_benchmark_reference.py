@@ -13,8 +13,6 @@ METHODS = {
     'none': None,
     'vpt': {'type': 'VPT', 'num_tokens': 3},
     'vpt-deep': {'type': 'VPT', 'num_tokens': 3, 'deep': True},
-    'vpt-ends': {'type': 'VPT', 'num_tokens': 3, 'deep': True, 'deep_blocks': 2,
-                 'afterwards': 'drop'},
     'gated': {'type': 'GatedPrompt', 'num_tokens': 3, 'gate_init': 0.5},
     'bilinear-deep': {'type': 'BilinearPrompt', 'num_tokens': 3, 'rank': 4, 'deep': True},
     'pro-vpt': {'type': 'PROVPT', 'num_tokens': 3},

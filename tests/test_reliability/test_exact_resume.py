@@ -97,11 +97,11 @@ def test_told_to_stop(whole, tmp_path, number):
 def test_stopped_before_and_after_pruning(tmp_path, iteration):
     """E2VPT collects scores in the second of four passes of 3 iterations, and prunes after it."""
     config = write_run(tmp_path, 'classification')
-    prompter = dict(type='E2VPT', num_tokens=4, prune=0.5, segments=8, dropout=0.1, _delete_=True)
+    prompter = dict(type='E2VPT', num_tokens=4, prune=0.5, dropout=0.1, _delete_=True)
     config.write_text(config.read_text() + f"model['backbone']['prompter'] = {prompter}\n")
     whole, work = tmp_path / 'whole', tmp_path / 'stopped'
     assert start(tmp_path, whole).wait() == 0, text_of(whole)
-    assert 'E2VPT: kept 2 of 4 tokens and 4 of 8 segments' in text_of(whole)
+    assert 'E2VPT: kept 2 of 4 tokens and 8 of 16 segments' in text_of(whole)
     assert end_at(start(tmp_path, work), work, iteration, signal.SIGTERM) == EXIT_STOPPED
     assert start(tmp_path, work).wait() == 0, text_of(work)
     assert ended(work) == ended(whole)

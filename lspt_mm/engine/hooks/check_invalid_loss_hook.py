@@ -12,8 +12,9 @@ from mmengine.runner import Runner
 from lspt_mm.errors import InputError
 from lspt_mm.registry import HOOKS
 from lspt_mm.utils.atomic_io import write_text
-from lspt_mm.utils.checks import check_int
 from lspt_mm.version import __version__
+
+PATIENCE = 20  # overflowing steps in a row that the loss scaler may have
 
 
 @HOOKS.register_module()
@@ -23,22 +24,16 @@ class CheckInvalidLossHook(Hook):
     The error names the iteration, the learning rates and the files of the batch.
     ``nonfinite_N_rank_R.json`` in the work dir also has every loss and, for each trained tensor,
     its norm and the number of its non-finite values. Non-finite weights are never saved, so the
-    last checkpoint is usable. With loss scaling (float16), up to ``patience`` overflowing steps in
-    a row are left to the scaler.
-
-    Args:
-        patience (int): Number of successive overflowing steps to tolerate with loss scaling.
+    last checkpoint is usable. With loss scaling (float16), up to 20 overflowing steps in a row are
+    left to the scaler.
 
     Raises:
         InputError: After the iteration.
-        ValueError: For a negative ``patience``.
     """
 
     priority = 'HIGH'
 
-    def __init__(self, patience: int = 20):
-        check_int('CheckInvalidLossHook: patience', patience, 0)
-        self.patience = patience
+    def __init__(self):
         self._in_a_row = 0
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:  # noqa: D102
@@ -48,7 +43,7 @@ class CheckInvalidLossHook(Hook):
             self._in_a_row = 0
             return
         self._in_a_row += 1
-        if hasattr(runner.optim_wrapper, 'loss_scaler') and self._in_a_row <= self.patience:
+        if hasattr(runner.optim_wrapper, 'loss_scaler') and self._in_a_row <= PATIENCE:
             return
         files = files_of(data_batch)
         rates = {k: v[0] for k, v in runner.optim_wrapper.get_lr().items() if v}

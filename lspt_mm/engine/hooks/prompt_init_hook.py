@@ -28,14 +28,13 @@ class PromptInitHook(Hook):
     Rank 0 draws training images through the training pipeline and the data preprocessor,
     initialises the prompter from them, and broadcasts the result to the other ranks. Every
     checkpoint holds the result, so resuming and testing need no data for it. Testing a checkpoint
-    without it is an error. Random generators keep their state.
+    without it is an error. The run's seed decides the choice of images, their augmentation and the
+    prompter's draws; random generators keep their state.
 
     Args:
         num_images (int): Number of images; about 100 suffice for whitening (arXiv 2506.22908).
             Methods that need the means of all classes read the whole training set.
         batch_size (int): Number of images processed at once.
-        seed (int, optional): For the choice of images, their augmentation and the prompter's
-            draws; by default the run's.
 
     Raises:
         InputError: If there are too few images; if a run is resumed, validated or tested with
@@ -44,14 +43,11 @@ class PromptInitHook(Hook):
 
     priority = 'HIGH'
 
-    def __init__(self, num_images: int = 100, batch_size: int = 10, seed: Optional[int] = None):
+    def __init__(self, num_images: int = 100, batch_size: int = 10):
         check_int('PromptInitHook: num_images', num_images, 1)
         check_int('PromptInitHook: batch_size', batch_size, 1)
-        if seed is not None:
-            check_int('PromptInitHook: seed', seed, 0)
         self.num_images = num_images
         self.batch_size = batch_size
-        self.seed = seed
 
     def before_train(self, runner: Runner) -> None:  # noqa: D102
         check_prompter_hook(runner)
@@ -65,15 +61,18 @@ class PromptInitHook(Hook):
             if is_main_process():
                 mode = vit.training
                 vit.eval()
-                with isolate_rng(runner.seed if self.seed is None else self.seed):
+                with isolate_rng(runner.seed):
                     try:
                         report = self._prepare(runner, vit)
                     except (ValueError, torch.linalg.LinAlgError) as error:
                         raise InputError(f'{name}.prompter: {error}') from error
                 vit.train(mode)
                 runner.logger.info(f'{name}.prompter: {report}')
-            shared = [vit.prompter.state_dict() if is_main_process() else None]
-            broadcast_object_list(shared)  # not tensor by tensor: shapes may depend on the data
+            # Not tensor by tensor, as shapes may depend on the data. On the CPU, as pickled CUDA
+            # tensors would come back on rank 0's GPU.
+            shared = [{name: tensor.cpu() for name, tensor in vit.prompter.state_dict().items()}
+                      if is_main_process() else None]
+            broadcast_object_list(shared)
             vit.prompter.load_state_dict(shared[0])
 
     def _prepare(self, runner: Runner, vit: PromptedBackbone) -> str:

@@ -4,9 +4,7 @@ import torch
 from torch import Tensor
 
 
-def proxy_anchor(
-    s: Tensor, belongs: Tensor, margin: float, sharpness: float, over_used: bool
-) -> Tensor:
+def proxy_anchor(s: Tensor, belongs: Tensor, margin: float, sharpness: float) -> Tensor:
     r"""Draw images to their proxies and push them from the others.
 
     .. math::
@@ -14,14 +12,15 @@ def proxy_anchor(
         \right) + \frac{1}{P} \sum_k \log \left(1 + \sum_{b \notin k} e^{a (s_{bk} + \delta)}
         \right)
 
+    :math:`P^+`: proxies with an image.
+
     Args:
         s: Similarities of images and proxies, (B, P).
         belongs: Whether an image belongs to a proxy, (B, P).
         margin: :math:`\delta`.
         sharpness: a.
-        over_used: Divide the first sum by the number of proxies with an image, else by P.
     """
-    used = belongs.any(0).sum().clamp(min=1) if over_used else s.size(1)
+    used = belongs.any(0).sum().clamp(min=1)
     near = _log_one_plus_sum(-sharpness * (s - margin), belongs) / used
     return near + _log_one_plus_sum(sharpness * (s + margin), ~belongs) / s.size(1)
 

@@ -15,7 +15,8 @@ from lspt_mm.utils.checks import check_bool, check_choice, check_int, check_numb
 class BilinearPrompt(Prompter):
     r"""Prompts that are a product of two matrices, to reduce the burstiness of attention logits.
 
-    With :math:`\tilde X = W_q W_k^T X^T` over the patch tokens X of some training images:
+    With :math:`\tilde X = W_q W_k^T X^T` over the patch tokens X of some training images, after the
+    block's first norm, as in attention (the paper does not say):
 
     .. math::
         & S = \tfrac1n \tilde X \tilde X^T = U \operatorname{diag}(s) U^T, \quad
@@ -38,7 +39,6 @@ class BilinearPrompt(Prompter):
         dropout (float): On inserted prompts, one mask per step.
         trained_right (int): In deep mode, the number of last blocks whose right factors are
             trained; the others keep their initial values (the paper's: 4).
-        ln1 (bool): Take X after the block's first norm, as attention does; the paper does not say.
         epsilon (float): Added to the variances s, in units of their mean (ours).
 
     Attributes:
@@ -51,7 +51,7 @@ class BilinearPrompt(Prompter):
     min(``trained_right``, L') for deep and 0 for 'fwhiten'.
     """
 
-    TRAINING_ONLY = ('dropout', 'start', 'epsilon', 'ln1')
+    TRAINING_ONLY = ('dropout', 'start', 'epsilon')
 
     def __init__(
         self,
@@ -63,13 +63,11 @@ class BilinearPrompt(Prompter):
         start_block: int = 1,
         dropout: float = 0.0,
         trained_right: int = 4,
-        ln1: bool = True,
         epsilon: float = 1e-6,
         **vit,
     ):
         super().__init__(num_tokens, dropout, start_block, **vit)
         check_bool('deep', deep)
-        check_bool('ln1', ln1)
         check_choice('mode', mode, ('bilinear', 'fwhiten', 'twhiten'))
         check_choice('start', start, ('xavier', 'whiten'))
         check_int('trained_right', trained_right, 1)
@@ -84,7 +82,6 @@ class BilinearPrompt(Prompter):
             raise ValueError(f"rank={rank!r}: only with mode='bilinear'; W is square")
         self.deep = deep
         self.mode = mode
-        self.ln1 = ln1
         self.epsilon = epsilon
         self.from_data = mode != 'bilinear' or start == 'whiten'
 
@@ -127,7 +124,7 @@ class BilinearPrompt(Prompter):
         blocks = [self.start_block + i for i in range(self.left.size(0))]
         weak = []
         images = (images for images, _ in batches)
-        for i, whitening in enumerate(whiten(vit, images, blocks, self.epsilon, self.ln1).values()):
+        for i, whitening in enumerate(whiten(vit, images, blocks, self.epsilon).values()):
             self._right_of(i).copy_(self._columns(whitening.matrix))
             weak.append(whitening.weak)
         self.prepared.fill_(True)

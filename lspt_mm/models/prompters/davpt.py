@@ -12,30 +12,33 @@ from lspt_mm.models.prompters.base import DeepPrompter, Training
 from lspt_mm.models.prompters.class_mapping import ClassMapping, plain_layer_norm
 from lspt_mm.models.prompters.class_means import class_sums, pooled
 from lspt_mm.registry import PROMPTERS
-from lspt_mm.utils.checks import check_bool, check_choice, check_int, check_number
+from lspt_mm.utils.checks import check_int, check_number
 
 
 @PROMPTERS.register_module()
 class DAVPT(DeepPrompter):
     r"""Deep prompts that a loss draws to the patches and class tokens of images of some classes.
 
-    Every class y belongs to one prompt m(y) of a guided block. :math:`\bar x_b` is the mean of the
-    patches of image b that enter the block, :math:`q_b` the query of its class token:
+    Prompts have unit length. Every class y belongs to one prompt m(y) of a guided block.
+    :math:`\bar x_b` is the mean of the patches of image b that enter the block, :math:`q_b` the
+    query of its class token, :math:`k(p)` the keys of the prompts:
 
     .. math::
-        & L = L_\text{head} + \beta \, M(\bar x, p) + \lambda \, M(q, p), \qquad
+        & L = L_\text{head} + \beta \, M(\bar x, p) + \lambda \, M(q, k(p)), \qquad
           s_{bk} = \sigma \cos(z_b, p_k) \\
         & M(z, p) = \frac{1}{|P^+|} \sum_{k \in P^+} \log \left(1 + \sum_{b: m(y_b) = k}
           e^{-a (s_{bk} - \delta)} \right) + \frac{1}{P} \sum_k \log \left(1 +
           \sum_{b: m(y_b) \ne k} e^{a (s_{bk} + \delta)} \right)
 
-    :math:`P^+`: prompts with an image in the batch. Each loss is the mean over the guided blocks
-    (ours). An image of several classes belongs to the prompt of most of them. m is k-means by
-    cosine of the classes' mean features, after a layer norm without parameters: first of the frozen
-    ViT's features (``PromptInitHook``), then again after passes over the data, whose steps give the
-    means (ours; the authors' code makes a further pass). Each class has its own prompt if there are
-    enough. A checkpoint has the first process's part of the means. The paper's attention mask
-    changes only outputs of prompts, which no block reads; it is left out. The authors' trainer
+    :math:`P^+`: prompts with an image in the batch. That queries meet keys is our reading of the
+    paper's projected prompts; in the authors' code they meet the prompts as they are, as
+    :math:`\bar x` does, and the first sum is divided by P. Each loss is the mean over the guided
+    blocks (ours). An image of several classes belongs to the prompt of most of them. m is k-means
+    by cosine of the classes' mean features, after a layer norm without parameters: first of the
+    frozen ViT's features (``PromptInitHook``), then again after passes over the data, whose steps
+    give the means (ours; the authors' code makes a further pass). Each class has its own prompt if
+    there are enough. A checkpoint has the first process's part of the means. The paper's attention
+    mask changes only outputs of prompts, which no block reads; it is left out. The authors' trainer
     chooses the epoch on the test split; ours does not.
 
     Args:
@@ -48,10 +51,6 @@ class DAVPT(DeepPrompter):
         margin (float): :math:`\delta`. The authors' code: 0.1.
         sharpness (float): a, at least 0. The authors' code: 32. The paper exchanges the two.
         scale (float): :math:`\sigma`, at least 0. The authors' code: 1 or 5.
-        form (str): ``'paper'``: :math:`q_b` meets projected prompts (their keys: our reading), and
-            the first sum is divided by :math:`|P^+|`. ``'released'``, the authors' code: it meets
-            the prompts as they are, as patches do in both, and the sum is divided by P.
-        normalize (bool): Scale prompts to unit length.
         dynamic_kmeans (int): First pass after which m is computed again. The paper's: 1 or 10.
         dropout (float): On inserted prompts; the losses see them without.
         start_block (int): First block with prompts, from 1.
@@ -66,7 +65,7 @@ class DAVPT(DeepPrompter):
     """
 
     TRAINING_ONLY = ('dropout', 'patch_weight', 'class_weight', 'margin', 'sharpness', 'scale',
-                     'form', 'dynamic_kmeans')
+                     'dynamic_kmeans')
     TRAINING_STATE = ('classes',)
     PREPARES_FROM_ALL = True
 
@@ -80,8 +79,6 @@ class DAVPT(DeepPrompter):
         margin: float = 0.1,
         sharpness: float = 32.0,
         scale: float = 1.0,
-        form: str = 'paper',
-        normalize: bool = True,
         dynamic_kmeans: int = 1,
         dropout: float = 0.0,
         start_block: int = 1,
@@ -97,9 +94,7 @@ class DAVPT(DeepPrompter):
         weights = dict(patch_weight=patch_weight, class_weight=class_weight)
         for name, value in dict(weights, sharpness=sharpness, scale=scale).items():
             check_number(name, value, 0)
-        check_choice('form', form, ('paper', 'released'))
-        check_bool('normalize', normalize)
-        self.first_guided, self.form, self.normalize = first_guided, form, normalize
+        self.first_guided = first_guided
         self.patch_weight, self.class_weight = patch_weight, class_weight
         self.margin, self.sharpness, self.scale = margin, sharpness, scale
         self.has_losses, self._in_step = bool(patch_weight or class_weight), False
@@ -114,17 +109,16 @@ class DAVPT(DeepPrompter):
         why = None if vit.num_extra_tokens else 'it has no class token'
         for number in range(self.first_guided, self.num_layers + 1):
             block = vit.block(number)
-            widths = block and (block.widths[1] if self.form == 'paper' else self.embed_dims)
-            if block is None or block.widths[0] != widths:
-                why = f'block {number} gives no queries of the width of the prompts'
+            if block is None or block.widths[0] != block.widths[1]:
+                why = f'block {number} gives no queries of the width of keys'
         if self.class_weight and why:
             raise ValueError(f'DAVPT: class_weight={self.class_weight}: expected 0 here, as {why}')
 
     def of_block(self, l: int) -> Tensor:
-        """Prompts of block l before dropout, (P, D)."""
+        """Prompts of block l before dropout, of unit length, (P, D)."""
         guided = l - self.first_guided
         prompts = self.guided[guided] if guided >= 0 else self.prompts[l - self.start_block]
-        return F.normalize(prompts, dim=-1) if self.normalize else prompts
+        return F.normalize(prompts, dim=-1)
 
     def first(self, patches: Tensor, grid: Tuple[int, int]) -> Tuple[Tensor, None]:  # noqa: D102
         return self.drop(self.of_block(self.start_block))[None], None
@@ -177,17 +171,15 @@ class DAVPT(DeepPrompter):
         return {name: torch.stack(one).mean() for name, one in found if one}
 
     def _class_pair(self, block, tokens: Tensor, prompts: Tensor) -> Tuple[Tensor, Tensor]:
-        # Queries of class tokens (B, 1, D) and what they meet: (B, D'), (P, D').
+        # Queries of class tokens (B, 1, D) and keys of prompts: (B, D'), (P, D').
         queries = block.project(block.norm1(tokens), 0, 1)[0].flatten(1)
-        if self.form == 'released':
-            return queries, prompts
         keys = block.project(block.norm1(prompts[None].to(tokens)), 1, 2)[0][0]  # (H, P, d)
         return queries, keys.transpose(0, 1).flatten(1)
 
     def _loss(self, z: Tensor, prompts: Tensor, belongs: Tensor) -> Tensor:
         z, prompts = z.to(self.guided), prompts.to(self.guided)  # not in half precision
         s = self.scale * F.cosine_similarity(z[:, None], prompts, dim=-1)
-        return proxy_anchor(s, belongs, self.margin, self.sharpness, self.form == 'paper')
+        return proxy_anchor(s, belongs, self.margin, self.sharpness)
 
 
 def _xavier(*shape: int) -> nn.Parameter:

@@ -11,6 +11,8 @@ from lspt_mm.models.prompters.base import DeepPrompter, Training, vpt_uniform
 from lspt_mm.registry import PROMPTERS
 from lspt_mm.utils.checks import check_int, check_share
 
+PRUNE_AT = 0.5  # share of the run before pruning
+SEGMENTS = 16  # S, the paper's
 LEAST_TOKENS, LEAST_SEGMENTS = 1, 4  # that pruning leaves; segments of each token
 
 
@@ -25,13 +27,15 @@ class E2VPT(DeepPrompter):
         & k \leftarrow [K_{l,h} ; k], \qquad v \leftarrow [K_{l,h} ; v]
 
     :math:`P_l` are prompts as in VPT-deep. :math:`K_{l,h}` (n, d) are keys and values at once, as
-    in the authors' code. The masks t (P,) of tokens and s (P, S) of segments are the same for all
-    blocks; they are 1 without pruning. A pruned token stays as a zero vector.
+    in the authors' code. The masks t (P,) of tokens and s (P, S) of segments, S = 16 as in the
+    paper, are the same for all blocks; they are 1 without pruning. A pruned token stays as a zero
+    vector.
 
     **Pruning.** The authors train, score, prune, and train again from the same start, for each of
-    nine shares. Here (ours) the run goes on instead. After a pass over the training set, at
-    ``prune_at`` of the run, it prunes once. Prompts, keys and values then return to their start,
-    and the optimizer forgets them. The head and the schedule of the learning rate go on.
+    nine shares. Here (ours) the run goes on instead. After the first pass over the training set
+    that reaches half of the run, it prunes once. Prompts, keys and values then return to their
+    start, and the optimizer forgets them. The head and the schedule of the learning rate go on. A
+    run that has no pass left then is not pruned.
 
     The score of a token or segment is :math:`|\partial loss / \partial t_j|` or
     :math:`|\partial loss / \partial s_{j,k}|`, summed over the steps of that pass. It comes from
@@ -45,10 +49,7 @@ class E2VPT(DeepPrompter):
         num_keys_values (int): n, further keys of each head; at least 1.
         prune (float, optional): Share of the tokens that is pruned, and of the segments of each
             token, in [0, 1). One token and four segments remain at least. The paper searches 0.1
-            to 0.9; None is without pruning.
-        prune_at (float): Share of the run before pruning, in [0, 1). A run that has no full pass
-            left after it is not pruned.
-        segments (int): S, a divisor of D, at least 4. The paper's: 16.
+            to 0.9; None is without pruning. D must be divisible by 16.
         dropout (float): On prompts, and on keys and values. VPT's: 0.1.
         start_block (int): First block with prompts, from 1.
 
@@ -64,24 +65,20 @@ class E2VPT(DeepPrompter):
     authors also count their masks, P + S P, and have 138,410.
     """
 
-    TRAINING_ONLY = ('dropout', 'prune_at')
+    TRAINING_ONLY = ('dropout',)
 
     def __init__(
         self,
         num_tokens: int,
         num_keys_values: int = 5,
         prune: Optional[float] = None,
-        prune_at: float = 0.5,
-        segments: int = 16,
         dropout: float = 0.0,
         start_block: int = 1,
         **vit,
     ):
         super().__init__(num_tokens, dropout, start_block, **vit)
         check_int('num_keys_values', num_keys_values, 1)
-        check_share('prune_at', prune_at)
-        check_int('segments', segments, LEAST_SEGMENTS)
-        self.prune, self.prune_at, self.num_segments = prune, prune_at, segments
+        self.prune = prune
         blocks, width = self.num_prompted, self.embed_dims
         self.prompts = vpt_uniform(
             blocks, num_tokens, width, patch_size=self.patch_size, embed_dims=width
@@ -93,9 +90,12 @@ class E2VPT(DeepPrompter):
         if prune is None:
             return
         check_share('prune', prune)
-        if width % segments:
-            raise ValueError(f'segments={segments}: prune={prune} needs a divisor of D = {width}')
-        for name, size in (('token', (num_tokens,)), ('segment', (num_tokens, segments))):
+        if width % SEGMENTS:
+            raise ValueError(
+                f'prune={prune}: a token of D = {width} has no {SEGMENTS} equal segments; expected '
+                'prune=None, or a ViT of another width'
+            )
+        for name, size in (('token', (num_tokens,)), ('segment', (num_tokens, SEGMENTS))):
             self.register_buffer(f'{name}_mask', torch.ones(size, dtype=torch.bool))
             self.register_buffer(f'{name}_scores', torch.zeros(size))
         for name, parameter in list(self.named_parameters()):
@@ -142,7 +142,7 @@ class E2VPT(DeepPrompter):
         if training.epoch >= training.num_epochs:
             return 'not pruned, as no pass over the training set is left'
         line = ''
-        if training.epoch >= self.prune_at * training.num_epochs:
+        if training.epoch >= PRUNE_AT * training.num_epochs:
             line = self._prune()
             for name, parameter in self.named_parameters():
                 parameter.copy_(getattr(self, f'start_{name}'))
@@ -161,19 +161,19 @@ class E2VPT(DeepPrompter):
         self.pruned.fill_(True)
         tokens, segments = int(self.token_mask.sum()), int(self.segment_mask[0].sum())
         return (
-            f'kept {tokens} of {self.num_tokens} tokens and {segments} of {self.num_segments} '
+            f'kept {tokens} of {self.num_tokens} tokens and {segments} of {SEGMENTS} '
             'segments of each; the prompts are back at their start'
         )
 
     def _mask(self) -> Tensor:
         """t and s of each channel, (P, D)."""
-        channels = self.segment_mask.repeat_interleave(self.embed_dims // self.num_segments, dim=1)
+        channels = self.segment_mask.repeat_interleave(self.embed_dims // SEGMENTS, dim=1)
         return self.token_mask[:, None] & channels
 
     @torch.no_grad()
     def _add_scores(self, gradient: Tensor) -> None:
         """Add the scores of a step, from the gradient of all prompts, (L', P, D)."""
-        products = (self.prompts * gradient).sum(0).unflatten(1, (self.num_segments, -1)).sum(-1)
+        products = (self.prompts * gradient).sum(0).unflatten(1, (SEGMENTS, -1)).sum(-1)
         products = products.nan_to_num(0.0, 0.0, 0.0)  # a loss scale may overflow
         self.segment_scores += products.abs()
         self.token_scores += products.sum(1).abs()

@@ -78,12 +78,12 @@ class PAE(WrappedPrompter):
         self.koopman_weight, self.stability_weight = koopman_weight, stability_weight
         self.start = start
         self._check_prompts()
-        if start == 'mpa' and (type(self.prompter) is not VPT or len(self.deep_prompts()) != len(
-            self.prompter.prompts
-        ) or self.prompter.projection is not None):
+        if start == 'mpa' and (
+            type(self.prompter) is not VPT or self.prompter.projection is not None
+        ):
             raise ValueError(
-                f"start='mpa': expected prompter=dict(type='VPT', deep=True) with prompts of its "
-                f'own in every block, not {prompter!r}'
+                f"start='mpa': expected prompter=dict(type='VPT', deep=True) without project, "
+                f'not {prompter!r}'
             )
         self.transition = self.stability = None
         several = self.num_prompted > 1

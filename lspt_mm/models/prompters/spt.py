@@ -10,7 +10,9 @@ from torch.nn import functional as F
 from lspt_mm.models.prompters.patch_tokens import patch_tokens
 from lspt_mm.models.prompters.vpt import VPT
 from lspt_mm.registry import PROMPTERS
-from lspt_mm.utils.checks import check_bool, check_choice, check_int
+from lspt_mm.utils.checks import check_bool, check_choice
+
+MAX_TOKENS = 20_000  # that k-means clusters, unless there are more prompts
 
 
 class PreparedVPT(VPT):
@@ -19,14 +21,15 @@ class PreparedVPT(VPT):
     A subclass implements :meth:`prepare` and sets ``prepared`` there.
 
     Raises:
-        ValueError: For ``project`` and ``shared``, with which prompts are not tokens of a block.
+        ValueError: For ``project``, with which prompts are not tokens of a block.
     """
 
     def __init__(self, num_tokens: int, **vpt):
         super().__init__(num_tokens, **vpt)
-        for name in ('project', 'shared'):
-            if vpt.get(name):
-                raise ValueError(f'{name}={vpt[name]!r}: such prompts have no tokens to start from')
+        if self.projection is not None:
+            raise ValueError(
+                f'project={vpt["project"]!r}: such prompts have no tokens to start from'
+            )
         self.register_buffer('prepared', torch.tensor(False))
 
     @property
@@ -49,14 +52,13 @@ class SelfPrompt(PreparedVPT):
 
     Args:
         num_tokens (int): P, the number of prompts.
-        start (str): ``'sample'``: P tokens at random. ``'kmeans'``: the centres of P clusters.
-            ``'mean'``: the means of P equally long runs of the tokens, image after image (with P
-            images, one prompt per image). This is the paper's mean pooling; the layout of the runs
-            is our reading.
+        start (str): ``'sample'``: P tokens at random. ``'kmeans'``: the centres of P clusters of
+            at most 20,000 random tokens. ``'mean'``: the means of P equally long runs of the
+            tokens, image after image (with P images, one prompt per image). This is the paper's
+            mean pooling; the layout of the runs is our reading.
         position (bool): Whether the tokens of block 1 have their position embedding. In the
             authors' code they do not.
-        max_tokens (int): Maximal number of random tokens to cluster; at least P.
-        **vpt: :class:`VPT`'s arguments, except ``project`` and ``shared``.
+        **vpt: :class:`VPT`'s arguments, except ``project``.
 
     Attributes:
         prompts (Parameter): (K, P, D); VPT's uniform initialisation until prepared.
@@ -64,22 +66,13 @@ class SelfPrompt(PreparedVPT):
     Parameters in all: K P D.
     """
 
-    TRAINING_ONLY = (*VPT.TRAINING_ONLY, 'start', 'position', 'max_tokens')
+    TRAINING_ONLY = (*VPT.TRAINING_ONLY, 'start', 'position')
 
-    def __init__(
-        self,
-        num_tokens: int,
-        start: str = 'sample',
-        position: bool = True,
-        max_tokens: int = 20000,
-        **vpt,
-    ):
+    def __init__(self, num_tokens: int, start: str = 'sample', position: bool = True, **vpt):
         super().__init__(num_tokens, **vpt)
         check_choice('start', start, ('sample', 'kmeans', 'mean'))
         check_bool('position', position)
-        check_int('max_tokens', max_tokens, num_tokens)
         self.start, self.position = start, position
-        self.max_tokens = max_tokens
 
     @torch.no_grad()
     def prepare(self, vit: nn.Module, batches: Iterable[Tensor]) -> str:
@@ -110,7 +103,7 @@ class SelfPrompt(PreparedVPT):
             return tokens[order[: self.num_tokens]]
         from scipy.cluster.vq import kmeans2  # takes a second, which other methods do not need
 
-        tokens = tokens[order[: self.max_tokens]].numpy()
+        tokens = tokens[order[: max(MAX_TOKENS, self.num_tokens)]].numpy()
         # Seeded by torch, whose generator the hook isolates for this.
         rng = numpy.random.default_rng(int(torch.randint(2**31, ()).item()))
         centres, _ = kmeans2(tokens, self.num_tokens, iter=20, minit='++', rng=rng)

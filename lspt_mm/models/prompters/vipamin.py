@@ -39,7 +39,7 @@ class VIPAMIN(PreparedVPT):
         orthogonal (float): :math:`\lambda`, 0 to 1; the paper chooses it as well. The default is 0
             (ours): where :math:`W_V` has small singular values, :math:`p^{orth}` is far longer
             than a token (in a ViT-S/14 of DINOv2 40 to 3,000 against 1 to 10).
-        **vpt: :class:`VPT`'s arguments, except ``project`` and ``shared``.
+        **vpt: :class:`VPT`'s arguments, except ``project``.
 
     Attributes:
         prompts (Parameter): (K, P, D); VPT's uniform initialisation until prepared.

@@ -29,17 +29,12 @@ class VPT(Prompter):
             projects to D.
         dropout (float): On inserted prompts. The paper's: 0 (shallow), 0.1 (deep).
         start_block (int): First block with prompts, from 1.
-        deep_blocks (int, optional): Deep for the first k blocks with prompts only, 1 to L'.
-        afterwards (str): After these, either the outputs of block k are carried on as in shallow
-            (``'carry'``, the authors' default), or no block has prompts (``'drop'``, their
-            no-expand).
-        shared (bool): All deep blocks receive the same prompts.
         dropout_mask (str): One mask per step, shared by the batch (``'step'``, ours), or one
             per image (``'image'``, the authors'; keys and values are then per image as well).
 
     Attributes:
-        prompts (Parameter): (K, P, D), or (K, P, d) with ``project``; K = 1 for shallow and
-            shared, else k. U(-v, v), v = sqrt(6 / (3 patch^2 + width of the prompts)).
+        prompts (Parameter): (K, P, D), or (K, P, d) with ``project``; K = 1 for shallow,
+            L' for deep. U(-v, v), v = sqrt(6 / (3 patch^2 + width of the prompts)).
         projection (Linear or None): d to D with bias, Kaiming normal (fan_out).
 
     Parameters in all: K P D, or K P d + d D + D with ``project``.
@@ -54,26 +49,14 @@ class VPT(Prompter):
         project: Optional[int] = None,
         dropout: float = 0.0,
         start_block: int = 1,
-        deep_blocks: Optional[int] = None,
-        afterwards: str = 'carry',
-        shared: bool = False,
         dropout_mask: str = 'step',
         **vit,
     ):
         super().__init__(num_tokens, dropout, start_block, **vit)
         check_bool('deep', deep)
-        check_bool('shared', shared)
-        check_choice('afterwards', afterwards, ('carry', 'drop'))
         check_choice('dropout_mask', dropout_mask, ('step', 'image'))
-        if deep_blocks is not None:
-            check_int('deep_blocks', deep_blocks, 1, self.num_prompted)
-        for name, value in dict(deep_blocks=deep_blocks, shared=shared or None).items():
-            if value is not None and not deep:
-                raise ValueError(f'{name}={value!r}: only with deep=True')
-        self.afterwards = afterwards
+        self.deep = deep
         self.dropout_mask = dropout_mask
-        #: k; shallow is deep for the first block, carried on.
-        self.deep_blocks = (deep_blocks or self.num_prompted) if deep else 1
         width = self.embed_dims
         self.projection = None
         if project is not None:
@@ -81,22 +64,21 @@ class VPT(Prompter):
             width = project
             self.projection = nn.Linear(width, self.embed_dims)
             nn.init.kaiming_normal_(self.projection.weight, a=0, mode='fan_out')
-        sets = 1 if shared else self.deep_blocks
+        sets = self.num_prompted if deep else 1
         self.prompts = vpt_uniform(
             sets, num_tokens, width, patch_size=self.patch_size, embed_dims=width
         )
 
     def reads_output(self, l: int) -> bool:
-        """Deep blocks discard their prompts' outputs, except the last one if carried on."""
-        step = l - self.start_block + 1
-        return self.afterwards == 'carry' and step >= self.deep_blocks
+        """Shallow prompts are carried from block to block, deep ones discarded."""
+        return not self.deep
 
     def input_independent(self, l: int) -> bool:
         """Deep blocks have their own prompts."""
-        return l - self.start_block < self.deep_blocks
+        return self.deep or l == self.start_block
 
     def precompute(self) -> Tensor:
-        """The prompts of all deep blocks without dropout, (K, P, D)."""
+        """All prompts without dropout, (K, P, D)."""
         return self.transform(self._projected())
 
     def _projected(self) -> Tensor:
@@ -107,7 +89,7 @@ class VPT(Prompter):
         return prompts
 
     def first(self, patches: Tensor, grid: Tuple[int, int]) -> Tuple[Tensor, Tensor]:
-        """P_0, and the prompts of the deep blocks."""
+        """P_0, and the prompts of all blocks, (K, 1 or B, P, D)."""
         if self.fused is not None:
             prompts = self.fused.unsqueeze(1)  # (K, 1, P, D)
         else:
@@ -119,9 +101,6 @@ class VPT(Prompter):
 
     def next(
         self, l: int, prompts_in: Tensor, prompts_out: Optional[Tensor], patches: Tensor, state
-    ) -> Tuple[Optional[Tensor], Tensor]:
-        """New prompts for a deep block; afterwards the block's outputs or none."""
-        step = l - self.start_block + 1
-        if step < self.deep_blocks:
-            return state[step % state.size(0)], state  # % for shared ones
-        return (prompts_out if self.afterwards == 'carry' else None), state
+    ) -> Tuple[Tensor, Tensor]:
+        """The next block's own prompts (deep), or the outputs of block l (shallow)."""
+        return (state[l - self.start_block + 1] if self.deep else prompts_out), state

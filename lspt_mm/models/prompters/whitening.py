@@ -68,20 +68,17 @@ def whitening_matrix(covariance: Tensor, epsilon: float):
 
 @torch.no_grad()
 def whiten(
-    vit: nn.Module,
-    batches: Iterable[Tensor],
-    blocks: Iterable[int],
-    epsilon: float,
-    ln1: bool = True,
+    vit: nn.Module, batches: Iterable[Tensor], blocks: Iterable[int], epsilon: float
 ) -> Dict[int, Whitening]:
     r"""Whitening of :math:`\tilde X = W_q W_k^T X^T` for blocks of a ViT.
+
+    X are patch tokens after the block's first norm, as attention takes them.
 
     Args:
         vit: A :class:`PromptedViT` with its weights loaded.
         batches: Images (B, 3, H, W); the covariance is that of the patch tokens of all of them.
         blocks: Numbers of blocks, from 1.
         epsilon: Added to every variance, in units of their mean.
-        ln1: Take X after the block's first norm, as attention does; else before.
 
     Returns:
         dict: number of the block to its :class:`Whitening`, in float64.
@@ -89,7 +86,7 @@ def whiten(
     blocks = list(blocks)
     second_moment: Dict[int, Tensor] = {}
     count = 0
-    for tokens in patch_tokens(vit, batches, blocks, ln1):
+    for tokens in patch_tokens(vit, batches, blocks, ln1=True):
         for block in blocks:
             x = tokens[block].flatten(0, 1).double()  # (B*N, D)
             second_moment[block] = second_moment.get(block, 0) + x.T @ x
