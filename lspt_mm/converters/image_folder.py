@@ -217,7 +217,11 @@ def _of_splits(source: Path, val_share) -> _Found:
     _check_classes(source / folders['train'], classes)
     splits, problems = _labelled_images(source, folders, classes)
     places = {folder: folder for folder in folders.values()}
-    return _Found(places, classes, splits, problems, _left_out(source, folders))
+    notes = _left_out(source, folders)
+    others = [name for name in folders_in(source) if name.lower() not in SPLIT_FOLDERS]
+    if others:
+        notes.append(f'left out: {shorten(others)}, which is none of train, val and test')
+    return _Found(places, classes, splits, problems, notes)
 
 
 def _of_classes(source: Path) -> _Found:

@@ -95,7 +95,7 @@ class MaskRun:
     prompt_lr: Optional[float] = None
     linear_lr: float = 1e-4
     flip: str = 'horizontal'
-    workers: int = 2
+    workers: int = 4
     seed: int = 0
 
     def __post_init__(self):

@@ -94,6 +94,11 @@ def classes(tmp_path):
     return tmp_path / 'in'
 
 
+def test_a_folder_beside_train_that_is_no_split(source):
+    photos(source / 'holdout/a')
+    assert 'left out: holdout, which is none of train, val and test' in prepare(source)
+
+
 def test_folders_of_classes_alone(classes):
     said = prepare(classes, val_share=0.2, test_share=0.2, seed=3)
     lists = {part: json.loads((classes.parent / f'out/{part}.json').read_text())

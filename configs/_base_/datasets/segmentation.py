@@ -1,11 +1,11 @@
 """Data loaders and evaluators common to all segmentation data sets."""
 train_dataloader = dict(
-    num_workers=1,
+    num_workers=4,
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True))
 val_dataloader = dict(
     batch_size=1,
-    num_workers=1,
+    num_workers=4,
     persistent_workers=True,
     sampler=dict(type='DefaultSampler', shuffle=False))
 test_dataloader = val_dataloader
