@@ -89,7 +89,7 @@ def reproduce_small(args: argparse.Namespace) -> None:
         console.print(f'{run.name}: {"failed" if score is None else score}', highlight=False)
         write_tables(tables, args.work_dir)
 
-    tables.run(tables.fits(), launcher, on_done)
+    tables.run(tables.controls(), launcher, on_done)
     for method in args.methods:  # so that every finished method is in the tables
         while todo := [run for run in tables.selection(method)
                        if tables.score(run) is None and run not in failed]:

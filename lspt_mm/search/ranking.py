@@ -19,7 +19,8 @@ class Rank(NamedTuple):
         low: Lower end of its 95 % interval.
         high: Upper end.
         gap: Difference to the mean rank of the first method.
-        gap_error: Standard error of this difference, over the same draws for both methods.
+        gap_error: Standard error of this difference, over the same draws for both methods, times
+            sqrt(T / (T - 1)) of T tasks, as draws of few tasks vary too little.
     """
 
     mean: float
@@ -33,7 +34,7 @@ def mean_ranks(scores: Scores, draws: int = 10_000, seed: int = 0) -> Dict[str, 
     """Rank methods by their mean score on each task, and average over tasks.
 
     A draw takes as many tasks as there are, with replacement, and for each of them as many seeds,
-    the same for all methods. Equal scores share the mean of their ranks.
+    the same for all methods. Equal scores share the mean of their ranks (to three decimals).
 
     Args:
         scores: All methods with equally many seeds of a task.
@@ -70,6 +71,8 @@ def mean_ranks(scores: Scores, draws: int = 10_000, seed: int = 0) -> Dict[str, 
     low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
     first = found.argmin()
     gap_error = (drawn - drawn[:, [first]]).std(0)
+    if len(tables) > 1:
+        gap_error *= (len(tables) / (len(tables) - 1)) ** 0.5
     ranks = {
         method: Rank(*map(float, row))
         for method, row in zip(
@@ -81,4 +84,4 @@ def mean_ranks(scores: Scores, draws: int = 10_000, seed: int = 0) -> Dict[str, 
 
 def _ranks(scores: np.ndarray) -> np.ndarray:
     """Ranks in each row of (n, methods), 1 for the highest score."""
-    return rankdata(-scores, axis=1)
+    return rankdata(-scores.round(3), axis=1)

@@ -12,8 +12,10 @@ RATES: Dict[str, float] = {
 }
 #: Arguments in classification, where a method's published values differ by task.
 ARGUMENTS = {'gated': 'gate_init=5'}
-#: Methods that are parts of another one, and have no rank.
+#: Methods that are parts of LSPT, and have no rank.
 ABLATIONS = ('lspt-no-gspc', 'lspt-no-lpc')
+#: The head alone, trained as beside a method: what a method adds is the difference to it.
+HEAD = 'head'
 SEEDS, SELECTION_SEED = (1, 2, 3), 0
 #: Runs with the first seed that are trained longer: phase and number of times.
 LENGTHS = {'x2': 2, 'x4': 4}

@@ -22,6 +22,7 @@ from lspt_mm.search.plan import final_config, selection_config
 from lspt_mm.search.protocol import prepare_run, read_result
 from lspt_mm.search.small_plan import (
     ARGUMENTS,
+    HEAD,
     LADDER,
     LENGTHS,
     LONGER_METHODS,
@@ -30,7 +31,7 @@ from lspt_mm.search.small_plan import (
     SELECTION_SEED,
     TASKS,
 )
-from lspt_mm.search.worker import RESULT
+from lspt_mm.search.worker import RESULT, RUN
 from lspt_mm.utils.atomic_io import read_json, write_json, write_text
 
 #: File of the digests of weights and lists.
@@ -46,9 +47,9 @@ class Run(NamedTuple):
 
     Attributes:
         task: Name in ``TASKS``.
-        method: Name in ``RATES``, or that of the fit.
+        method: Name in ``RATES``, ``HEAD``, or that of the fit.
         phase: 'selection', 'final', or one of ``LENGTHS``.
-        lr: None for the fit, which has no rate.
+        lr: None for the fit and the head alone, which have no rate to choose.
         seed: Of the run.
     """
 
@@ -125,9 +126,11 @@ class SmallTables:
 
     # ---- which runs ------------------------------------------------------------------------
 
-    def fits(self) -> List[Run]:
-        """Logistic regression on frozen features, which has no rate and hardly a seed."""
-        return [Run(task, _fit(task), 'final', None, SEEDS[0]) for task in self.tasks]
+    def controls(self) -> List[Run]:
+        """Logistic regression on frozen features, which hardly has a seed; the head alone."""
+        fits = [Run(task, _fit(task), 'final', None, SEEDS[0]) for task in self.tasks]
+        heads = [Run(task, HEAD, 'final', None, seed) for task in self.tasks for seed in SEEDS]
+        return [*fits, *heads]
 
     def selection(self, method: str) -> List[Run]:
         """Runs that choose the rates of a method, by now: all selection tasks of each table."""
@@ -164,7 +167,7 @@ class SmallTables:
             [*self.selection(method), *self.final(method), *self.longer(method)]
             for method in self.methods
         ]
-        return [*self.fits(), *(run for runs in of_methods for run in runs)]
+        return [*self.controls(), *(run for runs in of_methods for run in runs)]
 
     def rate(self, table: str, method: str) -> Optional[float]:
         """The rate with the best mean over the table's selection tasks; None before all ran."""
@@ -182,7 +185,7 @@ class SmallTables:
                 scores = [self.score(run) for run in runs]
                 if None in scores:
                     return list(LADDER[low : high + 1]), None
-                outcomes.append(Outcome({'lr': lr}, mean(scores)))
+                outcomes.append(Outcome({'lr': lr}, round(mean(scores), 3)))
             lr = best(outcomes).point['lr']
             if lr == LADDER[low] and low > 0:
                 low -= 1
@@ -198,31 +201,38 @@ class SmallTables:
         return self.folder / run.name
 
     def score(self, run: Run) -> Optional[float]:
-        """Accuracy or mIoU in per cent; None before the run is done."""
+        """Accuracy or mIoU in per cent; NaN if the run diverged; None before it is done."""
         row = self.row(run)
         return None if row is None else float(row['score'])
 
     def row(self, run: Run) -> Optional[dict]:
         """The run as a row of ``COLUMNS``; None before it is done."""
         path = self.path(run)
-        if run.name not in self.known and (path / RESULT).is_file():
+        if run.name in self.known:
+            return self.known[run.name]
+        row = dict(
+            table=TASKS[run.task].table, task=run.task, method=run.method, phase=run.phase,
+            lr='' if run.lr is None else f'{run.lr:g}', seed=run.seed,
+        )
+        if (path / RESULT).is_file():
             result = read_result(path)
             trained, baseline = result['trainable'], result.get('baseline')
             self.known[run.name] = dict(
-                table=TASKS[run.task].table, task=run.task, method=run.method, phase=run.phase,
-                lr='' if run.lr is None else f'{run.lr:g}', seed=run.seed,
-                score=f'{result["accuracy"]:.2f}',
+                row, score=f'{result["accuracy"]:.4f}',
                 baseline='' if baseline is None else f'{baseline:.2f}',
                 trained=trained['prompts'] + trained['backbone'], seconds=result['seconds'],
             )
+        elif any((path / RUN).glob('nonfinite_*.json')):  # it would end there again
+            self.known[run.name] = dict(row, score='nan', baseline='', trained='', seconds='')
         return self.known.get(run.name)
 
     def config(self, run: Run) -> Config:
         """The run's config."""
         facts = TASKS[run.task]
         epochs = facts.epochs and facts.epochs * LENGTHS.get(run.phase, 1)
-        names = dict(data=self.data, weights=self.weights, task=run.task, method=run.method,
-                     epochs=epochs)
+        # The head alone: as biases, which stay frozen.
+        names = dict(data=self.data, weights=self.weights, task=run.task, epochs=epochs,
+                     method='bias' if run.method == HEAD else run.method)
         spec = facts.config.format(**names) + _further_arguments(run)
         root = facts.data_root and facts.data_root.format(**names)
         cfg = read_config(spec)
@@ -231,10 +241,13 @@ class SmallTables:
             options[f'{split}_dataloader.num_workers'] = self.workers
             options[f'{split}_dataloader.persistent_workers'] = self.workers > 0
         length = cfg.train_cfg.get('max_epochs') or cfg.train_cfg.max_iters
-        if run.lr is not None:
+        fit = run.method == _fit(run.task)
+        if not fit:
             options['train_cfg.val_interval'] = length  # the last one decides
+        if run.method == HEAD:
+            options['model.backbone.tune'] = 'nothing'
         apply_common_options(cfg, options, root)
-        if run.lr is not None:
+        if not fit:
             turn_on_amp(cfg)
         if run.phase == 'selection':
             return selection_config(cfg, run.seed)

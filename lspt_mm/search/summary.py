@@ -1,96 +1,153 @@
-"""Tables of the small runs: mean and deviation over seeds, longer runs, and mean ranks."""
+"""Tables of the small runs: mean and deviation over seeds, longer runs, parts of LSPT, ranks."""
 
 from collections import defaultdict
-from statistics import mean
+from statistics import fmean
 from typing import Dict, List
+
+import numpy as np
 
 from lspt_mm.recipes.methods import METHODS
 from lspt_mm.search.protocol import mean_and_deviation
 from lspt_mm.search.ranking import mean_ranks
-from lspt_mm.search.small_plan import ABLATIONS, LENGTHS, SEEDS
+from lspt_mm.search.small_plan import ABLATIONS, HEAD, LENGTHS, RATES, SEEDS
+
+#: Method to task to the scores of the seeds.
+Scores = Dict[str, Dict[str, List[float]]]
 
 
 def tables_of(rows: List[dict]) -> str:
-    """Markdown: a table for each of the rows' tables, longer runs, and mean ranks over all tasks.
+    """Markdown: for each of the rows' tables all methods, their ranks, and the parts of LSPT;
+    longer runs; mean ranks over all tasks.
 
     Args:
         rows: As ``SmallTables.write`` returns them.
     """
-    scores: Dict[str, Dict[str, Dict[str, list]]] = defaultdict(
-        lambda: defaultdict(lambda: defaultdict(list))
-    )
-    trained = {}
+    scores: Dict[str, Scores] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    facts = {}
     for row in sorted(rows, key=lambda row: int(row['seed'])):
         if row['phase'] == 'final':
             scores[row['table']][row['method']][row['task']].append(float(row['score']))
-            trained[row['table'], row['method']] = int(row['trained'])
-    lines = []
+            facts[row['table'], row['method']] = row
+    lines, everything = [], {}
     for table, by_method in scores.items():
-        tasks = list(dict.fromkeys(task for found in by_method.values() for task in found))
-        lines += [f'| {table} | trained in the ViT | {" | ".join(tasks)} | mean |',
-                  '|---' * (len(tasks) + 3) + '|']
+        lines += _methods(table, by_method, facts) + _parts(by_method)
+        ranked = _complete(by_method)
+        lines += _ranks(ranked)
+        everything[table] = ranked
+    lines += _longer(rows)
+    if len(everything) > 1:
+        first, *others = everything.values()
+        shared = [m for m in first if all(m in other for other in others)]
+        lines += _ranks({
+            m: {task: s for found in everything.values() for task, s in found[m].items()}
+            for m in shared
+        })
+    return '\n'.join(lines) + '\n'
 
-        def overall(method: str, by_method=by_method, tasks=tasks) -> float:
-            found = by_method[method]
-            return mean(map(mean, found.values())) if len(found) == len(tasks) else -1
 
-        for method in sorted(by_method, key=overall, reverse=True):
-            cells = [mean_and_deviation(by_method[method][task]) if task in by_method[method]
-                     else '' for task in tasks]
-            whole = overall(method)
-            lines.append(
-                f'| {METHODS[method].title if method in METHODS else method} '
-                f'| {trained[table, method]:,} | {" | ".join(cells)} '
-                f'| {"" if whole < 0 else f"{whole:.2f}"} |'
-            )
-        lines.append('')
-    return '\n'.join([*lines, *_longer(rows), *_ranks(scores)]) + '\n'
+def _title(method: str) -> str:
+    own = {HEAD: 'Head alone', 'frozen': METHODS['linear'].title}
+    return own.get(method) or METHODS[method].title
+
+
+def _methods(table: str, by_method: Scores, facts: dict) -> List[str]:
+    """All methods of a table, the best mean first."""
+    tasks = list(dict.fromkeys(task for found in by_method.values() for task in found))
+
+    def overall(method: str) -> float:
+        found = by_method[method]
+        whole = len(found) == len(tasks)
+        return fmean(map(fmean, found.values())) if whole else float('nan')
+
+    lines = [
+        f'| {table} | trained in the ViT | rate | {" | ".join(tasks)} | mean | over the head |',
+        '|---' * (len(tasks) + 5) + '|',
+    ]
+    head = overall(HEAD) if HEAD in by_method else float('nan')
+    for method in sorted(by_method, key=lambda m: -np.nan_to_num(overall(m))):
+        row, whole = facts[table, method], overall(method)
+        cells = [mean_and_deviation(by_method[method][task]) if task in by_method[method] else ''
+                 for task in tasks]
+        gain = '' if method not in RATES or np.isnan(whole - head) else f'{whole - head:+.2f}'
+        lines.append(
+            f'| {_title(method)} | {int(row["trained"] or 0):,} | {row["lr"]} '
+            f'| {" | ".join(cells)} | {"" if np.isnan(whole) else f"{whole:.2f}"} | {gain} |'
+        )
+    return [*lines, '']
+
+
+def _parts(by_method: Scores) -> List[str]:
+    """What LSPT gains by each of its parts: paired by seed, with standard errors."""
+    lspt = by_method.get('lspt', {})
+    lines = []
+    for method in ABLATIONS:
+        found = by_method.get(method, {})
+        both = {task: np.subtract(lspt[task], scores) for task, scores in found.items()
+                if len(lspt.get(task, ())) == len(scores) == len(SEEDS)}
+        if both:
+            if not lines:
+                tasks = list(both)
+                lines = [f'| LSPT minus | {" | ".join(tasks)} | mean |',
+                         '|---' * (len(tasks) + 2) + '|']
+            cells = [_with_error(both[task]) if task in both else '' for task in tasks]
+            means = [differences.mean() for differences in both.values()]
+            lines.append(f'| {_title(method)} | {" | ".join(cells)} | {_with_error(means)} |')
+    return [*lines, ''] if lines else []
+
+
+def _with_error(values) -> str:
+    """Mean and standard error."""
+    if len(values) < 2:
+        return f'{np.mean(values):+.2f}'
+    return f'{np.mean(values):+.2f} ± {np.std(values, ddof=1) / len(values) ** 0.5:.2f}'
 
 
 def _longer(rows: List[dict]) -> List[str]:
-    """Runs of one seed by length, where all lengths are there."""
+    """Runs of one seed by length, for each method and task that has all lengths."""
     phases = ('final', *LENGTHS)
-    found: Dict[str, Dict[str, Dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
+    found: Dict[str, Dict[str, Dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     for row in rows:
         if row['phase'] in phases and int(row['seed']) == SEEDS[0]:
-            found[row['method']][row['task']][row['phase']] = row['score']
-    tasks = list(dict.fromkeys(
-        task for of_method in found.values() for task, scores in of_method.items()
-        if len(scores) == len(phases)
-    ))
+            found[row['method']][row['task']][row['phase']] = float(row['score'])
+    whole = {
+        method: {task: scores for task, scores in of_method.items() if len(scores) == len(phases)}
+        for method, of_method in found.items()
+    }
+    tasks = list(dict.fromkeys(task for of_method in whole.values() for task in of_method))
     if not tasks:
         return []
     times = ', '.join(map(str, (1, *LENGTHS.values())))
     lines = [f'| seed {SEEDS[0]}, {times} times as long | {" | ".join(tasks)} |',
              '|---' * (len(tasks) + 1) + '|']
-    for method, of_method in found.items():
-        if all(len(of_method[task]) == len(phases) for task in tasks):
-            cells = [', '.join(of_method[task][phase] for phase in phases) for task in tasks]
-            lines.append(f'| {METHODS[method].title} | {" | ".join(cells)} |')
+    for method, of_method in whole.items():
+        if of_method:
+            cells = [', '.join(f'{of_method[task][phase]:.2f}' for phase in phases)
+                     if task in of_method else '' for task in tasks]
+            lines.append(f'| {_title(method)} | {" | ".join(cells)} |')
     return [*lines, '']
 
 
-def _ranks(scores: dict) -> List[str]:
-    """Mean ranks of the methods that every task has with equally many seeds; no ablations."""
-    by_task: Dict[str, Dict[str, list]] = defaultdict(dict)
-    for by_method in scores.values():
-        for method, found in by_method.items():
-            for task, values in found.items():
-                if len(values) > 1 and method not in ABLATIONS:  # not the fit
-                    by_task[task][method] = values
-    whole = [
-        method for method in dict.fromkeys(m for found in by_task.values() for m in found)
-        if len({len(found.get(method, ())) for found in by_task.values()}) == 1
-    ]
-    if len(whole) < 2:
+def _complete(by_method: Scores) -> Scores:
+    """The methods that have all seeds of all tasks, without controls and ablations."""
+    tasks = {task for found in by_method.values() for task in found}
+    return {
+        method: found for method, found in by_method.items()
+        if method in RATES and method not in ABLATIONS and set(found) == tasks
+        and all(len(s) == len(SEEDS) and np.isfinite(s).all() for s in found.values())
+    }
+
+
+def _ranks(by_method: Scores) -> List[str]:
+    """Mean ranks of two methods or more."""
+    if len(by_method) < 2:
         return []
-    ranks = mean_ranks({task: {m: found[m] for m in whole} for task, found in by_task.items()})
-    lines = [f'| mean rank over {", ".join(by_task)} | rank | 95 % interval | to the first |',
-             '|---|---|---|---|']
-    for method, rank in ranks.items():
-        gap = f'{rank.gap:.2f} ± {rank.gap_error:.2f}' if len(lines) > 2 else ''
+    tasks = list(next(iter(by_method.values())))
+    ranks = mean_ranks({task: {m: found[task] for m, found in by_method.items()} for task in tasks})
+    lines = [f'| {len(ranks)} methods, mean rank over {", ".join(tasks)} | rank | 95 % interval '
+             '| to the first |', '|---|---|---|---|']
+    for i, (method, rank) in enumerate(ranks.items()):
+        gap = f'{rank.gap:.2f} ± {rank.gap_error:.2f}' if i else ''
         lines.append(
-            f'| {METHODS[method].title} | {rank.mean:.2f} | {rank.low:.2f} to {rank.high:.2f} '
-            f'| {gap} |'
+            f'| {_title(method)} | {rank.mean:.2f} | {rank.low:.2f} to {rank.high:.2f} | {gap} |'
         )
-    return lines
+    return [*lines, '']

@@ -31,7 +31,8 @@ def test_two_tasks_that_disagree():
     # Draws are (x, x), (x, y), (y, x) or (y, y): a mean rank of 1, 1.5, 1.5 or 2.
     rank = mean_ranks({'x': {'a': [1], 'b': [0]}, 'y': {'a': [0], 'b': [1]}}, 20_000)['b']
     assert (rank.mean, rank.low, rank.high, rank.gap) == (1.5, 1, 2, 0)
-    assert rank.gap_error == pytest.approx(0.5**0.5, rel=0.02)  # b - a is 1, 0, 0 or -1
+    # b - a is 1, 0, 0 or -1 in the draws. The mean of two differences of 1 and -1 has the error 1.
+    assert rank.gap_error == pytest.approx(1, rel=0.02)
 
 
 def test_seeds_are_drawn_and_paired():
@@ -42,8 +43,9 @@ def test_seeds_are_drawn_and_paired():
     assert rank.gap_error == pytest.approx(2 * (0.25 * 0.75) ** 0.5, rel=0.03)  # 1, or -1
 
 
-def test_equal_scores_share_a_rank():
-    assert mean_ranks({'x': {'a': [1], 'b': [1]}})['b'].mean == 1.5
+@pytest.mark.parametrize('b', [[1, 1, 1], [0.1 + 0.2, 1.7, 1]])
+def test_equal_scores_share_a_rank(b):
+    assert mean_ranks({'x': {'a': [1, 1, 1], 'b': b}})['b'].mean == 1.5
 
 
 @pytest.mark.parametrize('of_y', [{'a': [1, 2]}, {'a': [1, 2], 'b': [1]}])
@@ -79,7 +81,11 @@ class Pretender:
                 'accuracy': self.score(run, rate), 'seconds': 1.0, 'baseline': 50.0,
                 'trainable': {'prompts': 7, 'backbone': 3, 'head': 5, 'all': 99},
             }
-            (folder / 'result.json').write_text(json.dumps(result))
+            if np.isfinite(result['accuracy']):
+                (folder / 'result.json').write_text(json.dumps(result))
+            else:  # as a run that diverged ends
+                (folder / 'run').mkdir(exist_ok=True)
+                (folder / 'run/nonfinite_3_rank_0.json').touch()
             on_done(folder, 0)
 
 
@@ -89,7 +95,7 @@ def three_rates(run, rate):
 
 
 def execute(tables, launcher):
-    tables.run(tables.fits(), launcher, lambda run, code: None)
+    tables.run(tables.controls(), launcher, lambda run, code: None)
     for method in tables.methods:
         while any(tables.score(run) is None for run in tables.selection(method)):
             tables.run(tables.selection(method), launcher, lambda run, code: None)
@@ -118,6 +124,8 @@ def test_rates_are_chosen_on_the_mean_of_two_tasks_and_then_kept(tmp_path, data)
     ]
     assert [name for name in launcher.seen if 'final' in name] == [
         'eurosat/linear/final,seed=1', 'caltech101/linear/final,seed=1',
+        *(f'{task}/head/final,seed={seed}'
+          for task in ('eurosat', 'caltech101') for seed in (1, 2, 3)),
         *(f'{task}/vpt-deep/final,lr=0.001,seed={seed}'
           for task in ('eurosat', 'caltech101') for seed in (1, 2, 3)),
     ]
@@ -128,6 +136,13 @@ def test_rates_are_chosen_on_the_mean_of_two_tasks_and_then_kept(tmp_path, data)
     final = launcher.configs['caltech101/vpt-deep/final,lr=0.001,seed=2']
     assert final.val_dataloader is None and final.randomness.seed == 2
     assert final.train_dataloader.dataset.split == 'train800'
+    head = launcher.configs['caltech101/head/final,seed=2']
+    assert head.model.backbone.tune == 'nothing' and final.model.backbone.tune == 'prompts'
+    for key in ('train_cfg', 'param_scheduler', 'train_dataloader', 'randomness'):
+        assert head[key] == final[key], key
+    wrappers = head.optim_wrapper, final.optim_wrapper
+    for one in wrappers:
+        assert one.optimizer.lr * one.paramwise_cfg.custom_keys.head.lr_mult == 0.001
     longer = [name for name in launcher.seen if '/x' in name]
     assert longer == [f'{task}/vpt-deep/x{n},lr=0.001,seed=1'
                       for task in ('eurosat', 'caltech101') for n in (2, 4)]
@@ -143,6 +158,18 @@ def test_rates_go_on_while_the_best_is_the_first_or_last(peak, tried, tmp_path, 
     execute(tables, Pretender(lambda run, rate: 0 if rate is None else -abs(np.log(rate / peak))))
     assert [run.lr for run in tables.selection('vpt-deep')] == 2 * tried
     assert tables.rate('classification', 'vpt-deep') == min(peak, 0.3)
+
+
+def test_a_rate_that_diverges_is_never_chosen(tmp_path, data):
+    tables = make(tmp_path, data)
+    launcher = Pretender(lambda run, rate: float('nan') if rate and rate > 0.02 else rate or 0)
+    execute(tables, launcher)
+    assert tables.rate('classification', 'vpt-deep') == 0.01
+    rows = [row for row in tables.write() if row['lr'] == '0.03']
+    assert [row['score'] for row in rows] == ['nan', 'nan']
+    again = Pretender(three_rates)
+    execute(make(tmp_path, data), again)
+    assert not again.seen
 
 
 def test_runs_of_other_weights_or_lists_are_not_mixed(tmp_path, data):
@@ -170,7 +197,7 @@ def test_finished_runs_are_not_repeated_even_without_their_folders(tmp_path, dat
     tables = make(tmp_path, data)
     execute(tables, launcher)
     rows = tables.write()
-    assert len(rows) == 6 + 2 + 6 + 4
+    assert len(rows) == 6 + 2 + 6 + 6 + 4
     text = (tmp_path / 'runs/results.csv').read_bytes()
     for folder in ('eurosat', 'flowers36', 'caltech101'):
         shutil.rmtree(tmp_path / 'runs' / folder)
@@ -181,7 +208,7 @@ def test_finished_runs_are_not_repeated_even_without_their_folders(tmp_path, dat
     assert not again.seen
     assert (tmp_path / 'runs/results.csv').read_bytes() == text
     with open(tmp_path / 'runs/results.csv', newline='') as file:
-        row = next(row for row in csv.DictReader(file) if row['phase'] == 'final')
+        row = next(row for row in csv.DictReader(file) if row['method'] == 'linear')
     assert (row['task'], row['method'], row['lr'], row['trained']) == (
         'caltech101', 'linear', '', '10',
     )
@@ -195,7 +222,7 @@ def test_tested_runs_of_another_rate_are_kept_but_not_in_the_tables(tmp_path, da
     others = 'classification,caltech101,vpt-deep,final,0.01,{},99.00,50.00,10,1.0\n'
     path.write_text(path.read_text() + ''.join(others.format(seed) for seed in (1, 2, 3)))
     rows = make(tmp_path, data).write()
-    assert len(rows) == 6 + 2 + 6 + 4 and '99' not in tables_of(rows)
+    assert len(rows) == 6 + 2 + 6 + 6 + 4 and '99.00' not in tables_of(rows)
     assert path.read_text().count('99.00') == 3
 
 
@@ -239,33 +266,54 @@ def row(task, method, seed, score, table='classification', phase='final'):
                 score=str(score), baseline='', trained='1000', seconds='1')
 
 
+def seeds_of(task, method, scores, table='classification'):
+    return [row(task, method, seed, score, table) for seed, score in enumerate(scores, 1)]
+
+
 def test_tables():
-    rng = np.random.default_rng(0)
     rows = [row('a', 'linear', 1, 50.0), row('a', 'vpt', 0, 99.0, phase='selection')]
-    for method, level in (('vpt', 60), ('lspt', 70)):
-        for task in 'ab':
-            scores = level + rng.random(3)
-            rows += [row(task, method, seed, s) for seed, s in enumerate(scores, 1)]
-    rows += [row('c', m, s, 1, table='masks') for m in ('vpt', 'lspt') for s in (1, 2, 3)]
-    rows += [row(task, 'lspt-no-lpc', s, 1.0, t) for task, t in
-             (('a', 'classification'), ('b', 'classification'), ('c', 'masks')) for s in (1, 2, 3)]
+    for task in 'ab':
+        rows += seeds_of(task, 'vpt', [60.0, 61.0, 62.0])
+        rows += seeds_of(task, 'lspt', [70.0, 72.0, 71.0])
+        rows += seeds_of(task, 'head', [58.0, 59.0, 60.0])
+        rows += seeds_of(task, 'bias', [90.0, 90.0])  # a seed is missing
+    rows += seeds_of('a', 'lspt-no-lpc', [70.0, 71.0, 69.0])
+    rows += seeds_of('b', 'lspt-no-lpc', [70.0, 72.0, 71.0])
+    rows += [*seeds_of('c', 'vpt', [1, 1, 1], 'masks'), *seeds_of('c', 'lspt', [1, 1, 1], 'masks')]
     rows += [row('a', 'lspt', 1, 71, phase='x2'), row('a', 'lspt', 1, 72, phase='x4')]
+    rows += [row('b', 'vpt', 1, 61, phase='x2')]  # and x4 is missing
     text = tables_of(rows)
-    first = next(r['score'] for r in rows if (r['method'], r['task']) == ('lspt', 'a'))
-    assert f'| LSPT | {first}, 71, 72 |\n' in text
-    classification = text[: text.index('| masks')].splitlines()
-    assert classification[0] == '| classification | trained in the ViT | a | b | mean |'
-    assert [line.split(' | ')[0] for line in classification[2:5]] == [
-        '| LSPT', '| VPT-shallow', '| LSPT without LPC',
+    lines = text[: text.index('| masks')].splitlines()
+    assert lines[0] == (
+        '| classification | trained in the ViT | rate | a | b | mean | over the head |'
+    )
+    assert lines[2:8] == [
+        '| Biases | 1,000 | 0.1 | 90.00 ± 0.00 | 90.00 ± 0.00 | 90.00 | +31.00 |',
+        '| LSPT | 1,000 | 0.1 | 71.00 ± 1.00 | 71.00 ± 1.00 | 71.00 | +12.00 |',
+        '| LSPT without LPC | 1,000 | 0.1 | 70.00 ± 1.00 | 71.00 ± 1.00 | 70.50 | +11.50 |',
+        '| VPT-shallow | 1,000 | 0.1 | 61.00 ± 1.00 | 61.00 ± 1.00 | 61.00 | +2.00 |',
+        '| Head alone | 1,000 | 0.1 | 59.00 ± 1.00 | 59.00 ± 1.00 | 59.00 |  |',
+        '| Linear probe | 1,000 | 0.1 | 50.00 |  |  |  |',
     ]
-    assert ' ± ' in classification[2] and '99' not in text
-    assert '| LSPT | 1.17 |' in text  # first on two tasks, level on the third
-    assert text.count('| VPT-shallow | 1.83 |') == 1 and 'without' not in text[text.index('rank'):]
+    # Differences 0, 1 and 2 on a, none on b: errors 1 / sqrt(3) and 0; of the means 1 and 0, 0.5.
+    assert '| LSPT without LPC | +1.00 ± 0.58 | +0.00 ± 0.00 | +0.50 ± 0.50 |' in lines
+    assert '| 2 methods, mean rank over a, b | rank | 95 % interval | to the first |' in lines
+    assert '| seed 1, 1, 2, 4 times as long | a |' in text
+    assert '| LSPT | 70.00, 71.00, 72.00 |\n' in text and '61.00, ' not in text
+    overall = text[text.index('mean rank over a, b, c') :]
+    assert '| LSPT | 1.17 |' in overall  # first on two tasks, level on the third
+    assert '| VPT-shallow | 1.83 |' in overall and 'without' not in overall
 
 
 def test_a_certain_difference_is_printed():
-    rows = [row(task, method, seed, score) for task in 'ab' for seed in (1, 2)
-            for method, score in (('lspt', 2.0), ('vpt', 1.0))]
+    rows = [line for task in 'ab' for method, score in (('lspt', 2.0), ('vpt', 1.0))
+            for line in seeds_of(task, method, [score] * 3)]
     text = tables_of(rows)
     assert '| LSPT | 1.00 | 1.00 to 1.00 |  |' in text
     assert '| VPT-shallow | 2.00 | 2.00 to 2.00 | 1.00 ± 0.00 |' in text
+
+
+@pytest.mark.parametrize('scores', [[1.0, 2.0], [1.0, 2.0, float('nan')]])
+def test_a_method_that_is_not_complete_has_no_rank(scores):
+    rows = [*seeds_of('a', 'lspt', [1.0, 2.0, 3.0]), *seeds_of('a', 'vpt', [0.0, 1.0, 2.0])]
+    assert '| 2 methods, mean rank over a |' in tables_of([*rows, *seeds_of('a', 'lora', scores)])
