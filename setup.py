@@ -63,9 +63,19 @@ setup(
     long_description=readme(),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
+    author='The lspt_mm authors',
+    keywords='visual prompt tuning, vision transformer, segmentation, classification, peft',
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Science/Research',
+        'Programming Language :: Python :: 3',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
     python_requires='>=3.10',
     packages=find_packages(include=['lspt_mm', 'lspt_mm.*']),
-    package_data={'lspt_mm.report': ['page.html', 'page.css', 'viewer.js']},
+    package_data={
+        'lspt_mm': ['py.typed'], 'lspt_mm.report': ['page.html', 'page.css', 'viewer.js'],
+    },
     # No mm* package here: the maintained and the original distributions share their import
     # names, either serves, and both in one environment break each other. The extras choose.
     install_requires=[

@@ -1,6 +1,7 @@
 """Visual prompt tuning of frozen Vision Transformers for the OpenMMLab stack."""
 
 from lspt_mm import _compat
+from lspt_mm.errors import InputError
 from lspt_mm.utils.lazy import lazy_exports
 from lspt_mm.version import __version__
 
@@ -9,8 +10,9 @@ _compat.apply()
 
 __getattr__, _when_used = lazy_exports(
     __name__,
-    apis=('features', 'load'),
+    apis=('Run', 'features', 'load'),
+    deployment=(),
     # It imports mmseg, which the others do without.
     **{'apis.training': ('train_classification', 'train_segmentation')},
 )
-__all__ = ['__version__', *_when_used]
+__all__ = ['InputError', '__version__', *_when_used]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lspt_mm.config.options import add_common_arguments
+from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import input_errors_as_messages
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ def build(args: argparse.Namespace) -> Runner:
     from lspt_mm.tasks import task_of
 
     if args.checkpoint is None:
+        if not Path(args.config).is_dir():
+            raise InputError(
+                f'{args.config}: expected a checkpoint after a config, or the folder of a run alone'
+            )
         args.work_dir = args.work_dir or str(Path(args.config) / 'test')
         args.config, args.checkpoint = find_config_and_checkpoint(args.config)
     cfg = load_config(args)

@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from lspt_mm.apis.training import run_config, train
+from lspt_mm.apis.training import check_resumed, run_config, train
 from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.config.options import DEFAULT_BACKBONE
 from lspt_mm.config.preflight import datasets_of
@@ -155,8 +155,7 @@ def _check_settings(path: Path, settings: Dict[str, Any], resume: bool) -> None:
     """Raise InputError if there are results of other settings, or any without ``resume``."""
     if not path.is_file():
         return
-    if not resume:
-        raise InputError(f'{path} exists; continue it with resume (--resume), or name another out')
+    check_resumed(path.parent, path.name, resume)
     found = read_json(path)
     other = [key for key, value in settings.items() if found.get(key) != value]
     if other:

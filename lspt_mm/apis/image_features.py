@@ -10,7 +10,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 from mmpretrain.models import ClsDataPreprocessor
 
-from lspt_mm.apis.predict import images_of
+from lspt_mm.apis.predict import Paths, images_of
 from lspt_mm.checkpoints.records import fingerprint
 from lspt_mm.errors import InputError
 from lspt_mm.probing.features import cached
@@ -22,10 +22,10 @@ from lspt_mm.utils.cli import any_image_size, check_device
 
 
 class ImageFeatures(NamedTuple):
-    """Features of N images, float32, memory-mapped.
+    """Features of N images, float32; memory-mapped and read-only: ``np.array(x)`` is a copy.
 
     Attributes:
-        paths: The images, sorted.
+        paths: The images, in the order given; those of a folder or a pattern sorted.
         cls_token: (N, D); None if the ViT has none.
         avg_patches: (N, D), the mean of the patches.
         patches: (N, h, w, D); None unless asked for.
@@ -39,8 +39,8 @@ class ImageFeatures(NamedTuple):
 
 @any_image_size()
 def features(
-    backbone: str,
-    images: Union[str, Path, Sequence[Union[str, Path]]],
+    backbone: Union[str, Path],
+    images: Paths,
     img_size: int = 224,
     block: int = -1,
     patches: bool = False,
@@ -55,7 +55,8 @@ def features(
 
     Args:
         backbone: The ViT's weights: ``timm:NAME`` or a file.
-        images: A folder, searched recursively, or paths of images.
+        images: A path, a folder (searched recursively), a pattern such as ``'photos/*.jpg'``, or
+            an iterable of these, such as a column of a table, whose order is kept.
         img_size: Side of the crops in pixels, a multiple of the patch size.
         block: Block whose output is used, counted from 0 or, negative, from the end; the last
             one's passes the final norm.
@@ -64,10 +65,18 @@ def features(
         device: None: a GPU if there is one.
         model: timm's name of the ViT in a file whose tensors do not identify it (CLIP, SigLIP).
 
+    Returns:
+        ImageFeatures: A row for each image, in the order of its ``paths``.
+
     Raises:
         InputError: If an image or the weights cannot be read.
         ValueError: For a size or block that the ViT does not take.
     """
+    if not isinstance(backbone, (str, os.PathLike)):
+        raise InputError(
+            f'backbone: got {type(backbone).__name__}, expected timm:NAME or a file; of a model, '
+            'torch.save its state_dict() and give the file'
+        )
     check_int('img_size', img_size, 1)
     check_int('batch_size', batch_size, 1)
     if type(block) is not int:
@@ -81,10 +90,7 @@ def features(
         pretrained=found.source,
     ))
     vit.init_weights()
-    given = [images] if isinstance(images, (str, Path)) else images
-    if not len(given):
-        raise InputError('features: no images')
-    paths = sorted(images_of([Path(path).expanduser() for path in given]))
+    paths = images_of(images)
     init_default_scope('mmpretrain')
     pipeline, place = Compose(central_crop(img_size)), check_device(device)
 

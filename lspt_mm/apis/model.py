@@ -1,7 +1,9 @@
 """Build a model from a config and a checkpoint; each file is read once, mismatches are errors."""
 
+import os
+import warnings
 from pathlib import Path
-from typing import Optional, Union
+from typing import Optional, Tuple, Union
 
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
@@ -15,10 +17,11 @@ from lspt_mm.checkpoints.records import RANDOM, records_in, records_in_meta
 from lspt_mm.config.load import apply_common_options, read_config
 from lspt_mm.config.preflight import check_vit_file
 from lspt_mm.engine.unwrapping import unwrapped
+from lspt_mm.engine.work_dir import find_config_and_checkpoint
 from lspt_mm.errors import InputError
 from lspt_mm.registry import takes_prompts
 from lspt_mm.tasks import task_of
-from lspt_mm.utils.cli import check_device
+from lspt_mm.utils.cli import check_device, ignore_known_warnings
 from lspt_mm.utils.overlay import colours_of
 from lspt_mm.utils.safe_load import force_weights_only
 from lspt_mm.utils.text import shorten
@@ -26,9 +29,9 @@ from lspt_mm.utils.text import shorten
 
 def init_model(
     config: Union[str, Path, Config],
-    checkpoint: Union[str, Path],
+    checkpoint: Union[str, Path, None] = None,
     pretrained: Optional[str] = None,
-    device: Optional[str] = 'cpu',
+    device: Optional[str] = None,
     cfg_options: Optional[dict] = None,
 ) -> nn.Module:
     """Build the model of a config, load a checkpoint into it, and put it in eval mode.
@@ -37,9 +40,10 @@ def init_model(
     missing weights random, with a line in the log.
 
     Args:
-        config: A config (it stays as it is), its path, or a name as ``tools/train.py`` takes it.
+        config: A run's folder; or a config (it stays as it is), its path, or a name as
+            ``tools/train.py`` takes it.
         checkpoint: Path or URL of the checkpoint, full or prompt-only; ``#sha256=...`` after it is
-            checked.
+            checked. Of a run's folder: a name in it or a path; None: the last one.
         pretrained: Prompt-only checkpoints: file of the ViT's weights, instead of the config's.
         device: Device of the model; None: a GPU if there is one.
         cfg_options: Values of the config to change, by dotted key, as ``--cfg-options``.
@@ -58,13 +62,21 @@ def init_model(
     if isinstance(config, Config):
         cfg = Config(config.to_dict(), filename=config.filename)
     else:
+        if os.path.isdir(os.path.expanduser(str(config))):
+            config, checkpoint = run_files(config, checkpoint)
+        if checkpoint is None:
+            raise InputError(
+                f"{config}: expected a checkpoint after a config, or a run's folder alone"
+            )
         cfg = read_config(str(config))
     apply_common_options(cfg, cfg_options, None)
     check_is_prompted(cfg)
     content = read_model_checkpoint(cfg, checkpoint, pretrained)
     task, name = task_of(cfg), cfg.filename or 'the config'
     try:
-        model = task.build(cfg)
+        with warnings.catch_warnings():
+            ignore_known_warnings()
+            model = task.build(cfg)
     except Exception as error:  # whatever the config's classes raise
         raise InputError(
             f'{name}: the model cannot be built: {type(error).__name__}: {error}'
@@ -84,6 +96,32 @@ def init_model(
     model.checkpoint_meta = meta
     model.random_backbone = any(record.source == RANDOM for record in records)
     return model.to(device).eval()
+
+
+def run_files(
+    folder: Union[str, Path], checkpoint: Union[str, Path, None] = None
+) -> Tuple[str, str]:
+    """The config in a run's folder, and its last checkpoint or the given one.
+
+    Args:
+        folder: The run's work dir.
+        checkpoint: Its name in the folder, or a path.
+
+    Raises:
+        InputError: If there is no config or no such checkpoint.
+    """
+    if not isinstance(folder, (str, os.PathLike)):
+        raise InputError(f'{folder!r}: expected the work dir of a run, as a path')
+    folder = Path(os.path.expanduser(folder))
+    config, last = find_config_and_checkpoint(folder)
+    if checkpoint is None:
+        return config, last
+    given = Path(os.path.expanduser(checkpoint))
+    for path in (folder / given, given):
+        if path.is_file():
+            return config, str(path)
+    inside = ', '.join(sorted(path.name for path in folder.glob('*.pth')))
+    raise InputError(f'{checkpoint}: no such checkpoint file; those in {folder}: {inside}')
 
 
 def read_model_checkpoint(

@@ -1,5 +1,6 @@
 """Several tuned models on one image: one ViT in memory, its first blocks run once for all."""
 
+import os
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,8 @@ from lspt_mm.models.prompted_backbone import PromptedBackbone
 from lspt_mm.models.shared_blocks import SharedBlocks
 from lspt_mm.tasks import Prediction
 
-#: A model of :func:`init_model`, or its config and its checkpoint.
-Source = Union[nn.Module, Tuple[Union[str, Path], Union[str, Path]]]
+#: A model of :func:`init_model`, a run's folder, or a config and a checkpoint.
+Source = Union[nn.Module, str, Path, Tuple[Union[str, Path], Union[str, Path]]]
 
 
 class MultiTask:
@@ -25,7 +26,7 @@ class MultiTask:
     ::
 
         tasks = MultiTask({
-            'roads': ('runs/roads/transfer.py', 'runs/roads/iter_1000.pth'),
+            'roads': 'runs/roads',                                      # its last checkpoint
             'scene': ('runs/scene/transfer.py', 'runs/scene/epoch_20.pth')})
         found = tasks('photo.jpg')
         found['roads'].labels       # (H, W), class numbers
@@ -59,12 +60,16 @@ class MultiTask:
         self.models: Dict[str, nn.Module] = {}
         sets = PromptSets()
         for name, source in models.items():
+            is_path = isinstance(source, (str, os.PathLike))
+            if is_path and os.path.isdir(os.path.expanduser(source)):
+                source = (source, None)
             if isinstance(source, (tuple, list)) and len(source) == 2:
                 source = init_model(*source, pretrained=pretrained, device=device)
             if not isinstance(getattr(source, 'backbone', None), PromptedBackbone):
                 raise InputError(
-                    f'MultiTask: {name}: expected a model of init_model, or its config and its '
-                    f'checkpoint, but got {type(source).__name__}'
+                    f"MultiTask: {name}: expected a model of init_model, a run's folder, or a "
+                    f'config and a checkpoint, but got '
+                    f'{str(source) if is_path else type(source).__name__}'
                 )
             sets.add(name, source.backbone)
             source.backbone.fuse()

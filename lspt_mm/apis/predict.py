@@ -1,12 +1,14 @@
 """Predictions of a folder of images as files: masks and overlays, or a table of classes."""
 
 import csv
+import glob
 import os
 from collections import Counter, deque
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
-from typing import Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.structures import BaseDataElement
+from PIL import Image as PILImage
 from rich.console import Console
 from rich.progress import track
 from torch import nn
@@ -23,10 +26,12 @@ from lspt_mm.config.preflight import datasets_of
 from lspt_mm.errors import InputError
 from lspt_mm.tasks import Prediction, task_of
 from lspt_mm.utils.checks import check_choice, check_int
-from lspt_mm.utils.cli import any_image_size
+from lspt_mm.utils.cli import any_image_size, check_writable
 from lspt_mm.utils.images import IMAGE_SUFFIXES, image_problem, list_images
 
 Image = Union[str, Path, np.ndarray]
+#: A path, a folder, a pattern such as ``'photos/*.jpg'``, or an iterable of these.
+Paths = Union[str, Path, Iterable[Union[str, Path]]]
 #: Precisions of a forward pass; weights stay in float32.
 DTYPES = ('float32', 'float16', 'bfloat16')
 #: File of all predictions of a folder.
@@ -66,14 +71,30 @@ class _Pipeline:
         self.load, self.rest, self.number = load, rest, number
 
     def __call__(self, image: Image) -> dict:
-        if not isinstance(image, np.ndarray):
+        if isinstance(image, (str, os.PathLike)):
             return self.rest(self.load({'img_path': str(image)}))
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise InputError(
-                f'an image of {image.dtype} {image.shape}: expected uint8 (H, W, 3), RGB'
-            )
+        _check_pixels(image)
         bgr = np.ascontiguousarray(image[..., ::-1]).astype(self.number, copy=False)
         return self.rest({'img': bgr, 'img_shape': image.shape[:2], 'ori_shape': image.shape[:2]})
+
+
+def _check_pixels(image: Any) -> None:
+    """Raise InputError unless ``image`` is an array (H, W, 3) uint8 with pixels."""
+    hints = []
+    if isinstance(image, torch.Tensor):
+        hints.append('.cpu().numpy() makes an array of a tensor')
+    elif not isinstance(image, np.ndarray):
+        raise InputError(f'an image of type {type(image).__name__}: expected a path or an array')
+    elif image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3 and image.size:
+        return
+    if image.ndim == 2:
+        hints.append('grey: np.stack([image] * 3, -1)')
+    if 'float' in str(image.dtype):
+        hints.append('scale it to 0..255 and convert it to uint8')
+    what = 'a torch tensor' if isinstance(image, torch.Tensor) else 'an image'
+    raise InputError('; '.join([
+        f'{what} of {image.dtype} {tuple(image.shape)}: expected uint8 (H, W, 3), RGB', *hints
+    ]))
 
 
 @torch.no_grad()
@@ -105,24 +126,67 @@ def check_size(model: nn.Module, packed: dict) -> None:
         )
 
 
-def images_of(sources: Sequence[Path]) -> List[Path]:
-    """List the images of files and folders, and check that each can be decoded.
+def listed(images: Any, pixels: bool = False) -> list:
+    """The images of a path, a folder, a pattern, or an iterable of these, in the order given.
+
+    Those of a folder, searched recursively, and of a pattern are sorted. ``~`` is expanded.
+
+    Args:
+        images: As said.
+        pixels: Whether PIL images, arrays and tensors stand for images too; they are kept.
+
+    Returns:
+        list: Paths, which are not opened, and what stands for images.
 
     Raises:
-        InputError: Naming all that are missing, unreadable or truncated, and folders without one.
+        InputError: If there is none, in a folder or at all, or a value is something else.
     """
-    found: List[Path] = []
-    problems = []
-    for source in sources:
-        if not source.is_dir():
-            found.append(source)
-            continue
-        inside = list_images(source).images
-        if not inside:
-            problems.append(f'{source}: no image in it ({", ".join(IMAGE_SUFFIXES)})')
-        found += inside
+    of_pixels = (PILImage.Image, np.ndarray, torch.Tensor) if pixels else ()
+    if isinstance(images, np.ndarray) and images.dtype.kind in 'OTU':  # of paths
+        images = images.ravel()
+    elif isinstance(images, (str, *of_pixels)) or not isinstance(images, Iterable):
+        images = [images]
+    found = []
+    for one in images:
+        if isinstance(one, of_pixels):
+            found.append(one)
+        elif isinstance(one, (str, os.PathLike)):
+            found += _files(Path(os.path.expanduser(one)))
+        else:
+            raise InputError(
+                f'images: got {type(one).__name__}, expected a path, a folder, a pattern'
+                f'{", a PIL image, an array (H, W, 3)" if pixels else ""}, or several of these'
+            )
+    if not found:
+        raise InputError('images: none given, expected at least one')
+    return found
+
+
+def _files(place: Path) -> List[Path]:
+    """The files that a path, a folder or a pattern stands for."""
+    if place.is_dir():
+        found = list_images(place).images
+    elif place.exists() or not glob.has_magic(str(place)):
+        found = [place]
+    else:
+        found = sorted(map(Path, glob.glob(str(place), recursive=True)))
+    if not found:
+        raise InputError(
+            f'{place}: no image in it ({", ".join(IMAGE_SUFFIXES)})' if place.is_dir() else
+            f'{place}: no file matches'
+        )
+    return found
+
+
+def images_of(images: Paths) -> List[Path]:
+    """As :func:`listed`, and check that each image can be decoded.
+
+    Raises:
+        InputError: Naming all that are missing, unreadable or truncated.
+    """
+    found = listed(images)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders release Python's lock
-        problems += filter(None, pool.map(image_problem, found))
+        problems = list(filter(None, pool.map(image_problem, found)))
     if problems:
         raise InputError('\n  '.join([f'{len(problems)} inputs cannot be used:', *problems]))
     return found
@@ -264,8 +328,7 @@ def autocast_to(dtype: str, device: torch.device) -> AbstractContextManager:
 
 @any_image_size()
 def predict_images(
-    model: nn.Module, images: Sequence[Union[str, Path]], out: Union[str, Path],
-    top: Optional[int] = None,
+    model: nn.Module, images: Paths, out: Union[str, Path], top: Optional[int] = None,
     progress: bool = False, batch_size: Optional[int] = None, workers: Optional[int] = None,
     dtype: str = 'float32',
 ) -> List[str]:
@@ -278,7 +341,8 @@ def predict_images(
 
     Args:
         model: From :func:`lspt_mm.apis.init_model`.
-        images: Paths of readable images.
+        images: A path, a folder (searched recursively), a pattern such as ``'photos/*.jpg'``, or
+            an iterable of these.
         out: Folder, made if absent.
         top: Classification: how many classes are listed for an image. None is the likeliest one;
             of multi-label models all with a probability of at least a half, or an empty class.
@@ -293,10 +357,10 @@ def predict_images(
             ``predictions.csv`` then has the images before it. If ``out`` has masks or overlays that
             are not of an earlier call.
     """
-    images, out = list(map(Path, images)), Path(out)
+    images, out = listed(images), Path(os.path.expanduser(out))
     batch_size = _batch_size(model, batch_size)
     samples = predict_samples(model, images, batch_size, workers, dtype)
-    out.mkdir(parents=True, exist_ok=True)
+    check_writable(out, str(out))
     others = [name for name in ('masks', 'overlays') if (out / name).exists()]
     if others and not (out / TABLE).is_file():
         raise InputError(

@@ -1,32 +1,31 @@
 """A trained run as one object: its metrics, its predictions, its export."""
 
-import glob
 import os
+import warnings
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 from PIL import Image as PILImage
 from torch import nn
 
-from lspt_mm.apis.model import init_model
-from lspt_mm.apis.predict import image_pipeline, names_for, predict_image
+from lspt_mm.apis.model import init_model, run_files
+from lspt_mm.apis.predict import image_pipeline, listed, names_for, predict_image
 from lspt_mm.apis.testing import build_test_runner
 from lspt_mm.config.load import apply_common_options, read_config
 from lspt_mm.engine.hooks.class_scores_hook import TEST, VALIDATION
 from lspt_mm.engine.runner import run
-from lspt_mm.engine.work_dir import find_config_and_checkpoint
 from lspt_mm.errors import InputError
 from lspt_mm.tasks import task_of
 from lspt_mm.utils.atomic_io import read_json
-from lspt_mm.utils.cli import any_image_size
-from lspt_mm.utils.images import list_images, read_image, to_rgb
+from lspt_mm.utils.cli import any_image_size, ignore_known_warnings
+from lspt_mm.utils.images import read_image, to_rgb
 from lspt_mm.utils.overlay import label_image, overlay
 
 #: A path, a folder, a pattern such as ``'photos/*.jpg'``, a PIL image, an array (H, W, 3) uint8
-#: RGB, or a list of them.
-Images = Union[str, Path, PILImage.Image, np.ndarray, Sequence[Any]]
+#: RGB, or an iterable of them.
+Images = Union[str, Path, PILImage.Image, np.ndarray, Iterable[Any]]
 _PARTS = ('test', 'val')
 
 
@@ -36,7 +35,8 @@ class ImageResult(NamedTuple):
     Attributes:
         name: Of the image's file without suffix, or ``image_N``.
         image: (H, W, 3) uint8 RGB.
-        labels: (H, W) class numbers of a segmentation, (1,) of a classification.
+        labels: (H, W) class numbers of a segmentation; (1,) of a classification; (L,) of one with
+            several labels, the classes of at least a half, L from 0 to K.
         scores: (K,) probabilities of a classification; None of a segmentation.
         classes: K names.
         palette: Their colours, RGB.
@@ -52,23 +52,35 @@ class ImageResult(NamedTuple):
     palette: List[Tuple[int, int, int]]
     shares: Dict[str, float]
 
+    def __repr__(self) -> str:
+        height, width = self.image.shape[:2]
+        first = ', '.join(f'{name} {share:.3f}' for name, share in list(self.shares.items())[:4])
+        more = ', ...' if len(self.shares) > 4 else ''
+        return f'ImageResult({self.name!r}, {width} x {height}, {first}{more})'
+
     def save(self, path: Union[str, Path]) -> None:
         """Write the image of a segmentation, with the classes over it and a legend.
 
+        Args:
+            path: File to write; its suffix (.png, .jpg, ...) is the format. Folders are made.
+
         Raises:
-            InputError: For a classification, which has no picture.
+            InputError: For a classification, which has no picture, another suffix, or a path that
+                cannot be written.
         """
         self._check_dense()
-        _parent(path)
-        overlay(self.image, self.labels, self.classes, self.palette).save(path)
+        _write(overlay(self.image, self.labels, self.classes, self.palette), path)
 
     def save_mask(self, path: Union[str, Path]) -> None:
-        """Write the class numbers of a segmentation as a PNG that shows the classes' colours."""
+        """Write the class numbers of a segmentation as a PNG that shows the classes' colours.
+
+        Raises:
+            InputError: As :meth:`save`.
+        """
         self._check_dense()
         if Path(path).suffix.lower() != '.png':
             raise InputError(f'{path}: expected a name that ends in .png, as masks must not change')
-        _parent(path)
-        label_image(self.labels, self.palette).save(path)
+        _write(label_image(self.labels, self.palette), path)
 
     def _check_dense(self) -> None:
         if self.labels.ndim != 2:
@@ -81,7 +93,11 @@ class Results(List[ImageResult]):
     """Results of several images."""
 
     def save(self, folder: Union[str, Path]) -> None:
-        """Write each image's picture, ``NAME.jpg``, into a folder."""
+        """Write each image's picture, ``NAME.jpg``, into a folder, made if absent.
+
+        Raises:
+            InputError: As :meth:`ImageResult.save`.
+        """
         for result in self:
             result.save(Path(folder) / f'{result.name}.jpg')
 
@@ -94,9 +110,15 @@ class Run:
         device: Device of :attr:`model`; None: a GPU if there is one. :meth:`test` takes a GPU
             if there is one.
         pretrained: File of the ViT's weights, instead of the one that the run names.
+        checkpoint: Its name in the folder, or a path; None: the last one.
 
     Raises:
         InputError: If there is no config or checkpoint in it.
+
+    Attributes:
+        folder (Path): The work dir.
+        config (str): The config in it.
+        checkpoint (str): The checkpoint.
     """
 
     def __init__(
@@ -104,9 +126,10 @@ class Run:
         folder: Union[str, Path],
         device: Optional[str] = None,
         pretrained: Optional[str] = None,
+        checkpoint: Union[str, Path, None] = None,
     ):
-        self.folder = Path(folder).expanduser()
-        self.config, self.checkpoint = find_config_and_checkpoint(self.folder)
+        self.config, self.checkpoint = run_files(folder, checkpoint)
+        self.folder = Path(self.config).parent
         self._device, self._pretrained = device, pretrained
 
     def __repr__(self) -> str:
@@ -126,7 +149,10 @@ class Run:
 
     @property
     def metrics(self) -> Dict[str, Any]:
-        """The last validation's ``metric``, its ``value`` in per cent, ``classes`` by name.
+        """Scores of the last validation, whichever checkpoint is opened.
+
+        ``metric`` and its ``value`` in per cent; ``iter``, the iteration; ``class_metric`` and
+        ``classes``, by name the score of each in per cent, None for one without an image.
 
         Raises:
             InputError: If the run has not validated.
@@ -137,38 +163,60 @@ class Run:
         return read_json(path)
 
     @any_image_size()
-    def test(self) -> Dict[str, Any]:
-        """Test the chosen run on the test images; returns the same keys as :attr:`metrics`.
+    def test(self, data_root: Union[str, Path, None] = None) -> Dict[str, Any]:
+        """Test the chosen run on the test images.
+
+        Args:
+            data_root: Folder of the data, instead of the config's.
+
+        Returns:
+            dict: As :attr:`metrics`, without ``iter``.
 
         Raises:
-            InputError: If the data have no test images.
+            InputError: If the data have no test images, or are not there.
         """
         cfg = read_config(self.config)
-        apply_common_options(cfg, None, None)
+        apply_common_options(cfg, None, data_root and os.path.expanduser(data_root))
         folder = self.folder / 'test'  # the run's own config stays as it is
         cfg.work_dir, cfg.launcher = str(folder), 'none'
+        cfg.experiment_name = str(folder)  # by time alone, runs of one second share a log
         test, val = (dict(cfg.get(f'{part}_dataloader') or {}).get('dataset') for part in _PARTS)
         if test is None or test == val:
             raise InputError(f'{self.folder}: its data have no test images; see Run.metrics')
-        runner = build_test_runner(cfg, self.checkpoint, self._pretrained)
-        run(runner, runner.test)
+        with warnings.catch_warnings():
+            ignore_known_warnings()
+            runner = build_test_runner(cfg, self.checkpoint, self._pretrained)
+            run(runner, runner.test)
         return read_json(folder / TEST)
 
     @any_image_size()
     def predict(self, images: Images) -> Union[ImageResult, Results]:
-        """Predict images: one result for one image, else a list of them.
+        """Predict images.
 
         All images and results stay in memory. ``lspt-mm predict`` writes thousands one by one.
 
+        Args:
+            images: A path, a folder (searched recursively), a pattern such as ``'photos/*.jpg'``,
+                a PIL image, an array (H, W, 3) uint8 RGB, or an iterable of these.
+
+        Returns:
+            One result for one path, PIL image or array; else a list of them, in the order given,
+            those of a folder or a pattern sorted.
+
         Raises:
-            InputError: For a missing path, a pattern without matches, or a file that is not an
-                image.
+            InputError: For a missing path, a pattern without matches, a file that is not an
+                image, or another array.
         """
-        found = [self._result(name, image) for name, image in _named(images)]
-        single = isinstance(images, (np.ndarray, PILImage.Image)) or (
-            isinstance(images, (str, Path)) and Path(images).expanduser().is_file()
+        given = listed(images, pixels=True)
+        names = names_for([
+            one if isinstance(one, Path) else Path(f'image_{i}') for i, one in enumerate(given)
+        ])
+        arrays = list(map(_pixels, given))
+        found = Results(map(self._result, names, arrays))
+        single = given[0] is images or (
+            isinstance(images, (str, os.PathLike)) and os.path.isfile(os.path.expanduser(images))
         )
-        return found[0] if single else Results(found)
+        return found[0] if single else found
 
     def _result(self, name: str, image: np.ndarray) -> ImageResult:
         found = predict_image(self.model, self.pipeline(image))
@@ -183,13 +231,15 @@ class Run:
         return image_pipeline(self.model.cfg)
 
     def export(
-        self, path: Union[str, Path], size: Optional[Tuple[int, int]] = None, dynamic: bool = True
+        self, path: Union[str, Path], size: Union[int, Tuple[int, int], None] = None,
+        dynamic: bool = True,
     ) -> float:
         """Write the model as ``.onnx`` or ``.pt2`` and compare it with PyTorch.
 
         Args:
             path: File to write.
-            size: Height and width it is traced with; None is the backbone's ``img_size``.
+            size: Height and width it is traced with, or one number for both; None is the
+                backbone's ``img_size``.
             dynamic: Whether batch, height and width may vary.
 
         Returns:
@@ -200,50 +250,46 @@ class Run:
         """
         from lspt_mm.deployment import export_model
 
-        return export_model(self.model, Path(path).expanduser(), size, dynamic).difference
+        return export_model(self.model, path, size, dynamic).difference
 
 
 def load(
-    folder: Union[str, Path], device: Optional[str] = None, pretrained: Optional[str] = None
+    folder: Union[str, Path],
+    device: Optional[str] = None,
+    pretrained: Optional[str] = None,
+    checkpoint: Union[str, Path, None] = None,
 ) -> Run:
-    """Open the run in a folder; arguments as in :class:`Run`."""
-    return Run(folder, device, pretrained)
+    """Open a trained run.
+
+    Args:
+        folder: Its work dir, with one config and a checkpoint.
+        device: Device of the model; None: a GPU if there is one.
+        pretrained: File of the ViT's weights, instead of the one that the run names.
+        checkpoint: Its name in the folder (``'iter_1000.pth'``), or a path; None: the last one.
+
+    Returns:
+        Run: Nothing is read before it is used.
+
+    Raises:
+        InputError: If there is no config or no such checkpoint.
+    """
+    return Run(folder, device, pretrained, checkpoint)
 
 
-def _named(images: Images) -> List[Tuple[str, np.ndarray]]:
-    """Names and arrays of the given images."""
-    given = list(images) if isinstance(images, (list, tuple)) else [images]
-    if not given:
-        raise InputError('predict: no images')
-    names: List[Path] = []
-    arrays: List[np.ndarray] = []
-    for image in given:
-        if isinstance(image, (str, Path)):
-            paths = _expanded(os.path.expanduser(image))
-            names += paths
-            arrays += map(read_image, paths)
-        elif isinstance(image, (PILImage.Image, np.ndarray)):
-            names.append(Path(f'image_{len(names)}'))
-            arrays.append(to_rgb(image) if isinstance(image, PILImage.Image) else image)
-        else:
-            raise InputError(
-                f'predict: {type(image).__name__}, expected paths, PIL images or arrays'
-            )
-    return list(zip(names_for(names), arrays, strict=True))
+def _pixels(image: Union[Path, PILImage.Image, np.ndarray]) -> np.ndarray:
+    """(H, W, 3) uint8 RGB; arrays as they are, which the pipeline checks."""
+    if isinstance(image, Path):
+        return read_image(image)
+    return to_rgb(image) if isinstance(image, PILImage.Image) else image
 
 
-def _expanded(text: str) -> List[Path]:
-    """The files that a path, a folder or a pattern stands for."""
-    if Path(text).is_dir():
-        found = list_images(Path(text)).images
-    elif Path(text).exists() or not glob.has_magic(text):
-        found = [Path(text)]
-    else:
-        found = sorted(map(Path, glob.glob(text, recursive=True)))
-    if not found:
-        raise InputError(f'{text}: no image in this folder, or no file matches')
-    return found
-
-
-def _parent(path: Union[str, Path]) -> None:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+def _write(picture: PILImage.Image, path: Union[str, Path]) -> None:
+    """Write a picture, and the folders above it."""
+    path = Path(os.path.expanduser(path))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+    except (OSError, ValueError) as error:  # ValueError: PIL's for another suffix
+        raise InputError(
+            f'{path}: cannot be written ({error}); expected a writable path, .png or .jpg'
+        ) from error

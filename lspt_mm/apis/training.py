@@ -2,16 +2,19 @@
 
 import os
 import warnings
+from functools import partial
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Collection, Dict, Mapping, Optional, Sequence, Union
 
 from mmengine.config import Config
 from mmengine.runner import Runner
 
 from lspt_mm.apis.run import Run
+from lspt_mm.checkpoints.load_backbone import TIMM
 from lspt_mm.config.cfg_options import merge_options
 from lspt_mm.config.load import read_config, turn_on_amp
 from lspt_mm.config.options import DEFAULT_BACKBONE
+from lspt_mm.config.preflight import absent_file
 from lspt_mm.converters.image_folder import prepare_image_folder
 from lspt_mm.converters.masks import prepare_masks
 from lspt_mm.datasets.verify import check_data
@@ -19,10 +22,16 @@ from lspt_mm.engine.hooks import ProgressHook
 from lspt_mm.engine.runner import build_runner, run
 from lspt_mm.engine.work_dir import latest_checkpoint
 from lspt_mm.errors import InputError
+from lspt_mm.recipes import METHODS, PRETRAININGS, resolve_experiment
+from lspt_mm.recipes.mask_folder import mask_run
 from lspt_mm.recipes.methods import AUTO, CANDIDATES
+from lspt_mm.recipes.segmentation import METHODS as SEGMENTATION_METHODS
+from lspt_mm.recipes.vits import ALIASES
 from lspt_mm.utils.atomic_io import read_json, write_json
-from lspt_mm.utils.cli import any_image_size, ignore_known_warnings
+from lspt_mm.utils.checks import check_all, check_bool, check_int, check_share
+from lspt_mm.utils.cli import any_image_size, check_writable, ignore_known_warnings
 from lspt_mm.utils.malloc import keep_freed_memory
+from lspt_mm.utils.text import did_you_mean
 
 #: Folder of the prepared data, below a run's.
 DATA = 'data'
@@ -36,7 +45,7 @@ def train_segmentation(
     images: _Path,
     masks: _Path,
     out: _Path,
-    classes: Optional[_Path] = None,
+    classes: Union[_Path, Sequence[str], None] = None,
     backbone: str = DEFAULT_BACKBONE,
     method: str = 'lspt',
     head: str = 'upernet',
@@ -61,7 +70,8 @@ def train_segmentation(
         masks: Folder of the masks, with the images' names.
         out: Folder of the run: the prepared data, config, log, checkpoints (without the frozen
             ViT). ``tools/train.py`` can resume the config, and other configs can inherit it.
-        classes: File of the classes, a line each; None: as found in the masks.
+        classes: File of the classes, a line each, or a list of their names; None: as found in the
+            masks.
         backbone: The ViT's weights, ``timm:NAME`` or a file.
         method: A method of ``configs/_base_/prompters``, or frozen, lora, bias, partial-1, full;
             or 'auto': vpt-deep, lspt, lora and bias train a quarter as long on half of the
@@ -79,7 +89,7 @@ def train_segmentation(
             folders of them.
         seed: Of the split and the run.
         amp: Mixed precision.
-        resume: Resume from the last checkpoint in ``out``, if there is one.
+        resume: Resume from the last checkpoint in ``out``, if there is one, with the same images.
         options: Further arguments of :class:`~lspt_mm.recipes.mask_folder.MaskRun` (iters,
             batch_size, crop, lr, ...), and with dots any key of the config
             (``{'train_cfg.val_interval': 100}``).
@@ -89,23 +99,29 @@ def train_segmentation(
         Run: The trained run, as ``lspt_mm.load`` gives it.
 
     Raises:
-        InputError: For data, a ViT or a value that cannot be used; before anything is trained.
+        InputError: For data, a ViT or a value that cannot be used, before anything is trained; if
+            ``out`` has a run and not ``resume``.
     """
-    out = Path(out).expanduser()
+    shares = dict(val_share=val_share, test_share=test_share)
+    how = dict(seed=seed, amp=amp, resume=resume, verbose=verbose)
+    _check_values(
+        dict(images=images, masks=masks, out=out, backbone=backbone,
+             classes=None if isinstance(classes, (list, tuple)) else classes),
+        shares, method, SEGMENTATION_METHODS, options, skip_unpaired=skip_unpaired, **how,
+    )
+    out = _path(out)
+    arguments = dict(
+        data=str(out / DATA), pretrained=str(backbone), method=method, head=head, seed=seed
+    )
+    begun = _begin(out, mask_run, arguments, options, resume)
     found = prepare_masks(
-        Path(images).expanduser(), Path(masks).expanduser(), out / DATA,
-        classes=None if classes is None else Path(classes).expanduser(),
-        labels=labels, ignore=ignore, mask_suffix=mask_suffix, image_suffix=image_suffix,
-        exif=exif, skip_unpaired=skip_unpaired, val_share=val_share, test_share=test_share,
-        seed=seed,
+        _path(images), _path(masks), out / DATA, classes=_path(classes), labels=labels,
+        ignore=ignore, mask_suffix=mask_suffix, image_suffix=image_suffix, exif=exif,
+        skip_unpaired=skip_unpaired, **shares, seed=seed, overwrite=not begun, keep_lists=begun,
     )
     print(found.table)
     for remark in found.remarks:
         print(f'note: {remark}')
-    arguments = dict(
-        data=str(out / DATA), pretrained=str(backbone), method=method, head=head, seed=seed
-    )
-    how = dict(seed=seed, amp=amp, resume=resume, verbose=verbose)
     return _trained('maskfolder/transfer.py', out, arguments, options, **how)
 
 
@@ -141,7 +157,7 @@ def train_classification(
             no such split.
         seed: Of the split and the run.
         amp: Mixed precision.
-        resume: Resume from the last checkpoint in ``out``, if there is one.
+        resume: Resume from the last checkpoint in ``out``, if there is one, with the same images.
         options: Further arguments of :class:`~lspt_mm.recipes.Experiment` (epochs, batch_size,
             img_size, lr, balance, ...), and with dots any key of the config.
         verbose: Print MMEngine's log instead of one line of progress.
@@ -150,17 +166,117 @@ def train_classification(
         Run: The trained run, as ``lspt_mm.load`` gives it.
 
     Raises:
-        InputError: For data, a ViT or a value that cannot be used; before anything is trained.
+        InputError: For data, a ViT or a value that cannot be used, before anything is trained; if
+            ``out`` has a run and not ``resume``.
     """
-    out = Path(out).expanduser()
-    print(prepare_image_folder(
-        Path(images).expanduser(), out / DATA,
-        labels=None if labels is None else Path(labels).expanduser(), seed=seed,
-        test_share=test_share, usual_share=val_share,
-    ))
-    arguments = dict(task=str(out / DATA), pretraining=str(backbone), method=method)
     how = dict(seed=seed, amp=amp, resume=resume, verbose=verbose)
+    _check_values(
+        dict(images=images, out=out, labels=labels, backbone=backbone),
+        dict(val_share=val_share, test_share=test_share), method, METHODS, options, **how,
+    )
+    out = _path(out)
+    arguments = dict(task=str(out / DATA), pretraining=str(backbone), method=method)
+    begun = _begin(out, partial(resolve_experiment, 'imagefolder'), arguments, options, resume)
+    print(prepare_image_folder(
+        _path(images), out / DATA, labels=_path(labels), seed=seed, test_share=test_share,
+        usual_share=val_share, overwrite=not begun, keep_lists=begun,
+    ))
     return _trained('imagefolder/transfer.py', out, arguments, options, **how)
+
+
+def _check_values(
+    paths: Mapping[str, Any], shares: Mapping[str, Any], method: Any, methods: Collection[str],
+    options: Any, seed: Any, **flags,
+) -> None:
+    """Raise one InputError for all invalid values; None is a valid path."""
+    try:
+        check_all([
+            *((_check_path, *one) for one in paths.items()),
+            *((check_share, *one) for one in shares.items()),
+            *((check_bool, *one) for one in flags.items()),
+            (check_int, 'seed', seed, 0), (_check_method, method, [*methods, AUTO]),
+            (_check_options, options),
+        ])
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _check_path(name: str, value: Any) -> None:
+    if value is not None and not isinstance(value, (str, os.PathLike)):
+        hint = '; save it by to_csv(index=False)' if hasattr(value, 'to_csv') else ''
+        raise ValueError(f'{name}: {type(value).__name__}, expected a path{hint}')
+
+
+def _check_method(method: Any, known: Collection[str]) -> None:
+    if method not in known:
+        raise ValueError(f'method={method!r}: {did_you_mean(str(method), known)}')
+
+
+def _check_options(options: Any) -> None:
+    if options is not None and not isinstance(options, Mapping):
+        raise ValueError(f"options={options!r}: expected a dict, such as {{'batch_size': 4}}")
+
+
+def _path(value: Any) -> Any:
+    """A path with its ~ expanded; None and a list of names as they are."""
+    return Path(value).expanduser() if isinstance(value, (str, os.PathLike)) else value
+
+
+def _begin(
+    out: Path, resolve: Callable[..., Any], arguments: Dict[str, Any],
+    options: Optional[Mapping[str, Any]], resume: bool,
+) -> bool:
+    """Check what needs no data, make ``out``, and return whether it has a run, to be resumed.
+
+    Args:
+        out: Folder of the run.
+        resolve: Raises InputError for arguments that the recipe refuses.
+        arguments: Of the recipe.
+        options: Further ones, and keys of the config.
+        resume: Whether a run in ``out`` is to be resumed.
+    """
+    folders = (out, *sorted(out.glob('auto/*')))
+    found = next(filter(None, map(latest_checkpoint, map(str, folders))), None)
+    if found is not None:
+        check_resumed(out, f'checkpoint {Path(found).name}', resume)
+    given = {name: value for name, value in (options or {}).items() if '.' not in name}
+    for name in given:
+        if name in (*arguments, 'seed'):
+            raise InputError(f'options: {name} is an argument of its own')
+    _check_weights(**arguments)
+    method = arguments['method']
+    for name in CANDIDATES if method == AUTO else (method,):
+        resolve(**{**arguments, **given, 'method': name})
+    check_writable(out, f'out={out}', '; name another folder')
+    return found is not None
+
+
+def check_resumed(out: Path, what: str, resume: bool) -> None:
+    """Raise InputError unless the run in ``out``, which has left ``what``, is to be resumed."""
+    if not resume:
+        raise InputError(
+            f'{out} has a run ({what}); resume=True (--resume on the command line) continues it, '
+            'or name another folder'
+        )
+
+
+def _check_weights(pretraining: str = '', pretrained: str = '', **_) -> None:
+    """Raise InputError for a file that does not exist.
+
+    Configs may name such files, to be read before they are fetched.
+    """
+    from timm.models import is_model_pretrained
+
+    backbone, known = pretraining or pretrained, PRETRAININGS.get(pretraining)
+    absent = absent_file(known.pretrained if known else ALIASES.get(backbone, backbone))
+    if absent is None:
+        return
+    if known:
+        raise InputError(f'backbone={backbone!r}: {absent} does not exist; it is {known.source}')
+    hint = f'expected {TIMM}NAME, a file, a URL, or one of {", ".join(ALIASES)}'
+    if is_model_pretrained(backbone):
+        hint = f'did you mean {TIMM}{backbone}?'
+    raise InputError(f'backbone={backbone!r}: no such file; {hint}')
 
 
 def _trained(
@@ -169,9 +285,6 @@ def _trained(
 ) -> Run:
     """Train a config with arguments, and ``options`` that are arguments or keys of it."""
     options = dict(options or {})
-    for name in options:
-        if name in (*arguments, 'seed'):
-            raise InputError(f'options: {name} is an argument of its own')
     if arguments['method'] == AUTO:
         best = _best_method(config, out, arguments, options, resume, verbose, **how)
         arguments = {**arguments, 'method': best}

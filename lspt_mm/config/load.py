@@ -18,6 +18,8 @@ from lspt_mm.registry import takes_prompts
 from lspt_mm.utils.images import BACKEND
 from lspt_mm.utils.installed import EXTRAS, require
 
+_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
 
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config and apply the common options to it."""
@@ -49,8 +51,7 @@ def apply_common_options(cfg: Config, options: Optional[dict], data_root: Option
     init_default_scope(scope)
     merge_options(cfg, options)
     if data_root:
-        loaders = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-        rooted = [dataset for dataset in datasets_of(cfg, loaders) if 'data_root' in dataset]
+        rooted = [dataset for dataset in datasets_of(cfg, _LOADERS) if 'data_root' in dataset]
         if not rooted:
             raise InputError(f'--data-root {data_root}: no data set of this config has a data_root')
         for dataset in rooted:
@@ -119,7 +120,8 @@ def read_config_file(path: Union[str, Path]) -> Config:
     """Read a file by MMEngine's ``Config.fromfile``; set how images are loaded.
 
     They are read by :func:`lspt_mm.utils.images.read_image` unless the config sets
-    ``backend_args``.
+    ``backend_args``. Of a run's config, data that lay in the run's folder are read from where the
+    folder is now.
     """
     cfg = Config.fromfile(path)
     nodes = [cfg._cfg_dict]
@@ -131,6 +133,13 @@ def read_config_file(path: Union[str, Path]) -> Config:
             nodes += node.values()
         elif isinstance(node, (list, tuple)):
             nodes += node
+    work_dir = cfg.get('work_dir')
+    for dataset in datasets_of(cfg, _LOADERS) if work_dir else ():
+        root = dataset.get('data_root')
+        if root and Path(root).is_relative_to(work_dir):
+            inside = Path(path).parent / Path(root).relative_to(work_dir)
+            if inside.is_dir():
+                dataset['data_root'] = str(inside)
     return cfg
 
 

@@ -181,7 +181,7 @@ def _missing_weights(cfg: Config) -> List[str]:
             'pre-trained weights of the ViT: the config names none. Name a file with '
             '--pretrained FILE; to run on a random backbone all the same: --random-backbone'
         ]
-    place = _absent_file(source)
+    place = absent_file(source)
     if place is None:
         return []
     return [f'file {place}, the pre-trained weights of the ViT, does not exist']
@@ -189,12 +189,12 @@ def _missing_weights(cfg: Config) -> List[str]:
 
 def check_vit_file(source: str) -> None:
     """Raise InputError if ``source``, from the command line, names a file that does not exist."""
-    place = _absent_file(source)
+    place = absent_file(source)
     if place is not None:
         raise InputError(f'--pretrained {place}: no such file')
 
 
-def _absent_file(source: str) -> Optional[str]:
+def absent_file(source: str) -> Optional[str]:
     """The file that the source of a ViT names, if that file does not exist."""
     place, _ = split_sha256(source)
     if is_url(place) or source.startswith(TIMM) or Path(place).expanduser().is_file():

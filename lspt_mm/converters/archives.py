@@ -134,12 +134,16 @@ def link_or_copy(folder: Path, target: Path, copy: bool) -> bool:
     return False
 
 
-def place(folder: Path, target: Path, copy: bool) -> None:
+def place(folder: Path, target: Path, copy: bool, overwrite: bool = False) -> None:
     """As :func:`link_or_copy`, for folders that may have changed since ``target`` was copied.
+
+    ``overwrite`` replaces a link to another folder.
 
     Raises:
         InputError: If ``target`` is a folder with other files.
     """
+    if overwrite and target.is_symlink():
+        target.unlink()
     if link_or_copy(folder, target, copy) and _files(folder) != _files(target):
         raise InputError(
             f'{target} is a folder with other files than {folder}, such as an earlier copy: remove '

@@ -12,6 +12,7 @@ from lspt_mm.converters.splits import (
     Pairs,
     alike,
     check_same_classes,
+    check_same_lists,
     digest_of,
     duplicates,
     images_in,
@@ -70,6 +71,7 @@ def prepare_image_folder(
     labels: Optional[Path] = None,
     test_share: float = 0.0,
     usual_share: float = VAL_SHARE,
+    keep_lists: bool = False,
 ) -> str:
     """Write ``train.json``, ``val.json``, perhaps ``test.json``, and ``about.json`` to ``dest``.
 
@@ -86,12 +88,13 @@ def prepare_image_folder(
         seed (int): Of the drawing.
         copy (bool): Copy the folders rather than link to them.
         overwrite (bool): Prepare a folder again even if its classes change; runs that were
-            trained on it would then read other labels.
+            trained on it would then read other labels. Links to other folders are replaced.
         fail_on_duplicates (bool): Refuse equal images in two splits or classes.
         labels (Path, optional): Table of labels
             (:func:`~lspt_mm.converters.label_file.read_label_file`).
         test_share (float): Share of each class that is test, where there is none; 0 is no test.
         usual_share (float): As ``val_share``, where there is no val.
+        keep_lists (bool): Refuse lists that differ from those in ``dest``.
 
     Returns:
         str: A line about what was written, and remarks below it.
@@ -100,6 +103,8 @@ def prepare_image_folder(
         InputError: If anything is missing or wrong; no list is written then.
     """
     _check_shares(val_share, test_share, usual_share)
+    if not source.is_dir():
+        raise InputError(f'{source}: no such folder')
     if labels is not None:
         found = _of_table(source, labels)
     elif _is_divided(source):
@@ -110,8 +115,10 @@ def prepare_image_folder(
     if not overwrite:
         check_same_classes(dest, found.classes)
     splits, kinds, problems = _divided(found, val_share, usual_share, test_share, seed)
+    if keep_lists:
+        check_same_lists(dest, {**splits, 'val': splits['val'] or splits['train']})
     for name, folder in found.folders.items():
-        place(source / folder, dest / name, copy)
+        place(source / folder, dest / name, copy, overwrite)
     checked = {part: pairs for part, pairs in splits.items()
                if pairs or part != 'val' or kinds['val'] == 'official'}
     problems = [*found.problems, *problems]
@@ -188,7 +195,7 @@ def _divided(found: _Found, val_share, usual_share, test_share, seed):
 
 def _is_divided(source: Path) -> bool:
     """Whether the folders are splits: a single such name may also be that of a class."""
-    there = folders_in(source) if source.is_dir() else []
+    there = folders_in(source)
     splits = _split_folders(source).values()
     return not there or len(splits) == len(there) or any(
         folders_in(source / folder) for folder in splits
@@ -205,7 +212,7 @@ def _of_splits(source: Path, val_share) -> _Found:
                 'one'
             )
     if 'train' not in there:
-        found = ', '.join(folders_in(source)[:10]) if source.is_dir() else 'nothing'
+        found = ', '.join(folders_in(source)[:10])
         raise InputError(
             f'{source} lacks train; it has {found or "no folder"}. Expected folders train, and '
             'perhaps val and test (rename yours), with a folder for each class in each; or a '
@@ -246,7 +253,7 @@ def _below_images(splits: Dict[str, Pairs]) -> Dict[str, Pairs]:
 
 def _split_folders(source: Path) -> Dict[str, str]:
     """Split to the folder that has its name, or another name of it."""
-    there = folders_in(source) if source.is_dir() else []
+    there = folders_in(source)
     return {SPLIT_FOLDERS[name.lower()]: name for name in reversed(there)
             if name.lower() in SPLIT_FOLDERS}
 
@@ -289,7 +296,7 @@ def _absent(found: Dict[str, Pairs], classes: List[str]) -> List[str]:
 def _check_outside(source: Path, folders: Dict[str, str], dest: Path) -> None:
     inside = dest.resolve()
     if any((source / folder).resolve() in (inside, *inside.parents) for folder in folders.values()):
-        raise InputError(f'--to {dest} lies in a folder of images: name a folder outside it')
+        raise InputError(f'{dest} lies in a folder of images: name a folder outside it')
 
 
 def _labelled_images(source: Path, folders: Dict[str, str], classes: List[str]):

@@ -52,11 +52,11 @@ class _Row(NamedTuple):
 def read_label_file(path: Path, images: Path) -> LabelFile:
     """Labels of the images in a folder, from a table with a first line of titles.
 
-    The first column is the image: its path below ``images``, or its file's name if it is the only
-    one of that name; with or without suffix. Then there is either one column with the label, or
-    several labels between ``|`` or ``;``; or a column for each class with 0 and 1. A column
-    ``split`` may hold train, val or test; without it, folders of these names set the split, if
-    every image lies in one. Spaces around cells are dropped.
+    The first column is the image: its path, below ``images`` or absolute, or its file's name if it
+    is the only one of that name; with or without suffix. Then there is either one column with the
+    label, or several labels between ``|`` or ``;``; or a column for each class with 0 and 1. A
+    column ``split`` may hold train, val or test; without it, folders of these names set the split,
+    if every image lies in one. Spaces around cells are dropped.
 
     Args:
         path: The table, in UTF-8.
@@ -247,6 +247,8 @@ class _Names:
     def find(self, text: str) -> List[str]:
         """The images that a cell may mean."""
         text = _nfc(text.replace('\\', '/').removeprefix('./'))
+        for folder in (self.folder.absolute(), self.folder.resolve()):
+            text = text.removeprefix(f'{_nfc(folder.as_posix())}/')
         return [self._paths[text]] if text in self._paths else self._names.get(text, [])
 
     def left_out(self, path: Path, rows: List[_Row]) -> List[str]:

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from lspt_mm.errors import InputError
 
@@ -76,23 +76,33 @@ def read_classes(path: Path) -> List[MaskClass]:
     return classes
 
 
-def _check(path: Path, classes: List[MaskClass]) -> None:
+def named_classes(names: Sequence[str]) -> List[MaskClass]:
+    """Classes of these names, in their order; InputError for none, or one that is no name."""
+    for name in names:
+        if not (isinstance(name, str) and _NAME.fullmatch(name)):
+            raise InputError(f'classes: {name!r} is not a class name; expected a word, as text')
+    classes = [MaskClass(name) for name in names]
+    _check('classes', classes)
+    return classes
+
+
+def _check(place: Union[Path, str], classes: List[MaskClass]) -> None:
     if not classes:
-        raise InputError(f'--classes {path}: names no class')
+        raise InputError(f'{place}: names no class')
     for what in ('name', 'value', 'colour'):
         seen = {}
         for one in classes:
             key = getattr(one, what)
             if key is not None and key in seen:
-                raise InputError(f'--classes {path}: {what} {key} is given twice')
+                raise InputError(f'{place}: {what} {key} is given twice')
             seen[key] = one
         if None in seen and len(seen) > 1:
             raise InputError(
-                f'--classes {path}: some lines have a {what} and some have none, such as '
+                f'{place}: some lines have a {what} and some have none, such as '
                 f'{seen[None].name!r}; expected it in all or in none'
             )
     if len(classes) > MOST_CLASSES:
-        raise InputError(f'--classes {path}: {len(classes)} classes, at most {MOST_CLASSES} fit')
+        raise InputError(f'{place}: {len(classes)} classes, at most {MOST_CLASSES} fit')
 
 
 def _cells(line: str) -> List[str]:

@@ -67,9 +67,9 @@ def find_pairs(
         InputError: If a folder is missing, or no image has a mask.
     """
     listed = []
-    for option, folder in (('--images', images), ('--masks', masks)):
+    for what, folder in (('images', images), ('masks', masks)):
         if not folder.is_dir():
-            raise InputError(f'{option} {folder}: no such folder')
+            raise InputError(f'{what} {folder}: no such folder')
         found = list_images(folder)
         listed.append((found, [path.relative_to(folder).as_posix() for path in found.images]))
     (first, of_images), (second, of_masks) = listed

@@ -5,12 +5,12 @@ import os
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from lspt_mm.converters.archives import place
-from lspt_mm.converters.mask_classes import read_classes
+from lspt_mm.converters.mask_classes import named_classes, read_classes
 from lspt_mm.converters.mask_files import image_facts, read_mask, turned
 from lspt_mm.converters.mask_pairs import Pair, find_pairs
 from lspt_mm.converters.mask_readers import LABELS, Reader, ScannedPair, choose_reader
@@ -18,6 +18,7 @@ from lspt_mm.converters.splits import (
     about_json,
     as_json,
     check_same_classes,
+    check_same_lists,
     digest_of,
     drawing_order,
     duplicates,
@@ -88,7 +89,7 @@ def prepare_masks(
     images: Path,
     masks: Path,
     dest: Path,
-    classes: Optional[Path] = None,
+    classes: Union[Path, Sequence[str], None] = None,
     labels: Optional[str] = None,
     ignore: Sequence[str] = (),
     image_suffix: str = '',
@@ -101,6 +102,7 @@ def prepare_masks(
     copy: bool = False,
     overwrite: bool = False,
     fail_on_duplicates: bool = False,
+    keep_lists: bool = False,
     confirm: Callable[[Outcome], bool] = lambda outcome: True,
 ) -> Optional[Outcome]:
     """Write ``images``, ``masks``, the lists, ``classes.txt`` and ``about.json`` to ``dest``.
@@ -113,8 +115,8 @@ def prepare_masks(
             split; missing ones are drawn from ``train``.
         masks (Path): Folder of the masks; same names and folders as the images.
         dest (Path): Folder to write, made if absent.
-        classes (Path, optional): File of the classes (``mask_classes.read_classes``); by default
-            they are those in the masks.
+        classes (Path or list, optional): File of the classes (``mask_classes.read_classes``), or
+            their names; by default they are those in the masks.
         labels (str, optional): 'indices' of classes, 'colors', or 'binary' (0 and one other value).
             By default the only reading that the masks allow.
         ignore (list): Integers, colours (``r,g,b`` or ``#rrggbb``) or names of classes whose
@@ -127,8 +129,9 @@ def prepare_masks(
         skip_unpaired (bool): Leave out images without masks and masks without images.
         copy (bool): Copy the images rather than link to them.
         overwrite (bool): Prepare a folder again even if its classes change; runs that were
-            trained on it would then read other labels.
+            trained on it would then read other labels. A link to other images is replaced.
         fail_on_duplicates (bool): Refuse equal images in two splits or with two masks.
+        keep_lists (bool): Refuse lists that differ from those in ``dest``.
         confirm: Called after the preview; if it returns False, nothing more is written.
 
     Returns:
@@ -141,7 +144,9 @@ def prepare_masks(
     ignore = [str(one) for one in ignore]
     _check_arguments(images, masks, dest, classes, labels, val_share, test_share, exif)
     pairs, problems, left_out = find_pairs(images, masks, image_suffix, mask_suffix, skip_unpaired)
-    named = read_classes(classes) if classes else None
+    named = None
+    if classes is not None:
+        named = read_classes(classes) if isinstance(classes, Path) else named_classes(classes)
     scans = map_with_progress(
         lambda pair: _scan(pair, images, masks), pairs, 'reading images and masks'
     )
@@ -157,6 +162,10 @@ def prepare_masks(
     if not overwrite:
         check_same_classes(dest, [one.name for one in reader.classes])
     split, how = _split_of(scans, reader, val_share, test_share, seed)
+    lists = {part: [(scan.pair.image, f'{part}/{scan.pair.key}.png') for scan in found]
+             for part, found in split.items()}
+    if keep_lists:
+        check_same_lists(dest, lists)
     doubles = duplicates(
         ((scan.digest, part, scan.pair.image, scan.mask_digest)
          for part, found in split.items() for scan in found), 'masks'
@@ -180,9 +189,9 @@ def prepare_masks(
     _draw_preview(dest / PREVIEW, split, reader, images, exif)
     if not confirm(found):
         return None
-    place(images, dest / IMAGES, copy)
+    place(images, dest / IMAGES, copy, overwrite)
     _write_masks(split, dest, reader, exif)
-    _write_lists(dest, split, about, reader)
+    _write_lists(dest, lists, about, reader)
     return found
 
 
@@ -198,20 +207,20 @@ def _check_arguments(images, masks, dest, classes, labels, val_share, test_share
         )
     if dest.exists() and not dest.is_dir():
         raise InputError(f'--to {dest}: is a file, expected a folder')
-    if classes is not None and not _is_ours(dest) and classes.resolve() == (
+    if isinstance(classes, Path) and not _is_ours(dest) and classes.resolve() == (
         dest.resolve() / CLASSES
     ):
         raise InputError(
             f'--classes {classes}: this command writes a file of that name; rename it, or name '
             'another folder: --to'
         )
-    for option, folder in (('--images', images), ('--masks', masks)):
+    for what, folder in (('images', images), ('masks', masks)):
         inside = dest.resolve()
         if folder.is_dir() and (folder.resolve() == inside or folder.resolve() in inside.parents):
-            raise InputError(f'--to {dest} lies in {option} {folder}: name a folder outside it')
+            raise InputError(f'{dest} lies in the {what} {folder}: name a folder outside it')
     if (dest / MASKS).exists() and not _is_ours(dest):
         raise InputError(
-            f'--to {dest}: has a folder {MASKS} that was not written by this command; name another'
+            f'{dest}: has a folder {MASKS} that was not written by this command; name another'
         )
 
 
@@ -282,7 +291,7 @@ def _split_of(
     elif alike := [scan for scan in scans if scan.pair.looks_split]:
         raise InputError(
             f'{shorten(scan.pair.image for scan in alike)}: in folders that look like a split; '
-            'name folders of splits train, val and test, directly below --images and --masks'
+            'name folders of splits train, val and test, directly below the images and masks'
         )
     drawn = {'val': val_share, 'test': test_share}
     drawn = {part: share for part, share in drawn.items() if share and part not in split}
@@ -368,17 +377,13 @@ def _write_masks(split: Split, dest: Path, reader: Reader, exif: Optional[str]) 
     os.replace(fresh, dest / MASKS)
 
 
-def _write_lists(dest: Path, split: Split, about: dict, reader: Reader) -> None:
-    lists = {
-        f'{part}.json': as_json([(scan.pair.image, f'{part}/{scan.pair.key}.png')
-                                 for scan in found])
-        for part, found in split.items()
-    }
+def _write_lists(dest: Path, lists: Dict[str, list], about: dict, reader: Reader) -> None:
+    texts = {f'{part}.json': as_json(pairs) for part, pairs in lists.items()}
     lines = ''.join(
         f'{one.name} {" ".join(map(str, colour))}\n'
         for one, colour in zip(reader.classes, reader.colours, strict=True)
     )
-    write_lists(dest, {**lists, CLASSES: lines, 'about.json': about_json(about)})
+    write_lists(dest, {**texts, CLASSES: lines, 'about.json': about_json(about)})
 
 
 # ---- reporting ----------------------------------------------------------------------------------

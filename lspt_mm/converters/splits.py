@@ -287,7 +287,21 @@ def check_same_classes(dest: Path, classes: List[str]) -> None:
         return
     if before != classes:
         raise InputError(
-            f'--to {dest} was prepared before, with {len(before)} classes ({shorten(before)}); '
+            f'{dest} was prepared before, with {len(before)} classes ({shorten(before)}); '
             f'now there are {len(classes)} ({shorten(classes)}). Runs that were trained on it '
             'would read other labels: name another folder (own_masks and prepare take --overwrite)'
         )
+
+
+def check_same_lists(dest: Path, splits: Dict[str, Pairs]) -> None:
+    """Raise InputError if a list in ``dest``, of a run that goes on, has other images or labels."""
+    for part in PARTS:
+        path, now = dest / f'{part}.json', dict(splits.get(part, ()))
+        before = read_json(path) if path.is_file() else now  # an interruption may have removed it
+        changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        if changed:
+            raise InputError(
+                f'{path}: there are now other images than those of the run, such as '
+                f'{shorten(changed, 2)}; keep images, labels, shares and seed as they were, or '
+                'start a new run in another folder'
+            )

@@ -2,9 +2,10 @@
 
 import contextlib
 import logging
+import os
 import warnings
 from pathlib import Path
-from typing import Callable, Iterable, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Iterable, NamedTuple, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.export import Dim, ExportedProgram
 
 from lspt_mm.deployment.exportable import Exportable
 from lspt_mm.errors import InputError
+from lspt_mm.utils.cli import check_writable
 from lspt_mm.utils.installed import require
 
 #: Version of the operators in ONNX files; onnxruntime 1.17 (2024) and later run it.
@@ -21,7 +23,7 @@ CLOSE = 1e-4
 
 
 def export_program(
-    model: Exportable, size: Tuple[int, int] = (224, 224), dynamic: bool = True
+    model: Exportable, size: Union[int, Sequence[int]] = (224, 224), dynamic: bool = True
 ) -> ExportedProgram:
     """Export a model by ``torch.export``, on the device it is on.
 
@@ -30,8 +32,8 @@ def export_program(
 
     Args:
         model: What to export.
-        size: Height and width of the images it is traced with, multiples of the patch size; the
-            only size unless ``dynamic``.
+        size: Height and width of the images it is traced with, or one number for both, multiples
+            of the patch size; the only size unless ``dynamic``.
         dynamic: Whether batch, height and width may vary (height and width as multiples of the
             patch size, and at least the model's ``least_size``).
 
@@ -39,13 +41,9 @@ def export_program(
         InputError: For a size that is no such multiple.
     """
     patch, least = model.patch_size, model.least_size
-    if any(side % patch or side < least for side in size):
-        raise InputError(
-            f'size {tuple(size)}: expected multiples of {patch}, the size of a patch, '
-            f'and at least {least}'
-        )
+    height, width = _sides(model, size)
     # A batch of one, or a square image, would be traced as a constraint.
-    images = model.mean.new_zeros(2 if dynamic else 1, 3, size[0], size[1] + patch * dynamic)
+    images = model.mean.new_zeros(2 if dynamic else 1, 3, height, width + patch * dynamic)
     shapes = None
     if dynamic:
         height, width = (Dim(name, min=least // patch) for name in ('height', 'width'))
@@ -53,6 +51,20 @@ def export_program(
     model.fuse()
     with torch.no_grad(), _quiet():
         return torch.export.export(model, (images,), dynamic_shapes=shapes, strict=False)
+
+
+def _sides(model: Exportable, size: Union[int, Sequence[int]]) -> Tuple[int, int]:
+    """Height and width; InputError if they are none that the model takes."""
+    patch, least = model.patch_size, model.least_size
+    sides = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
+    if len(sides) != 2 or not all(
+        isinstance(side, int) and side >= least and side % patch == 0 for side in sides
+    ):
+        raise InputError(
+            f'size {size}: expected height and width, or one number for both, as multiples of '
+            f'{patch}, the size of a patch, and at least {least}'
+        )
+    return sides
 
 
 class Exported(NamedTuple):
@@ -67,8 +79,8 @@ class Exported(NamedTuple):
 
 def export_model(
     model: nn.Module,
-    out: Path,
-    size: Optional[Sequence[int]] = None,
+    out: Union[str, Path],
+    size: Union[int, Sequence[int], None] = None,
     dynamic: bool = True,
     preprocess: bool = True,
 ) -> Exported:
@@ -77,20 +89,25 @@ def export_model(
     Args:
         model: From :func:`lspt_mm.apis.init_model`, on any device; it stays as it is.
         out: File to write.
-        size: Height and width it is traced with; None is the backbone's ``img_size``.
+        size: Height and width it is traced with, or one number for both; None is the backbone's
+            ``img_size``.
         dynamic: Whether batch, height and width may vary.
         preprocess: Whether the file normalises images; otherwise the caller must.
 
     Raises:
-        InputError: For another suffix, an invalid size, packages that are not installed, or a
-            file whose output differs from PyTorch's; that file is removed.
+        InputError: For another suffix, a path that cannot be written, an invalid size, packages
+            that are not installed, or a file whose output differs from PyTorch's; that file is
+            removed.
     """
+    out = Path(os.path.expanduser(out))
     if out.suffix not in ('.onnx', '.pt2'):
         raise InputError(f'{out}: expected a name that ends in .onnx or .pt2')
+    if out.is_dir():
+        raise InputError(f'{out}: cannot be written, it is a folder')
     exportable = Exportable(model, preprocess=preprocess).cpu()
-    height, width = size or exportable.model.backbone.img_size
+    height, width = _sides(exportable, size or exportable.model.backbone.img_size)
+    check_writable(out.parent, str(out))
     program = export_program(exportable, (height, width), dynamic=dynamic)
-    out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == '.onnx':
         export_onnx(program, out)
         run = run_onnx(out)

@@ -209,6 +209,11 @@ class TimmPromptedViT(PromptedBackbone):
 def _create(model: str, img_size, model_args: dict) -> nn.Module:
     if not isinstance(model_args, dict):
         raise ValueError(f'model_args={model_args!r}: expected a dict')
+    if isinstance(model, nn.Module):
+        raise ValueError(
+            f"model: got {type(model).__name__}, expected timm's name of it; its weights are given "
+            'as a file of its state_dict(), pretrained=FILE'
+        )
     if not isinstance(model, str) or not timm.is_model(model.partition('.')[0]):
         raise ValueError(
             f"model={model!r}: timm {timm.__version__} has no model of this name; "

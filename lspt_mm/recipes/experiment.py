@@ -266,7 +266,7 @@ class Experiment:
         return cls(**{name: value for name, value in values.items() if name != 'name'})
 
 
-def resolve_experiment(benchmark: str, **defaults) -> Experiment:
+def resolve_experiment(benchmark: str, /, **defaults) -> Experiment:
     """The experiment of the config being read, with all hyper-parameters resolved.
 
     The config's arguments override ``defaults``. Other values come from the published tables, or

@@ -99,19 +99,33 @@ class MaskRun:
     seed: int = 0
 
     def __post_init__(self):
-        from mmengine.logging import print_log
-
         from lspt_mm.recipes.vits import vit_of
 
         try:
             self._check()
         except ValueError as error:
             raise InputError(str(error)) from error
-        self.about = masks_of(self.data)
         if self.balance is None:
             self.balance = 'none' if self.head == 'paper' else 'weights'
         self.vit = vit_of(self.pretrained, self.arch, self.patch_size, self.model)
         self.crop = whole_patches(self.crop, self.vit.patch_size)
+        self.backbone = self._backbone()
+        if self.lr is None:
+            self.lr = 1e-4 if self.method == 'full' else 3e-3
+        if self.prompt_lr is None:
+            method = METHODS[self.method]
+            own = method.prompter is None and self.method != 'full'
+            self.prompt_lr = method.lr if own else self.lr
+
+    def read_data(self) -> None:
+        """Read what :attr:`data` holds, and derive ``short_side`` and ``iters`` from it.
+
+        Raises:
+            InputError: If the folder was not prepared.
+        """
+        from mmengine.logging import print_log
+
+        self.about = masks_of(self.data)
         height, width = self._image_size = usual_size(self.data)
         half = min(height, width) // 2
         if self.short_side is None:
@@ -126,12 +140,6 @@ class MaskRun:
         if self.iters is None:
             rounds = 60 * self.about['images']['train'] / self.batch_size
             self.iters = int(min(max(round(rounds, -2), 1000), 20000))
-        if self.lr is None:
-            self.lr = 1e-4 if self.method == 'full' else 3e-3
-        if self.prompt_lr is None:
-            method = METHODS[self.method]
-            own = method.prompter is None and self.method != 'full'
-            self.prompt_lr = method.lr if own else self.lr
 
     def _check(self) -> None:
         self.data, self.pretrained = str(self.data), str(self.pretrained)
@@ -145,8 +153,7 @@ class MaskRun:
 
     # ---- the model --------------------------------------------------------------------------
 
-    @property
-    def backbone(self) -> Dict[str, Any]:
+    def _backbone(self) -> Dict[str, Any]:
         """Config of the backbone, with the method's prompter or LoRA."""
         depth = self.vit.measures['num_layers']
         # Blocks 4, 6, 8 and 12 of 12, in proportion.
@@ -313,10 +320,21 @@ class MaskRun:
         return train, test, scales_and_flips(scaled, labels, self.flip != 'none')
 
 
-def resolve_mask_run(**defaults) -> MaskRun:
-    """The run of the config being read; the config's arguments override ``defaults``.
+def mask_run(**arguments) -> MaskRun:
+    """The run of these arguments, before its data are read.
 
     Raises:
         InputError: For an unknown argument or an invalid value.
     """
-    return MaskRun(**taken_arguments('maskfolder', MaskRun, defaults))
+    return MaskRun(**taken_arguments('maskfolder', MaskRun, arguments))
+
+
+def resolve_mask_run(**defaults) -> MaskRun:
+    """The run of the config being read; the config's arguments override ``defaults``.
+
+    Raises:
+        InputError: As :func:`mask_run`, or if the folder of the data was not prepared.
+    """
+    run = mask_run(**defaults)
+    run.read_data()
+    return run

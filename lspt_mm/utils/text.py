@@ -20,9 +20,9 @@ def format_list(items: Iterable, shown: int = 20) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: similar names, or else all known ones."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f'did you mean {" or ".join(close)}?' if close else f'known: {", ".join(known)}'
+    known = {one.lower(): one for one in known}
+    close = [known[one] for one in difflib.get_close_matches(name.lower(), known, cutoff=0.5)]
+    return f'did you mean {" or ".join(close)}?' if close else f'known: {", ".join(known.values())}'
 
 
 def format_table(rows: Sequence[Sequence[str]], sides: str) -> str:

@@ -73,8 +73,8 @@ class ServedModels:
         if source.name in self._served:
             raise InputError(f'two models are called {source.name!r}')
         start = time.perf_counter()
-        model = init_model(source.config, source.checkpoint, pretrained)
-        model.requires_grad_(False).to(self.device)
+        model = init_model(source.config, source.checkpoint, pretrained, str(self.device))
+        model.requires_grad_(False)
         saved = self._sets.add(source.name, model.backbone)
         model.backbone.fuse()
         self._served[source.name] = _Served(model)

@@ -109,7 +109,7 @@ def test_accuracies_are_those_of_the_joined_heads(folder, trained):
     models = []
     for number in range(1, len(tasks) + 1):
         run = folder / f'nsp2/task_{number}'
-        models.append(init_model(run / 'transfer.py', run / 'epoch_2.pth'))
+        models.append(init_model(run / 'transfer.py', run / 'epoch_2.pth', device='cpu'))
     last, pipeline = models[-1], image_pipeline(models[-1].cfg)
     names = sum(tasks, [])
     for number, task in enumerate(tasks):
@@ -175,7 +175,7 @@ def test_too_many_splits(folder):
 
 
 def test_results_are_not_overwritten_nor_mixed(folder, trained):
-    with pytest.raises(InputError, match='continual.json exists; continue it with resume'):
+    with pytest.raises(InputError, match=r'nsp2 has a run \(continual.json\); resume=True'):
         train(folder, 'nsp2')
     with pytest.raises(InputError, match='of other settings, seed=0, tasks=.*; resume with'):
         train(folder, 'nsp2', resume=True, seed=1)

@@ -54,6 +54,16 @@ def test_features_are_timms(vit, photos):
         assert found.patches[i].reshape(-1, 192) == pytest.approx(tokens[1:], abs=1e-4)
 
 
+def test_rows_have_the_order_given(vit, photos):
+    sorted_by_name = lspt_mm.features(vit[1], f'{photos}/sub/p*.png', img_size=32)
+    order = [2, 0, 1]
+    paths = [photos / f'sub/p{i}.png' for i in order]
+    for given in (paths, map(str, paths), np.array([*map(str, paths)])):
+        found = lspt_mm.features(vit[1], given, img_size=32)
+        assert found.paths == paths
+        assert np.array_equal(found.cls_token, sorted_by_name.cls_token[order])
+
+
 def test_a_second_call_reads_them(vit, photos, monkeypatch):
     _, path = vit
     first = lspt_mm.features(path, photos, img_size=32)
@@ -76,5 +86,9 @@ def test_errors_name_what_is_wrong(vit, photos):
         lspt_mm.features(vit[1], [photos / 'none.jpg'], img_size=32)
     with pytest.raises(ValueError, match='multiple'):
         lspt_mm.features(vit[1], photos, img_size=33)
+    with pytest.raises(InputError, match='backbone: got VisionTransformer, expected timm:NAME or'):
+        lspt_mm.features(vit[0], photos, img_size=32)
+    with pytest.raises(InputError, match='got Tensor, expected a path'):
+        lspt_mm.features(vit[1], [torch.zeros(3, 32, 32)], img_size=32)
     with pytest.raises(AttributeError, match='feature'):
         lspt_mm.feature  # noqa: B018

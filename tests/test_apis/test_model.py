@@ -112,7 +112,7 @@ def reads(monkeypatch):
 @pytest.mark.parametrize('content', ['full', 'prompts'])
 def test_the_model_and_each_file_read_once(content, made, reads):
     mini, original, folder = made
-    model = init_model(mini.config, folder / f'{content}.pth')
+    model = init_model(mini.config, folder / f'{content}.pth', device='cpu')
     want = {'full.pth': 1} if content == 'full' else {'prompts.pth': 1, 'tiny_vit.pth': 1}
     assert reads == want
     assert not model.training
@@ -130,7 +130,7 @@ def test_a_config_stays_as_it_is(made, tmp_path):
     before = cfg.pretty_text
     torch.save({'model': tiny_vit().state_dict()}, folder / 'same.pth')
     options = {'model.backbone.with_cp': True}
-    model = init_model(cfg, folder / 'prompts.pth', str(folder / 'same.pth'), cfg_options=options)
+    model = init_model(cfg, folder / 'prompts.pth', str(folder / 'same.pth'), 'cpu', options)
     assert cfg.pretty_text == before
     assert model.cfg.model.backbone.pretrained == str(folder / 'same.pth')
     assert model.backbone.with_cp is True
@@ -155,7 +155,7 @@ def test_names_of_wrappers_are_taken_off(made):
     content = torch.load(folder / 'full.pth')
     state = {f'module.{k}': v for k, v in content['state_dict'].items()}
     torch.save({'state_dict': state}, folder / 'wrapped.pth')
-    model = init_model(mini.config, folder / 'wrapped.pth')
+    model = init_model(mini.config, folder / 'wrapped.pth', device='cpu')
     assert all(torch.equal(model.state_dict()[k], v) for k, v in original.state_dict().items())
     assert model.dataset_meta['classes'][0] == 'class 0' and model.checkpoint_meta == {}
 

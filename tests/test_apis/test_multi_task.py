@@ -48,7 +48,7 @@ def photo():
 
 
 def alone(source, image):
-    model = init_model(*source)
+    model = init_model(*source, device='cpu')
     return predict_image(model, image_pipeline(model.cfg)(image))
 
 
@@ -105,7 +105,7 @@ def test_models_of_other_vits_stand_beside(sources, photo, tmp_path):
 
 def test_a_model_that_is_given(sources, photo):
     config, checkpoint = sources['seg late']
-    model = init_model(config, checkpoint)
+    model = init_model(config, checkpoint, device='cpu')
     want = alone(sources['seg late'], photo)
     assert np.array_equal(MultiTask({'mine': model})(photo)['mine'].labels, want.labels)
     with torch.no_grad():  # and it is as before

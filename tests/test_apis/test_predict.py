@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from miniatures import (
 )
 from PIL import Image
 
-from lspt_mm.apis import init_model, predict_image, predict_images
+from lspt_mm.apis import MultiTask, init_model, predict_image, predict_images
 from lspt_mm.apis.predict import (
     autocast_to,
     image_pipeline,
@@ -115,8 +116,8 @@ def test_classes_are_those_of_mmpretrains_own_inferencer(runs, photos):
 @pytest.fixture
 def model(runs):
     def load(task):
-        last = {'seg': 'iter_4.pth', 'cls': 'epoch_2.pth'}[task]
-        return init_model(str(runs / task / f'run/mini_{task}.py'), str(runs / task / 'run' / last))
+        run, last = runs / task / 'run', {'seg': 'iter_4.pth', 'cls': 'epoch_2.pth'}[task]
+        return init_model(run / f'mini_{task}.py', run / last, device='cpu')
 
     return load
 
@@ -255,6 +256,33 @@ def test_other_bad_arguments(runs, photos, change, said):
     run = run_tool('predict.py', *arguments, cwd=photos.parent)
     assert run.code == 2 and said in run.err and 'Traceback' not in run.err
     assert '--work-dir' not in run.err  # an option of other tools
+
+
+def test_a_runs_folder_is_its_config_and_its_last_checkpoint(runs, photos):
+    run, photo = runs / 'cls/run', photos / 'a.jpg'
+    config, checkpoint = run / 'mini_cls.py', run / 'epoch_2.pth'
+    want = init_model(config, checkpoint, device='cpu').state_dict()
+    for given in ([run], [run, 'epoch_2.pth']):
+        found = init_model(*given, device='cpu').state_dict()
+        assert all(torch.equal(found[name], tensor) for name, tensor in want.items())
+    scores = [found.scores for found in MultiTask({'a': run, 'b': (config, checkpoint)})(
+        photo).values()]
+    assert np.array_equal(*scores)
+    with pytest.raises(InputError, match="mini_cls.py: expected a checkpoint .* or a run's folder"):
+        init_model(config)
+
+
+def test_the_device_is_a_gpu_if_there_is_one(runs, monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    with pytest.raises(InputError, match='device cuda: cannot be used here'):
+        init_model(runs / 'cls/run')
+
+
+def test_no_warnings_of_the_stacks_defaults(runs):
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter('always')
+        init_model(runs / 'seg/run', device='cpu')
+    assert not [one for one in found if 'avg_non_ignore' in str(one.message)]
 
 
 def test_a_checkpoint_of_another_config_is_refused(runs):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -199,14 +200,25 @@ def test_report_search_and_resume_of_several_labels(folder, multi, tmp_path):
     assert 'test macro F1' in run.out
 
 
+class DataFrame:
+    """As pandas', of which the message needs the name and this method alone."""
+
+    to_csv = None
+
+
 @pytest.mark.parametrize(('more', 'message'), [
-    (dict(method='vptt'), "method='vptt'"), (dict(backbone='absent.pth'), 'absent.pth'),
+    (dict(method='VPT'), "method='VPT': did you mean vpt"),
+    (dict(backbone='absent.pth'), "backbone='absent.pth': no such file; expected timm:NAME"),
+    (dict(backbone='mae'), "backbone='mae': pretrained/mae_pretrain_vit_base.pth does not exist"),
+    (dict(labels=DataFrame()), r'labels: DataFrame, expected a path; save it by to_csv\(index=F'),
+    (dict(out=__file__), f'out={__file__} cannot be written'),
+    (dict(amp=1), 'amp=1: expected True or False'),
     (dict(options={'epoch': 3}), "no argument 'epoch'; did you mean epochs"),
     (dict(options={'task': 'x'}), 'task is an argument of its own'),
     (dict(options={'seed': 1}), 'seed is an argument of its own'),
-    (dict(images='nowhere'), 'nowhere lacks train'),
+    (dict(images='nowhere'), 'nowhere: no such folder'),
     (dict(labels='nowhere.csv'), '--labels nowhere.csv: no such file'),
-    (dict(val_share=1.5), '--val-share 1.5: expected a number'),
+    (dict(val_share=1.5), 'val_share=1.5: expected a number'),
     (dict(options={'img_size': 30}), 'img_size=30: expected a multiple of patch_size=8'),
 ])
 def test_what_cannot_be_trained(folder, tmp_path, more, message):
@@ -216,6 +228,20 @@ def test_what_cannot_be_trained(folder, tmp_path, more, message):
     with pytest.raises(InputError, match=message):
         lspt_mm.train_classification(**given)
     assert not list((tmp_path / 'run').glob('*.pth'))
+
+
+def test_a_run_is_not_resumed_on_other_images(folder, trained, tmp_path):
+    for name in ('split/train', 'run'):
+        shutil.copytree(folder / name, tmp_path / name, symlinks=True)
+    for call in (dict(resume=False), dict(resume=True, val_share=0.4)):
+        with pytest.raises(InputError, match='has a run .*; resume=True|such as images/ant/'):
+            train(folder, tmp_path / 'run', **call)
+    assert train(folder, tmp_path / 'run', resume=True).metrics == trained.metrics
+    before = (tmp_path / 'run/data/val.json').read_text()
+    next((tmp_path / 'split/train/ant').iterdir()).unlink()
+    with pytest.raises(InputError, match='other images than those of the run, such as images/ant'):
+        train(tmp_path, tmp_path / 'run', backbone=str(folder / 'vit.pth'), resume=True)
+    assert (tmp_path / 'run/data/val.json').read_text() == before
 
 
 @pytest.mark.parametrize('balance', ['weights', 'sampling'])

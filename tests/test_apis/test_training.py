@@ -11,7 +11,7 @@ from mmengine.config import Config
 from PIL import Image
 
 import lspt_mm
-from lspt_mm.apis import init_model, predict_image, training
+from lspt_mm.apis import Results, init_model, predict_image, training
 from lspt_mm.apis.predict import image_pipeline, predict_images
 from lspt_mm.errors import InputError
 from lspt_mm.report import summary
@@ -98,8 +98,10 @@ def test_predictions_of_whatever_is_given(folder, trained, tmp_path):
         one, two = (trained.predict(image).labels for image in (other, Image.open(other)))
         assert np.array_equal(one, two) and not np.array_equal(one, want)
     for images, count in ((folder / 'photos', 8), (f'{folder}/photos/p[12].png', 2),
-                          ([path, array], 2)):
+                          ([path, array], 2), ((one for one in (path, array)), 2), ({path}, 1),
+                          (np.array([str(path)] * 2), 2), ((folder / 'photos').glob('p1.*'), 1)):
         found = trained.predict(images)
+        assert isinstance(found, Results)
         assert len(found) == count and any(np.array_equal(one.labels, want) for one in found)
     shares = trained.predict(path).shares
     assert sum(shares.values()) == pytest.approx(1) and list(shares) == sorted(
@@ -107,7 +109,7 @@ def test_predictions_of_whatever_is_given(folder, trained, tmp_path):
     )
 
 
-def test_pictures(folder, trained, tmp_path):
+def test_pictures(folder, trained, tmp_path, monkeypatch):
     result = trained.predict(folder / 'photos/p1.png')
     result.save(tmp_path / 'new/photo.png')
     result.save_mask(tmp_path / 'mask.png')
@@ -117,6 +119,14 @@ def test_pictures(folder, trained, tmp_path):
     assert sorted(p.name for p in (tmp_path / 'all').iterdir())[:2] == ['p0.jpg', 'p1.jpg']
     with pytest.raises(InputError, match='ends in .png'):
         result.save_mask(tmp_path / 'mask.jpg')
+    for path in (tmp_path / 'photo', '/proc/photo.png'):
+        with pytest.raises(InputError, match=f'{path}: cannot be written .*, .png or .jpg'):
+            result.save(path)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    result.save('~/home/a.png')
+    result.save_mask('~/home/b.png')
+    assert len(list((tmp_path / 'home').iterdir())) == 2
+    assert repr(result).startswith("ImageResult('p1', 56 x 40, sea 0.") and len(repr(result)) < 99
 
 
 def test_from_disk_and_by_the_command(folder, trained, tmp_path):
@@ -130,8 +140,10 @@ def test_from_disk_and_by_the_command(folder, trained, tmp_path):
 
 
 @pytest.mark.parametrize(('images', 'message'), [
-    ('absent.jpg', 'absent.jpg'), ('*.nothing', 'or no file matches'), ([], 'no images'),
-    (np.zeros((4, 4)), r'float64 \(4, 4\): expected uint8'), (3, 'int, expected paths'),
+    ('absent.jpg', 'absent.jpg'), ('*.nothing', 'no file matches'), ([], 'none given'),
+    (np.zeros((4, 4)), r'float64 \(4, 4\): expected uint8 .*np.stack.*; scale it to 0..255'),
+    (torch.zeros(3, 4, 4), r'a torch tensor of torch.float32 \(3, 4, 4\): .*numpy.*0..255'),
+    (3, 'int, expected a path'), ([b'a.jpg'], 'bytes, expected a path'),
 ])
 def test_what_is_no_image(trained, images, message):
     with pytest.raises(InputError, match=message):
@@ -139,23 +151,80 @@ def test_what_is_no_image(trained, images, message):
 
 
 @pytest.mark.parametrize(('more', 'message'), [
-    (dict(method='vptt'), "method='vptt'"), (dict(backbone='absent.pth'), 'absent.pth'),
+    (dict(method='LSPT'), "method='LSPT': did you mean lspt"),
+    (dict(method='?'), r"method='\?': known: frozen, .*, auto$"),
+    (dict(head='x'), "head='x': expected one of 'linear'"),
+    (dict(backbone='nope.pth', options={'crop': 56}), "backbone='nope.pth': no such file; exp"),
+    (dict(backbone='vit_small_patch14_dinov2.lvd142m'), 'did you mean timm:vit_small_patch14_dino'),
+    (dict(backbone=3), 'backbone: int, expected'),
     (dict(options={'iterations': 3}), "no argument 'iterations'; did you mean iters"),
+    (dict(options={'iters': 'x'}), "iters='x': expected an integer"),
+    (dict(options={'crop': 33}), 'crop=33: expected a multiple of the patch size 8'),
+    (dict(method='auto', options={'num_tokens': 3}), 'num_tokens=3: method=lora has no prompts'),
     (dict(options={'data': 'x'}), 'data is an argument of its own'),
     (dict(options={'head': 'light'}), 'head is an argument of its own'),
-    (dict(masks='nowhere'), 'nowhere'),
+    (dict(options='iters=100'), "options='iters=100': expected a dict"),
+    (dict(amp='bf16', resume='p'), "amp='bf16': expected True or False\nresume='p': expected True"),
+    (dict(val_share='0.2'), "val_share='0.2': expected a number from 0 to below 1"),
+    (dict(classes={'sea': 0}), 'classes: dict, expected a path'),
+    (dict(out='/proc/x'), 'out=/proc/x cannot be written'),
+    (dict(out=__file__), f'out={__file__} cannot be written: .*File exists'),
 ])
-def test_what_cannot_be_trained(folder, tmp_path, more, message):
+def test_what_is_refused_before_the_data_are_read(folder, tmp_path, monkeypatch, more, message):
+    monkeypatch.setattr(training, 'prepare_masks', None)
     given = dict(images=folder / 'photos', masks=folder / 'masks', out=tmp_path / 'run',
-                 backbone=str(folder / 'vit.pth'))
+                 backbone=str(folder / 'vit.pth'), options={})
+    given.update(more)
+    if isinstance(given['options'], dict):
+        given['options'] = {'arch': ARCH, **given['options']}
     with pytest.raises(InputError, match=message):
-        lspt_mm.train_segmentation(**{**given, **more})
-    assert not list((tmp_path / 'run').glob('*.pth'))
+        lspt_mm.train_segmentation(**given)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_folders_that_do_not_exist(folder, tmp_path):
+    with pytest.raises(InputError, match='^masks nowhere: no such folder'):
+        lspt_mm.train_segmentation(folder / 'photos', 'nowhere', tmp_path / 'run',
+                                   backbone=folder / 'vit.pth', options={'arch': ARCH})
+
+
+def test_a_folder_with_a_run_is_kept(folder, trained, tmp_path):
+    shutil.copytree(folder / 'run', tmp_path / 'begun/auto/lspt', symlinks=True)
+    for out in (folder / 'run', tmp_path / 'begun'):
+        with pytest.raises(InputError, match=rf'{out} has a run \(.*iter_4.pth\); resume=True'):
+            lspt_mm.train_segmentation('nowhere', 'nowhere', out, backbone=folder / 'vit.pth',
+                                       options=OPTIONS)
+
+
+def test_a_run_is_not_resumed_on_other_images(folder, trained, tmp_path):
+    for name in ('photos', 'masks', 'run'):
+        shutil.copytree(folder / name, tmp_path / name, symlinks=True)
+        if name != 'run':
+            shutil.copy(tmp_path / f'{name}/p0.png', tmp_path / f'{name}/p8.png')
+    before = {path: path.read_bytes() for path in (tmp_path / 'run').rglob('*.*') if path.is_file()}
+    with pytest.raises(InputError, match='other images than those of the run, such as .*p8.png'):
+        lspt_mm.train_segmentation(
+            tmp_path / 'photos', tmp_path / 'masks', tmp_path / 'run', method='vpt', seed=3,
+            classes=['sea', 'moon'], backbone=folder / 'vit.pth', options=OPTIONS, resume=True,
+        )
+    assert all(path.read_bytes() == content for path, content in before.items())
 
 
 def test_a_folder_without_a_run(tmp_path):
     with pytest.raises(InputError, match='expected one config in it'):
         lspt_mm.load(tmp_path)
+    with pytest.raises(InputError, match='None: expected the work dir of a run'):
+        lspt_mm.load(None)
+
+
+def test_a_checkpoint_that_is_chosen(folder, trained, tmp_path):
+    other = tmp_path / 'other.pth'
+    shutil.copy(trained.checkpoint, other)
+    run = lspt_mm.load(folder / 'run', checkpoint=other)
+    assert run.checkpoint == str(other) and run.classes == trained.classes
+    assert lspt_mm.load(folder / 'run', checkpoint='iter_4.pth').checkpoint == trained.checkpoint
+    with pytest.raises(InputError, match='iter_9.pth: no such checkpoint .*run: .*iter_4.pth'):
+        lspt_mm.load(folder / 'run', checkpoint='iter_9.pth')
 
 
 @pytest.mark.slow
@@ -172,7 +241,7 @@ def test_the_command(folder, trained, tmp_path):
 
 def test_export(trained, tmp_path):
     pytest.importorskip('onnx')
-    assert trained.export(tmp_path / 'moon.onnx', size=(32, 40)) < 1e-4
+    assert trained.export(tmp_path / 'moon.onnx', size=32) < 1e-4
     assert (tmp_path / 'moon.onnx').stat().st_size > 0
 
 
@@ -186,6 +255,11 @@ def test_the_test_is_that_of_the_tool(folder, tmp_path):
     (metrics,) = (tmp_path / 'test').glob('*/*.json')
     assert found['value'] == pytest.approx(json.loads(metrics.read_text())['mIoU'], abs=0.01)
     assert found['classes'].keys() == {'sea', 'moon'}
+    shutil.move(run.folder, tmp_path / 'moved')  # with its data
+    moved = lspt_mm.load(tmp_path / 'moved')
+    assert moved.test() == found
+    with pytest.raises(InputError, match='folder nowhere, the data .* does not exist'):
+        moved.test(data_root='nowhere')
 
 
 def test_a_run_without_test_images_says_so(trained):
@@ -246,8 +320,13 @@ def test_images_of_one_name_in_two_folders(folder, trained, tmp_path):
 
 
 def test_predict_images_takes_paths_as_text(folder, trained, tmp_path):
-    lines = predict_images(trained.model, [f'{folder}/photos/p0.png'], f'{tmp_path}/found')
-    assert len(lines) == 1 and (tmp_path / 'found/masks/p0.png').is_file()
+    for images, count in (([f'{folder}/photos/p0.png'], 1), (f'{folder}/photos', 8),
+                          (f'{folder}/photos/p[12].png', 2)):
+        assert len(predict_images(trained.model, images, f'{tmp_path}/found')) == count
+        assert len(list((tmp_path / 'found/masks').iterdir())) == count
+        shutil.rmtree(tmp_path / 'found')
+    with pytest.raises(InputError, match='/proc/found cannot be written'):
+        predict_images(trained.model, f'{folder}/photos', '/proc/found')
 
 
 def test_scores_are_printed_without_a_report(trained, monkeypatch, capsys):
@@ -262,16 +341,17 @@ def test_scores_are_printed_without_a_report(trained, monkeypatch, capsys):
 
 
 def test_a_second_try_after_an_error(folder, tmp_path):
-    def train(images, **options):
+    def train(images, classes=('sea', 'moon'), **options):
         return lspt_mm.train_segmentation(
-            tmp_path / images, folder / 'masks', tmp_path / 'run', method='vpt',
+            tmp_path / images, folder / 'masks', tmp_path / 'run', method='vpt', classes=classes,
             backbone=str(folder / 'vit.pth'), options={**OPTIONS, **options},
         )
 
-    shutil.copytree(folder / 'photos', tmp_path / 'photos')
+    for name in ('wrong', 'photos'):
+        shutil.copytree(folder / 'photos', tmp_path / name)
     errors = []  # an interactive shell keeps the last one, and its frames
     for options in ({'train_dataloader.batch_size': 'x'}, {'optim_wrapper.optimizer.lr': -1}):
         with pytest.raises(InputError) as error:
-            train('photos', **options)
+            train('wrong', ['moon', 'sea'], **options)
         errors.append(error)
-    assert train('photos').metrics
+    assert list(train('photos').metrics['classes']) == ['sea', 'moon']

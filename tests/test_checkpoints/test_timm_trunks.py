@@ -190,7 +190,7 @@ def test_a_run_of_segmentation(run):
     lines = [json.loads(line) for line in (run / 'run/log.jsonl').read_text().splitlines()]
     value = [line['mIoU'] for line in lines if line['mode'] == 'val'][-1]
     assert json.loads(found.read_text())['mIoU'] == pytest.approx(value, abs=1e-9)
-    model = init_model(run / 'dinov3.py', path)
+    model = init_model(run / 'dinov3.py', path, device='cpu')
     assert type(model.backbone).__name__ == 'TimmPromptedViT'
 
 

@@ -50,6 +50,16 @@ def test_several_labels_or_none(photos, text):
                    '... (4 in all)'
 
 
+@pytest.mark.parametrize('place', ['photos', 'link'])
+def test_absolute_paths(photos, place):
+    (photos.parent / 'link').symlink_to(photos)
+    (photos.parent / 'labels.csv').write_text(
+        f'image,label\n{photos}/p0.png,a\n{photos}/far/p8.png,b\n'
+    )
+    found = read_label_file(photos.parent / 'labels.csv', photos.parent / place)
+    assert found.splits['train'] == [('p0.png', 0), ('far/p8.png', 1)]
+
+
 @pytest.mark.parametrize('text', [
     'file,species\np0.png,b c\np1.png,a\n', 'file,b c,a\np0.png,1,0\np1.png,0,1\n',
 ])

@@ -901,6 +901,10 @@ def test_the_command(cub):
     assert read(dest / 'about.json')['official_counts'] is False
 
 
+def test_the_help_lists_no_empty_lines_of_data_sets():
+    assert 'SUPPRESS' not in run_ok('dataset_converters/prepare.py', '--help').out
+
+
 def test_a_destination_that_is_a_file(tmp_path):
     (tmp_path / 'file').touch()
     run = run_tool(

@@ -17,6 +17,7 @@ from lspt_mm.analysis.flops import count_flops
 from lspt_mm.config.load import read_config
 from lspt_mm.deployment import (
     Exportable,
+    export_model,
     export_onnx,
     export_program,
     largest_difference,
@@ -284,9 +285,20 @@ def test_what_cannot_be_exported():
         other = nn.Linear(2, 2)
         other.cfg = {'default_scope': 'mmpretrain'}
         Exportable(other)
-    for size in ((64, 60), (16, 64), (0, 64)):
+    for size in ((64, 60), (16, 64), (0, 64), (64,), '64', 60):
         with pytest.raises(InputError, match='multiples of 16'):
             export_program(Exportable(classifier()), size)
+
+
+def test_where_nothing_can_be_written_nothing_is_traced(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise AssertionError('traced')
+
+    monkeypatch.setattr('lspt_mm.deployment.exporting.export_program', fail)
+    (tmp_path / 'folder.pt2').mkdir()
+    for path in ('/proc/x.pt2', tmp_path / 'folder.pt2'):
+        with pytest.raises(InputError, match=f'{path}.* cannot be written'):
+            export_model(classifier(), path)
 
 
 # ---- the tool -----------------------------------------------------------------------------------

@@ -300,6 +300,7 @@ def test_initialising_leaves_the_vit_alone():
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (dict(model='vit_small_patch16_dinov4'), r"timm [\d.]+ has no model of this name"),
+    (dict(model=torch.nn.Linear(2, 2)), r"^model: got Linear, expected timm's name .*pretrained="),
     (dict(model='resnet18'), 'takes no dynamic_img_size.* or an Eva'),
     (dict(model='naflexvit_base_patch16_gap'), 'takes no dynamic_img_size.* or an Eva'),
     (dict(model='beit_base_patch16_224'), 'takes no dynamic_img_size.* or an Eva'),

@@ -71,7 +71,7 @@ def literal_features(model, folder):
 
 
 def test_the_head_is_scikit_learns_solution(runs):
-    model = init_model(runs / 'probe.py', runs / 'probe/epoch_1.pth')
+    model = init_model(runs / 'probe.py', runs / 'probe/epoch_1.pth', device='cpu')
     x, labels = literal_features(model, runs)
     baseline = json.loads((runs / 'probe/baseline.json').read_text())
     scaler = StandardScaler().fit(x)
@@ -100,7 +100,7 @@ def test_a_probe_is_tested_resumed_and_exported(runs):
     assert json.loads(found.read_text())['accuracy/top1'] == pytest.approx(value, abs=1e-3)
     run_ok('train.py', runs / 'probe.py', '--work-dir', runs / 'probe', '--resume',
                    cwd=runs)
-    model = init_model(runs / 'probe.py', runs / 'probe/epoch_1.pth')
+    model = init_model(runs / 'probe.py', runs / 'probe/epoch_1.pth', device='cpu')
     exported = Exportable(model)
     assert exported.model.neck.feature_std.eq(1).all() and model.neck.feature_std.ne(1).any()
     images = torch.randint(0, 256, (2, 3, 32, 32)).float()
@@ -149,7 +149,7 @@ def test_a_neck_that_others_read_is_not_folded():
 
 def test_features_are_computed_once(runs, tmp_path, monkeypatch):
     monkeypatch.setenv('LSPT_MM_CACHE', str(tmp_path))
-    model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth')
+    model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth', device='cpu')
     data, task = model.cfg.train_dataloader.dataset, task_of(model.cfg)
     first = frozen_features(data, model, task, batch_size=4)
     x, labels = literal_features(model, runs)
@@ -170,7 +170,7 @@ def test_features_are_computed_once(runs, tmp_path, monkeypatch):
 def test_layers_with_other_settings_have_other_features(runs, tmp_path, monkeypatch):
     """What no tensor shows: the epsilon of a norm, the number of heads."""
     monkeypatch.setenv('LSPT_MM_CACHE', str(tmp_path))
-    model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth')
+    model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth', device='cpu')
     data, task = model.cfg.train_dataloader.dataset, task_of(model.cfg)
     found = [frozen_features(data, model, task).x]
     model.backbone.layers[0].ln1.eps = 1.0
@@ -184,7 +184,7 @@ def test_layers_with_other_settings_have_other_features(runs, tmp_path, monkeypa
 
 def test_a_fit_is_kept_for_the_same_problem(runs, tmp_path, monkeypatch):
     monkeypatch.setenv('LSPT_MM_CACHE', str(tmp_path))
-    model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth')
+    model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth', device='cpu')
     cfg, task = model.cfg, task_of(model.cfg)
     problem = cfg, model, task, cfg.val_dataloader.dataset
     first = LinearBaselineHook._fitted(*problem)
@@ -202,7 +202,7 @@ def test_images_that_cannot_be_read(runs, tmp_path, monkeypatch):
     shutil.copytree(runs / 'images', tmp_path / 'images')
     bad = sorted((tmp_path / 'images/train').glob('*/*'))[3]
     bad.write_bytes(bad.read_bytes()[:100])
-    model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth')
+    model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth', device='cpu')
     data = dict(model.cfg.train_dataloader.dataset, data_root=str(tmp_path / 'images'))
     for workers in (0, 1):
         with pytest.raises(InputError, match=f'{bad.name}: cannot be read'):
@@ -218,7 +218,7 @@ def test_a_full_disk_costs_the_cache_only(runs, tmp_path, monkeypatch):
         raise OSError('No space left on device')
 
     monkeypatch.setattr(np, 'save', full)
-    model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth')
+    model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth', device='cpu')
     found = frozen_features(model.cfg.train_dataloader.dataset, model, task_of(model.cfg))
     assert found.x.shape == (len(found.shares), ARCH['embed_dims'])
 
@@ -293,7 +293,7 @@ def test_validation_images_in_two_parts(runs, tmp_path):
 
 @pytest.mark.parametrize('out_type', ['featmap', 'raw'])
 def test_outputs_that_are_no_vector(runs, out_type):
-    model = init_model(runs / 'probe.py', runs / 'probe/epoch_1.pth')
+    model = init_model(runs / 'probe.py', runs / 'probe/epoch_1.pth', device='cpu')
     model.backbone.out_type = out_type
     with pytest.raises(InputError, match=f"out_type='{out_type}'.*needs a vector"):
         frozen_features(model.cfg.train_dataloader.dataset, model, task_of(model.cfg))

@@ -196,7 +196,7 @@ def last_validation(folder):
 def test_patches_are_those_of_the_frozen_vit(runs, tmp_path, monkeypatch):
     monkeypatch.setenv('LSPT_MM_CACHE', str(tmp_path))
     monkeypatch.chdir(runs)
-    model = init_model(runs / 'probe/transfer.py', runs / 'probe/epoch_1.pth')
+    model = init_model(runs / 'probe/transfer.py', runs / 'probe/epoch_1.pth', device='cpu')
     data = model.cfg.val_dataloader.dataset
     found = frozen_features(data, model, task_of(model.cfg))
     expected = []
@@ -254,7 +254,7 @@ def test_a_run_at_random_is_told_of_its_baseline(runs):
 
 def test_a_linear_segmentor_is_exported_folded(runs, monkeypatch):
     monkeypatch.chdir(runs)
-    model = init_model(runs / 'probe/transfer.py', runs / 'probe/epoch_1.pth')
+    model = init_model(runs / 'probe/transfer.py', runs / 'probe/epoch_1.pth', device='cpu')
     exported = Exportable(model)
     assert exported.model.neck.feature_std.eq(1).all() and model.neck.feature_std.ne(1).any()
     images = torch.randint(0, 256, (1, 3, 32, 32)).float()
@@ -266,7 +266,7 @@ def test_a_linear_segmentor_is_exported_folded(runs, monkeypatch):
 
 def test_a_stand_in_shares_the_vit_and_leaves_the_model(runs, monkeypatch):
     monkeypatch.chdir(runs)
-    model = init_model(runs / 'paper/transfer.py', runs / 'paper/iter_3.pth')
+    model = init_model(runs / 'paper/transfer.py', runs / 'paper/iter_3.pth', device='cpu')
     model.backbone.lora = torch.nn.ModuleList(LoRA(2, 16, (16, 16, 16)) for _ in range(4))
     for lora in model.backbone.lora:
         torch.nn.init.ones_(lora.up)

@@ -74,6 +74,10 @@ def test_other_configs_on_an_empty_machine(name, tmp_path):
     refused(train(CONFIGS / f'{name}.py', cwd=tmp_path), 'data', '--data-root')
 
 
+def test_a_test_without_a_checkpoint(seg):
+    refused(run_tool('test.py', seg / 'mini_seg.py'), 'mini_seg.py: expected a checkpoint after a')
+
+
 def test_pretrained_file_that_is_not_there(seg, tmp_path):
     run = train(seg / 'mini_seg.py', '--pretrained', 'typo.pth', cwd=tmp_path)
     refused(run, 'typo.pth', 'does not exist')

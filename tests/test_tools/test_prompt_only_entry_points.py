@@ -405,8 +405,8 @@ def test_publishing_is_reproducible_and_leaves_no_debris(seg, tmp_path):
     assert len(list((tmp_path / 'out').iterdir())) == 2
 
 
-def test_prompts_alone(seg, tmp_path):
-    path, _ = publish(tmp_path, seg / 'mini_seg.py', seg / 'full/iter_4.pth', 'a', '--without-head')
+def test_prompts_alone_of_a_runs_folder(seg, tmp_path):
+    path, _ = publish(tmp_path, seg / 'full', 'a', '--without-head')
     names = read_checkpoint(str(path))['state_dict']
     assert all(name.startswith('backbone.') for name in names)
     run = run_tool('test.py', seg / 'mini_seg.py', path, cwd=tmp_path)

@@ -113,6 +113,14 @@ def test_a_missing_package_of_a_config_is_reported(missing):
     assert error.startswith(f'error: {missing}: needed here, but not installed: pip install')
 
 
+@pytest.mark.parametrize('name', ['load', 'apis', 'deployment'])
+def test_a_missing_package_of_the_api_is_reported(name):
+    program = HIDE.format(['mmengine']) + f'import lspt_mm; assert {name!r} in dir(lspt_mm)\n'
+    done = subprocess.run([sys.executable, '-c', f'{program}lspt_mm.{name}'], cwd=ROOT, text=True,
+                          capture_output=True)
+    assert done.returncode and 'InputError: mmengine: needed here, but not' in done.stderr
+
+
 def test_the_missing_package_of_someone_else_is_not_hidden():
     with pytest.raises(ModuleNotFoundError, match='no_such_package'), require_when_imported():
         importlib.import_module('no_such_package')

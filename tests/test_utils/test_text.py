@@ -2,7 +2,7 @@
 
 import pytest
 
-from lspt_mm.utils.text import format_list, shorten
+from lspt_mm.utils.text import did_you_mean, format_list, shorten
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,9 @@ def test_shorten(items, text):
 def test_format_list():
     assert format_list('ab', shown=2) == '  a\n  b'
     assert format_list('abcd', shown=2) == '  a\n  b\n  ... and 2 more'
+
+
+def test_did_you_mean():
+    assert did_you_mean('LSPT', ['vpt', 'lspt', 'x']) == 'did you mean lspt or vpt?'
+    assert did_you_mean('adamw', ['SGD', 'AdamW']) == 'did you mean AdamW?'
+    assert did_you_mean('?', ['a', 'b']) == 'known: a, b'

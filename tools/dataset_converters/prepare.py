@@ -69,7 +69,7 @@ def parse_args() -> argparse.Namespace:
 
 def _add(names, name: str, dest: str, description: str) -> argparse.ArgumentParser:
     parser = names.add_parser(
-        name, description=f'{description}. Where to get it: {SOURCES[name]}', help=argparse.SUPPRESS
+        name, description=f'{description}. Where to get it: {SOURCES[name]}'
     )
     parser.add_argument(
         '--from', dest='source', type=Path, required=True, metavar='DIR',

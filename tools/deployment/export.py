@@ -56,12 +56,8 @@ def main() -> None:
             require('onnx', 'onnxruntime', 'onnxscript')
         from lspt_mm.apis import init_model
         from lspt_mm.deployment import export_model
-        from lspt_mm.engine.work_dir import find_config_and_checkpoint
 
-        config, checkpoint = args.run, args.checkpoint
-        if checkpoint is None:
-            config, checkpoint = find_config_and_checkpoint(args.run)
-        model = init_model(config, checkpoint, args.pretrained)
+        model = init_model(args.run, args.checkpoint, args.pretrained, device='cpu')
         found = export_model(
             model, args.out, args.size, not args.fixed_size, preprocess=not args.no_preprocess
         )

@@ -1,5 +1,6 @@
 """Turn a run's checkpoint into a file to share: no training state, a hash in its name, a card.
 
+python tools/model_converters/publish_model.py RUN_FOLDER OUT
 python tools/model_converters/publish_model.py CONFIG CHECKPOINT OUT --prompts-only \\
     --dataset 'CamVid, 11 classes' --metric 'mIoU 34.2' --base-licence CC-BY-NC-4.0
 
@@ -30,9 +31,11 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help="the run's config")
-    parser.add_argument('checkpoint', help='its checkpoint, full or prompt-only')
-    parser.add_argument('out', type=Path, help='folder and name of the files, without suffix')
+    parser.add_argument(
+        'run', help="the run's folder, or its config followed by a checkpoint, full or prompt-only"
+    )
+    parser.add_argument('paths', nargs='+', metavar='out',
+                        help='folder and name of the files, without suffix')
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument(
         '--prompts-only', dest='kind', action='store_const', const='prompts', default='prompts',
@@ -55,7 +58,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--base-licence', help="for the card: the licence of the base's weights")
     parser.add_argument('--licence', help='for the card: the licence of what is published')
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
-    return parser.parse_args()
+    args = parser.parse_intermixed_args()  # options between the paths, too
+    is_folder = Path(args.run).is_dir()
+    if len(args.paths) != (1 if is_folder else 2):
+        parser.error(
+            f'{args.run} is {"a" if is_folder else "no"} folder: expected RUN_FOLDER OUT, or '
+            'CONFIG CHECKPOINT OUT'
+        )
+    args.checkpoint, out = (None, *args.paths)[-2:]
+    args.out = Path(out)
+    return args
 
 
 def load_model(args: argparse.Namespace) -> torch.nn.Module:
@@ -64,8 +76,9 @@ def load_model(args: argparse.Namespace) -> torch.nn.Module:
     from lspt_mm.checkpoints.backbone import UNKNOWN, prompted_backbones
     from lspt_mm.checkpoints.records import records_in_meta
 
-    model = init_model(args.config, args.checkpoint, args.pretrained)
+    model = init_model(args.run, args.checkpoint, args.pretrained, device='cpu')
     known = records_in_meta(model.checkpoint_meta)
+    args.checkpoint = args.checkpoint or args.run  # for messages
     for name, vit in prompted_backbones(model).items():
         if vit.weights.source != UNKNOWN:
             continue
