@@ -63,7 +63,8 @@ class Experiment:
         num_tokens: P; None without prompts.
         batch_size: Images per step.
         optimizer: 'SGD' (with momentum 0.9) or 'AdamW'.
-        lr: Learning rate, not scaled by the batch.
+        lr: Learning rate of prompts, LoRA or biases, and of the head without ``head_lr``; not
+            scaled by the batch. (Of own masks, ``lr`` is that of the head.)
         weight_decay: Of all that is trained.
         head_weight_decay: Of the head; None is the rest's.
         epochs: In all, including warm-up.
