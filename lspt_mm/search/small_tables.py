@@ -129,8 +129,7 @@ class SmallTables:
     def controls(self) -> List[Run]:
         """Logistic regression on frozen features, which hardly has a seed; the head alone."""
         fits = [Run(task, _fit(task), 'final', None, SEEDS[0]) for task in self.tasks]
-        heads = [Run(task, HEAD, 'final', None, seed) for task in self.tasks for seed in SEEDS]
-        return [*fits, *heads]
+        return [*fits, *self.final(HEAD)]
 
     def selection(self, method: str) -> List[Run]:
         """Runs that choose the rates of a method, by now: all selection tasks of each table."""
@@ -145,10 +144,12 @@ class SmallTables:
 
     def final(self, method: str) -> List[Run]:
         """Runs of a method that are tested, on the tables whose selection is complete."""
-        rates = {task: self.rate(TASKS[task].table, method) for task in self.tasks}
+        rates = {}
+        if method != HEAD:
+            rates = {task: self.rate(TASKS[task].table, method) for task in self.tasks}
         return [
-            Run(task, method, 'final', lr, seed)
-            for task, lr in rates.items() if lr is not None
+            Run(task, method, 'final', rates.get(task), seed)
+            for task in self.tasks if method == HEAD or rates[task] is not None
             for seed in SEEDS
         ]
 
@@ -167,7 +168,8 @@ class SmallTables:
             [*self.selection(method), *self.final(method), *self.longer(method)]
             for method in self.methods
         ]
-        return [*self.controls(), *(run for runs in of_methods for run in runs)]
+        runs = [*self.controls(), *self.longer(HEAD)]
+        return [*runs, *(run for runs in of_methods for run in runs)]
 
     def rate(self, table: str, method: str) -> Optional[float]:
         """The rate with the best mean over the table's selection tasks; None before all ran."""

@@ -101,6 +101,7 @@ def execute(tables, launcher):
             tables.run(tables.selection(method), launcher, lambda run, code: None)
         tables.run(tables.final(method), launcher, lambda run, code: None)
         tables.run(tables.longer(method), launcher, lambda run, code: None)
+    tables.run(tables.longer('head'), launcher, lambda run, code: None)
 
 
 def make(tmp_path, data, tasks=('eurosat', 'caltech101'), methods=('vpt-deep',)):
@@ -145,7 +146,9 @@ def test_rates_are_chosen_on_the_mean_of_two_tasks_and_then_kept(tmp_path, data)
         assert one.optimizer.lr * one.paramwise_cfg.custom_keys.head.lr_mult == 0.001
     longer = [name for name in launcher.seen if '/x' in name]
     assert longer == [f'{task}/vpt-deep/x{n},lr=0.001,seed=1'
-                      for task in ('eurosat', 'caltech101') for n in (2, 4)]
+                      for task in ('eurosat', 'caltech101') for n in (2, 4)] + [
+                          f'{task}/head/x{n},seed=1'
+                          for task in ('eurosat', 'caltech101') for n in (2, 4)]
     assert launcher.configs[longer[1]].train_cfg.max_epochs == 20
 
 
@@ -197,7 +200,7 @@ def test_finished_runs_are_not_repeated_even_without_their_folders(tmp_path, dat
     tables = make(tmp_path, data)
     execute(tables, launcher)
     rows = tables.write()
-    assert len(rows) == 6 + 2 + 6 + 6 + 4
+    assert len(rows) == 6 + 2 + 6 + 6 + 4 + 4
     text = (tmp_path / 'runs/results.csv').read_bytes()
     for folder in ('eurosat', 'flowers36', 'caltech101'):
         shutil.rmtree(tmp_path / 'runs' / folder)
@@ -222,7 +225,7 @@ def test_tested_runs_of_another_rate_are_kept_but_not_in_the_tables(tmp_path, da
     others = 'classification,caltech101,vpt-deep,final,0.01,{},99.00,50.00,10,1.0\n'
     path.write_text(path.read_text() + ''.join(others.format(seed) for seed in (1, 2, 3)))
     rows = make(tmp_path, data).write()
-    assert len(rows) == 6 + 2 + 6 + 6 + 4 and '99.00' not in tables_of(rows)
+    assert len(rows) == 6 + 2 + 6 + 6 + 4 + 4 and '99.00' not in tables_of(rows)
     assert path.read_text().count('99.00') == 3
 
 
