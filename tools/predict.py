@@ -14,7 +14,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import check_writable, input_errors_as_messages
 
 
@@ -67,16 +66,10 @@ def main() -> None:
     with input_errors_as_messages(args.debug):
         from lspt_mm.apis import init_model, predict_images
         from lspt_mm.apis.predict import images_of
-        from lspt_mm.engine.work_dir import find_config_and_checkpoint
 
-        config, checkpoint = args.run, args.checkpoint
-        if checkpoint is None:
-            config, checkpoint = find_config_and_checkpoint(args.run)
         images = images_of(args.images)
-        if args.out.exists() and not args.out.is_dir():
-            raise InputError(f'--out {args.out}: is a file, expected a folder')
         check_writable(args.out, f'--out {args.out}')
-        model = init_model(config, checkpoint, args.pretrained, args.device)
+        model = init_model(args.run, args.checkpoint, args.pretrained, args.device)
         lines = predict_images(
             model, images, args.out, args.top, True, args.batch_size, args.workers, args.dtype
         )

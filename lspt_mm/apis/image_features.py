@@ -74,8 +74,8 @@ def features(
     """
     if not isinstance(backbone, (str, os.PathLike)):
         raise InputError(
-            f'backbone: got {type(backbone).__name__}, expected timm:NAME or a file; of a model, '
-            'torch.save its state_dict() and give the file'
+            f'backbone: got {type(backbone).__name__}, expected timm:NAME or a file; for a model, '
+            'save its state_dict() with torch.save and pass the file'
         )
     check_int('img_size', img_size, 1)
     check_int('batch_size', batch_size, 1)

@@ -132,11 +132,11 @@ def listed(images: Any, pixels: bool = False) -> list:
     Those of a folder, searched recursively, and of a pattern are sorted. ``~`` is expanded.
 
     Args:
-        images: As said.
-        pixels: Whether PIL images, arrays and tensors stand for images too; they are kept.
+        images: A path, a folder, a pattern, or an iterable of these.
+        pixels: Whether PIL images, arrays and tensors are accepted as well.
 
     Returns:
-        list: Paths, which are not opened, and what stands for images.
+        list: Paths, which are not opened, and PIL images, arrays and tensors as they are.
 
     Raises:
         InputError: If there is none, in a folder or at all, or a value is something else.

@@ -113,7 +113,7 @@ def train_segmentation(
     arguments = dict(
         data=str(out / DATA), pretrained=str(backbone), method=method, head=head, seed=seed
     )
-    begun = _begin(out, mask_run, arguments, options, resume)
+    begun = _begin(out, images, mask_run, arguments, options, resume)
     found = prepare_masks(
         _path(images), _path(masks), out / DATA, classes=_path(classes), labels=labels,
         ignore=ignore, mask_suffix=mask_suffix, image_suffix=image_suffix, exif=exif,
@@ -176,7 +176,8 @@ def train_classification(
     )
     out = _path(out)
     arguments = dict(task=str(out / DATA), pretraining=str(backbone), method=method)
-    begun = _begin(out, partial(resolve_experiment, 'imagefolder'), arguments, options, resume)
+    resolve = partial(resolve_experiment, 'imagefolder')
+    begun = _begin(out, images, resolve, arguments, options, resume)
     print(prepare_image_folder(
         _path(images), out / DATA, labels=_path(labels), seed=seed, test_share=test_share,
         usual_share=val_share, overwrite=not begun, keep_lists=begun,
@@ -188,7 +189,7 @@ def _check_values(
     paths: Mapping[str, Any], shares: Mapping[str, Any], method: Any, methods: Collection[str],
     options: Any, seed: Any, **flags,
 ) -> None:
-    """Raise one InputError for all invalid values; None is a valid path."""
+    """Raise one InputError for all invalid values."""
     try:
         check_all([
             *((_check_path, *one) for one in paths.items()),
@@ -202,9 +203,11 @@ def _check_values(
 
 
 def _check_path(name: str, value: Any) -> None:
-    if value is not None and not isinstance(value, (str, os.PathLike)):
-        hint = '; save it by to_csv(index=False)' if hasattr(value, 'to_csv') else ''
-        raise ValueError(f'{name}: {type(value).__name__}, expected a path{hint}')
+    if isinstance(value, (str, os.PathLike)) or (value is None and name in ('labels', 'classes')):
+        return
+    hint = ' or a list of names' if name == 'classes' else ''
+    hint += '; save it by to_csv(index=False)' if hasattr(value, 'to_csv') else ''
+    raise ValueError(f'{name}: {type(value).__name__}, expected a path{hint}')
 
 
 def _check_method(method: Any, known: Collection[str]) -> None:
@@ -213,7 +216,9 @@ def _check_method(method: Any, known: Collection[str]) -> None:
 
 
 def _check_options(options: Any) -> None:
-    if options is not None and not isinstance(options, Mapping):
+    if options is not None and not (
+        isinstance(options, Mapping) and all(isinstance(name, str) for name in options)
+    ):
         raise ValueError(f"options={options!r}: expected a dict, such as {{'batch_size': 4}}")
 
 
@@ -223,22 +228,25 @@ def _path(value: Any) -> Any:
 
 
 def _begin(
-    out: Path, resolve: Callable[..., Any], arguments: Dict[str, Any],
+    out: Path, images: _Path, resolve: Callable[..., Any], arguments: Dict[str, Any],
     options: Optional[Mapping[str, Any]], resume: bool,
 ) -> bool:
     """Check what needs no data, make ``out``, and return whether it has a run, to be resumed.
 
     Args:
         out: Folder of the run.
+        images: Folder that it must not lie in.
         resolve: Raises InputError for arguments that the recipe refuses.
         arguments: Of the recipe.
         options: Further ones, and keys of the config.
         resume: Whether a run in ``out`` is to be resumed.
     """
-    folders = (out, *sorted(out.glob('auto/*')))
-    found = next(filter(None, map(latest_checkpoint, map(str, folders))), None)
+    found = next((path for folder in (out, *sorted(out.glob('auto/*')))
+                  for path in sorted(folder.glob('*.pth'))), None)
     if found is not None:
-        check_resumed(out, f'checkpoint {Path(found).name}', resume)
+        check_resumed(out, f'checkpoint {found.name}', resume)
+    if _path(images).resolve() in (out.resolve(), *out.resolve().parents):
+        raise InputError(f'out={out} lies in the images {images}: name a folder outside it')
     given = {name: value for name, value in (options or {}).items() if '.' not in name}
     for name in given:
         if name in (*arguments, 'seed'):
@@ -252,7 +260,7 @@ def _begin(
 
 
 def check_resumed(out: Path, what: str, resume: bool) -> None:
-    """Raise InputError unless the run in ``out``, which has left ``what``, is to be resumed."""
+    """Raise InputError unless ``resume`` is set; ``what`` is the file that shows there is a run."""
     if not resume:
         raise InputError(
             f'{out} has a run ({what}); resume=True (--resume on the command line) continues it, '
@@ -306,9 +314,6 @@ def run_config(
     cfg = read_config(name, {**arguments, **given})
     cfg.work_dir, cfg.launcher = str(out), 'none'
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
-    for part in ('train', 'val', 'test'):  # what is loaded does not depend on the workers
-        loader = cfg[f'{part}_dataloader']
-        loader.num_workers = min(loader.num_workers, os.cpu_count() or 1)
     merge_options(cfg, keys)
     if amp:
         turn_on_amp(cfg)

@@ -290,7 +290,7 @@ def timm_model(name: str) -> nn.Module:
             f'timm:{name}: timm cannot create this pre-trained model ({type(error).__name__}: '
             f'{str(error).splitlines()[0] if str(error) else "no message"}). '
             "timm.list_models('vit*', pretrained=True) lists the names; without a connection, "
-            'give a file (HF_HUB_OFFLINE=1 in the environment spares the attempts)'
+            'give a file (HF_HUB_OFFLINE=1 in the environment skips the attempts to download)'
         ) from error
 
 

@@ -120,8 +120,8 @@ def read_config_file(path: Union[str, Path]) -> Config:
     """Read a file by MMEngine's ``Config.fromfile``; set how images are loaded.
 
     They are read by :func:`lspt_mm.utils.images.read_image` unless the config sets
-    ``backend_args``. Of a run's config, data that lay in the run's folder are read from where the
-    folder is now.
+    ``backend_args``. If it is the config of a run, beside its checkpoints, data that lay in the
+    run's folder are read from where the folder is now.
     """
     cfg = Config.fromfile(path)
     nodes = [cfg._cfg_dict]
@@ -133,13 +133,14 @@ def read_config_file(path: Union[str, Path]) -> Config:
             nodes += node.values()
         elif isinstance(node, (list, tuple)):
             nodes += node
-    work_dir = cfg.get('work_dir')
-    for dataset in datasets_of(cfg, _LOADERS) if work_dir else ():
-        root = dataset.get('data_root')
-        if root and Path(root).is_relative_to(work_dir):
-            inside = Path(path).parent / Path(root).relative_to(work_dir)
-            if inside.is_dir():
-                dataset['data_root'] = str(inside)
+    folder, work_dir = Path(path).parent, cfg.get('work_dir')
+    if work_dir and (folder / 'last_checkpoint').is_file():
+        for dataset in datasets_of(cfg, _LOADERS):
+            root = dataset.get('data_root')
+            if root and Path(root).is_relative_to(work_dir):
+                inside = folder / Path(root).relative_to(work_dir)
+                if inside.is_dir():
+                    dataset['data_root'] = str(inside)
     return cfg
 
 

@@ -227,7 +227,7 @@ def _of_splits(source: Path, val_share) -> _Found:
     notes = _left_out(source, folders)
     others = [name for name in folders_in(source) if name.lower() not in SPLIT_FOLDERS]
     if others:
-        notes.append(f'left out: {shorten(others)}, which is none of train, val and test')
+        notes.append(f'left out, no folder of a split: {shorten(others)}')
     return _Found(places, classes, splits, problems, notes)
 
 

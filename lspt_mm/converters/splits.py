@@ -301,7 +301,7 @@ def check_same_lists(dest: Path, splits: Dict[str, Pairs]) -> None:
         changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
         if changed:
             raise InputError(
-                f'{path}: there are now other images than those of the run, such as '
+                f'{path}: images or labels differ from those of the run, such as '
                 f'{shorten(changed, 2)}; keep images, labels, shares and seed as they were, or '
                 'start a new run in another folder'
             )

@@ -2,6 +2,7 @@
 
 import atexit
 import logging
+import os
 import re
 from contextlib import contextmanager
 from datetime import timedelta
@@ -170,6 +171,9 @@ def build_runner(
     check_writable(folder, f'the work dir {folder}', '; name another: --work-dir FOLDER')
     if not torch.cuda.is_available():
         prepare_for_cpu(cfg)
+    for name in loaders:  # what is loaded does not depend on the workers
+        if cfg[name].get('num_workers'):
+            cfg[name].num_workers = min(cfg[name].num_workers, os.cpu_count() or 1)
     trains = 'train_dataloader' in loaders
     lock = lock_work_dir(folder) if trains else None  # until run() ends, or this fails
     try:
@@ -323,7 +327,7 @@ def prepare_for_cpu(cfg: Config) -> None:
     if cfg.launcher == 'none':
         return
     if not torch.distributed.is_initialized():
-        timeout = (cfg.get('env_cfg') or {}).get('dist_cfg', {}).get('timeout')
+        timeout = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout')
         torch.distributed.init_process_group(
             'gloo', timeout=None if timeout is None else timedelta(seconds=timeout)
         )

@@ -211,8 +211,8 @@ def _create(model: str, img_size, model_args: dict) -> nn.Module:
         raise ValueError(f'model_args={model_args!r}: expected a dict')
     if isinstance(model, nn.Module):
         raise ValueError(
-            f"model: got {type(model).__name__}, expected timm's name of it; its weights are given "
-            'as a file of its state_dict(), pretrained=FILE'
+            f"model: got {type(model).__name__}, expected timm's name of it; pass its weights as a "
+            'file of its state_dict(), pretrained=FILE'
         )
     if not isinstance(model, str) or not timm.is_model(model.partition('.')[0]):
         raise ValueError(

@@ -27,7 +27,8 @@ def tables_of(rows: List[dict]) -> str:
     for row in sorted(rows, key=lambda row: int(row['seed'])):
         if row['phase'] == 'final':
             scores[row['table']][row['method']][row['task']].append(float(row['score']))
-            facts[row['table'], row['method']] = row
+            if row['trained']:  # not of a run that diverged
+                facts[row['table'], row['method']] = row
     lines, everything = [], {}
     for table, by_method in scores.items():
         lines += _methods(table, by_method, facts) + _parts(by_method)
@@ -65,12 +66,12 @@ def _methods(table: str, by_method: Scores, facts: dict) -> List[str]:
     ]
     head = overall(HEAD) if HEAD in by_method else float('nan')
     for method in sorted(by_method, key=lambda m: -np.nan_to_num(overall(m))):
-        row, whole = facts[table, method], overall(method)
+        row, whole = facts.get((table, method), dict(trained=0, lr='')), overall(method)
         cells = [mean_and_deviation(by_method[method][task]) if task in by_method[method] else ''
                  for task in tasks]
         gain = '' if method not in RATES or np.isnan(whole - head) else f'{whole - head:+.2f}'
         lines.append(
-            f'| {_title(method)} | {int(row["trained"] or 0):,} | {row["lr"]} '
+            f'| {_title(method)} | {int(row["trained"]):,} | {row["lr"]} '
             f'| {" | ".join(cells)} | {"" if np.isnan(whole) else f"{whole:.2f}"} | {gain} |'
         )
     return [*lines, '']

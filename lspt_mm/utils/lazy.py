@@ -29,5 +29,6 @@ def lazy_exports(
         return getattr(module, name) if name in places else module
 
     self = sys.modules[package]
-    self.__dir__ = lambda: sorted({*vars(self), *places, *modules})
+    names = {*places, *(name for name in modules if '.' not in name)}
+    self.__dir__ = lambda: sorted({*vars(self), *names})
     return __getattr__, tuple(places)

@@ -273,8 +273,11 @@ def test_a_runs_folder_is_its_config_and_its_last_checkpoint(runs, photos):
 
 
 def test_the_device_is_a_gpu_if_there_is_one(runs, monkeypatch):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
-    with pytest.raises(InputError, match='device cuda: cannot be used here'):
+    def chosen(device):
+        raise InputError(f'asked for {device}')
+
+    monkeypatch.setattr('lspt_mm.apis.model.check_device', chosen)
+    with pytest.raises(InputError, match='asked for None'):  # which is a GPU, if there is one
         init_model(runs / 'cls/run')
 
 

@@ -210,6 +210,8 @@ class DataFrame:
     (dict(method='VPT'), "method='VPT': did you mean vpt"),
     (dict(backbone='absent.pth'), "backbone='absent.pth': no such file; expected timm:NAME"),
     (dict(backbone='mae'), "backbone='mae': pretrained/mae_pretrain_vit_base.pth does not exist"),
+    (dict(images=None), 'images: NoneType, expected a path'),
+    (dict(options={1: 2}), "options=.*: expected a dict"),
     (dict(labels=DataFrame()), r'labels: DataFrame, expected a path; save it by to_csv\(index=F'),
     (dict(out=__file__), f'out={__file__} cannot be written'),
     (dict(amp=1), 'amp=1: expected True or False'),
@@ -230,16 +232,23 @@ def test_what_cannot_be_trained(folder, tmp_path, more, message):
     assert not list((tmp_path / 'run').glob('*.pth'))
 
 
+def test_a_run_inside_the_images_leaves_no_folder_there(folder):
+    with pytest.raises(InputError, match='lies in the images .*: name a folder outside it'):
+        train(folder, folder / 'split/train/run')
+    assert not (folder / 'split/train/run').exists()
+
+
 def test_a_run_is_not_resumed_on_other_images(folder, trained, tmp_path):
     for name in ('split/train', 'run'):
         shutil.copytree(folder / name, tmp_path / name, symlinks=True)
-    for call in (dict(resume=False), dict(resume=True, val_share=0.4)):
-        with pytest.raises(InputError, match='has a run .*; resume=True|such as images/ant/'):
-            train(folder, tmp_path / 'run', **call)
+    with pytest.raises(InputError, match='has a run .*; resume=True'):
+        train(folder, tmp_path / 'run', resume=False)
+    with pytest.raises(InputError, match='such as images/ant/'):
+        train(folder, tmp_path / 'run', resume=True, val_share=0.4)
     assert train(folder, tmp_path / 'run', resume=True).metrics == trained.metrics
     before = (tmp_path / 'run/data/val.json').read_text()
     next((tmp_path / 'split/train/ant').iterdir()).unlink()
-    with pytest.raises(InputError, match='other images than those of the run, such as images/ant'):
+    with pytest.raises(InputError, match='differ from those of the run, such as images/ant'):
         train(tmp_path, tmp_path / 'run', backbone=str(folder / 'vit.pth'), resume=True)
     assert (tmp_path / 'run/data/val.json').read_text() == before
 

@@ -202,7 +202,7 @@ def test_a_run_is_not_resumed_on_other_images(folder, trained, tmp_path):
         if name != 'run':
             shutil.copy(tmp_path / f'{name}/p0.png', tmp_path / f'{name}/p8.png')
     before = {path: path.read_bytes() for path in (tmp_path / 'run').rglob('*.*') if path.is_file()}
-    with pytest.raises(InputError, match='other images than those of the run, such as .*p8.png'):
+    with pytest.raises(InputError, match='differ from those of the run, such as .*p8.png'):
         lspt_mm.train_segmentation(
             tmp_path / 'photos', tmp_path / 'masks', tmp_path / 'run', method='vpt', seed=3,
             classes=['sea', 'moon'], backbone=folder / 'vit.pth', options=OPTIONS, resume=True,

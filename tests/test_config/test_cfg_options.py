@@ -10,7 +10,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import DefaultScope
 
 from lspt_mm.config.cfg_options import arguments_of, merge_options
-from lspt_mm.config.load import apply_common_options
+from lspt_mm.config.load import apply_common_options, read_config_file
 from lspt_mm.errors import InputError
 
 
@@ -311,3 +311,22 @@ def test_a_data_root_needs_a_place():
     cfg.train_dataloader.dataset.data_root = '/a'
     apply_common_options(cfg, None, '/b')
     assert cfg.train_dataloader.dataset.data_root == '/b'
+
+
+@pytest.mark.parametrize(('of_a_run', 'inherits'), [(True, False), (False, False), (True, True)])
+def test_data_in_a_run_that_was_moved(of_a_run, inherits, tmp_path):
+    """Those of its own config alone: another config beside another folder data keeps its own."""
+    for folder in ('moved/data', 'data'):
+        (tmp_path / folder).mkdir(parents=True)
+    config = tmp_path / 'moved/run.py'
+    config.write_text(
+        "work_dir = 'runs/x'\ntrain_dataloader = dict(dataset=dict(data_root='runs/x/data'))\n"
+    )
+    if of_a_run:
+        (tmp_path / 'moved/last_checkpoint').touch()
+    if inherits:
+        config = tmp_path / 'mine.py'
+        config.write_text("_base_ = 'moved/run.py'\n")
+    root = read_config_file(config).train_dataloader.dataset.data_root
+    moved = of_a_run and not inherits
+    assert root == (str(tmp_path / 'moved/data') if moved else 'runs/x/data')

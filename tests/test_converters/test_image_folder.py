@@ -96,7 +96,7 @@ def classes(tmp_path):
 
 def test_a_folder_beside_train_that_is_no_split(source):
     photos(source / 'holdout/a')
-    assert 'left out: holdout, which is none of train, val and test' in prepare(source)
+    assert 'left out, no folder of a split: holdout' in prepare(source)
 
 
 def test_folders_of_classes_alone(classes):

@@ -54,7 +54,7 @@ class PreemptionHook(Hook):
             # On CPUs, so that no process waits for a GPU.
             self._group = torch.distributed.new_group(backend='gloo')
             # With an open group, gloo's threads sometimes abort the interpreter on exit.
-            atexit.register(torch.distributed.destroy_process_group, self._group)
+            atexit.register(_close, self._group)
         if threading.current_thread() is not threading.main_thread():
             runner.logger.warning('not in the main thread: this run ignores SIGTERM and SIGINT')
             return
@@ -127,6 +127,11 @@ class PreemptionHook(Hook):
         """Wait for the checkpoint: launchers end all processes as soon as one exits."""
         with suppress(RuntimeError):  # another process has exited
             torch.distributed.barrier(group=self._group, async_op=True).wait(_TIMEOUT)
+
+
+def _close(group) -> None:
+    with suppress(ValueError):  # the run's script has closed all of them
+        torch.distributed.destroy_process_group(group)
 
 
 def _init_worker(exiting, init: Optional[Callable], worker: int) -> None:
