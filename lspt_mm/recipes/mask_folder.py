@@ -118,7 +118,7 @@ class MaskRun:
             self.prompt_lr = method.lr if own else self.lr
 
     def read_data(self) -> None:
-        """Read what :attr:`data` holds, and derive ``short_side`` and ``iters`` from it.
+        """Read what the folder ``data`` holds, and derive ``short_side`` and ``iters`` from it.
 
         Raises:
             InputError: If the folder was not prepared.
@@ -333,7 +333,7 @@ def resolve_mask_run(**defaults) -> MaskRun:
     """The run of the config being read; the config's arguments override ``defaults``.
 
     Raises:
-        InputError: As :func:`mask_run`, or if the folder of the data was not prepared.
+        InputError: As ``mask_run``, or if the folder of the data was not prepared.
     """
     run = mask_run(**defaults)
     run.read_data()
