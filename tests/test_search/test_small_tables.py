@@ -43,7 +43,7 @@ def test_seeds_are_drawn_and_paired():
     assert rank.gap_error == pytest.approx(2 * (0.25 * 0.75) ** 0.5, rel=0.03)  # 1, or -1
 
 
-@pytest.mark.parametrize('b', [[1, 1, 1], [0.1 + 0.2, 1.7, 1]])
+@pytest.mark.parametrize('b', [[1, 1, 1], [0.1 + 0.2, 1.7, 1], [1.0003, 1.0003, 1.001]])
 def test_equal_scores_share_a_rank(b):
     assert mean_ranks({'x': {'a': [1, 1, 1], 'b': b}})['b'].mean == 1.5
 
