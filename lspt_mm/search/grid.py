@@ -50,18 +50,17 @@ class Outcome(NamedTuple):
     accuracy: float
 
 
-def best(outcomes: Sequence[Outcome]) -> Outcome:
+def best(outcomes: Sequence[Outcome], tolerance: float = 0.0) -> Outcome:
     """The outcome of the highest accuracy; ties go to the smaller learning rate.
 
     VPT breaks ties this way (arXiv 2203.12119). Further ties go by the grid's order. A run that
-    diverged (NaN) never wins against one that did not.
+    diverged (NaN) never wins against one that did not. Accuracies within ``tolerance`` of the
+    highest are equal to it.
     """
-
-    def rank(outcome: Outcome):
-        accuracy = -math.inf if math.isnan(outcome.accuracy) else outcome.accuracy
-        return -accuracy, learning_rate(outcome.point)
-
-    return min(outcomes, key=rank)  # min keeps the first of equals
+    scores = [-math.inf if math.isnan(one.accuracy) else one.accuracy for one in outcomes]
+    least = max(scores) - tolerance
+    equal = [one for one, score in zip(outcomes, scores, strict=True) if score >= least]
+    return min(equal, key=lambda one: learning_rate(one.point))  # min keeps the first of equals
 
 
 def learning_rate(point: Mapping[str, Any]) -> float:

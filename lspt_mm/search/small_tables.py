@@ -8,15 +8,16 @@ import csv
 import hashlib
 import io
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-import numpy as np
 import pooch
 from mmengine.config import Config
 
 from lspt_mm.config.load import apply_common_options, read_config, turn_on_amp
 from lspt_mm.errors import InputError
 from lspt_mm.recipes.methods import METHODS
+from lspt_mm.search.grid import Outcome, best
 from lspt_mm.search.plan import final_config, selection_config
 from lspt_mm.search.protocol import prepare_run, read_result
 from lspt_mm.search.ranking import TOLERANCE
@@ -181,15 +182,14 @@ class SmallTables:
         middle = LADDER.index(RATES[method])
         low, high = middle - 1, middle + 1
         while True:
-            means = {}
+            outcomes = []
             for lr in LADDER[low : high + 1]:
                 runs = [Run(task, method, 'selection', lr, SELECTION_SEED) for task in tasks]
                 scores = [self.score(run) for run in runs]
                 if None in scores:
                     return list(LADDER[low : high + 1]), None
-                means[lr] = np.nan_to_num(np.mean(scores), nan=-np.inf)
-            highest = max(means.values())
-            lr = min(lr for lr in means if means[lr] >= highest - TOLERANCE)
+                outcomes.append(Outcome({'lr': lr}, fmean(scores)))
+            lr = best(outcomes, TOLERANCE).point['lr']
             if lr == LADDER[low] and low > 0:
                 low -= 1
             elif lr == LADDER[high] and high < len(LADDER) - 1:

@@ -65,3 +65,10 @@ def test_ties_without_or_in_learning_rates_go_by_the_grids_order():
 def test_a_run_that_diverged_never_wins():
     assert best([outcome(math.nan, lr=0.1), outcome(1.0, lr=9)]).accuracy == 1.0
     assert best([outcome(1.0, lr=9), outcome(math.nan, lr=0.1)]).accuracy == 1.0
+
+
+@pytest.mark.parametrize(('tolerance', 'rate'), [(0.0, 0.1), (0.01, 0.01)])
+def test_accuracies_within_the_tolerance_are_equal(tolerance, rate):
+    outcomes = [Outcome({'lr': lr}, accuracy) for lr, accuracy in
+                ((0.001, 49.9), (0.01, 50.0), (0.1, 50.005), (1.0, float('nan')))]
+    assert best(outcomes, tolerance).point['lr'] == rate
