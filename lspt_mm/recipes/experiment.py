@@ -14,7 +14,7 @@ from lspt_mm.recipes.arguments import check_values, taken_arguments
 from lspt_mm.recipes.balance import BALANCE, class_weights
 from lspt_mm.recipes.folders import images_per_class
 from lspt_mm.recipes.methods import METHODS, Method, get_method
-from lspt_mm.recipes.pretrainings import Pretraining, get_pretraining
+from lspt_mm.recipes.pretrainings import PRETRAININGS, Pretraining, get_pretraining
 from lspt_mm.recipes.published_values import (
     BPT,
     BPT_DEEP,
@@ -75,7 +75,8 @@ class Experiment:
         dropout: On the prompts; None is the method's.
         head: 'fitted' starts from logistic regression on standardised frozen features
             (``LinearBaselineHook``); 'paper' is mmpretrain's, randomly initialised, as in the
-            published protocols.
+            published protocols, and the default of their benchmarks and pre-trainings. Published
+            rates do not fit other ViTs.
         head_lr: Learning rate of the head; None is the rest's.
         balance: For classes of few images, of ``imagefolder`` alone: 'weights' in the loss,
             'sampling' that repeats their images, or 'none'. Not for multi-label data.
@@ -288,7 +289,8 @@ def resolve_experiment(benchmark: str, /, **defaults) -> Experiment:
     try:
         _check(values, BENCHMARKS[benchmark], read_measures)
         values.update(measures)
-        values.setdefault('head', 'fitted' if benchmark == 'imagefolder' else 'paper')
+        published = benchmark != 'imagefolder' and values['pretraining'] in PRETRAININGS
+        values.setdefault('head', 'paper' if published else 'fitted')
         method = get_method(values['method'])
         if values['head'] == 'fitted' and method.recipe != 'full':
             values = {**_FITTED, 'lr': method.lr, **values}

@@ -395,6 +395,20 @@ def test_rates_of_fitted_heads():
     assert cfg.optim_wrapper.optimizer.lr == 3e-3
 
 
+@pytest.mark.parametrize(('pretraining', 'head', 'optimizer', 'lr'), [
+    ('mae', 'paper', 'SGD', 0.1), ('mocov3', 'paper', 'SGD', 1), ('supervised', 'paper', 'SGD', 1),
+    ('dinov2', 'fitted', 'AdamW', 1e-3), ('timm:vit_base_patch16_224.mae', 'fitted', 'AdamW', 1e-3),
+])
+def test_vits_without_published_values_start_from_a_fit(pretraining, head, optimizer, lr):
+    """MoCo v3's rate of 1 does not train a DINOv2 ViT (docs/results.md)."""
+    arguments = f'task=eurosat,method=lspt,pretraining={pretraining}'
+    cfg = read_config(f'vtab1k/transfer.py:{arguments}')
+    assert cfg.experiment.head == head
+    assert (cfg.optim_wrapper.optimizer.type, cfg.optim_wrapper.optimizer.lr) == (optimizer, lr)
+    kept = read_config(f'vtab1k/transfer.py:{arguments},head=paper')
+    assert kept.experiment.head == 'paper'
+
+
 def of_weights(weights):
     return read_config(f'vtab1k/transfer.py:pretraining={weights},method=vpt')
 
