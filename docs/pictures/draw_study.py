@@ -2,7 +2,8 @@
 
 python docs/pictures/draw_study.py          writes docs/pictures/lspt_study.svg
 
-A dot is a run of docs/lspt_study.csv at its variant's rate with the most runs, the line their mean.
+A dot is a run from logits in docs/lspt_study.csv at its variant's rate with the most runs, the line
+their mean.
 """
 
 import csv
@@ -20,7 +21,7 @@ BLUE, GREY = '#1f4e79', '#888888'
 def main() -> None:
     """Read, draw, write."""
     with open(HERE.parent / 'lspt_study.csv', encoding='utf-8', newline='') as file:
-        rows = list(csv.DictReader(file))
+        rows = [row for row in csv.DictReader(file) if row['start'] == 'logits']
     runs = defaultdict(lambda: defaultdict(list))
     for row in rows:
         runs[row['variant'], row['task']][row['lr']].append(float(row['score']))

@@ -6,7 +6,7 @@ from typing import Dict, NamedTuple, Optional
 LADDER = (1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 #: The second of these three, one of ``LADDER``; methods in the order of their runs.
 RATES: Dict[str, float] = {
-    'vpt-deep': 3e-3, 'lspt': 1e-3, 'bias': 1e-3, 'lora': 1e-3, 'gated': 3e-3,
+    'vpt-deep': 3e-3, 'lspt': 1e-3, 'bias': 1e-3, 'lora': 1e-3, 'lspt-plus': 3e-3, 'gated': 3e-3,
     'bilinear-deep': 3e-3, 'full': 3e-5, 'lspt-no-gspc': 1e-3, 'lspt-no-lpc': 3e-3, 'vpt': 3e-3,
     'vapt': 3e-3, 'da-vpt': 3e-3, 'vfpt': 3e-3, 'spt': 3e-3, 'bilinear': 3e-3,
 }

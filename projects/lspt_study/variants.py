@@ -21,26 +21,27 @@ class LSPTVariant(LSPT):
     Args:
         num_tokens (int): P.
         code (str): ``'centered'``: the mean of the patches minus its mean over training images.
-            ``'attended'``: for each prompt the mean of the patches, weighted by
-            softmax(<prompt, patch> / sqrt(D)). ``'regions'``: for each prompt the mean over one of
-            P bands of patches, row by row.
+            ``'scaled'``: the standardised mean, whose length is about sqrt(D), times
+            ``length`` / sqrt(D). ``'attended'``: for each prompt the mean of the patches, weighted
+            by softmax(<prompt, patch> / sqrt(D)).
+        length (float): About the length of the scaled code.
         **lspt: :class:`LSPT`'s arguments.
     """
 
-    def __init__(self, num_tokens: int, code: str = 'centered', **lspt):
-        check_choice('code', code, ('centered', 'attended', 'regions'))
-        super().__init__(num_tokens, **{**lspt, 'standardize': code == 'centered'})
-        self.code = code
+    def __init__(self, num_tokens: int, code: str = 'centered', length: float = 1.0, **lspt):
+        check_choice('code', code, ('centered', 'scaled', 'attended'))
+        super().__init__(num_tokens, **{**lspt, 'standardize': code != 'attended'})
+        self.code, self.length = code, length
 
     def spatial_code(self, step: int, prompts_out: Tensor, patches: Tensor) -> Tensor:
         """The code's (B, 1 or P, D)."""
         if self.code == 'attended':
             similar = prompts_out @ patches.transpose(1, 2) / self.embed_dims**0.5  # (B, P, N)
             return similar.softmax(-1) @ patches
-        if self.code == 'regions':
-            bands = patches.tensor_split(self.num_tokens, dim=1)
-            return torch.stack([band.mean(1) for band in bands], dim=1)
-        return patches.mean(dim=1, keepdim=True) - self.mean[step]
+        own = patches.mean(dim=1, keepdim=True) - self.mean[step]
+        if self.code == 'centered':
+            return own
+        return own / self.deviation[step] * (self.length / self.embed_dims**0.5)
 
 
 @PROMPTERS.register_module()

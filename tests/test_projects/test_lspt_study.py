@@ -48,12 +48,35 @@ def test_of_a_run(which, tmp_path, monkeypatch, capsys):
     assert 0 <= float(rows[0]['saturated']) <= 1 and 'patch_mean' in capsys.readouterr().out
 
 
-def test_released_start_of_bpt(monkeypatch):
-    """W by numpy, block 1: logits averaged over images, S divided by D."""
+@pytest.fixture
+def variants(monkeypatch):
     # Other tests take all registered methods.
     monkeypatch.setattr(PROMPTERS, '_module_dict', dict(PROMPTERS.module_dict))
     monkeypatch.delitem(sys.modules, 'projects.lspt_study.variants', raising=False)
     importlib.import_module('projects.lspt_study.variants')
+
+
+@pytest.mark.parametrize('code', ['centered', 'scaled', 'attended'])
+def test_codes(code, variants):
+    torch.manual_seed(0)
+    prompter = PROMPTERS.build(dict(
+        type='LSPTVariant', num_tokens=2, code=code, length=3.0, embed_dims=4, num_layers=3,
+        num_heads=2, patch_size=2,
+    ))
+    prompts, patches, mean = torch.randn(1, 2, 4), torch.randn(1, 5, 4), torch.randn(2, 4)
+    prompter.mean, prompter.deviation = mean, torch.full((2, 4), 2.0)
+    own = patches[0].numpy().mean(0) - mean[1].numpy()
+    logits = np.exp(prompts[0].numpy() @ patches[0].numpy().T / 2)  # sqrt(4)
+    wanted = {
+        'centered': own, 'scaled': own / 2 * 3 / 2,
+        'attended': logits / logits.sum(1, keepdims=True) @ patches[0].numpy(),
+    }
+    found = prompter.spatial_code(1, prompts, patches)[0]
+    np.testing.assert_allclose(found, np.atleast_2d(wanted[code]), rtol=1e-5, atol=1e-6)
+
+
+def test_released_start_of_bpt(variants):
+    """W by numpy, block 1: logits averaged over images, S divided by D."""
     torch.manual_seed(0)
     dims = 16
     arch = dict(embed_dims=dims, num_layers=2, num_heads=2, feedforward_channels=32)
