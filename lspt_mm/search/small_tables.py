@@ -247,6 +247,7 @@ class SmallTables:
         fit = run.method == _fit(run.task)
         if not fit:
             options['train_cfg.val_interval'] = length  # the last one decides
+            options['default_hooks.linear_baseline.soften'] = 1.0  # as all finished runs
         if run.method == HEAD:
             options['model.backbone.tune'] = 'nothing'
         apply_common_options(cfg, options, root)

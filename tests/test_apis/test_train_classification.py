@@ -127,8 +127,11 @@ def test_folders_of_splits_are_kept(folder, trained):
 def test_a_multi_label_head_starts_from_scikit_learns_fit(folder, multi):
     probe = train(folder, 'probe', 'split', labels=folder / 'labels.csv', method='linear')
     ours = state_of(probe.folder)
-    assert equal({name: value for name, value in state_of(multi.folder).items()
-                  if name.startswith(('head', 'neck'))}, ours)
+    for name, value in state_of(multi.folder).items():
+        if name.startswith('head'):  # softened, so that prompts have a loss to learn from
+            torch.testing.assert_close(5 * value, ours[name], rtol=1e-6, atol=0)
+        elif name.startswith('neck'):
+            assert torch.equal(value, ours[name])
     assert probe.metrics['value'] == pytest.approx(
         json.loads((probe.folder / 'baseline.json').read_text())['value'], abs=1e-3
     )

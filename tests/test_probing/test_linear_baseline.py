@@ -49,7 +49,8 @@ def runs(tmp_path_factory):
         write_classification(folder)
         (folder / 'fitted.py').write_text(FITTED)
         (folder / 'probe.py').write_text(PROBE)
-        for name, more in (('probe', ()), ('fitted', ('optim_wrapper.optimizer.lr=0.',))):
+        for name, more in (('probe', ()), ('fitted', (
+            'optim_wrapper.optimizer.lr=0.', 'default_hooks.linear_baseline.soften=4'))):
             options = ('--cfg-options', *more) if more else ()
             run_ok('train.py', folder / f'{name}.py', '--work-dir', folder / name,
                            *options, cwd=folder)
@@ -86,7 +87,9 @@ def test_the_head_is_scikit_learns_solution(runs):
 def test_a_run_starts_from_the_fit(runs):
     states = [torch.load(runs / path, weights_only=False)['state_dict']
               for path in ('probe/epoch_1.pth', 'fitted/epoch_2.pth')]
-    for name in ('head.fc.weight', 'head.fc.bias', 'neck.feature_mean', 'neck.feature_std'):
+    for name in ('head.fc.weight', 'head.fc.bias'):
+        assert torch.equal(states[0][name] / 4, states[1][name])  # softened
+    for name in ('neck.feature_mean', 'neck.feature_std'):
         assert torch.equal(states[0][name], states[1][name])
     log = next((runs / 'fitted').glob('*/*.log')).read_text()
     assert 'logistic regression on frozen features: top-1' in log and 'starts from it' in log

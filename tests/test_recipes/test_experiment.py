@@ -390,7 +390,11 @@ def test_rates_of_fitted_heads():
         cfg = read_config(f'vtab1k/transfer.py:task=dtd,method={method},head=fitted')
         assert cfg.optim_wrapper.optimizer.lr == rate
         head = cfg.optim_wrapper.paramwise_cfg.custom_keys.head.lr_mult
-        assert head * rate == pytest.approx(1e-3)
+        assert head * rate == pytest.approx(3e-3)
+        assert cfg.default_hooks.linear_baseline == dict(
+            type='lspt_mm.LinearBaselineHook', start=True, soften=5)
+    probe = read_config('vtab1k/transfer.py:task=dtd,method=linear,head=fitted')
+    assert 'soften' not in probe.default_hooks.linear_baseline  # its own logits, calibrated
     cfg = read_config('vtab1k/transfer.py:task=dtd,method=lspt,head=fitted,lr=3e-3')
     assert cfg.optim_wrapper.optimizer.lr == 3e-3
 

@@ -33,6 +33,7 @@ from lspt_mm.probing.features import cached
 from lspt_mm.registry import HOOKS
 from lspt_mm.tasks import task_of
 from lspt_mm.utils.atomic_io import read_json, write_json
+from lspt_mm.utils.checks import check_number
 from lspt_mm.utils.seed import restore_rng
 
 #: Name of the file in the work dir: metric, value in per cent, C, seconds.
@@ -46,8 +47,8 @@ class LinearBaselineHook(Hook):
     Training images (in segmentation, their patches) pass once through the validation pipeline,
     which does not augment. C is chosen on the validation images, or by cross-validation if there
     are none. Features and fit are cached (``LSPT_MM_CACHE``). The log and ``baseline.json`` have
-    the metric on the validation images. The head starts from the fit's logits over its
-    temperature. After training, warnings name signs of a failed run: a
+    the metric on the validation images. The head starts from the fit's logits, over its
+    temperature and ``soften``. After training, warnings name signs of a failed run: a
     validation below the baseline, or one that was still rising. Random generators keep their
     state.
 
@@ -57,6 +58,9 @@ class LinearBaselineHook(Hook):
             have a linear layer: mmpretrain's ``LinearClsHead`` or ``MultiLabelLinearClsHead`` (a
             regression for each class against the rest), ``LinearSegHead``, or ``UPerHead`` and
             ``SegformerHead`` with ``linear_in_channels``.
+        soften (float): Divides the logits that the head starts from, at least 1. Predictions stay
+            the same, and training images have a loss from which prompts learn
+            (docs/results.md).
 
     Raises:
         InputError: If ``start`` is set and neck or head are not of these types.
@@ -64,8 +68,9 @@ class LinearBaselineHook(Hook):
 
     priority = 'HIGH'
 
-    def __init__(self, start: bool = True):
-        self.start = start
+    def __init__(self, start: bool = True, soften: float = 1.0):
+        check_number('soften', soften, 1)
+        self.start, self.soften = start, soften
 
     def before_train(self, runner: Runner) -> None:  # noqa: D102
         model, task = model_of(runner), task_of(runner.cfg)
@@ -88,7 +93,7 @@ class LinearBaselineHook(Hook):
             start = self.start and not _head_is_loaded(runner, task.linear_layer(model))
             self._report(runner, model, task, fit, begin, start)
         if start:
-            task.start_at(model, fit)
+            task.start_at(model, fit._replace(temperature=fit.temperature * self.soften))
 
     def _fit(self, runner: Runner, model: nn.Module, task) -> Optional[LinearFit]:
         """The fit; None if it is impossible and the run does not need it."""
