@@ -5,8 +5,9 @@
     python tools/search.py configs/imagefolder/transfer.py:task=data/mine,pretraining=mae,method=lspt
 
 Trains on train.json and validates on val.json; ``tools/search.py`` trains the chosen model on both and tests it
-once on test.json (without that, ``tools/test.py`` tests on val.json). Images are processed as for FGVC. As there
-are no published values, the defaults are GaPT's most common ones for FGVC. With labels from a table
+once on test.json (without that, ``tools/test.py`` tests on val.json). Images are processed as for FGVC. There are
+no published values: the head starts from logistic regression, and with ``head=paper`` the defaults are GaPT's most
+common ones for FGVC. With labels from a table
 (``prepare.py --labels``), an image may have several classes or none: the head then has a sigmoid for each, and
 the metrics are macro F1 and mAP.
 """

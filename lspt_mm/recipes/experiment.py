@@ -38,7 +38,8 @@ _BPT_OTHERWISE = AdamWValues(5e-2, 5e-3, 0.1)
 #: Without SPT's: those of the task that it has for the kind of pre-training (ours).
 _SPT_OTHERWISE = {True: SPT['dogs']['supervised'], False: SPT['cub']['mae']}
 #: With a fitted head (ours, docs/results.md). Other rates are the method's.
-_FITTED = dict(batch_size=32, optimizer='AdamW', head_lr=3e-3, epochs=20, num_tokens=10)
+_FITTED = dict(batch_size=32, optimizer='AdamW', head_lr=3e-3, head_weight_decay=0.0, epochs=20,
+               num_tokens=10)
 #: Divides the fit's logits at the start, so that training images have a loss (docs/results.md).
 _SOFTEN = 5.0
 #: Values of ``head``.
@@ -230,7 +231,7 @@ class Experiment:
             if self.method == 'linear':
                 own['train_cfg'] = dict(_delete_=True, type='lspt_mm.LinearProbeLoop', max_epochs=1)
                 own['param_scheduler'] = []  # nothing is trained
-            else:
+            elif get_method(self.method).recipe != 'full':  # whose head has the ViT's low rate
                 own['default_hooks']['linear_baseline']['soften'] = _SOFTEN
         return dict(
             experiment=self.to_dict(),

@@ -12,8 +12,8 @@ RATES: Dict[str, float] = {
 }
 #: Arguments in classification, where a method's published values differ by task.
 ARGUMENTS = {'gated': 'gate_init=5'}
-#: Methods that are parts of LSPT, and have no rank.
-ABLATIONS = ('lspt-no-gspc', 'lspt-no-lpc')
+#: Methods that are near copies of LSPT, and have no rank.
+ABLATIONS = ('lspt-no-gspc', 'lspt-no-lpc', 'lspt-plus')
 #: The head alone, trained as beside a method: what a method adds is the difference to it.
 HEAD = 'head'
 SEEDS, SELECTION_SEED = (1, 2, 3), 0

@@ -251,7 +251,8 @@ def test_a_checkpoint_without_this_head_does_not_replace_the_fit(runs, head, tmp
         kept = {**state, 'head.fc.weight': head, 'head.fc.bias': head[:, 0]}
     torch.save(dict(state_dict=kept), tmp_path / 'other.pth')
     run_ok('train.py', runs / 'fitted.py', '--work-dir', tmp_path / 'run', '--cfg-options',
-           'optim_wrapper.optimizer.lr=0.', f'load_from={tmp_path / "other.pth"}', cwd=runs)
+           'optim_wrapper.optimizer.lr=0.', f'load_from={tmp_path / "other.pth"}',
+           'default_hooks.linear_baseline.soften=4', cwd=runs)
     found = torch.load(tmp_path / 'run/epoch_2.pth', weights_only=False)['state_dict']
     assert torch.equal(found['head.fc.weight'], want)
 

@@ -395,6 +395,12 @@ def test_rates_of_fitted_heads():
             type='lspt_mm.LinearBaselineHook', start=True, soften=5)
     probe = read_config('vtab1k/transfer.py:task=dtd,method=linear,head=fitted')
     assert 'soften' not in probe.default_hooks.linear_baseline  # its own logits, calibrated
+    full = read_config('vtab1k/transfer.py:task=dtd,method=full,head=fitted')
+    assert 'soften' not in full.default_hooks.linear_baseline  # its head has the ViT's rate
+    for method in ('bilinear', 'spt'):  # papers' decay of the head is for other rates and starts
+        cfg = read_config(f'fgvc/transfer.py:task=cub,pretraining=supervised,method={method},'
+                          'head=fitted')
+        assert cfg.optim_wrapper.paramwise_cfg.custom_keys.head.get('decay_mult', 1) == 0
     cfg = read_config('vtab1k/transfer.py:task=dtd,method=lspt,head=fitted,lr=3e-3')
     assert cfg.optim_wrapper.optimizer.lr == 3e-3
 
