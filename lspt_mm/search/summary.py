@@ -78,7 +78,7 @@ def _methods(table: str, by_method: Scores, facts: dict) -> List[str]:
 
 
 def _parts(by_method: Scores) -> List[str]:
-    """What LSPT gains by each of its parts: paired by seed, with standard errors."""
+    """LSPT minus its near copies: paired by seed, with standard errors."""
     lspt = by_method.get('lspt', {})
     lines = []
     for method in ABLATIONS:
