@@ -13,7 +13,7 @@ RATES: Dict[str, float] = {
 #: Arguments in classification, where a method's published values differ by task.
 ARGUMENTS = {'gated': 'gate_init=5'}
 #: Methods that are near copies of LSPT, and have no rank.
-ABLATIONS = ('lspt-no-gspc', 'lspt-no-lpc', 'lspt-plus')
+LSPT_VARIANTS = ('lspt-no-gspc', 'lspt-no-lpc', 'lspt-plus')
 #: The head alone, trained as beside a method: what a method adds is the difference to it.
 HEAD = 'head'
 SEEDS, SELECTION_SEED = (1, 2, 3), 0

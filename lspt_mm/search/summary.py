@@ -9,7 +9,7 @@ import numpy as np
 from lspt_mm.recipes.methods import METHODS
 from lspt_mm.search.protocol import mean_and_deviation
 from lspt_mm.search.ranking import mean_ranks
-from lspt_mm.search.small_plan import ABLATIONS, HEAD, LENGTHS, RATES, SEEDS
+from lspt_mm.search.small_plan import HEAD, LENGTHS, LSPT_VARIANTS, RATES, SEEDS
 
 #: Method to task to the scores of the seeds.
 Scores = Dict[str, Dict[str, List[float]]]
@@ -81,7 +81,7 @@ def _parts(by_method: Scores) -> List[str]:
     """LSPT minus its near copies: paired by seed, with standard errors."""
     lspt = by_method.get('lspt', {})
     lines = []
-    for method in ABLATIONS:
+    for method in LSPT_VARIANTS:
         found = by_method.get(method, {})
         both = {task: np.subtract(lspt[task], scores) for task, scores in found.items()
                 if len(lspt.get(task, ())) == len(scores) == len(SEEDS)}
@@ -133,7 +133,7 @@ def _complete(by_method: Scores) -> Scores:
     tasks = {task for found in by_method.values() for task in found}
     return {
         method: found for method, found in by_method.items()
-        if method in RATES and method not in ABLATIONS and set(found) == tasks
+        if method in RATES and method not in LSPT_VARIANTS and set(found) == tasks
         and all(len(s) == len(SEEDS) and np.isfinite(s).all() for s in found.values())
     }
 

@@ -84,6 +84,12 @@ def test_the_head_is_scikit_learns_solution(runs):
     assert model.neck.feature_mean.numpy() == pytest.approx(scaler.mean_, abs=1e-5)
 
 
+@pytest.mark.parametrize('value', [0.5, float('nan'), '5'])
+def test_logits_are_not_sharpened(value):
+    with pytest.raises(ValueError, match='soften'):
+        LinearBaselineHook(soften=value)
+
+
 def test_a_run_starts_from_the_fit(runs):
     states = [torch.load(runs / path, weights_only=False)['state_dict']
               for path in ('probe/epoch_1.pth', 'fitted/epoch_2.pth')]
