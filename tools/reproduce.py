@@ -25,7 +25,7 @@ from lspt_mm.config.paths import config_names, tools_dir
 from lspt_mm.errors import InputError
 from lspt_mm.recipes.methods import METHODS
 from lspt_mm.recipes.pretrainings import PRETRAININGS
-from lspt_mm.search.small_plan import HEAD, RATES, TASKS
+from lspt_mm.search.small_plan import RATES, TASKS
 from lspt_mm.utils.atomic_io import write_text
 from lspt_mm.utils.cli import check_writable, input_errors_as_messages
 
@@ -95,7 +95,7 @@ def reproduce_small(args: argparse.Namespace) -> None:
                        if tables.score(run) is None and run not in failed]:
             tables.run(todo, launcher, on_done)  # more rates may follow
         tables.run(tables.final(method), launcher, on_done)
-    longer = [run for method in (HEAD, *args.methods) for run in tables.longer(method)]
+    longer = [run for method in args.methods for run in tables.longer(method)]
     tables.run(longer, launcher, on_done)
     print(write_tables(tables, args.work_dir))
     lock.release()

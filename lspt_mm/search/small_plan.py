@@ -14,12 +14,14 @@ RATES: Dict[str, float] = {
 ARGUMENTS = {'gated': 'gate_init=5'}
 #: Methods that are near copies of LSPT, and have no rank.
 LSPT_VARIANTS = ('lspt-no-gspc', 'lspt-no-lpc', 'lspt-plus')
-#: The head alone, trained as beside a method: what a method adds is the difference to it.
+#: The method of each table that is logistic regression on frozen features.
+PROBES = {'classification': 'linear', 'segmentation': 'frozen'}
+#: The head alone, trained as beside a method.
 HEAD = 'head'
 SEEDS, SELECTION_SEED = (1, 2, 3), 0
 #: Runs with the first seed that are trained longer: phase and number of times.
 LENGTHS = {'x2': 2, 'x4': 4}
-LONGER_METHODS = (HEAD, 'vpt-deep', 'gated', 'bilinear-deep', 'lspt')
+LONGER_METHODS = ('vpt-deep', 'gated', 'bilinear-deep', 'lspt')
 
 
 class Task(NamedTuple):
@@ -42,7 +44,7 @@ class Task(NamedTuple):
 
 
 _COMMON = ('epochs={epochs},pretraining={weights},img_size=112,head=fitted,method={method},'
-           'batch_size=32,head_lr=1e-3,weight_decay=0,head_weight_decay=0')
+           'batch_size=32,weight_decay=0')
 _VTAB = 'vtab1k/transfer.py:task={task},official=False,' + _COMMON
 _MASKS = ('maskfolder/transfer.py:data={data}/{task},pretrained={weights},method={method},crop=224,'
           'batch_size=4,head=linear,iters=150')

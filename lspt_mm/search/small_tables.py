@@ -27,6 +27,7 @@ from lspt_mm.search.small_plan import (
     LADDER,
     LENGTHS,
     LONGER_METHODS,
+    PROBES,
     RATES,
     SEEDS,
     SELECTION_SEED,
@@ -169,8 +170,7 @@ class SmallTables:
             [*self.selection(method), *self.final(method), *self.longer(method)]
             for method in self.methods
         ]
-        runs = [*self.controls(), *self.longer(HEAD)]
-        return [*runs, *(run for runs in of_methods for run in runs)]
+        return [*self.controls(), *(run for runs in of_methods for run in runs)]
 
     def rate(self, table: str, method: str) -> Optional[float]:
         """The rate with the best mean over the table's selection tasks; None before all ran."""
@@ -247,7 +247,6 @@ class SmallTables:
         fit = run.method == _fit(run.task)
         if not fit:
             options['train_cfg.val_interval'] = length  # the last one decides
-            options['default_hooks.linear_baseline.soften'] = 1.0  # as all finished runs
         if run.method == HEAD:
             options['model.backbone.tune'] = 'nothing'
         apply_common_options(cfg, options, root)
@@ -290,7 +289,7 @@ class SmallTables:
 
 def _fit(task: str) -> str:
     """The method that is logistic regression on frozen features."""
-    return 'linear' if TASKS[task].table == 'classification' else 'frozen'
+    return PROBES[TASKS[task].table]
 
 
 def _further_arguments(run: Run) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from lspt_mm.recipes.methods import METHODS
 from lspt_mm.search.protocol import mean_and_deviation
 from lspt_mm.search.ranking import mean_ranks
-from lspt_mm.search.small_plan import HEAD, LENGTHS, LSPT_VARIANTS, RATES, SEEDS
+from lspt_mm.search.small_plan import HEAD, LENGTHS, LSPT_VARIANTS, PROBES, RATES, SEEDS
 
 #: Method to task to the scores of the seeds.
 Scores = Dict[str, Dict[str, List[float]]]
@@ -47,7 +47,7 @@ def tables_of(rows: List[dict]) -> str:
 
 
 def _title(method: str) -> str:
-    own = {HEAD: 'Head alone', 'frozen': METHODS['linear'].title}
+    own = {HEAD: 'Head alone', **dict.fromkeys(PROBES.values(), METHODS['linear'].title)}
     return own.get(method) or METHODS[method].title
 
 
@@ -61,15 +61,16 @@ def _methods(table: str, by_method: Scores, facts: dict) -> List[str]:
         return fmean(map(fmean, found.values())) if whole else float('nan')
 
     lines = [
-        f'| {table} | trained in the ViT | rate | {" | ".join(tasks)} | mean | over the head |',
+        f'| {table} | trained in the ViT | rate | {" | ".join(tasks)} | mean | over the probe |',
         '|---' * (len(tasks) + 5) + '|',
     ]
-    head = overall(HEAD) if HEAD in by_method else float('nan')
+    probe = PROBES.get(table, '')
+    base = overall(probe) if probe in by_method else float('nan')
     for method in sorted(by_method, key=lambda m: -np.nan_to_num(overall(m))):
         row, whole = facts.get((table, method), dict(trained=0, lr='')), overall(method)
         cells = [mean_and_deviation(by_method[method][task]) if task in by_method[method] else ''
                  for task in tasks]
-        gain = '' if method not in RATES or np.isnan(whole - head) else f'{whole - head:+.2f}'
+        gain = '' if method == probe or np.isnan(whole - base) else f'{whole - base:+.2f}'
         lines.append(
             f'| {_title(method)} | {int(row["trained"]):,} | {row["lr"]} '
             f'| {" | ".join(cells)} | {"" if np.isnan(whole) else f"{whole:.2f}"} | {gain} |'
