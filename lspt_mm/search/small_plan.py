@@ -12,8 +12,10 @@ RATES: Dict[str, float] = {
 }
 #: Arguments in classification, where a method's published values differ by task.
 ARGUMENTS = {'gated': 'gate_init=5'}
-#: Methods that are near copies of LSPT, and have no rank.
-LSPT_VARIANTS = ('lspt-no-gspc', 'lspt-no-lpc', 'lspt-plus')
+#: Ours: ranked in place of LSPT, in a ranking of its own.
+LSPT_PLUS = 'lspt-plus'
+#: Near copies of LSPT, which have no rank beside it.
+LSPT_VARIANTS = ('lspt-no-gspc', 'lspt-no-lpc', LSPT_PLUS)
 #: The method of each table that is logistic regression on frozen features.
 PROBES = {'classification': 'linear', 'segmentation': 'frozen'}
 #: The head alone, trained as beside a method.

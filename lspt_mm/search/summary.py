@@ -1,4 +1,7 @@
-"""Tables of the small runs: mean and deviation over seeds, longer runs, parts of LSPT, ranks."""
+"""Tables of the small runs: mean and deviation over seeds, longer runs, parts of LSPT, ranks.
+
+Mean ranks come twice: with LSPT, and with LSPT+ in its place.
+"""
 
 from collections import defaultdict
 from statistics import fmean
@@ -9,7 +12,15 @@ import numpy as np
 from lspt_mm.recipes.methods import METHODS
 from lspt_mm.search.protocol import mean_and_deviation
 from lspt_mm.search.ranking import mean_ranks
-from lspt_mm.search.small_plan import HEAD, LENGTHS, LSPT_VARIANTS, PROBES, RATES, SEEDS
+from lspt_mm.search.small_plan import (
+    HEAD,
+    LENGTHS,
+    LSPT_PLUS,
+    LSPT_VARIANTS,
+    PROBES,
+    RATES,
+    SEEDS,
+)
 
 #: Method to task to the scores of the seeds.
 Scores = Dict[str, Dict[str, List[float]]]
@@ -29,20 +40,21 @@ def tables_of(rows: List[dict]) -> str:
             scores[row['table']][row['method']][row['task']].append(float(row['score']))
             if row['trained']:  # not of a run that diverged
                 facts[row['table'], row['method']] = row
-    lines, everything = [], {}
+    lines = []
+    rankings: List[List[Scores]] = []  # of each table
     for table, by_method in scores.items():
         lines += _methods(table, by_method, facts) + _parts(by_method)
-        ranked = _complete(by_method)
-        lines += _ranks(ranked)
-        everything[table] = ranked
+        rankings.append(_rankings(by_method))
+        for ranked in rankings[-1]:
+            lines += _ranks(ranked)
     lines += _longer(rows)
-    if len(everything) > 1:
-        first, *others = everything.values()
-        shared = [m for m in first if all(m in other for other in others)]
-        lines += _ranks({
-            m: {task: s for found in everything.values() for task, s in found[m].items()}
-            for m in shared
-        })
+    if len(rankings) > 1:
+        for of_tables in zip(*rankings, strict=False):  # with LSPT+ where all tables have it
+            first, *others = of_tables
+            lines += _ranks({
+                m: {task: s for found in of_tables for task, s in found[m].items()}
+                for m in first if all(m in other for other in others)
+            })
     return '\n'.join(lines) + '\n'
 
 
@@ -129,14 +141,21 @@ def _longer(rows: List[dict]) -> List[str]:
     return [*lines, '']
 
 
-def _complete(by_method: Scores) -> Scores:
-    """The methods that have all seeds of all tasks, without controls and ablations."""
+def _rankings(by_method: Scores) -> List[Scores]:
+    """The methods that have all seeds of all tasks: with LSPT, and if complete with LSPT+ instead.
+
+    Without controls, and without LSPT's other near copies.
+    """
     tasks = {task for found in by_method.values() for task in found}
-    return {
+    complete = {
         method: found for method, found in by_method.items()
-        if method in RATES and method not in LSPT_VARIANTS and set(found) == tasks
+        if method in RATES and set(found) == tasks
         and all(len(s) == len(SEEDS) and np.isfinite(s).all() for s in found.values())
     }
+    without = [LSPT_VARIANTS]
+    if LSPT_PLUS in complete:
+        without.append(('lspt', *(m for m in LSPT_VARIANTS if m != LSPT_PLUS)))
+    return [{m: found for m, found in complete.items() if m not in names} for names in without]
 
 
 def _ranks(by_method: Scores) -> List[str]:

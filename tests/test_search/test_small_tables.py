@@ -306,6 +306,29 @@ def test_tables():
     assert '| VPT-shallow | 1.83 |' in overall and 'without' not in overall
 
 
+def test_lspt_plus_is_ranked_in_place_of_lspt():
+    score = {'lspt': 1.0, 'vpt': 2.0, 'lora': 3.0, 'lspt-plus': 4.0, 'lspt-no-lpc': 5.0}
+    rows = [line for table in ('images', 'masks') for method in score
+            for line in seeds_of(table, method, [score[method]] * 3, table)]
+    text = tables_of(rows)
+    assert text.count('| 3 methods, mean rank over images |') == 2
+    overall = text[text.index('| 3 methods, mean rank over images, masks |') :]
+    assert overall == '''\
+| 3 methods, mean rank over images, masks | rank | 95 % interval | to the first |
+|---|---|---|---|
+| LoRA | 1.00 | 1.00 to 1.00 |  |
+| VPT-shallow | 2.00 | 2.00 to 2.00 | 1.00 ± 0.00 |
+| LSPT | 3.00 | 3.00 to 3.00 | 2.00 ± 0.00 |
+
+| 3 methods, mean rank over images, masks | rank | 95 % interval | to the first |
+|---|---|---|---|
+| LSPT+ (ours) | 1.00 | 1.00 to 1.00 |  |
+| LoRA | 2.00 | 2.00 to 2.00 | 1.00 ± 0.00 |
+| VPT-shallow | 3.00 | 3.00 to 3.00 | 2.00 ± 0.00 |
+
+'''
+
+
 def test_a_certain_difference_is_printed():
     rows = [line for task in 'ab' for method, score in (('lspt', 2.0), ('vpt', 1.0))
             for line in seeds_of(task, method, [score] * 3)]
