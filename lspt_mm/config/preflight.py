@@ -3,7 +3,7 @@
 import inspect
 import os
 from pathlib import Path
-from typing import Iterator, List, Optional, Tuple, Union
+from typing import Callable, Dict, Iterator, List, Optional, Set, Tuple, Union
 
 from mmengine.config import Config
 from mmengine.registry import DATASETS
@@ -13,7 +13,7 @@ from lspt_mm.checkpoints.io import read_checkpoint
 from lspt_mm.checkpoints.load_backbone import TIMM
 from lspt_mm.errors import InputError
 from lspt_mm.registry import takes_prompts
-from lspt_mm.utils.images import IMAGE_SUFFIXES, folders_in
+from lspt_mm.utils.images import folders_in, is_image
 from lspt_mm.utils.text import shorten
 
 
@@ -80,22 +80,18 @@ def datasets_of(cfg: Config, loaders: Tuple[str, ...]) -> Iterator[dict]:
 
 
 def _missing_data(cfg: Config, loaders) -> List[str]:
-    problems = []
+    problems: List[str] = []
+    classes: Dict[str, Set[str]] = {}
     wanted = ((cfg.get('model') or {}).get('head') or {}).get('num_classes')
     for dataset in datasets_of(cfg, loaders):
-        for problem in _missing_of(dataset, wanted):
+        for problem in _missing_of(dataset, wanted, classes):
             if problem not in problems:
                 problems.append(problem)
-    return problems or _other_classes(cfg, loaders)
+    return problems or _other_classes(classes)
 
 
-def _other_classes(cfg: Config, loaders) -> List[str]:
+def _other_classes(classes: Dict[str, Set[str]]) -> List[str]:
     """One message for each folder whose sub-folders differ from those of the first."""
-    classes = {}
-    for node in datasets_of(cfg, loaders):
-        dataset = DATASETS.build(dict(node, lazy_init=True, pipeline=[]))
-        if _classes_are_folders(dataset):
-            classes[dataset.img_prefix] = set(folders_in(dataset.img_prefix))
     (first, expected), *others = [*classes.items()] or [('', set())]
     problems = []
     for folder, names in others:
@@ -110,7 +106,8 @@ def _other_classes(cfg: Config, loaders) -> List[str]:
     return problems
 
 
-def _missing_of(cfg: dict, wanted: Optional[int]) -> List[str]:
+def _missing_of(cfg: dict, wanted: Optional[int], classes: Dict[str, Set[str]]) -> List[str]:
+    """Messages on one data set; its sub-folders, if they are classes, go into ``classes``."""
     root = cfg.get('data_root') or ''
     if _downloads(cfg):
         return []
@@ -122,24 +119,30 @@ def _missing_of(cfg: dict, wanted: Optional[int]) -> List[str]:
     if dataset.ann_file and not os.path.isfile(dataset.ann_file):
         problems.append(f'file {dataset.ann_file} does not exist')
     for name, folder in dataset.data_prefix.items():
-        kind, suffixes = 'images', _suffixes(getattr(dataset, 'img_suffix', IMAGE_SUFFIXES))
-        if name == 'seg_map_path':
-            kind, suffixes = 'label images', _suffixes(dataset.seg_map_suffix)
         if not os.path.isdir(folder):
             problems.append(f'folder {folder} does not exist')
-        elif dataset.ann_file or not (hasattr(dataset, 'img_suffix') or hasattr(
-            dataset, 'extensions'
-        )):  # a list names the files, or they are no images
+        elif dataset.ann_file:  # a list names the files
             continue
-        elif not _holds_file(folder, suffixes):
-            problems.append(f'folder {folder} holds no {kind} ({", ".join(suffixes)})')
-        elif wanted and _classes_are_folders(dataset):
-            found = len(folders_in(folder))
-            if found != wanted:
-                problems.append(
-                    f'folder {folder} has {found} sub-folders, one for each class, but the head '
-                    f'has {wanted} classes: --cfg-options model.head.num_classes={found}'
-                )
+        elif hasattr(dataset, 'img_suffix'):  # mmseg's
+            masks = name == 'seg_map_path'
+            kind = 'label images' if masks else 'images'
+            ends = _suffixes(dataset.seg_map_suffix if masks else dataset.img_suffix)
+            if not _holds_file(folder, lambda path, ends=ends: path.endswith(ends)):
+                problems.append(f'folder {folder} holds no {kind} ({", ".join(ends)})')
+        elif hasattr(dataset, 'extensions'):  # mmpretrain's
+            ends = tuple(dataset.extensions)
+            if not _holds_file(
+                folder, lambda path, ends=ends: path.lower().endswith(ends) or is_image(path)
+            ):
+                problems.append(f'folder {folder} holds no images')
+            elif _classes_are_folders(dataset):
+                classes[folder] = set(folders_in(folder))
+                found = len(classes[folder])
+                if wanted and found != wanted:
+                    problems.append(
+                        f'folder {folder} has {found} sub-folders, one for each class, but the '
+                        f'head has {wanted} classes: --cfg-options model.head.num_classes={found}'
+                    )
     return problems
 
 
@@ -159,11 +162,9 @@ def _suffixes(value: Union[str, Tuple[str, ...]]) -> Tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
-def _holds_file(folder: str, suffixes: Tuple[str, ...]) -> bool:
-    for _, _, files in os.walk(folder, followlinks=True):
-        if any(f.lower().endswith(suffixes) for f in files):
-            return True
-    return False
+def _holds_file(folder: str, accepts: Callable[[str], bool]) -> bool:
+    walk = os.walk(folder, followlinks=True)
+    return any(accepts(os.path.join(place, name)) for place, _, names in walk for name in names)
 
 
 def _missing_weights(cfg: Config) -> List[str]:

@@ -148,7 +148,6 @@ def labels_without_image(
     """
     ends = [image_end] if isinstance(image_end, str) else image_end
     known = {os.path.normpath(s['seg_map_path']) for s in samples if s.get('seg_map_path')}
-    suffixes = {Path(path).suffix for path in known}
     folders = {
         os.path.dirname(os.path.normpath(s['seg_map_path'])): os.path.dirname(s['img_path'])
         for s in samples
@@ -159,7 +158,7 @@ def labels_without_image(
         if os.path.isdir(folder):
             for entry in sorted(os.scandir(folder), key=lambda e: e.name):
                 path = os.path.normpath(entry.path)
-                if Path(path).suffix not in suffixes or path in known:
+                if path in known or not entry.name.endswith(label_end):
                     continue
                 start = os.path.join(images, entry.name.removesuffix(label_end))
                 if not any(os.path.isfile(start + end) for end in ends):
