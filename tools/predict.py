@@ -14,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from lspt_mm.config.options import take_checkpoint
 from lspt_mm.utils.cli import check_writable, input_errors_as_messages
 
 
@@ -44,14 +45,8 @@ def parse_args() -> argparse.Namespace:
         '--pretrained', help="prompt-only checkpoints: file of the ViT, instead of the config's"
     )
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
-    args = parser.parse_args()
-    args.checkpoint = None
-    if not Path(args.run).is_dir():
-        args.checkpoint = str(args.images.pop(0))
-        if not args.images:
-            parser.error(
-                f'{args.run} is no folder: expected RUN_FOLDER IMAGES, or CONFIG CHECKPOINT IMAGES'
-            )
+    args = parser.parse_intermixed_args()
+    args.checkpoint = take_checkpoint(parser, args.run, args.images, 'IMAGES')
     for name, least in (('top', 1), ('batch_size', 1), ('workers', 0)):
         value = getattr(args, name)
         if value is not None and value < least:

@@ -68,9 +68,20 @@ def choose_weights(cfg: Config, pretrained: Optional[str], random: bool) -> None
 
 
 def turn_on_amp(cfg: Config) -> None:
-    """``--amp``: bfloat16, or float16 on GPUs without it, unless the config has its own wrapper."""
-    if cfg.optim_wrapper.type not in ('OptimWrapper', 'AmpOptimWrapper'):
+    """``--amp``: bfloat16, or float16 on GPUs without it.
+
+    Raises:
+        InputError: If the config's wrapper of the optimizer is another one than MMEngine's.
+    """
+    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    name = kind if isinstance(kind, str) else kind.__name__
+    if name.split('.')[-1] == 'Bf16OptimWrapper':
         return
+    if name.split('.')[-1] not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise InputError(
+            f'--amp: optim_wrapper.type is {name}, which decides on the precision itself; expected '
+            'OptimWrapper or AmpOptimWrapper'
+        )
     if torch.cuda.is_available() and not torch.cuda.is_bf16_supported(including_emulation=False):
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'

@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import Any, Collection, Tuple
+from typing import Any, Collection, List, Optional, Tuple
 
 from lspt_mm.config.arguments import parse
 
@@ -49,6 +49,29 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
+
+
+def take_checkpoint(
+    parser: argparse.ArgumentParser, run: str, paths: List[Any], what: str,
+    most: Optional[int] = None,
+) -> Optional[str]:
+    """The checkpoint, first of the ``paths`` after a config, taken out; None after a run's folder.
+
+    Args:
+        parser: For errors: without a path left, or with more than ``most``.
+        run: Config or folder.
+        paths: What follows on the command line.
+        what: The other paths, for the message.
+        most: How many of them there may be.
+    """
+    is_folder = Path(run).is_dir()
+    checkpoint = None if is_folder else str(paths.pop(0))
+    if not paths or most is not None and len(paths) > most:
+        parser.error(
+            f'{run} is {"a" if is_folder else "no"} folder: expected RUN_FOLDER {what}, or CONFIG '
+            f'CHECKPOINT {what}'
+        )
+    return checkpoint
 
 
 def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:

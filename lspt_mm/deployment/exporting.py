@@ -96,8 +96,8 @@ def export_model(
 
     Raises:
         InputError: For another suffix, a path that cannot be written, an invalid size, packages
-            that are not installed, or a file whose output differs from PyTorch's; that file is
-            removed.
+            that are not installed, or an output that differs from PyTorch's. A file of an earlier
+            export stays then.
     """
     out = Path(os.path.expanduser(out))
     if out.suffix not in ('.onnx', '.pt2'):
@@ -108,23 +108,25 @@ def export_model(
     height, width = _sides(exportable, size or exportable.model.backbone.img_size)
     check_writable(out.parent, str(out))
     program = export_program(exportable, (height, width), dynamic=dynamic)
+    written = out.with_name(f'.unchecked.{out.name}')
     if out.suffix == '.onnx':
-        export_onnx(program, out)
-        run = run_onnx(out)
+        export_onnx(program, written)
+        run = run_onnx(written)
     else:
-        torch.export.save(program, str(out))
-        run = torch.export.load(str(out)).module()
+        torch.export.save(program, str(written))
+        run = torch.export.load(str(written)).module()
     sizes = [(1, height, width)]
     if dynamic:
         least = exportable.least_size
         sizes += [(3, height, width), (2, height + least, width), (1, least, width + least)]
     difference = largest_difference(exportable, run, sizes)
-    if difference > CLOSE:
-        out.unlink()
+    if not difference <= CLOSE:  # NaN, too
+        written.unlink()
         raise InputError(
             f'the exported file differs from PyTorch by {difference:.1e} of the largest logit '
             f'(at most {CLOSE} is expected) and was removed'
         )
+    written.replace(out)
     return Exported(difference, len(sizes))
 
 
@@ -173,8 +175,8 @@ def largest_difference(
             images = torch.rand(batch, 3, height, width, generator=generator)
             images = images * 255 if model.preprocess else images * 4 - 2
             wanted = model(images)
-            found.append(float((run(images) - wanted).abs().max() / wanted.abs().max()))
-    return max(found)
+            found.append((run(images) - wanted).abs().max() / wanted.abs().max())
+    return float(torch.stack(found).max())  # NaN if one is
 
 
 @contextlib.contextmanager

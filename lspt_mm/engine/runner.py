@@ -333,11 +333,12 @@ def prepare_for_cpu(cfg: Config) -> None:
         )
         # With an open group, gloo's threads sometimes abort the interpreter on exit.
         atexit.register(_close_process_group)
-    cfg.model_wrapper_cfg = {
+    cfg.setdefault('model_wrapper_cfg', {
         'type': 'MMDistributedDataParallel',
         'device_ids': None,
         'broadcast_buffers': False,
-    }
+        'find_unused_parameters': cfg.get('find_unused_parameters', False),
+    })
 
 
 def _close_process_group() -> None:

@@ -28,7 +28,7 @@ from lspt_mm.errors import InputError
 from lspt_mm.models.prompted_backbone import PromptedBackbone
 from lspt_mm.registry import MODELS
 from lspt_mm.report.results import Picture, RunResult
-from lspt_mm.tasks import Prediction, takes_rgb
+from lspt_mm.tasks import Prediction
 from lspt_mm.utils.images import IGNORE_INDEX
 from lspt_mm.utils.overlay import colours_of
 
@@ -154,9 +154,7 @@ class Collector:
                 f'{self.run.folder}: images come out of its pipeline as {pixels.dtype}, expected '
                 'uint8 (the data preprocessor normalises them)'
             )
-        pixels = pixels.permute(1, 2, 0).numpy()
-        if takes_rgb(self.model.data_preprocessor):
-            pixels = pixels[..., ::-1]
+        pixels = pixels.permute(1, 2, 0).numpy()[..., ::-1]  # pipelines load BGR
         path = item['data_samples'].get('img_path')
         return Picture(
             name=str(path).rsplit('/', 1)[-1] if path else f'image {index}',
@@ -316,10 +314,10 @@ def _collector(
 ) -> Tuple[Collector, List[int]]:
     """The collector of a run, and the positions of the images in its data set."""
     loader = f'{split}_dataloader'
-    model = init_model(run.cfg, run.checkpoint, pretrained, device)
     if run.cfg.get(loader) is None:
         raise InputError(f'{run.folder}: its config has no {loader}')
     check_data_is_there(run.cfg, (loader,))
+    model = init_model(run.cfg, run.checkpoint, pretrained, device)
     dataset = DATASETS.build(_without_flips(run, loader))
     chosen = evenly_spaced(len(dataset), images)
     shown = [chosen[position] for position in evenly_spaced(len(chosen), pictures)]

@@ -68,11 +68,15 @@ class Segmentation(Task):
             raise InputError('--tta: the config has no tta_model and tta_pipeline')
         super().use_tta(cfg)
 
+    def measured_by(self, evaluator):  # noqa: D102
+        return super().measured_by(evaluator) and 'mIoU' in evaluator.get('iou_metrics', ['mIoU'])
+
     def dump(self, cfg, out):
         """Store predictions as label images in the folder ``out``."""
         evaluators = cfg.test_evaluator
         evaluators = evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
-        ours = [one for one in evaluators if self.measured_by(one)]
+        writes = super().measured_by  # any IoUMetric does
+        ours = [one for one in evaluators if writes(one)]
         if not ours:
             raise InputError('--out: expected an IoUMetric in test_evaluator, which writes masks')
         for one in ours:

@@ -88,10 +88,12 @@ def memory() -> float:
 
 
 def in_process(kind: str, size: int, head: str) -> Dict[str, float]:
-    """:func:`measure` in a process of its own; NaN if it was killed or failed for memory."""
+    """:func:`measure` in a process of its own; NaN if it failed, such as for memory."""
     command = [sys.executable, __file__, '--one', kind, str(size), head]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
+        why = done.stderr.splitlines()[-1:]
+        print(f'{kind}, {size}, {head}: exit code {done.returncode}', *why)
         return dict(seconds=float('nan'), peak=float('nan'))
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -290,6 +290,30 @@ def test_what_cannot_be_exported():
             export_program(Exportable(classifier()), size)
 
 
+@pytest.mark.parametrize('spoiled', [{0}, {1}, {0, 1, 2, 3}])
+def test_a_file_with_nan_is_not_kept(spoiled, tmp_path, monkeypatch):
+    calls = []
+
+    def load(path):
+        program = load_export(path)
+        run = program.module()
+
+        def run_badly(images):
+            calls.append(len(images))
+            return run(images) * (float('nan') if len(calls) - 1 in spoiled else 1.0)
+
+        program.module = lambda: run_badly
+        return program
+
+    load_export = torch.export.load
+    monkeypatch.setattr(torch.export, 'load', load)
+    (tmp_path / 'model.pt2').write_text('an earlier one')
+    with pytest.raises(InputError, match='differs from PyTorch by nan'):
+        export_model(classifier(), tmp_path / 'model.pt2')
+    assert [path.name for path in tmp_path.iterdir()] == ['model.pt2'] and len(calls) == 4
+    assert (tmp_path / 'model.pt2').read_text() == 'an earlier one'
+
+
 def test_where_nothing_can_be_written_nothing_is_traced(tmp_path, monkeypatch):
     def fail(*_, **__):
         raise AssertionError('traced')

@@ -8,7 +8,7 @@ import torch
 from miniatures import CONFIGS, free_port
 from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
-from mmengine.optim import LinearLR
+from mmengine.optim import LinearLR, OptimWrapper
 from mmengine.registry import DefaultScope
 from torch import nn
 
@@ -162,11 +162,32 @@ def test_amp_on_a_gpu_without_bfloat16_units(emulated, monkeypatch):
         torch.cuda, 'is_bf16_supported',
         lambda including_emulation=True: including_emulation or not emulated,
     )
-    cfg = Config({'optim_wrapper': {'type': 'OptimWrapper'}})
-    turn_on_amp(cfg)
-    assert cfg.optim_wrapper.type == (
-        'AmpOptimWrapper' if emulated else 'lspt_mm.Bf16OptimWrapper'
-    )
+    for kind in ({'type': 'OptimWrapper'}, {'type': 'mmengine.OptimWrapper'}, {},
+                 {'type': OptimWrapper}, {'type': 'AmpOptimWrapper', 'loss_scale': 512}):
+        cfg = Config({'optim_wrapper': kind})
+        turn_on_amp(cfg)
+        assert cfg.optim_wrapper == (
+            dict(type='AmpOptimWrapper', loss_scale='dynamic') if emulated
+            else dict(type='lspt_mm.Bf16OptimWrapper')
+        )
+
+
+def test_amp_with_a_wrapper_that_it_would_not_reach():
+    cfg = Config({'optim_wrapper': {'type': 'OptimWrapperDict'}})
+    with pytest.raises(InputError, match='--amp: optim_wrapper.type is OptimWrapperDict, .* exp'):
+        turn_on_amp(cfg)
+
+
+def test_a_model_wrapper_of_the_config_stays_on_cpus(monkeypatch):
+    monkeypatch.setattr(torch.distributed, 'is_initialized', lambda: True)
+    cfg = Config({'launcher': 'pytorch', 'find_unused_parameters': True})
+    prepare_for_cpu(cfg)
+    assert cfg.model_wrapper_cfg.find_unused_parameters
+    assert cfg.model_wrapper_cfg.device_ids is None
+    own = dict(type='MMDistributedDataParallel', static_graph=True)
+    cfg = Config({'launcher': 'pytorch', 'model_wrapper_cfg': own})
+    prepare_for_cpu(cfg)
+    assert cfg.model_wrapper_cfg == own
 
 
 @pytest.mark.parametrize(

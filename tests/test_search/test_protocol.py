@@ -11,6 +11,7 @@ from lspt_mm.errors import InputError
 from lspt_mm.search.grid import Outcome, expand_grid
 from lspt_mm.search.plan import final_config, usual_final_on
 from lspt_mm.search.protocol import Search, mean_and_deviation
+from lspt_mm.tasks import task_of
 from lspt_mm.utils.atomic_io import write_json
 
 #: What a run of a learning rate comes to on validation data.
@@ -270,6 +271,16 @@ def test_another_metric_is_refused_before_the_first_run(evaluator, tmp_path):
     with pytest.raises(InputError, match='val_evaluator of this config measures no top-1'):
         Search(tmp_path, lambda point: cfg, expand_grid({'lr': [0.1]}), launcher).select()
     assert launcher.seen == []
+
+
+@pytest.mark.parametrize(('metrics', 'measured'), [(['mDice'], False), (['mDice', 'mIoU'], True)])
+def test_segmentation_without_miou_is_not_selected_by_it(metrics, measured):
+    evaluator = dict(type='lspt_mm.IoUMetric', iou_metrics=metrics)
+    segmentation = task_of({'default_scope': 'mmseg'})
+    assert segmentation.measured_by(evaluator) == measured
+    cfg = Config({'test_evaluator': evaluator})
+    segmentation.dump(cfg, 'out')  # masks are written all the same
+    assert cfg.test_evaluator.output_dir == 'out'
 
 
 def test_configs_of_ones_own(tmp_path):

@@ -1,7 +1,9 @@
 """``python -m lspt_mm TOOL``: every tool by its name, and configs by theirs."""
 
 import ast
+import runpy
 import sys
+from pathlib import Path
 
 import pytest
 from miniatures import CONFIGS, ROOT, TOOLS, run_command
@@ -123,3 +125,29 @@ def test_unknown_configs_get_close_matches(tmp_path, monkeypatch):
 )
 def test_colons_in_values(text, path, values):
     assert split_arguments(text) == (path, values)
+
+
+@pytest.mark.parametrize(('tool', 'options', 'last'), [
+    ('predict.py', ['--device', 'cpu'], {'images': [Path('last')]}),
+    ('deployment/export.py', ['--size', '512', '512'], {'out': Path('last')}),
+    ('model_converters/publish_model.py', ['--merged'], {'out': Path('last')}),
+    ('test.py', ['--tta'], {}),
+])
+def test_options_may_stand_between_paths(tool, options, last, monkeypatch):
+    parse_args = runpy.run_path(str(ROOT / 'tools' / tool))['parse_args']
+    end = ['last'] if last else []
+    for line in (['c.py', 'x.pth', *end, *options], ['c.py', *options, 'x.pth', *end],
+                 ['c.py', 'x.pth', *options, *end]):
+        monkeypatch.setattr(sys, 'argv', [tool, *line])
+        args = parse_args()
+        assert args.checkpoint == 'x.pth'
+        assert {name: getattr(args, name) for name in last} == last
+
+
+@pytest.mark.parametrize('paths', [['c.py', 'x.pth'], ['.', 'x.onnx', 'y.onnx']])
+def test_paths_that_are_missing_or_too_many(paths, monkeypatch, capsys):
+    parse_args = runpy.run_path(str(ROOT / 'tools/deployment/export.py'))['parse_args']
+    monkeypatch.setattr(sys, 'argv', ['export.py', *paths])
+    with pytest.raises(SystemExit):
+        parse_args()
+    assert 'expected RUN_FOLDER OUT, or CONFIG CHECKPOINT OUT' in capsys.readouterr().err

@@ -64,6 +64,7 @@ def test_browse_mixes_the_image_with_its_classes_colours(tmp_path):
     run_ok(
         'visualization/browse_dataset.py', CONFIGS / 'lspt_upernet_ade20k.py', '--not-show',
         '--out', 'out', '--data-root', 'scenes', '--cfg-options',
+        'model.data_preprocessor.bgr_to_rgb=False',  # pictures do not depend on it
         "train_dataloader.dataset.pipeline.2.ratio_range='(1.0,1.0)'",
         *(f'train_dataloader.dataset.pipeline.5.{key}' for key in (
             'brightness_delta=0', 'contrast_range=(1.0,1.0)', 'saturation_range=(1.0,1.0)',

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from lspt_mm.config.options import KeyValueAction
 from lspt_mm.errors import InputError
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import check_writable, input_errors_as_messages
 from lspt_mm.utils.text import format_table
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def main() -> None:
             raise InputError(f'--shape {size}: expected one or two numbers of pixels')
         cfg = read_config(args.config)
         apply_common_options(cfg, args.cfg_options, None)
+        if args.json:
+            check_writable(args.json.parent, f'--json {args.json}')
         costs = model_costs(cfg, None if size is None else (size[0], size[-1]))
         print(f'one image of {costs.size[0]} x {costs.size[1]} pixels, forward pass\n')
         print(table(costs))

@@ -16,6 +16,7 @@ At the end, the file is run for several sizes and compared with PyTorch.
 import argparse
 from pathlib import Path
 
+from lspt_mm.config.options import take_checkpoint
 from lspt_mm.utils.cli import input_errors_as_messages
 from lspt_mm.utils.installed import require
 
@@ -37,14 +38,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--pretrained', help="file of the ViT's weights, instead of the config's")
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
-    args = parser.parse_args()
-    args.checkpoint, args.out = (None, *args.paths)[-2:]
-    if len(args.paths) != (1 if Path(args.run).is_dir() else 2):
-        parser.error(
-            f'{args.run} is {"a" if Path(args.run).is_dir() else "no"} folder: expected RUN_FOLDER '
-            'OUT, or CONFIG CHECKPOINT OUT'
-        )
-    args.out = Path(args.out)
+    args = parser.parse_intermixed_args()
+    args.checkpoint = take_checkpoint(parser, args.run, args.paths, 'OUT', most=1)
+    args.out = Path(args.paths[0])
     return args
 
 

@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lspt_mm.config.options import take_checkpoint
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import input_errors_as_messages
 
@@ -58,15 +59,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--base-licence', help="for the card: the licence of the base's weights")
     parser.add_argument('--licence', help='for the card: the licence of what is published')
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
-    args = parser.parse_intermixed_args()  # options between the paths, too
-    is_folder = Path(args.run).is_dir()
-    if len(args.paths) != (1 if is_folder else 2):
-        parser.error(
-            f'{args.run} is {"a" if is_folder else "no"} folder: expected RUN_FOLDER OUT, or '
-            'CONFIG CHECKPOINT OUT'
-        )
-    args.checkpoint, out = (None, *args.paths)[-2:]
-    args.out = Path(out)
+    args = parser.parse_intermixed_args()
+    args.checkpoint = take_checkpoint(parser, args.run, args.paths, 'OUT', most=1)
+    args.out = Path(args.paths[0])
     return args
 
 

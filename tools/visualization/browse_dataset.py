@@ -57,12 +57,10 @@ def dataset_of(cfg: Config, split: str):
     return DATASETS.build(cfg[loader].dataset)
 
 
-def rgb(inputs, cfg: Config) -> np.ndarray:
-    """An image (3, H, W) of the pipeline as (H, W, 3) uint8 RGB."""
+def rgb(inputs) -> np.ndarray:
+    """An image (3, H, W) of the pipeline, which loads BGR, as (H, W, 3) uint8 RGB."""
     image = inputs.permute(1, 2, 0).clamp(0, 255).byte().numpy()
-    preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
-    swapped = preprocessor.get('bgr_to_rgb') or preprocessor.get('to_rgb')
-    return np.ascontiguousarray(image[..., ::-1] if swapped else image)
+    return np.ascontiguousarray(image[..., ::-1])
 
 
 def main() -> None:
@@ -88,7 +86,7 @@ def main() -> None:
             stem = Path(getattr(sample, 'img_path', None) or f'{index}').stem
             name = f'{index:05d}_{stem}'
             draw(
-                name, rgb(inputs, cfg), sample, show=not args.not_show, wait_time=args.interval,
+                name, rgb(inputs), sample, show=not args.not_show, wait_time=args.interval,
                 out_file=str(args.out / f'{name}.png'),
             )
         print(f'{count} of {len(dataset)} images of {args.split} in {args.out}')
