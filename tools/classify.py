@@ -17,15 +17,13 @@ from pathlib import Path
 from lspt_mm.config.options import add_run_arguments
 from lspt_mm.converters.image_folder import add_label_arguments
 from lspt_mm.recipes.methods import AUTO, METHODS
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import input_errors_as_messages, tool_parser
 from lspt_mm.utils.installed import CLASSIFICATION, require
 
 
 def parse_args() -> argparse.Namespace:
     """Options of the training."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('--images', type=Path, required=True, help='folder of the images')
     add_label_arguments(parser)
     parser.add_argument(

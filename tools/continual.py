@@ -16,15 +16,13 @@ import argparse
 
 from lspt_mm.config.options import add_run_arguments
 from lspt_mm.recipes.methods import METHODS
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import input_errors_as_messages, tool_parser
 from lspt_mm.utils.installed import CLASSIFICATION, require
 
 
 def parse_args() -> argparse.Namespace:
     """Options of the tasks."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         '--task', required=True, metavar='DATA', help='folder that prepare imagefolder wrote'
     )

@@ -15,14 +15,12 @@ import sys
 from pathlib import Path
 
 from lspt_mm.config.options import take_checkpoint
-from lspt_mm.utils.cli import check_writable, input_errors_as_messages
+from lspt_mm.utils.cli import check_writable, input_errors_as_messages, tool_parser
 
 
 def parse_args() -> argparse.Namespace:
     """Options of predicting."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('run', help="the run's folder, or its config followed by a checkpoint")
     parser.add_argument('images', nargs='+', type=Path, help='images, or folders of them')
     parser.add_argument('--out', type=Path, default=Path('predictions'), metavar='DIR',
@@ -44,7 +42,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--pretrained', help="prompt-only checkpoints: file of the ViT, instead of the config's"
     )
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     args = parser.parse_intermixed_args()
     args.checkpoint = take_checkpoint(parser, args.run, args.images, 'IMAGES')
     for name, least in (('top', 1), ('batch_size', 1), ('workers', 0)):

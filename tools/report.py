@@ -17,14 +17,12 @@ from pathlib import Path
 from lspt_mm.config.options import add_comparison_arguments
 from lspt_mm.errors import InputError
 from lspt_mm.utils.atomic_io import write_text
-from lspt_mm.utils.cli import check_writable, input_errors_as_messages
+from lspt_mm.utils.cli import check_writable, input_errors_as_messages, tool_parser
 
 
 def parse_args() -> argparse.Namespace:
     """Options of the report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     add_comparison_arguments(parser)
     parser.add_argument('--out', type=Path, default=Path('report.html'), help='file to write')
     parser.add_argument('--images', type=int, default=64, help='images to compute numbers from')

@@ -16,15 +16,13 @@ from lspt_mm.converters.masks import add_mask_arguments
 from lspt_mm.recipes.mask_folder import HEADS
 from lspt_mm.recipes.methods import AUTO
 from lspt_mm.recipes.segmentation import METHODS
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import input_errors_as_messages, tool_parser
 from lspt_mm.utils.installed import SEGMENTATION, require
 
 
 def parse_args() -> argparse.Namespace:
     """Options of the training."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     add_mask_arguments(parser)
     parser.add_argument('--head', choices=HEADS, default='upernet')
     add_run_arguments(parser, [*METHODS, AUTO], 'iters, batch_size, crop, lr')

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from lspt_mm.config.options import add_common_arguments
 from lspt_mm.errors import InputError
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import input_errors_as_messages, tool_parser
 
 if TYPE_CHECKING:
     from mmengine.runner import Runner
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def parse_args() -> argparse.Namespace:
     """Options of testing."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser = tool_parser(__doc__.split('\n')[0])
     add_common_arguments(parser)
     parser.add_argument('checkpoint', nargs='?', help="checkpoint file; not after a run's folder")
     parser.add_argument(

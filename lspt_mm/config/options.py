@@ -48,7 +48,6 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         help='job launcher; dist_train.sh and slurm_train.sh set it',
     )
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
 
 
 def take_checkpoint(
@@ -83,7 +82,6 @@ def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--pretrained', help="file of the ViT's weights, instead of the configs'")
     parser.add_argument('--data-root', help="folder of the data, instead of the configs'")
     parser.add_argument('--device', help='cpu, cuda, cuda:1, ... (default: a GPU if there is one)')
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
 
 
 def add_run_arguments(
@@ -109,7 +107,6 @@ def add_run_arguments(
     parser.add_argument(
         '-v', '--verbose', action='store_true', help="print MMEngine's log, not a line of progress"
     )
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
 
 
 def _option(text: str) -> Tuple[str, Any]:

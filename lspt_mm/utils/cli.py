@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import tempfile
@@ -30,6 +31,15 @@ _KNOWN_WARNINGS = (
     ('This DataLoader will create', r'torch\.utils\.data\.'),
     ('The draw is False', r'mmseg\.engine\.hooks\.visualization_hook'),
 )
+
+
+def tool_parser(description: str) -> argparse.ArgumentParser:
+    """A parser with the option ``--debug``; its help prints the description as it is."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
+    return parser
 
 
 def check_writable(folder, what: str, advice: str = '') -> None:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, List
 
 from lspt_mm.errors import InputError
 from lspt_mm.recipes.methods import METHODS
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import input_errors_as_messages, tool_parser
 
 if TYPE_CHECKING:
     from projects.benchmark.cases import Case
@@ -37,9 +37,7 @@ CHECKPOINTING = {'off': False, 'on': True, 'selective': 'selective'}
 
 def parse_args() -> argparse.Namespace:
     """Options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         '--methods', nargs='+', choices=METHODS, help='default: all with prompts, and LoRA'
     )
@@ -62,7 +60,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, default=5, help='steps timed of each row')
     parser.add_argument('--no-memory', action='store_true', help='leave peak memory out')
     parser.add_argument('--out', help='name of the files to write; by default the table is printed')
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     return parser.parse_args()
 
 

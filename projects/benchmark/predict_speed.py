@@ -11,7 +11,6 @@ images, whose class is not that of float32.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import os
 import statistics
@@ -21,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, List, Sequence
 
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import input_errors_as_messages, tool_parser
 
 if TYPE_CHECKING:
     from torch import nn
@@ -94,9 +93,7 @@ def timed(run: Callable[[], object]) -> List[float]:
 
 def main() -> None:
     """Measure all rows in turn and print them."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('run', type=Path)
     parser.add_argument('images', type=Path)
     parser.add_argument('--size', type=int, nargs=2, default=(640, 480), metavar=('W', 'H'))
@@ -107,7 +104,7 @@ def main() -> None:
     parser.add_argument('--device', help='by default a GPU if there is one')
     parser.add_argument('--rounds', type=int, default=3)
     args = parser.parse_args()
-    with input_errors_as_messages(), tempfile.TemporaryDirectory() as folder:
+    with input_errors_as_messages(args.debug), tempfile.TemporaryDirectory() as folder:
         from lspt_mm.apis import load, predict_images
         from lspt_mm.apis.predict import autocast_to, images_of
 

@@ -26,7 +26,7 @@ import numpy as np
 import lspt_mm
 from lspt_mm.recipes.segmentation import METHODS
 from lspt_mm.utils.atomic_io import read_json
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import input_errors_as_messages, tool_parser
 from lspt_mm.utils.images import read_image
 from lspt_mm.utils.installed import SEGMENTATION, require
 from lspt_mm.utils.overlay import colour
@@ -55,9 +55,7 @@ SHOWN = 4
 
 def parse_args() -> argparse.Namespace:
     """Options of the demo."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'), help='folder for all')
     methods = [name for name in METHODS if name != BASELINE]
     parser.add_argument('--method', choices=methods, default='lspt', metavar='NAME',
@@ -70,7 +68,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--quick', action='store_true', help='a few iterations of everything, to see that it runs'
     )
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     return parser.parse_args()
 
 

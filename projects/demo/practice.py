@@ -9,7 +9,7 @@ For trying the pages on own data without any; nothing is downloaded.
 import argparse
 from pathlib import Path
 
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import input_errors_as_messages, tool_parser
 from projects.demo.practice_data import write_class_folders, write_photos_and_masks
 
 KINDS = {'masks': (write_photos_and_masks, 20), 'classes': (write_class_folders, 12)}
@@ -17,15 +17,12 @@ KINDS = {'masks': (write_photos_and_masks, 20), 'classes': (write_class_folders,
 
 def parse_args() -> argparse.Namespace:
     """Options of rendering."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('kind', choices=KINDS, help='photos with masks, or folders of classes')
     parser.add_argument('--to', type=Path, required=True, metavar='DIR', help='folder to write')
     parser.add_argument('--count', type=int, help='photos (20), or pictures of each class (12)')
     parser.add_argument('--size', type=int, default=256, help='side of a scene in pixels (256)')
     parser.add_argument('--seed', type=int, default=0, help='of the scenes')
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     return parser.parse_args()
 
 

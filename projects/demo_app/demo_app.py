@@ -19,7 +19,7 @@ import traceback
 from typing import TYPE_CHECKING, List, NamedTuple, Optional, Tuple
 
 from lspt_mm.errors import InputError
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import input_errors_as_messages, tool_parser
 from lspt_mm.utils.installed import require
 from lspt_mm.utils.overlay import enlarged, mask_over
 from projects.demo_app.image_io import Limits, Upload, check_limits, read_image
@@ -77,9 +77,7 @@ class Shown(NamedTuple):
 
 def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     """Options of the app."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         'models', nargs='*', metavar='CONFIG CHECKPOINT',
         help='configs and checkpoints (full or prompt-only), in turn',
@@ -104,7 +102,6 @@ def parse_args(argv: Optional[List[str]] = None) -> argparse.Namespace:
     parser.add_argument(
         '--max-megabytes', type=int, default=50, help='larger files are refused (%(default)s)'
     )
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     return parser.parse_args(argv)
 
 

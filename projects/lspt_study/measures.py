@@ -5,13 +5,12 @@ python -m lspt_mm measures RUN_OR_CONFIG [CHECKPOINT] --images 200 --out measure
 
 from __future__ import annotations
 
-import argparse
 import csv
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List
 
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import input_errors_as_messages, tool_parser
 
 if TYPE_CHECKING:
     import torch
@@ -115,16 +114,13 @@ def watch_run(config: str, checkpoint: str, images: int) -> List[Dict[str, float
 def main() -> None:
     """Print and write the measures."""
     lines = '\n'.join(f'  {name}: {what}' for name, what in COLUMNS.items())
-    parser = argparse.ArgumentParser(
-        description=f'{__doc__}\nColumns:\n{lines}',
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = tool_parser(f'{__doc__}\nColumns:\n{lines}')
     parser.add_argument('run', help='folder of a run, or a config')
     parser.add_argument('checkpoint', nargs='?', help="file, or 'start': before training")
     parser.add_argument('--images', type=int, default=200, help='number of validation images')
     parser.add_argument('--out', type=Path, help='CSV to write')
     args = parser.parse_args()
-    with input_errors_as_messages():
+    with input_errors_as_messages(args.debug):
         config, checkpoint = args.run, args.checkpoint
         if checkpoint is None:
             from lspt_mm.engine.work_dir import find_config_and_checkpoint

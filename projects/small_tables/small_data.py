@@ -8,7 +8,6 @@ found by the names in `lists/`; camvid, ccp59 and drive with images/SPLIT, masks
 annotations/SPLIT) and classes.txt. Data sets that are not there are left out.
 """
 
-import argparse
 import os
 from collections import defaultdict
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Dict, List, NamedTuple
 from lspt_mm.converters.masks import prepare_masks
 from lspt_mm.errors import InputError
 from lspt_mm.utils.atomic_io import write_json, write_text
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import input_errors_as_messages, tool_parser
 
 LISTS = Path(__file__).parent / 'lists'
 #: Published split to ours. Where there is no `val`, a fifth of `train` is drawn.
@@ -124,13 +123,11 @@ def arrange_masks(task: str, source: Path, dest: Path) -> str:
 
 def main() -> None:
     """Arrange what is there."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('--from', type=Path, required=True, dest='source', metavar='DOWNLOADS')
     parser.add_argument('--to', type=Path, required=True, metavar='DATA')
     args = parser.parse_args()
-    with input_errors_as_messages():
+    with input_errors_as_messages(args.debug):
         arrangers = {
             **{path.stem: arrange_images for path in sorted(LISTS.glob('*.txt'))},
             **dict.fromkeys(MASKS, arrange_masks),

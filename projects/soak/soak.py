@@ -19,7 +19,7 @@ from typing import List
 
 from lspt_mm.config.paths import tools_dir
 from lspt_mm.errors import InputError
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import input_errors_as_messages, tool_parser
 
 EVERY_LINE = ('default_hooks.run_log.interval=1',)
 
@@ -29,9 +29,7 @@ def parse_args() -> argparse.Namespace:
     own, rest = sys.argv[1:], []
     if '--' in own:
         own, rest = own[: own.index('--')], own[own.index('--') + 1 :]
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='as in tools/train.py')
     parser.add_argument('--kills', type=int, default=20, help='default: 20')
     parser.add_argument('--seed', type=int, default=0, help='seed of the moments; default: 0')
@@ -71,7 +69,7 @@ def main() -> None:
     args = parse_args()
     # Shells start background processes with SIGINT ignored, which the runs would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with input_errors_as_messages():
+    with input_errors_as_messages(args.debug):
         from projects.soak.rounds import done_iterations, ended, soak
 
         if args.kills < 1:

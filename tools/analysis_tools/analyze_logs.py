@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Dict, List, Tuple
 
 from lspt_mm.errors import InputError
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import input_errors_as_messages, tool_parser
 from lspt_mm.utils.text import format_table
 
 Curve = List[Tuple[int, float]]
@@ -26,9 +26,7 @@ Curves = Dict[Tuple[str, str], Curve]
 
 def parse_args() -> argparse.Namespace:
     """Options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('runs', nargs='+', type=Path, help='work dirs, or files of logs')
     parser.add_argument(
         '--keys', nargs='+',
@@ -37,7 +35,6 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--names', nargs='+', help='names of the runs; default: their paths')
     parser.add_argument('--out', help='path of the files to write, without suffix')
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     return parser.parse_args()
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from lspt_mm.config.options import KeyValueAction
 from lspt_mm.errors import InputError
-from lspt_mm.utils.cli import check_writable, input_errors_as_messages
+from lspt_mm.utils.cli import check_writable, input_errors_as_messages, tool_parser
 from lspt_mm.utils.text import format_table
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 def parse_args() -> argparse.Namespace:
     """Options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='config, FILE:name=value,... or the name of an experiment')
     parser.add_argument(
         '--shape', type=int, nargs='+', metavar='PIXELS',
@@ -37,7 +35,6 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--cfg-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE')
     parser.add_argument('--json', type=Path, help='file for the numbers as well')
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     return parser.parse_args()
 
 

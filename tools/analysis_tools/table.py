@@ -8,18 +8,15 @@ are in rows of their own. Data sets that were not run are a dash, and so is ever
 them.
 """
 
-import argparse
 from pathlib import Path
 
 from lspt_mm.search.formats import FORMATS
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import input_errors_as_messages, tool_parser
 
 
 def main() -> None:
     """Print the tables of all benchmarks found."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('folders', nargs='+', type=Path, help='work dirs of tools/search.py')
     parser.add_argument('--format', choices=FORMATS, default='md')
     parser.add_argument(
@@ -27,7 +24,7 @@ def main() -> None:
     )
     parser.add_argument('--out', type=Path, help='file to write instead of printing')
     args = parser.parse_args()
-    with input_errors_as_messages():
+    with input_errors_as_messages(args.debug):
         from lspt_mm.search.tables import collect, compact, table_of
 
         tables = [table_of(*found) for found in sorted(collect(args.folders).items())]

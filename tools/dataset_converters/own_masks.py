@@ -16,14 +16,12 @@ import sys
 from pathlib import Path
 
 from lspt_mm.converters.masks import PREVIEW, Outcome, add_mask_arguments, prepare_masks
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import input_errors_as_messages, tool_parser
 
 
 def parse_args() -> argparse.Namespace:
     """Options of preparing."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     add_mask_arguments(parser)
     parser.add_argument('--to', type=Path, required=True, metavar='DEST', help='folder to write')
     parser.add_argument(
@@ -38,7 +36,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--yes', action='store_true', help='write without asking, for use in scripts'
     )
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     return parser.parse_args()
 
 

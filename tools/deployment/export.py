@@ -17,15 +17,13 @@ import argparse
 from pathlib import Path
 
 from lspt_mm.config.options import take_checkpoint
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import input_errors_as_messages, tool_parser
 from lspt_mm.utils.installed import require
 
 
 def parse_args() -> argparse.Namespace:
     """Options of the export."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('run', help="the run's folder, or its config followed by a checkpoint")
     parser.add_argument('paths', nargs='+', metavar='out', help='file to write, .onnx or .pt2')
     parser.add_argument(
@@ -37,7 +35,6 @@ def parse_args() -> argparse.Namespace:
         '--no-preprocess', action='store_true', help='images are normalised by the caller'
     )
     parser.add_argument('--pretrained', help="file of the ViT's weights, instead of the config's")
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     args = parser.parse_intermixed_args()
     args.checkpoint = take_checkpoint(parser, args.run, args.paths, 'OUT', most=1)
     args.out = Path(args.paths[0])

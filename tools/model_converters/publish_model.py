@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from lspt_mm.config.options import take_checkpoint
 from lspt_mm.errors import InputError
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import input_errors_as_messages, tool_parser
 
 if TYPE_CHECKING:
     import torch
@@ -29,9 +29,7 @@ CONTENT = {
 
 def parse_args() -> argparse.Namespace:
     """Options of publishing."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         'run', help="the run's folder, or its config followed by a checkpoint, full or prompt-only"
     )
@@ -58,7 +56,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--metric', help='for the card: what was measured, and on what')
     parser.add_argument('--base-licence', help="for the card: the licence of the base's weights")
     parser.add_argument('--licence', help='for the card: the licence of what is published')
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     args = parser.parse_intermixed_args()
     args.checkpoint = take_checkpoint(parser, args.run, args.paths, 'OUT', most=1)
     args.out = Path(args.paths[0])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from lspt_mm.config.options import add_comparison_arguments
 from lspt_mm.errors import InputError
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import input_errors_as_messages, tool_parser
 
 if TYPE_CHECKING:
     from lspt_mm.report import Picture
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 
 def parse_args() -> argparse.Namespace:
     """Options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     add_comparison_arguments(parser)
     parser.add_argument('--out', type=Path, default=Path('attention'), help='folder for the PNGs')
     parser.add_argument('--images', type=int, default=4, help='how many, evenly spaced')

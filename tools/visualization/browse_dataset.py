@@ -18,7 +18,7 @@ import numpy as np
 
 from lspt_mm.config.options import KeyValueAction
 from lspt_mm.errors import InputError
-from lspt_mm.utils.cli import input_errors_as_messages
+from lspt_mm.utils.cli import input_errors_as_messages, tool_parser
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
 def parse_args() -> argparse.Namespace:
     """Options."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument('config', help='config, FILE:name=value,... or the name of an experiment')
     parser.add_argument('--split', choices=('train', 'val', 'test'), default='train')
     parser.add_argument('--number', type=int, default=16, help='how many images')
@@ -37,7 +35,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--interval', type=float, default=2, help='seconds that each is shown')
     parser.add_argument('--data-root', help="folder of the data, instead of the config's")
     parser.add_argument('--cfg-options', nargs='+', action=KeyValueAction, metavar='KEY=VALUE')
-    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     return parser.parse_args()
 
 
