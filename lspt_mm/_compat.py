@@ -199,8 +199,7 @@ def repair_resume() -> None:
         return
     import torch
 
-    if torch.__version__ >= (2, 6):
-        torch.serialization.add_safe_globals(mmengine_checkpoint_globals())
+    torch.serialization.add_safe_globals(mmengine_checkpoint_globals())
 
 
 # --- inheriting from this package's configs

@@ -1,5 +1,6 @@
 """Finished runs, read from their work dirs: config, checkpoint, log, test results."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
@@ -102,7 +103,9 @@ def find_runs(given: List[str], data_root: Optional[str] = None) -> List[Finishe
     runs = [find_run(Path(folder), name, data_root) for name, folder in pairs]
     names = [run.name for run in runs]
     if len(set(names)) < len(names):  # such as a/lspt and b/lspt
-        named = _paths_apart([run.folder for run in runs])
+        folders = [run.folder.resolve() for run in runs]
+        common = os.path.commonpath([folder.parent for folder in folders])
+        named = [folder.relative_to(common).as_posix() for folder in folders]
         runs = [r._replace(name=r.name if names.count(r.name) == 1 else n)
                 for r, n in zip(runs, named, strict=True)]
     folders = [run.folder.resolve() for run in runs]
@@ -114,15 +117,6 @@ def find_runs(given: List[str], data_root: Optional[str] = None) -> List[Finishe
         found = ', '.join(f'{run.name}: {run.task.name}' for run in runs)
         raise InputError(f'runs of different tasks cannot be compared ({found})')
     return runs
-
-
-def _paths_apart(folders: List[Path]) -> List[str]:
-    """Paths below what the folders have in common."""
-    parts = [folder.resolve().parts for folder in folders]
-    common = 0
-    while len({part[: common + 1] for part in parts}) == 1 and common < min(map(len, parts)) - 1:
-        common += 1
-    return ['/'.join(part[common:]) for part in parts]
 
 
 def _tests(folder: Path) -> Iterator:

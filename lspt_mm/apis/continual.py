@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lspt_mm.apis.training import check_resumed, run_config, train
 from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.config.options import DEFAULT_BACKBONE
-from lspt_mm.config.preflight import datasets_of
+from lspt_mm.config.preflight import datasets_of, training_images
 from lspt_mm.engine.unwrapping import model_of
 from lspt_mm.engine.work_dir import latest_checkpoint
 from lspt_mm.errors import InputError
@@ -187,7 +187,7 @@ def _finish(runner: Runner, out: Path, number: int) -> List[float]:
     """Consolidate a trained task, save what it has tuned, and test all tasks so far."""
     model, vit = model_of(runner).eval(), model_of(runner).backbone
     if vit.prompter is not None:
-        images = ((inputs, None) for inputs, _ in _batches(runner, _training_images(runner.cfg)))
+        images = ((inputs, None) for inputs, _ in _batches(runner, training_images(runner.cfg)))
         line = vit.prompter.consolidate(vit, images)
         if line:
             print_log(f'{type(vit.prompter).__name__}: {line}', 'current')
@@ -205,13 +205,6 @@ def _finish(runner: Runner, out: Path, number: int) -> List[float]:
     device = next(model.parameters()).device
     heads = [head.to(device).eval() for head in heads]
     return [_accuracy(runner, sets[j], heads, j) for j in range(number)]
-
-
-def _training_images(cfg: Config) -> dict:
-    """The training images with the pipeline of the test."""
-    dataset = copy.deepcopy(cfg.train_dataloader.dataset)
-    dataset.pipeline = cfg.test_dataloader.dataset.pipeline
-    return dataset
 
 
 def _head(cfg: Config, state: Mapping[str, Tensor]) -> nn.Sequential:

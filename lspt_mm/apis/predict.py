@@ -26,7 +26,7 @@ from lspt_mm.config.preflight import datasets_of
 from lspt_mm.errors import InputError
 from lspt_mm.tasks import Prediction, task_of
 from lspt_mm.utils.checks import check_choice, check_int
-from lspt_mm.utils.cli import any_image_size, check_writable
+from lspt_mm.utils.cli import any_image_size, check_writable, map_with_progress
 from lspt_mm.utils.images import IMAGE_SUFFIXES, image_problem, list_images
 
 Image = Union[str, Path, np.ndarray]
@@ -185,8 +185,7 @@ def images_of(images: Paths) -> List[Path]:
         InputError: Naming all that are missing, unreadable or truncated.
     """
     found = listed(images)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders release Python's lock
-        problems = list(filter(None, pool.map(image_problem, found)))
+    problems = list(filter(None, map_with_progress(image_problem, found, 'checking images')))
     if problems:
         raise InputError('\n  '.join([f'{len(problems)} inputs cannot be used:', *problems]))
     return found

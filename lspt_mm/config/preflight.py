@@ -1,5 +1,6 @@
 """Checks that a run's data and weights exist before anything is built."""
 
+import copy
 import inspect
 import os
 from pathlib import Path
@@ -77,6 +78,24 @@ def datasets_of(cfg: Config, loaders: Tuple[str, ...]) -> Iterator[dict]:
                     stack += inner
                 else:
                     yield node
+
+
+def training_images(cfg: Config) -> dict:
+    """Config of the training images by the pipeline of validation or test: not augmented.
+
+    Raises:
+        InputError: If there is no such pipeline.
+    """
+    plain = next(datasets_of(cfg, ('val_dataloader', 'test_dataloader')), None)
+    if plain is None:
+        raise InputError(
+            'training images without augmentation need the pipeline of val_dataloader or '
+            'test_dataloader; the config has neither'
+        )
+    images = copy.deepcopy(cfg.train_dataloader.dataset)
+    for dataset in datasets_of({'images': {'dataset': images}}, ('images',)):
+        dataset['pipeline'] = plain['pipeline']
+    return images
 
 
 def _missing_data(cfg: Config, loaders) -> List[str]:

@@ -151,18 +151,15 @@ class ResumableEpochBasedTrainLoop(_Resumable, EpochBasedTrainLoop):
         if done == 0:
             self._validate_if_missed()
         while self._epoch < self._max_epochs and not self.stop_training:
-            self._run_epoch_from(done)
+            self.run_epoch(done)
             done = 0
             self._decide_current_val_interval()
             self._validate_if_due()
         self.runner.call_hook('after_train')
         return self.runner.model
 
-    def run_epoch(self) -> None:
-        """Run a whole epoch."""
-        self._run_epoch_from(0)
-
-    def _run_epoch_from(self, done: int) -> None:
+    def run_epoch(self, done: int = 0) -> None:
+        """Run an epoch, after its first ``done`` iterations."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         self.dataloader.batch_sampler.start_at(self._epoch, done)

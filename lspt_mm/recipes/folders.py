@@ -24,16 +24,13 @@ def images_of(folder: str) -> Dict[str, Any]:
         InputError: If the folder was not prepared.
     """
     about = _about(
-        folder, ('classes',),
+        folder, ('classes', 'images'),
         'Lay out a folder of images with tools/dataset_converters/prepare.py imagefolder --from '
         f'IMAGES --to {folder}, and name it: configs/imagefolder/transfer.py:task=FOLDER',
     )
-    # Earlier versions always wrote a test, and did not count the images.
-    images = about.get('images')
-    tested = 'test' in images if isinstance(images, dict) else images is None
     return {
         'classes': list(about['classes']), 'multi_label': bool(about.get('multi_label')),
-        'held_out': 'test' if tested else 'val',
+        'held_out': 'test' if 'test' in about['images'] else 'val',
     }
 
 

@@ -49,9 +49,6 @@ GAPT: Dict[str, Dict[str, GaPTValues]] = {
 #: and 64 from 100 prompts on.
 VPT_BASE_LR: Tuple[float, ...] = (50, 25, 10, 5, 2.5, 1, 0.5, 0.25, 0.1, 0.05)
 VPT_WEIGHT_DECAY: Tuple[float, ...] = (0.01, 0.001, 0.0001, 0)
-VPT_NUM_TOKENS: Tuple[int, ...] = (1, 5, 10, 50, 100, 200)
-#: VPT's seeds for the final runs.
-VPT_SEEDS: Tuple[int, ...] = (42, 44, 82, 100, 800)
 
 
 class AdamWValues(NamedTuple):

@@ -1,6 +1,5 @@
 """Runs a model on images one by one and collects what a report shows."""
 
-import copy
 from contextlib import ExitStack
 from functools import partial
 from typing import Dict, List, Optional, Tuple
@@ -21,7 +20,7 @@ from lspt_mm.analysis.lstm_gates import GateTrace
 from lspt_mm.analysis.runs import FinishedRun
 from lspt_mm.analysis.similarity import PersistenceTrace
 from lspt_mm.apis.model import init_model
-from lspt_mm.config.preflight import check_data_is_there, datasets_of
+from lspt_mm.config.preflight import check_data_is_there, training_images
 from lspt_mm.engine.hooks.linear_baseline_hook import remarks as of_baseline
 from lspt_mm.engine.hooks.trainable_report_hook import count_parameters
 from lspt_mm.errors import InputError
@@ -314,11 +313,12 @@ def _collector(
 ) -> Tuple[Collector, List[int]]:
     """The collector of a run, and the positions of the images in its data set."""
     loader = f'{split}_dataloader'
+    model = init_model(run.cfg, run.checkpoint, pretrained, device)
     if run.cfg.get(loader) is None:
         raise InputError(f'{run.folder}: its config has no {loader}')
     check_data_is_there(run.cfg, (loader,))
-    model = init_model(run.cfg, run.checkpoint, pretrained, device)
-    dataset = DATASETS.build(_without_flips(run, loader))
+    plain = training_images(run.cfg) if split == 'train' else run.cfg[loader].dataset
+    dataset = DATASETS.build(plain)
     chosen = evenly_spaced(len(dataset), images)
     shown = [chosen[position] for position in evenly_spaced(len(chosen), pictures)]
     return Collector(model, run, dataset, shown), chosen
@@ -342,17 +342,3 @@ def evenly_spaced(available: int, wanted: int) -> List[int]:
     count = min(available, wanted)
     return [(2 * i + 1) * available // (2 * count) for i in range(count)]
 
-
-def _without_flips(run: FinishedRun, loader: str) -> dict:
-    """The data set, by the pipeline that the run is tested with."""
-    dataset = copy.deepcopy(run.cfg[loader].dataset)
-    if loader == 'train_dataloader':
-        tested = next(datasets_of(run.cfg, ('val_dataloader', 'test_dataloader')), None)
-        if tested is None:
-            raise InputError(
-                f'{run.folder}: without a val_dataloader or test_dataloader there is no pipeline '
-                'to look at training images with; choose another split'
-            )
-        for one in datasets_of({'images': {'dataset': dataset}}, ('images',)):
-            one['pipeline'] = tested['pipeline']
-    return dataset

@@ -77,15 +77,13 @@ class SmallTables:
         weights: File of the ViT.
         tasks: Names in ``TASKS``.
         methods: Names in ``RATES``.
-        workers: Processes that load images, for each run.
     """
 
     def __init__(
         self, folder: Path, data: str, weights: str, tasks: Iterable[str], methods: Iterable[str],
-        workers: int = 0,
     ):
         self.folder = Path(folder)
-        self.data, self.weights, self.workers = data, weights, workers
+        self.data, self.weights = data, weights
         self.tasks, self.methods = list(tasks), list(methods)
         self.known: Dict[str, dict] = {}
         if (self.folder / RESULTS).is_file():
@@ -241,8 +239,8 @@ class SmallTables:
         cfg = read_config(spec)
         options: Dict[str, Any] = {}
         for split in ('train', 'val', 'test'):
-            options[f'{split}_dataloader.num_workers'] = self.workers
-            options[f'{split}_dataloader.persistent_workers'] = self.workers > 0
+            options[f'{split}_dataloader.num_workers'] = 0
+            options[f'{split}_dataloader.persistent_workers'] = False
         length = cfg.train_cfg.get('max_epochs') or cfg.train_cfg.max_iters
         fit = run.method == _fit(run.task)
         if not fit:

@@ -80,10 +80,7 @@ def _train(folder: Path) -> Dict[str, Any]:
     cfg.work_dir = str(folder / RUN)
     tests = cfg.get('test_dataloader') is not None
     if tests and not task.dense:  # masks of all test images are too much
-        evaluators = cfg.test_evaluator
-        evaluators = evaluators if isinstance(evaluators, (list, tuple)) else [evaluators]
-        dump = {'type': 'DumpResults', 'out_file_path': str(folder / PREDICTIONS)}
-        cfg.test_evaluator = [*evaluators, dump]
+        task.dump(cfg, str(folder / PREDICTIONS))
     loaders = [k for k in ('train_dataloader', 'val_dataloader', 'test_dataloader') if cfg.get(k)]
     runner = build_runner(cfg, tuple(loaders))
     kept = Scores(task.metric_key)

@@ -51,9 +51,6 @@ class ServedModels:
     Raises:
         InputError: If a model cannot be built, its checkpoint does not fit, or it has no
             :class:`~lspt_mm.models.prompted_backbone.PromptedBackbone`.
-
-    Attributes:
-        loads (int): How many models have been read from files.
     """
 
     def __init__(
@@ -61,7 +58,6 @@ class ServedModels:
         pretrained: Optional[str] = None,
     ):
         self.device = check_device(device)
-        self.loads = 0
         self._served: Dict[str, _Served] = {}
         self._sets = PromptSets()
         self._one_at_a_time = threading.Lock()
@@ -78,7 +74,6 @@ class ServedModels:
         saved = self._sets.add(source.name, model.backbone)
         model.backbone.fuse()
         self._served[source.name] = _Served(model)
-        self.loads += 1
         logger.info(
             'loaded %s from %s in %.1f s (%.1f MB of its ViT were there already)',
             source.name, source.checkpoint, time.perf_counter() - start, saved / 1e6,

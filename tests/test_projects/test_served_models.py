@@ -179,9 +179,6 @@ def test_predicting_loads_nothing(served, both, monkeypatch):
 
     from mmengine.runner import checkpoint
 
-    before = served.loads
-    assert before == len(both)
-
     def forbidden(*args, **kwargs):
         raise AssertionError('something is read')
 
@@ -189,7 +186,6 @@ def test_predicting_loads_nothing(served, both, monkeypatch):
         monkeypatch.setattr(owner, name, forbidden)
     for source in both:
         served.predict(source.name, photo(40, 56))
-    assert served.loads == before
 
 
 def test_only_what_is_alike_is_shared(tmp_path):

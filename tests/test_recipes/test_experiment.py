@@ -306,7 +306,8 @@ def test_names_are_in_the_configs_docs():
 
 
 def test_a_folder_of_ones_own(tmp_path):
-    (tmp_path / 'about.json').write_text(json.dumps({'classes': ['ant', 'bee']}))
+    about = {'classes': ['ant', 'bee'], 'images': {'test': 4}}
+    (tmp_path / 'about.json').write_text(json.dumps(about))
     cfg = read_config(f'{CONFIGS / "imagefolder/transfer.py"}:task={tmp_path},method=vpt')
     assert cfg.model.head.num_classes == 2
     assert cfg.train_dataloader.dataset.metainfo == {'classes': ['ant', 'bee']}
@@ -355,9 +356,9 @@ def test_the_size_is_a_multiple_of_the_patch(patch, size):
     [
         (None, 'about.json does not exist. Lay out .*prepare.py imagefolder'),
         ('{"classes"', 'about.json: not a JSON file'),
-        ('{}', 'about.json: has no classes as prepared. Lay out .*prepare.py imagefolder'),
-        ('{"classes": 3}', 'about.json: has no classes as prepared'),
-        ('[1]', 'about.json: has no classes as prepared'),
+        ('{}', 'about.json: has no classes, images as prepared. Lay out .*prepare.py imagefolder'),
+        ('{"classes": 3, "images": {}}', 'about.json: has no classes as prepared'),
+        ('[1]', 'about.json: has no classes, images as prepared'),
     ],
 )
 def test_a_folder_that_was_not_prepared(tmp_path, content, said):
@@ -443,7 +444,8 @@ def test_home_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv('HOME', str(tmp_path))
     write_vit(tmp_path / 'vit.pth')
     (tmp_path / 'mine').mkdir()
-    (tmp_path / 'mine/about.json').write_text(json.dumps({'classes': ['ant', 'bee']}))
+    about = {'classes': ['ant', 'bee'], 'images': {'test': 4}}
+    (tmp_path / 'mine/about.json').write_text(json.dumps(about))
     arch = ','.join(f"'{name}':{value}" for name, value in ARCH.items())
     cfg = read_config(
         f'imagefolder/transfer.py:task=~/mine,pretraining=~/vit.pth,method=vpt,arch={{{arch}}}')

@@ -59,7 +59,7 @@ def test_incomplete_scores_are_refused(of_y):
 
 @pytest.fixture
 def data(tmp_path):
-    about = {'name': 'flowers36', 'classes': list('ab'), 'held_out': 'test'}
+    about = {'name': 'flowers36', 'classes': list('ab'), 'images': {'train': 2, 'test': 2}}
     (tmp_path / 'data/flowers36').mkdir(parents=True)
     (tmp_path / 'data/flowers36/about.json').write_text(json.dumps(about))
     return tmp_path / 'data'

@@ -16,6 +16,7 @@ from PIL import Image
 from served_miniatures import build, child_config
 
 from lspt_mm.analysis.runs import config_key, differences, find_run, find_runs
+from lspt_mm.config.preflight import training_images
 from lspt_mm.errors import InputError
 from lspt_mm.report import (
     Picture,
@@ -181,7 +182,7 @@ def test_training_images_that_are_sampled(runs):
     run = find_run(runs / 'lspt')
     inner = run.cfg.train_dataloader.dataset
     run.cfg.train_dataloader.dataset = dict(type='ClassBalancedDataset', dataset=inner)
-    found = collect._without_flips(run, 'train_dataloader')
+    found = training_images(run.cfg)
     assert found.type == 'ClassBalancedDataset'
     assert found.dataset.pipeline == run.cfg.val_dataloader.dataset.pipeline
     assert inner.pipeline != found.dataset.pipeline

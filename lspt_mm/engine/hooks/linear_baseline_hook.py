@@ -16,7 +16,7 @@ from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.checkpoints.records import fingerprint
-from lspt_mm.config.preflight import datasets_of
+from lspt_mm.config.preflight import training_images
 from lspt_mm.engine.hooks.jsonl_logger_hook import read_log
 from lspt_mm.engine.unwrapping import model_of
 from lspt_mm.errors import InputError
@@ -108,17 +108,8 @@ class LinearBaselineHook(Hook):
     @staticmethod
     def _fitted(cfg, model: nn.Module, task, held_out: Optional[dict]) -> LinearFit:
         train = cfg.train_dataloader
-        plain = next(iter(datasets_of(cfg, ('val_dataloader', 'test_dataloader'))), None)
-        if plain is None:
-            raise InputError(
-                'features need the pipeline of val_dataloader or test_dataloader, which does not '
-                'augment; found neither'
-            )
-        images = copy.deepcopy(train.dataset)
-        for dataset in datasets_of({'images': {'dataset': images}}, ('images',)):
-            dataset['pipeline'] = plain['pipeline']
         how = model, task, train.batch_size, train.get('num_workers', 0)
-        own = frozen_features(images, *how, skip_bad=cfg.train_cfg.get('skip_bad', 0))
+        own = frozen_features(training_images(cfg), *how, skip_bad=cfg.train_cfg.get('skip_bad', 0))
         other = held_out and frozen_features(dict(held_out), *how)
         if other and not len(other.x):  # no pixel of them has a class
             other = None
