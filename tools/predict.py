@@ -42,7 +42,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--pretrained', help="prompt-only checkpoints: file of the ViT, instead of the config's"
     )
-    args = parser.parse_intermixed_args()
+    args = parser.parse_args()
     args.checkpoint = take_checkpoint(parser, args.run, args.images, 'IMAGES')
     for name, least in (('top', 1), ('batch_size', 1), ('workers', 0)):
         value = getattr(args, name)

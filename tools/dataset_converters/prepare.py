@@ -19,12 +19,14 @@ from lspt_mm.converters.archives import SOURCES, SPLITS_SOURCE
 from lspt_mm.converters.fgvc import expected_files
 from lspt_mm.converters.image_folder import add_label_arguments
 from lspt_mm.errors import InputError
-from lspt_mm.utils.cli import input_errors_as_messages, tool_parser
+from lspt_mm.utils.cli import input_errors_as_messages
 
 
 def parse_args() -> argparse.Namespace:
     """Options of preparing."""
-    parser = tool_parser(__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         '--list', action='store_true', help='show the data sets and where to get them'
     )
@@ -75,6 +77,7 @@ def _add(names, name: str, dest: str, description: str) -> argparse.ArgumentPars
     )
     parser.add_argument('--to', type=Path, metavar='DEST', help=f'by default {dest}')
     parser.add_argument('--copy', action='store_true', help='copy folders rather than link to them')
+    parser.add_argument('--debug', action='store_true', help='show tracebacks of input errors')
     return parser
 
 

@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
         '--no-preprocess', action='store_true', help='images are normalised by the caller'
     )
     parser.add_argument('--pretrained', help="file of the ViT's weights, instead of the config's")
-    args = parser.parse_intermixed_args()
+    args = parser.parse_args()
     args.checkpoint = take_checkpoint(parser, args.run, args.paths, 'OUT', most=1)
     args.out = Path(args.paths[0])
     return args

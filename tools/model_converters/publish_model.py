@@ -56,7 +56,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--metric', help='for the card: what was measured, and on what')
     parser.add_argument('--base-licence', help="for the card: the licence of the base's weights")
     parser.add_argument('--licence', help='for the card: the licence of what is published')
-    args = parser.parse_intermixed_args()
+    args = parser.parse_args()
     args.checkpoint = take_checkpoint(parser, args.run, args.paths, 'OUT', most=1)
     args.out = Path(args.paths[0])
     return args
