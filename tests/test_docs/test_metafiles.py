@@ -99,7 +99,7 @@ def folders(tmp_path, monkeypatch):
     """Where ``data/flowers36`` is a folder that prepare.py wrote, of 36 classes."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'data/flowers36').mkdir(parents=True)
-    about = {'classes': [f'class {i}' for i in range(36)]}
+    about = {'classes': [f'class {i}' for i in range(36)], 'images': {'test': 36}}
     (tmp_path / 'data/flowers36/about.json').write_text(json.dumps(about))
 
 
