@@ -166,20 +166,25 @@ def test_options_may_be_repeated():
     assert args.options == [('a', 1), ('b', 2), ('c', 3)]
 
 
+def missing_of(dataset):
+    cfg = Config({'train_dataloader': {'dataset': dataset}, 'model': {'head': {'num_classes': 10}}})
+    return preflight._missing_data(cfg, ('train_dataloader',))
+
+
 @pytest.mark.parametrize('kind', ['CIFAR10', 'CIFAR100', 'MNIST'])
 def test_data_sets_that_fetch_themselves_are_left_alone(kind, tmp_path):
     dataset = dict(type=f'mmpretrain.{kind}', data_root=str(tmp_path / 'absent'), split='train')
-    assert not preflight._missing_of(dataset, 10)
-    missing = preflight._missing_of(dict(dataset, download=False), 10)
+    assert not missing_of(dataset)
+    missing = missing_of(dict(dataset, download=False))
     assert len(missing) == 1 and 'does not exist' in missing[0]
     (tmp_path / 'absent').mkdir()  # with whatever files they have
-    assert not preflight._missing_of(dict(dataset, download=False), 10)
+    assert not missing_of(dict(dataset, download=False))
 
 
 @pytest.mark.parametrize('kind', ['mmseg.DRIVEDataset', 'mmseg.PascalVOCDataset', 'ADE20KDataset'])
 def test_an_absent_folder_of_any_data_set_is_named(kind, tmp_path):
     dataset = dict(type=kind, data_root=str(tmp_path / 'absent'), ann_file='train.txt')
-    (problem,) = preflight._missing_of(dataset, None)
+    (problem,) = missing_of(dataset)
     assert 'absent' in problem and 'does not exist' in problem
 
 
