@@ -108,25 +108,27 @@ def export_model(
     height, width = _sides(exportable, size or exportable.model.backbone.img_size)
     check_writable(out.parent, str(out))
     program = export_program(exportable, (height, width), dynamic=dynamic)
-    written = out.with_name(f'.unchecked.{out.name}')
-    if out.suffix == '.onnx':
-        export_onnx(program, written)
-        run = run_onnx(written)
-    else:
-        torch.export.save(program, str(written))
-        run = torch.export.load(str(written)).module()
     sizes = [(1, height, width)]
     if dynamic:
         least = exportable.least_size
         sizes += [(3, height, width), (2, height + least, width), (1, least, width + least)]
-    difference = largest_difference(exportable, run, sizes)
-    if not difference <= CLOSE:  # NaN, too
-        written.unlink()
-        raise InputError(
-            f'the exported file differs from PyTorch by {difference:.1e} of the largest logit '
-            f'(at most {CLOSE} is expected) and was removed'
-        )
-    written.replace(out)
+    written = out.with_name(f'.unchecked.{out.name}')
+    try:
+        if out.suffix == '.onnx':
+            export_onnx(program, written)
+            run = run_onnx(written)
+        else:
+            torch.export.save(program, str(written))
+            run = torch.export.load(str(written)).module()
+        difference = largest_difference(exportable, run, sizes)
+        if not difference <= CLOSE:  # NaN, too
+            raise InputError(
+                f'the exported model differs from PyTorch by {difference:.1e} of the largest logit '
+                f'(at most {CLOSE} is expected); {out} is not written'
+            )
+        written.replace(out)
+    finally:
+        written.unlink(missing_ok=True)
     return Exported(difference, len(sizes))
 
 
