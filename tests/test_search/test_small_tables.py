@@ -143,6 +143,8 @@ def test_rates_are_chosen_on_the_mean_of_two_tasks_and_then_kept(tmp_path, data)
     wrappers = head.optim_wrapper, final.optim_wrapper
     for one in wrappers:
         assert one.optimizer.lr * one.paramwise_cfg.custom_keys.head.lr_mult == 0.003
+    for one in (head, final):  # both from the recipe's start
+        assert one.default_hooks.linear_baseline.soften == 5
     longer = [name for name in launcher.seen if '/x' in name]
     assert longer == [f'{task}/vpt-deep/x{n},lr=0.001,seed=1'
                       for task in ('eurosat', 'caltech101') for n in (2, 4)]

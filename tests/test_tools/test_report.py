@@ -26,7 +26,7 @@ from lspt_mm.report import (
     numbers_of,
     write_page,
 )
-from lspt_mm.tasks import task_of
+from lspt_mm.tasks import Prediction, task_of
 
 METHODS = {
     'lspt': {},
@@ -176,6 +176,15 @@ def test_burstiness_is_the_plain_vits_or_left_out(runs, monkeypatch):
     run.cfg.model.backbone.tune = 'bias'
     collect_results(run, 'val', images=2, pictures=0)
     assert seen[1].tune == 'nothing'  # not the one whose biases are trained
+
+
+def test_pictures_are_rgb_whatever_the_model_takes():
+    collector = SimpleNamespace(run=None, model=None)  # neither decides
+    item = dict(inputs=torch.zeros(3, 4, 4, dtype=torch.uint8), data_samples={})
+    item['inputs'][0] = 255  # the blue of a BGR image
+    predicted = Prediction(np.zeros((4, 4)))
+    picture = collect.Collector._picture(collector, item, None, predicted, [], 0)
+    assert (picture.pixels == (0, 0, 255)).all()
 
 
 def test_training_images_that_are_sampled(runs):
