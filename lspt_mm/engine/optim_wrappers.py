@@ -30,7 +30,8 @@ class Bf16OptimWrapper(OptimWrapper):
             yield
 
 
-_NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
+_NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+_NORMS_OF_TIMM = ('RmsNorm', 'SimpleNorm')  # with RmsNorm2d and others
 _KEYS = ('custom_keys', 'norm_decay_mult', 'bias_decay_mult')
 
 
@@ -44,7 +45,8 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     Args:
         optim_wrapper_cfg (dict): As in MMEngine.
         paramwise_cfg (dict, optional): ``custom_keys`` (a part of a parameter's name to
-            ``dict(lr_mult=, decay_mult=)``; only the longest match counts),
+            ``dict(lr_mult=, decay_mult=)``; only the longest match counts, of several the last in
+            the name),
             ``norm_decay_mult``, ``bias_decay_mult``. A key without ``decay_mult`` leaves these two
             in force (in MMEngine it does not).
     """
@@ -86,12 +88,13 @@ class TrainableOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def _multipliers(self, full_name: str, name: str, owner: nn.Module):
         decay = 1.0
-        if isinstance(owner, _NORMS):
+        if isinstance(owner, _NORMS) or type(owner).__name__.startswith(_NORMS_OF_TIMM):
             decay = self.paramwise_cfg.get('norm_decay_mult', 1.0)
-        elif name == 'bias':
+        elif name.endswith('bias'):  # q_bias as well
             decay = self.paramwise_cfg.get('bias_decay_mult', 1.0)
         custom = self.paramwise_cfg['custom_keys']
-        for key in sorted(sorted(custom), key=len, reverse=True):
-            if key in full_name:
-                return custom[key].get('lr_mult', 1.0), custom[key].get('decay_mult', decay)
-        return 1.0, decay
+        found = [key for key in custom if key in full_name]
+        if not found:
+            return 1.0, decay
+        own = custom[max(found, key=lambda key: (len(key), full_name.rfind(key)))]
+        return own.get('lr_mult', 1.0), own.get('decay_mult', decay)

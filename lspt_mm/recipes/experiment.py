@@ -159,20 +159,20 @@ class Experiment:
 
     @property
     def optim_wrapper(self) -> dict:
-        """Optimizer with a weight decay of its own for the head."""
+        """Optimizer with a weight decay of its own for the head, and none for its bias."""
         optimizer = dict(type=self.optimizer)
         if self.optimizer == 'SGD':
             optimizer['momentum'] = 0.9
-        decay, keys = self.weight_decay, {}
+        decay, of_head, keys = self.weight_decay, self.head_weight_decay, {}
         if self.head_lr is not None:
             keys['head'] = dict(lr_mult=self.head_lr / self.lr if self.lr else 1.0)
-        if self.head_weight_decay is not None and (decay or self.head_weight_decay):
-            # MMEngine multiplies one common weight decay.
-            common = max(decay, self.head_weight_decay) or 1.0
+        if of_head not in (None, decay):  # MMEngine multiplies one common weight decay
+            common = max(decay, of_head)
             keys['backbone'] = dict(decay_mult=decay / common)
-            keys.setdefault('head', {})['decay_mult'] = self.head_weight_decay / common
-            keys['head.fc.bias'] = {**keys['head'], 'decay_mult': 0.0}
+            keys.setdefault('head', {})['decay_mult'] = of_head / common
             decay = common
+        if decay:  # none of the bias, as in VPT's and BPT's code
+            keys['head.fc.bias'] = {**keys.get('head', {}), 'decay_mult': 0.0}
         optimizer.update(lr=self.lr, weight_decay=decay)
         wrapper = dict(
             type='OptimWrapper', constructor='lspt_mm.TrainableOptimWrapperConstructor',
@@ -217,7 +217,12 @@ class Experiment:
             head.update(_delete_=True, type='MultiLabelLinearClsHead', loss=sigmoid)
             judges = [dict(type='MultiLabelMetric', thr=0.5), dict(type='AveragePrecision')]
             judged = dict(val_evaluator=judges, test_evaluator=judges)
-        elif self.balance == 'weights':
+        elif get_method(self.method).recipe in ('bpt', 'spt'):  # as their code starts it
+            std = 0.01 if self.pretraining == 'mocov3' else 0.02
+            head['init_cfg'] = dict(
+                _delete_=True, type='TruncNormal', layer='Linear', std=std, bias=0.0
+            )
+        if self.balance == 'weights':
             head['loss'] = dict(class_weight=class_weights(images_per_class(self.task)))
         own: Dict[str, Any] = dict(
             train_cfg=dict(max_epochs=self.epochs), param_scheduler=self.param_scheduler,

@@ -109,9 +109,9 @@ AUTO, CANDIDATES = 'auto', ('vpt-deep', 'lspt', 'lora', 'bias')
 
 #: Methods without prompts, besides the head alone.
 PLAIN: Dict[str, Method] = {
-    'bias': Method('Biases', tune='bias', lr=1e-3),
+    'bias': Method('Biases', tune='bias', recipe='adamw', lr=1e-3),
     'lora': Method('LoRA', tune='lora-8', recipe='adamw', lr=2e-3),
-    'partial-1': Method('Last block', tune='partial-1', lr=1e-4),
+    'partial-1': Method('Last block', tune='partial-1', recipe='adamw', lr=1e-4),
     'full': Method('Full fine-tuning', tune='full', recipe='full'),
 }
 #: Name of the method to the method.

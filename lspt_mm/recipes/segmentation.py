@@ -67,10 +67,13 @@ def tuned_keys(method: str, lr_mult: float) -> Dict[str, dict]:
     chosen = METHODS[method]
     if method == 'frozen':
         return {}
+    keys = {}
     if chosen.prompter is not None:
-        return {'prompter': dict(lr_mult=lr_mult, decay_mult=0.0)}
-    undecayed = dict(decay_mult=0.0) if chosen.tune.startswith('lora') else {}
-    return {'backbone': dict(lr_mult=lr_mult, **undecayed)}
+        keys['prompter'] = dict(lr_mult=lr_mult, decay_mult=0.0)
+    if chosen.tune != 'prompts':
+        undecayed = dict(decay_mult=0.0) if 'lora' in chosen.tune else {}
+        keys['backbone'] = dict(lr_mult=lr_mult, **undecayed)
+    return keys
 
 
 def ramp_and_decay(iters: int, warmup: int) -> List[dict]:

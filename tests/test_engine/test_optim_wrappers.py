@@ -62,6 +62,30 @@ def test_groups_of_the_schedule():
     }
 
 
+def test_norms_and_biases_by_other_names():
+    """timm's RMS norms; q_bias and v_bias of EVA and DINOv3."""
+    from timm.layers import RmsNorm, RmsNorm2d, SimpleNorm
+
+    model = nn.ModuleList([nn.RMSNorm(2), RmsNorm(2), RmsNorm2d(2), SimpleNorm(2)])
+    model.q_bias = nn.Parameter(torch.zeros(2))
+    model.weight = nn.Parameter(torch.zeros(2))
+    paramwise = {'norm_decay_mult': 0.0, 'bias_decay_mult': 0.0}
+    assert groups(model, paramwise) == {
+        (0.1, 0.0): ['0.weight', '1.weight', '2.weight', '3.weight', 'q_bias'],
+        (0.1, 0.01): ['weight'],
+    }
+
+
+def test_of_two_keys_as_long_the_last_in_the_name_counts():
+    model = nn.ModuleDict({'backbone': nn.ModuleDict({
+        'prompter': nn.Linear(2, 2, bias=False), 'blocks': nn.Linear(2, 2, bias=False),
+    })})
+    custom = {'prompter': {'lr_mult': 5.0}, 'backbone': {'lr_mult': 2.0}}
+    assert groups(model, {'custom_keys': custom}) == {
+        (0.5, 0.01): ['backbone.prompter.weight'], (0.2, 0.01): ['backbone.blocks.weight'],
+    }
+
+
 def test_the_longest_key_counts_and_alone():
     custom = {'prompter': {'lr_mult': 10.0}, 'prompter.lstm': {'decay_mult': 0.0},
               'norms.1': {'lr_mult': 2.0}}

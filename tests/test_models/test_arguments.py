@@ -366,6 +366,8 @@ def test_arguments_of_the_method_in_a_wrapper_are_checked(wrapper):
     ('inner', 'why'),
     [
         ({'type': 'VPT'}, 'VPT as it is configured has prompts that depend on'),
+        ({'type': 'PROVPT'}, 'PROVPT as it is configured moves or drops prompts'),
+        ({'type': 'CondensedPrompt'}, 'CondensedPrompt as it is configured moves or drops'),
         ({'type': 'LSPT'}, 'LSPT as it is configured'),
         ({'type': 'GatedPrompt'}, 'GatedPrompt as it is configured'),
         ({'type': 'VAPT', 'kernel_size': 1}, 'VAPT as it is configured'),

@@ -10,6 +10,7 @@ import timm
 import torch
 from miniatures import ARCH, CONFIGS, write_vit
 from mmengine.optim import build_optim_wrapper
+from mmpretrain.models.heads import LinearClsHead
 from mmpretrain.registry import DATASETS
 
 from lspt_mm.config.load import read_config
@@ -202,6 +203,47 @@ def test_decay_of_the_head_leaves_out_its_bias():
         for group in wrapper.param_groups if group['params'][0].dim()  # MMEngine's own is ()
     }
     assert found == {(2, 2): (0.05, 5e-3), (3, 2): (0.1, 0.5), (3,): (0.1, 0)}
+
+
+@pytest.mark.parametrize(
+    ('method', 'decayed'), [('vpt-deep', 0.01), ('full', 0.05), ('linear', 0.01)]
+)
+def test_no_recipe_decays_the_bias_of_the_head(method, decayed):
+    cfg = read('fgvc', 'cub', 'mae', method, f':weight_decay={decayed}')
+    model = torch.nn.ModuleDict({'head': torch.nn.ModuleDict({'fc': torch.nn.Linear(2, 3)})})
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    found = {p.dim(): group['weight_decay'] for group in wrapper.optimizer.param_groups
+             for p in group['params']}
+    assert found == {2: decayed, 1: 0.0}
+
+
+@pytest.mark.parametrize(
+    ('pretraining', 'method', 'std', 'bias'),
+    [
+        # VPT's MLP: kaiming_normal_(mode='fan_out') has std sqrt(2 / K), K = 200
+        ('mae', 'vpt-deep', 0.1, -math.log(99)),
+        ('mocov3', 'gated', 0.1, -math.log(99)),
+        ('mae', 'linear', 0.1, -math.log(99)),
+        ('mae', 'bilinear', 0.02, 0.0),
+        ('mocov3', 'bilinear-deep', 0.01, 0.0),
+        ('supervised', 'bilinear', 0.02, 0.0),
+        ('mae', 'spt', 0.02, 0.0),
+    ],
+)
+def test_random_heads_start_as_in_the_authors_code(pretraining, method, std, bias):
+    cfg = read('fgvc', 'cub', pretraining, method).model.head
+    head = LinearClsHead(cfg.num_classes, cfg.in_channels, cfg.init_cfg)
+    torch.manual_seed(0)
+    head.init_weights()
+    assert float(head.fc.weight.detach().std()) == pytest.approx(std, rel=0.01)
+    assert head.fc.bias.detach().numpy() == pytest.approx(bias)
+
+
+def test_last_block_and_biases_have_the_optimizer_of_vpts_paper():
+    """Its table of settings: AdamW for full, partial and bias tuning, SGD for prompts."""
+    for method in ('bias', 'partial-1', 'full'):
+        assert read('fgvc', 'cub', 'mocov3', method).optim_wrapper.optimizer.type == 'AdamW'
+    assert read('fgvc', 'cub', 'mocov3', 'vpt-deep').optim_wrapper.optimizer.type == 'SGD'
 
 
 def test_pipelines():

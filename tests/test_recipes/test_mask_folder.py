@@ -316,6 +316,21 @@ def test_the_vits_own_parameters_have_their_own_rate(folder, method, rate):
     assert 'backbone' not in read(folder, ',method=lspt').optim_wrapper.paramwise_cfg.custom_keys
 
 
+@pytest.mark.parametrize('method', ['vpt-deep-bias', 'da-vpt-plus'])
+def test_biases_beside_prompts_have_the_prompts_rate(folder, method):
+    cfg = read(folder, f',method={method},prompt_lr=1e-5,crop=64,channels=8')
+    model = build(cfg)
+    names = {id(p): name for name, p in model.named_parameters()}
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    rates = {names[id(p)]: (round(group['lr'], 12), group['weight_decay'])
+             for group in wrapper.optimizer.param_groups for p in group['params']}
+    own = {name: found for name, found in rates.items() if name.startswith('backbone.')}
+    assert any('prompter' in name for name in own)
+    assert any('prompter' not in name for name in own)
+    assert set(own.values()) == {(1e-5, 0.0)}
+    assert 1e-5 not in {lr for name, (lr, _) in rates.items() if name not in own}
+
+
 def test_vits_that_mmpretrain_lacks_come_from_timm(folder):
     name = 'vit_small_patch16_dinov3.lvd1689m'
     cfg = read(folder, f',pretrained=timm:{name}')

@@ -17,8 +17,8 @@ model = dict(
         type='LinearClsHead',
         in_channels=768,
         num_classes=200,
-        # The bias starts at -log(99), as GaPT's does.
-        init_cfg=dict(type='Normal', layer='Linear', std=0.01, bias=-4.59511985),
+        # VPT's and GaPT's: weights N(0, 2 / K), the bias at -log(99).
+        init_cfg=dict(type='Kaiming', layer='Linear', mode='fan_out', bias=-4.59511985),
         loss=dict(type='CrossEntropyLoss', loss_weight=1.0)))
 pretrained_help = '''\
 mae_pretrain_vit_base.pth is the official MAE ViT-B/16 (encoder only), from

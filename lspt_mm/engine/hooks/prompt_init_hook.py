@@ -5,7 +5,7 @@ from typing import Iterator, List, Optional, Tuple
 
 import torch
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import Runner
 from torch import Tensor
 
@@ -74,6 +74,10 @@ class PromptInitHook(Hook):
                       if is_main_process() else None]
             broadcast_object_list(shared)
             vit.prompter.load_state_dict(shared[0])
+            for hook in runner.hooks:  # whose copies of the model are older
+                if isinstance(hook, EMAHook):
+                    averaged = hook.ema_model.module.get_submodule(name)
+                    averaged.prompter.load_state_dict(shared[0])
 
     def _prepare(self, runner: Runner, vit: PromptedBackbone) -> str:
         reports = []

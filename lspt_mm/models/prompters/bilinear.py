@@ -24,7 +24,8 @@ class BilinearPrompt(Prompter):
         & \text{fWhiten, tWhiten:}\quad P' = P W^T \qquad \text{bilinear:}\quad P' = A B^T
 
     W is computed before the first iteration (``PromptInitHook``) and stored in checkpoints. As in
-    VPT, the outputs of deep prompts are not read.
+    VPT, the outputs of deep prompts are not read. The authors' code takes the mean of X over the
+    images first and divides by D instead of n, so its prompts start larger.
 
     Args:
         num_tokens (int): P; any number.

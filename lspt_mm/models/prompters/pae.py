@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from lspt_mm.models.observed import Observed
 from lspt_mm.models.prompters.base import Prompter
 from lspt_mm.models.prompters.frequency_bands import band_prompts
+from lspt_mm.models.prompters.prompt_pool import PromptPool
 from lspt_mm.models.prompters.vpt import VPT
 from lspt_mm.models.prompters.wrapped import WrappedPrompter, without_dropout
 from lspt_mm.registry import PROMPTERS
@@ -105,6 +106,8 @@ class PAE(WrappedPrompter):
         elif any(p is None or p.shape != (1, self.num_tokens, self.embed_dims)
                  for p in self.deep_prompts()):
             why = f'has blocks with other than {self.num_tokens} prompts'
+        elif isinstance(inner, PromptPool):
+            why = 'moves or drops prompts in training'
         else:
             return
         raise ValueError(

@@ -24,7 +24,8 @@ class Rein(TokenFreePrompter):
         & x \leftarrow x + s \, \Delta
 
     :math:`W_f, W_t` (with biases) and s are shared by all blocks. The authors also pass queries
-    made from the tokens to Mask2Former; this is the part in the backbone.
+    made from the tokens to Mask2Former; this is the part in the backbone. With a head that reads
+    only the class token, the last block's tokens have no effect and no gradient.
 
     Args:
         num_tokens (int): P. The paper's: 100.

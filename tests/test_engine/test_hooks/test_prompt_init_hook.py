@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import ConfigDict
+from mmengine.hooks import EMAHook
 from torch import nn
 
 from lspt_mm.engine.hooks.prompt_init_hook import PromptInitHook
+from lspt_mm.engine.hooks.prompter_hook import PrompterHook
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT
 
@@ -59,7 +61,7 @@ def runner(prompter=WHITENED, seed=5):
     )
     model = Model(prompter).train()
     return SimpleNamespace(
-        model=model, logger=Log(), train_dataloader=loader, seed=seed, iter=0,
+        model=model, logger=Log(), train_dataloader=loader, seed=seed, iter=0, hooks=[],
         cfg=ConfigDict(train_cfg={}),
     )
 
@@ -96,6 +98,24 @@ def test_images_that_cannot_be_read(skip_bad, monkeypatch):
     else:
         with pytest.raises(InputError, match='backbone.prompter: 3.jpg: cannot be read'):
             PromptInitHook(num_images=12).before_train(run)
+
+
+def test_averages_of_a_run_start_from_what_was_prepared(monkeypatch):
+    """EMAHook copies the model before; buffers with a row for each class are empty by then."""
+    def prepare(self, runner, vit):
+        vit.prompter.prototypes = torch.rand(4, 8)
+        vit.prompter.prepared.fill_(True)
+
+    monkeypatch.setattr(PromptInitHook, '_prepare', prepare)
+    run = runner({'type': 'PrototypePrompt', 'num_tokens': 2, 'prompter': {'type': 'VPT'}})
+    ema = EMAHook()
+    ema.before_run(run)
+    run.hooks = [ema, PrompterHook()]
+    PromptInitHook().before_train(run)
+    ema.ema_model.update_parameters(run.model)
+    want = run.model.backbone.prompter.state_dict()
+    found = ema.ema_model.module.backbone.prompter.state_dict()
+    assert all(torch.equal(found[name], want[name]) for name in want)
 
 
 def test_what_is_sent_to_other_processes_is_on_the_cpu(monkeypatch):
@@ -192,11 +212,9 @@ def test_a_config_without_the_hook():
     from lspt_mm.engine.hooks.prompt_init_hook import check_prepared_somewhere
 
     run = runner()
-    run.hooks = []
     with pytest.raises(InputError, match='PromptInitHook'):
         check_prepared_somewhere(run)
     run.hooks = [PromptInitHook()]
     check_prepared_somewhere(run)
     run = runner({'type': 'VPT', 'num_tokens': 2})
-    run.hooks = []
     check_prepared_somewhere(run)
