@@ -11,6 +11,8 @@ With selection, seeds and a test at the end: ``configs/imagefolder/transfer.py``
 """
 _base_ = ['../_base_/classification_runtime.py', '../_base_/models/prompted_classifier.py',
           '../_base_/datasets/classification.py', '../_base_/prompters/lspt.py']
+from lspt_mm.recipes import pipelines
+
 model = dict(backbone=dict(prompter=_base_.pop('method').prompter))
 data_root = 'data/images'
 data_help = '''\
@@ -22,12 +24,7 @@ train_pipeline = [
     dict(type='RandomFlip', prob=0.5),
     dict(type='PackInputs')
 ]
-test_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=dict(backend='lspt_mm.images')),
-    dict(type='ResizeEdge', scale=256, edge='short', interpolation='bicubic', backend='pillow'),
-    dict(type='CenterCrop', crop_size=224),
-    dict(type='PackInputs')
-]
+test_pipeline = pipelines.central_crop(224, 'bicubic')
 train_dataloader = dict(dataset=dict(
     type='lspt_mm.ImageFolder', data_root=data_root, data_prefix='train', pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(

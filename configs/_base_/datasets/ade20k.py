@@ -1,5 +1,7 @@
 """ADE20K (SceneParse150): 150 classes, 20,210 training and 2,000 validation images, 512 crops."""
 _base_ = './segmentation.py'
+from lspt_mm.recipes import pipelines
+
 data_root = 'data/ade/ADEChallengeData2016'
 data_help = '''\
 ADE20K's layout: ADEChallengeData2016/images/{training,validation}/*.jpg and
@@ -18,27 +20,16 @@ train_pipeline = [
 ]
 # Labels are loaded after Resize: predictions are evaluated at the label's original size.
 test_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=dict(backend='lspt_mm.images')),
+    pipelines.LOAD_TEST,
     dict(type='Resize', scale=(2048, 512), keep_ratio=True),
     load_labels,
     dict(type='PackSegInputs')
 ]
 # Multi-scale testing resizes the image as in test_pipeline, times each ratio.
 img_ratios = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
-tta_pipeline = [
-    dict(type='LoadImageFromFile', backend_args=dict(backend='lspt_mm.images')),
-    dict(
-        type='TestTimeAug',
-        transforms=[
-            [
-                dict(type='Resize', scale=(int(2048 * r), int(512 * r)), keep_ratio=True)
-                for r in img_ratios
-            ],
-            [dict(type='RandomFlip', prob=0.), dict(type='RandomFlip', prob=1.)],
-            [load_labels],
-            [dict(type='PackSegInputs')],
-        ])
-]
+tta_pipeline = pipelines.scales_and_flips([
+    dict(type='Resize', scale=(int(2048 * r), int(512 * r)), keep_ratio=True) for r in img_ratios
+], load_labels)
 train_dataloader = dict(
     batch_size=16,
     num_workers=4,
