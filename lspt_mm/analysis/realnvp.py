@@ -38,20 +38,9 @@ class AffineCoupling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, D) to (n, D)."""
-        a, b, scale, shift = self._parts(x)
-        return self._joined(a, b * scale.exp() + shift)
-
-    def inverse(self, y: Tensor) -> Tensor:
-        """The x of which ``y`` is the image, (n, D)."""
-        a, b, scale, shift = self._parts(y)
-        return self._joined(a, (b - shift) * (-scale).exp())
-
-    def _parts(self, x: Tensor) -> Tuple[Tensor, ...]:
         a, b = x[:, not self.odd :: 2], x[:, self.odd :: 2]
         scale, shift = self.net(a).chunk(2, dim=-1)
-        return a, b, MAX_LOG_SCALE * torch.tanh(scale / MAX_LOG_SCALE), shift
-
-    def _joined(self, a: Tensor, b: Tensor) -> Tensor:
+        b = b * (MAX_LOG_SCALE * torch.tanh(scale / MAX_LOG_SCALE)).exp() + shift
         return torch.stack((a, b) if self.odd else (b, a), dim=-1).flatten(-2)
 
 
@@ -78,12 +67,6 @@ class RealNVP(nn.Module):
         for coupling in self.couplings:
             x = coupling(x)
         return x
-
-    def inverse(self, y: Tensor) -> Tensor:
-        """The x of which ``y`` is the image, (n, D)."""
-        for coupling in reversed(self.couplings):
-            y = coupling.inverse(y)
-        return y
 
 
 def fit_realnvp(

@@ -1,4 +1,4 @@
-"""Maps between features whose relation is known, and a flow against its own inverse."""
+"""Maps between features whose relation is known, and a flow against the paper's equations."""
 
 import math
 from functools import partial
@@ -25,10 +25,10 @@ def rotation(d=D):
     return torch.linalg.qr(rows(d, seed=1)[0][:d])[0]
 
 
-def flow(d=D, seed=1, std=0.7):
+def flow(std=0.7):
     """A RealNVP in float64 that is far from the identity."""
-    model = RealNVP(d).double()
-    generator = torch.Generator().manual_seed(seed)
+    model = RealNVP(D).double()
+    generator = torch.Generator().manual_seed(1)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=std, generator=generator)
     return model
@@ -37,24 +37,15 @@ def flow(d=D, seed=1, std=0.7):
 # ---- the flow ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('d', [2, 6, 32])
-def test_a_flow_is_inverted_exactly(d):
-    x, model = rows(d)[0], flow(d, std=0.15)
+def test_couplings_are_the_papers():
+    model, x = flow(), rows()[0]
+    want = x.clone()
     with torch.no_grad():
-        y = model(x)
-        assert (y - x).abs().max() > 0.1
-        assert torch.allclose(model.inverse(y), x, rtol=0, atol=1e-9)
-        assert torch.allclose(model(model.inverse(x)), x, rtol=0, atol=1e-9)
-
-
-def test_a_coupling_is_the_papers():
-    coupling, x = flow().couplings[0], rows()[0]
-    assert coupling.odd
-    with torch.no_grad():
-        s, t = coupling.net(x[:, 0::2]).split(D // 2, dim=1)
-        y = coupling(x)
-    assert torch.equal(y[:, 0::2], x[:, 0::2])
-    assert torch.allclose(y[:, 1::2], x[:, 1::2] * torch.exp(2 * torch.tanh(s / 2)) + t)
+        for number, coupling in enumerate(model.couplings):
+            kept, changed = want[:, number % 2 :: 2], want[:, 1 - number % 2 :: 2]
+            s, t = coupling.net(kept).split(D // 2, dim=1)
+            changed.mul_(torch.exp(2 * torch.tanh(s / 2))).add_(t)
+        assert torch.allclose(model(x), want)
 
 
 def test_a_flow_is_the_identity_at_the_start():
