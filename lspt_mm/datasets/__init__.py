@@ -2,11 +2,10 @@
 
 from importlib.util import find_spec
 
-from lspt_mm.datasets.fgvc import FGVC
+from lspt_mm.datasets.benchmarks import FGVC, VTAB1K
 from lspt_mm.datasets.image_folder import ImageFolder
 from lspt_mm.datasets.image_list import ListedImages
 from lspt_mm.datasets.transforms import LoadImage
-from lspt_mm.datasets.vtab1k import VTAB1K
 
 if find_spec('mmseg') is not None:  # classification needs none of it
     from lspt_mm.datasets.camvid import CamVidDataset

@@ -11,10 +11,10 @@ import pytest
 from miniatures import run_ok, run_tool, save_image
 from scipy.io import savemat
 
+from lspt_mm.config.benchmarks import FGVC_TASKS, VTAB_TASKS, FGVCTask, VTABTask
 from lspt_mm.converters import prepare_fgvc, prepare_image_folder, prepare_vtab
 from lspt_mm.converters.splits import random_share, random_tenth, write_lists
-from lspt_mm.datasets import FGVC, VTAB1K, ListedImages, fgvc, vtab1k
-from lspt_mm.datasets.fgvc import Task
+from lspt_mm.datasets import FGVC, VTAB1K, ListedImages, benchmarks
 from lspt_mm.errors import InputError
 
 
@@ -133,7 +133,7 @@ MINIATURES = {
     'cub': (
         write_cub,
         {'CUB_200_2011.tgz': ['CUB_200_2011']},
-        Task(3, 10, 2, 6, 'CUB'),
+        FGVCTask(3, 10, 2, 6, 'CUB'),
         {f'{BIRDS}/00{c + 1}/{i}.jpg': c for c in range(3) for i in range(4)},
         {f'{BIRDS}/00{c + 1}/{i}.jpg': c for c in range(3) for i in (4, 5)},
         ['001.Ant', '002.Bee', '003.Cat'],
@@ -141,7 +141,7 @@ MINIATURES = {
     'nabirds': (
         write_nabirds,
         {'nabirds.tar.gz': ['nabirds']},
-        Task(3, 10, 2, 6, 'NABirds'),
+        FGVCTask(3, 10, 2, 6, 'NABirds'),
         {
             f'nabirds/images/{number}/{i}.jpg': label
             for number, label in (('090', 1), ('007', 0), ('817', 2)) for i in range(4)
@@ -155,7 +155,7 @@ MINIATURES = {
     'flowers': (
         write_flowers,
         {'102flowers.tgz': ['jpg']},
-        Task(3, 3, 2, 4, 'Flowers'),
+        FGVCTask(3, 3, 2, 4, 'Flowers'),
         {'jpg/image_00009.jpg': 2, 'jpg/image_00001.jpg': 0, 'jpg/image_00002.jpg': 1},
         {f'jpg/image_0000{i}.jpg': (i - 1) % 3 for i in (3, 6, 7, 8)},
         ['1', '2', '3'],
@@ -163,7 +163,7 @@ MINIATURES = {
     'dogs': (
         write_dogs,
         {'images.tar': ['Images'], 'lists.tar': ['train_list.mat', 'test_list.mat']},
-        Task(2, 7, 1, 4, 'Dogs'),
+        FGVCTask(2, 7, 1, 4, 'Dogs'),
         {
             f'Images/n0{c}-{dog}/n0{c}_{i}.jpg': c - 1
             for c, dog in ((1, 'Pug'), (2, 'Wire-haired')) for i in range(4)
@@ -177,7 +177,7 @@ MINIATURES = {
     'cars': (
         write_cars,
         {'car_ims.tgz': ['car_ims']},
-        Task(2, 4, 1, 3, 'Cars'),
+        FGVCTask(2, 4, 1, 3, 'Cars'),
         {f'car_ims/00000{i}.jpg': (i - 1) % 2 for i in range(1, 6)},
         {f'car_ims/00000{i}.jpg': (i - 1) % 2 for i in range(6, 9)},
         ['Audi A4', 'BMW M3'],
@@ -189,7 +189,7 @@ MINIATURES = {
             'cars_test.tgz': ['cars_test'],
             'car_devkit.tgz': ['devkit'],
         },
-        Task(2, 3, 1, 2, 'Cars'),
+        FGVCTask(2, 3, 1, 2, 'Cars'),
         {f'cars_train/0000{i}.jpg': (i - 1) % 2 for i in range(1, 5)},
         {'cars_test/00001.jpg': 1, 'cars_test/00002.jpg': 0},
         ['Audi A4', 'BMW M3'],
@@ -200,7 +200,7 @@ MINIATURES = {
 @pytest.fixture(autouse=True)
 def small_tables(monkeypatch):
     for name in ('cub', 'nabirds', 'flowers', 'dogs', 'cars'):
-        monkeypatch.setitem(fgvc.TASKS, name, MINIATURES[name][2])
+        monkeypatch.setitem(FGVC_TASKS, name, MINIATURES[name][2])
 
 
 @pytest.fixture
@@ -232,7 +232,7 @@ def assert_refused(source, *parts, name='cub', **kwargs):
 def test_each_data_set(key, form, tmp_path, monkeypatch):
     write, archives, facts, train, test, classes = MINIATURES[key]
     name = key.split()[0]
-    monkeypatch.setitem(fgvc.TASKS, name, facts)
+    monkeypatch.setitem(FGVC_TASKS, name, facts)
     source, dest = tmp_path / 'source', tmp_path / 'fgvc' / name
     write(source)
     if form == 'archives':
@@ -354,14 +354,14 @@ def splits(cub):
     return folder
 
 
-PUBLISHED = Task(3, 9, 3, 6, 'CUB')
+PUBLISHED = FGVCTask(3, 9, 3, 6, 'CUB')
 
 
 @pytest.mark.parametrize('change', [
     lambda p, c: (p, c), lambda p, c: (f'{BIRDS}/{p}', 10 * c), lambda p, c: (p, f'species {c}'),
 ])
 def test_published_splits(cub, splits, change, monkeypatch):
-    monkeypatch.setitem(fgvc.TASKS, 'cub', PUBLISHED)
+    monkeypatch.setitem(FGVC_TASKS, 'cub', PUBLISHED)
     for path in splits.glob('*.json'):
         path.write_text(json.dumps(dict(change(*pair) for pair in read(path).items())))
     found = prepare_cub(cub, splits=splits)
@@ -380,7 +380,7 @@ def test_published_splits(cub, splits, change, monkeypatch):
     ],
 )
 def test_wrong_published_splits(cub, splits, split, remove, add, message, monkeypatch):
-    monkeypatch.setitem(fgvc.TASKS, 'cub', PUBLISHED)
+    monkeypatch.setitem(FGVC_TASKS, 'cub', PUBLISHED)
     pairs = read(splits / f'{split}.json')
     pairs.pop(remove, None)
     (splits / f'{split}.json').write_text(json.dumps({**pairs, **add}))
@@ -481,7 +481,7 @@ def test_unreadable_images(cub):
 
 
 def test_other_counts(cub, monkeypatch):
-    monkeypatch.setitem(fgvc.TASKS, 'cub', Task(4, 5394, 600, 5794, 'CUB'))
+    monkeypatch.setitem(FGVC_TASKS, 'cub', FGVCTask(4, 5394, 600, 5794, 'CUB'))
     assert_refused(
         cub,
         'train: 10 images, expected 5394', 'val: 2 images, expected 600',
@@ -641,11 +641,11 @@ def test_no_list_stands_beside_one_of_another_run(tmp_path, monkeypatch):
 def vtab(tmp_path, monkeypatch):
     """Two tasks of two classes in the community's layout, with small counts."""
     monkeypatch.setattr(
-        vtab1k, 'SPLITS', {'train800': 4, 'val200': 2, 'train800val200': 6, 'test': None}
+        benchmarks, 'VTAB_SPLITS', {'train800': 4, 'val200': 2, 'train800val200': 6, 'test': None}
     )
-    monkeypatch.setattr('lspt_mm.converters.vtab1k.SPLITS', vtab1k.SPLITS)
+    monkeypatch.setattr('lspt_mm.converters.vtab1k.SPLITS', benchmarks.VTAB_SPLITS)
     for task in ('dtd', 'kitti'):
-        monkeypatch.setitem(vtab1k.TASKS, task, vtab1k.Task('natural', 2, 3, task.upper()))
+        monkeypatch.setitem(VTAB_TASKS, task, VTABTask('natural', 2, 3, task.upper()))
         folder = tmp_path / 'source' / task
         rows = {}
         for split, count in (('train800', 4), ('val200', 2), ('test', 3)):
@@ -678,7 +678,7 @@ def test_tasks_of_vtab(vtab, copy):
     assert sorted(vtab.rglob('*')) == before
     for task in ('dtd', 'kitti'):
         assert (dest / task / 'images').is_symlink() != copy
-        for split in vtab1k.SPLITS:
+        for split in benchmarks.VTAB_SPLITS:
             data = VTAB1K(task, split, data_root=str(dest), serialize_data=False)
             assert data[1]['gt_label'] == 1
         assert (dest / task / 'train800val200.txt').read_text() == (

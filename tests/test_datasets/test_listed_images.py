@@ -6,8 +6,7 @@ import pytest
 from miniatures import save_image
 from mmpretrain.datasets import CustomDataset
 
-from lspt_mm.datasets import VTAB1K, ListedImages
-from lspt_mm.datasets.vtab1k import TASKS
+from lspt_mm.datasets import ListedImages
 from lspt_mm.errors import InputError
 
 LINES = ['images/a.jpg 0', 'images/sub dir/b.jpg 2', 'images/c.jpg 1']
@@ -123,61 +122,3 @@ def test_counts(root):
         listed(root, num_images=4)
     with pytest.raises(InputError, match=r'no\.txt does not exist'):
         listed(root, 'no.txt')
-
-
-# ---- VTAB-1K ----------------------------------------------------------------------------------
-
-
-def test_facts_of_the_tasks():
-    """Counts and groups add up to the benchmark's."""
-    groups = [task.group for task in TASKS.values()]
-    assert [groups.count(g) for g in ('natural', 'specialized', 'structured')] == [7, 4, 8]
-    assert len({task.title for task in TASKS.values()}) == 19
-    # Sums of the published test sets' sizes, group by group.
-    assert sum(t.num_test for t in TASKS.values() if t.group == 'natural') == 75564
-    assert sum(t.num_test for t in TASKS.values() if t.group == 'specialized') == 87138
-
-
-@pytest.fixture
-def vtab(tmp_path):
-    folder = tmp_path / 'kitti'
-    splits = {'train800': 800, 'val200': 200, 'test': 711}
-    for split, count in splits.items():
-        lines = []
-        for i in range(count):
-            path = folder / 'images' / f'{split}_{i}.jpg'
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-            lines.append(f'images/{path.name} {i % 4}')
-        (folder / f'{split}.txt').write_text('\n'.join(lines) + '\n')
-    both = (folder / 'train800.txt').read_text() + (folder / 'val200.txt').read_text()
-    (folder / 'train800val200.txt').write_text(both)
-    return tmp_path
-
-
-def test_every_split_of_a_task(vtab):
-    counts = {'train800': 800, 'val200': 200, 'train800val200': 1000, 'test': 711}
-    for split, count in counts.items():
-        data = VTAB1K('kitti', split, data_root=str(vtab))
-        assert len(data) == count and data[5]['gt_label'] == 5 % 4
-        assert data[0]['img_path'].startswith(str(vtab / 'kitti' / 'images'))
-
-
-def test_a_task_that_is_not_whole(vtab):
-    path = vtab / 'kitti' / 'test.txt'
-    path.write_text(''.join(path.read_text().splitlines(keepends=True)[:-1]))
-    with pytest.raises(InputError, match='710 images, expected 711'):
-        VTAB1K('kitti', 'test', data_root=str(vtab))
-    assert len(VTAB1K('kitti', 'test', data_root=str(vtab), official_counts=False)) == 710
-
-
-def test_labels_of_another_task(vtab):
-    (vtab / 'kitti').rename(vtab / 'patch_camelyon')
-    with pytest.raises(InputError, match='label 2, expected 0 to 1'):
-        VTAB1K('patch_camelyon', 'train800', data_root=str(vtab))
-
-
-@pytest.mark.parametrize(('task', 'split'), [('mnist', 'test'), ('kitti', 'train'), ('', 'test')])
-def test_names(task, split):
-    with pytest.raises(ValueError, match='expected one of'):
-        VTAB1K(task, split)

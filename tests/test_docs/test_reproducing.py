@@ -7,7 +7,7 @@ import pytest
 from miniatures import ROOT
 
 from lspt_mm.config.arguments import pass_arguments
-from lspt_mm.datasets import fgvc, vtab1k
+from lspt_mm.config.benchmarks import FGVC_TASKS, VTAB_TASKS
 from lspt_mm.recipes import default_grid, resolve_experiment
 
 pytestmark = pytest.mark.docs
@@ -48,8 +48,8 @@ def test_numbers_of_runs():
 def test_fgvc():
     header, rows = table('| train + val |')
     sums = dict.fromkeys(header[2:], 0.0)
-    assert len(rows) == len(fgvc.TASKS) + 1
-    for task, row in zip(fgvc.TASKS.values(), rows, strict=False):
+    assert len(rows) == len(FGVC_TASKS) + 1
+    for task, row in zip(FGVC_TASKS.values(), rows, strict=False):
         assert row[1] == f'{task.num_train:,} + {task.num_val:,}'
         for name, cell in zip(header[2:], row[2:], strict=True):
             method = name.strip('`')
@@ -71,9 +71,9 @@ def test_vtab1k():
         assert number(one) == pytest.approx(800 * work, rel=2e-2)
         assert number(search) == pytest.approx((count * 800 + SEEDS * 1000) * work, rel=6e-3)
         assert number(all_of_them) == pytest.approx(
-            len(vtab1k.TASKS) * (count * 800 + SEEDS * 1000) * work, rel=6e-3
+            len(VTAB_TASKS) * (count * 800 + SEEDS * 1000) * work, rel=6e-3
         )
-        assert int(runs) == len(vtab1k.TASKS) * (count + SEEDS)
+        assert int(runs) == len(VTAB_TASKS) * (count + SEEDS)
 
 
 def test_ade20k():
@@ -96,4 +96,4 @@ def test_the_summary_agrees_with_the_tables():
     whole = number(table('| train + val |')[1][-1][lspt])
     (fgvc_row,) = [row for name, row in by_name.items() if name.startswith('FGVC, LSPT')]
     assert number(fgvc_row[2]) == pytest.approx(whole, rel=1e-2)
-    assert int(fgvc_row[1]) == len(fgvc.TASKS) * (points('lspt') + SEEDS)
+    assert int(fgvc_row[1]) == len(FGVC_TASKS) * (points('lspt') + SEEDS)

@@ -13,8 +13,8 @@ from mmengine.optim import build_optim_wrapper
 from mmpretrain.models.heads import LinearClsHead
 from mmpretrain.registry import DATASETS
 
+from lspt_mm.config.benchmarks import FGVC_TASKS, VTAB_TASKS
 from lspt_mm.config.load import read_config
-from lspt_mm.datasets import fgvc, vtab1k
 from lspt_mm.errors import InputError
 from lspt_mm.recipes import (
     BENCHMARKS,
@@ -326,7 +326,7 @@ def test_every_experiment_resolves(benchmark):
 
 @pytest.mark.parametrize('benchmark', ['fgvc', 'vtab1k'])
 def test_every_data_set_of_a_benchmark_is_built(benchmark):
-    for task, spec in {'fgvc': fgvc.TASKS, 'vtab1k': vtab1k.TASKS}[benchmark].items():
+    for task, spec in {'fgvc': FGVC_TASKS, 'vtab1k': VTAB_TASKS}[benchmark].items():
         cfg = read(benchmark, task, 'mae', 'lspt')
         assert cfg.model.head.num_classes == spec.num_classes
         for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lspt_mm.datasets import vtab1k
+from lspt_mm.config.benchmarks import VTAB_TASKS
 from lspt_mm.errors import InputError
 from lspt_mm.search.formats import as_csv, as_latex, as_markdown
 from lspt_mm.search.tables import (
@@ -63,13 +63,13 @@ def test_fgvc_with_its_mean_and_the_published_row(tmp_path):
 
 
 def test_vtabs_two_means_by_name():
-    values = {name: float(number) for number, name in enumerate(vtab1k.TASKS)}
+    values = {name: float(number) for number, name in enumerate(VTAB_TASKS)}
     found = means('vtab1k', values)
     # The tasks are in the order of their groups: 0..6, 7..10, 11..18.
     assert (found['natural'], found['specialized'], found['structured']) == (3.0, 8.5, 14.5)
     assert found[OF_TASKS] == pytest.approx(sum(range(19)) / 19)
     assert found[OF_GROUPS] == pytest.approx((3 + 8.5 + 14.5) / 3)
-    assert {g: sum(t.group == g for t in vtab1k.TASKS.values()) for g in SIZES} == SIZES
+    assert {g: sum(t.group == g for t in VTAB_TASKS.values()) for g in SIZES} == SIZES
 
 
 def test_no_mean_over_a_part(tmp_path):
