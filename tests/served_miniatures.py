@@ -10,7 +10,7 @@ from mmengine.registry import init_default_scope
 
 from lspt_mm.checkpoints.prompt_only import strip_base_weights
 from lspt_mm.checkpoints.records import record_of
-from projects.demo_app import Source
+from projects.demo_app.sources import Source
 
 METHODS = {
     'lspt': {'type': 'LSPT', 'num_tokens': 3},

@@ -374,7 +374,8 @@ def main() -> None:
         )
         logging.getLogger('lspt_mm').setLevel(logging.INFO)
         prepare_gradio()
-        from projects.demo_app import ServedModels, named_sources
+        from projects.demo_app.models import ServedModels
+        from projects.demo_app.sources import named_sources
 
         limits = Limits(max_pixels=args.max_pixels, work_side=args.work_side)
         check_limits(limits)

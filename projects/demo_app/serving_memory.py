@@ -28,7 +28,7 @@ def write_sources(folder: Path, count: int, classes: int) -> list:
     from lspt_mm.checkpoints.records import record_of
     from lspt_mm.config.load import read_config
     from lspt_mm.tasks import task_of
-    from projects.demo_app import Source
+    from projects.demo_app.sources import Source
 
     torch.manual_seed(0)
     vit = folder / 'vit.pth'
@@ -77,7 +77,7 @@ def main() -> None:
     args = parser.parse_args()
     import torch
 
-    from projects.demo_app import ServedModels
+    from projects.demo_app.models import ServedModels
 
     image = np.random.default_rng(0).integers(0, 256, (375, 500, 3), np.uint8)
     with tempfile.TemporaryDirectory() as folder:

@@ -11,8 +11,11 @@ from served_miniatures import BIRDS, METHODS, write_sources
 
 from lspt_mm.errors import InputError
 from lspt_mm.utils.overlay import colours_of, mask_over
-from projects.demo_app import Attention, BlockMaps, Limits, ServedModels, demo_app
+from projects.demo_app import demo_app
+from projects.demo_app.image_io import Limits
+from projects.demo_app.models import ServedModels
 from projects.demo_app.pictures import attention_over, map_of
+from projects.demo_app.results import Attention, BlockMaps
 
 
 @pytest.fixture(scope='module')

@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from lspt_mm.errors import InputError
-from projects.demo_app import Limits, read_image
-from projects.demo_app.image_io import check_limits
+from projects.demo_app.image_io import Limits, check_limits, read_image
 
 
 def noise(height=40, width=48, channels=3):
