@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from miniatures import ARCH, tiny_vit
+from safetensors.torch import save_file
 
 from lspt_mm.checkpoints import load_backbone, read_checkpoint
 from lspt_mm.errors import InputError
@@ -78,16 +79,16 @@ def test_a_folder(tmp_path):
     refused(vit(), tmp_path / 'folder')
 
 
-def test_an_empty_file(tmp_path):
-    (tmp_path / 'empty.pth').touch()
-    refused(vit(), tmp_path / 'empty.pth')
-
-
-@pytest.mark.parametrize('legacy', [False, True], ids=['zip', 'legacy'])
-@pytest.mark.parametrize('share', [0.01, 0.5, 0.99])
-def test_a_torn_file(share, legacy, state, tmp_path):
-    path = tmp_path / 'torn.pth'
-    torch.save(state, path, _use_new_zipfile_serialization=not legacy)
+@pytest.mark.parametrize('share', [0.0, 0.001, 0.5, 0.99])
+@pytest.mark.parametrize('kind', ['zip', 'legacy', 'safetensors', 'npz'])
+def test_a_torn_file(kind, share, state, tmp_path):
+    path = tmp_path / f'torn.{kind}'
+    if kind == 'npz':
+        np.savez(path, **state)
+    elif kind == 'safetensors':
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=kind == 'zip')
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     refused(vit(), path)

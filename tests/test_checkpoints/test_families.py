@@ -207,19 +207,6 @@ def test_keys_of_unknown_purpose_are_named(tmp_path):
     assert 'unknown purpose: frobnicator.weight' in describe('vit.pth', report)
 
 
-def test_fine_tuned_mae_pools_before_its_norm(images, tmp_path):
-    # MAE's fine-tuned files with global pooling have fc_norm (after the mean) and no norm.
-    reference = tiny_vit(global_pool='avg', num_classes=5, fc_norm=True).double()
-    state = {k: v.float() for k, v in reference.state_dict().items()}
-    assert 'fc_norm.weight' in state and 'norm.weight' not in state
-    torch.save({'model': state}, tmp_path / 'finetuned.pth')
-    model = vit(out_type='avg_featmap', final_norm=False)
-    pooled = reference.forward_head(reference.forward_features(images.double()), pre_logits=True)
-    load_backbone(model, str(tmp_path / 'finetuned.pth'))
-    (out,) = model.double()(images.double())
-    torch.testing.assert_close(out, pooled, rtol=1e-6, atol=1e-6)
-
-
 def test_vit_without_class_token(images, tmp_path):
     kwargs = {'class_token': False, 'global_pool': 'avg', 'fc_norm': False}
     torch.save(timm_state(**kwargs), tmp_path / 'vit.pth')
