@@ -1,7 +1,5 @@
 """Select on validation data, then train the chosen point with several seeds and test each once."""
 
-import csv
-import io
 import json
 import math
 import shutil
@@ -14,6 +12,7 @@ from mmengine.config import Config
 
 from lspt_mm.config.load import read_config_file
 from lspt_mm.errors import InputError
+from lspt_mm.search.formats import Table, as_csv
 from lspt_mm.search.grid import Outcome, Point, best, name_of
 from lspt_mm.search.launcher import LOG
 from lspt_mm.search.plan import final_config, selection_config, usual_final_on
@@ -204,16 +203,13 @@ class Search:
         if state is not None:
             for folder in self._finals():
                 self._append(rows, folder, 'final', state['chosen'], int(folder.name[5:]))
-        text = io.StringIO()
         grid = list(self.points[0]) if self.points else []
         baseline = ['baseline'] * any('baseline' in row for row in rows)
         columns = ['phase', *grid, 'seed', 'split', 'accuracy', *baseline, 'prompts', 'backbone',
                    'head']
-        writer = csv.DictWriter(text, columns, lineterminator='\n')
-        writer.writeheader()
-        writer.writerows(rows)
+        table = Table(columns, [[row.get(name, '') for name in columns] for row in rows])
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(self.folder / RESULTS, text.getvalue())
+        write_text(self.folder / RESULTS, as_csv(table))
 
     @staticmethod
     def _append(rows: list, folder: Path, phase: str, point: Point, seed: int) -> None:
