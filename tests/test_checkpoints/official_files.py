@@ -25,8 +25,8 @@ class Size(NamedTuple):
     classes: int = 5
 
 
-def linear(name, rows, columns, bias=True) -> Shapes:
-    return {f'{name}.weight': (rows, columns), **({f'{name}.bias': (rows,)} if bias else {})}
+def linear(name, rows, columns) -> Shapes:
+    return {f'{name}.weight': (rows, columns), f'{name}.bias': (rows,)}
 
 
 def norm(name, width) -> Shapes:
@@ -59,16 +59,16 @@ def mmpretrain_block(name, width, mlp) -> Shapes:
     }
 
 
-def timm_vit(s: Size, extra: int = 1, final: str = 'norm') -> Shapes:
+def timm_vit(s: Size) -> Shapes:
     shapes: Shapes = {
         'cls_token': (1, 1, s.width),
-        'pos_embed': (1, s.patches + extra, s.width),
+        'pos_embed': (1, s.patches + 1, s.width),
         'patch_embed.proj.weight': (s.width, 3, s.patch, s.patch),
         'patch_embed.proj.bias': (s.width,),
     }
     for i in range(s.depth):
         shapes.update(timm_block(f'blocks.{i}', s.width, s.mlp))
-    return {**shapes, **norm(final, s.width)}
+    return {**shapes, **norm('norm', s.width)}
 
 
 def mmpretrain_vit(s: Size) -> Shapes:
@@ -103,11 +103,6 @@ def mae_with_decoder(s: Size) -> Shapes:
     for i in range(s.decoder_depth):
         shapes.update(timm_block(f'decoder_blocks.{i}', s.decoder, s.decoder_mlp))
     return shapes
-
-
-def mae_fine_tuned(s: Size) -> Shapes:
-    """Fine-tuned with global pooling (models_vit.py): a norm behind the mean, none before."""
-    return {**timm_vit(s, final='fc_norm'), **linear('head', s.classes, s.width)}
 
 
 def mae_linear_probe(s: Size) -> Shapes:
@@ -150,15 +145,6 @@ def moco_v3_linear_probe(s: Size) -> Shapes:
 
 def timm_classifier(s: Size) -> Shapes:
     return {**timm_vit(s), **linear('head', s.classes, s.width)}
-
-
-def deit_distilled(s: Size) -> Shapes:
-    return {
-        **timm_vit(s, extra=2),
-        'dist_token': (1, 1, s.width),
-        **linear('head', s.classes, s.width),
-        **linear('head_dist', s.classes, s.width),
-    }
 
 
 # mmpretrain 1.2.0: {'state_dict': ..., 'meta': ...}

@@ -188,10 +188,14 @@ def test_apt_scales_below_one_count_as_one_and_can_return():
 
 
 @pytest.mark.parametrize('out_type', ['raw', 'cls_token', 'avg_patches'])
-def test_rein_of_scale_zero_is_the_plain_vit(out_type):
-    tuned = build({'type': 'Rein', 'num_tokens': 3}, out_type=out_type)
+@pytest.mark.parametrize(
+    ('method', 'zeros'), [('Rein', ['scale']), ('ApproximatedPrompt', ['prompts', 'log_scales'])]
+)
+def test_of_zeros_it_is_the_plain_vit(method, zeros, out_type):
+    tuned = build({'type': method, 'num_tokens': 3}, out_type=out_type)
     with torch.no_grad():
-        tuned.prompter.scale.zero_()
+        for name in zeros:
+            getattr(tuned.prompter, name).zero_()
     plain = build(out_type=out_type)
     plain.load_state_dict(tuned.state_dict(), strict=False)
     torch.testing.assert_close(tuned(images())[-1], plain(images())[-1], rtol=0, atol=1e-12)

@@ -31,13 +31,6 @@ HEADS = {
 }
 
 
-class Sample(SimpleNamespace):
-    """With ``in``, as mmseg's."""
-
-    def __contains__(self, name):
-        return hasattr(self, name)
-
-
 def fit_of(width=8, classes=3):
     random = np.random.default_rng(0)
     parts = random.normal(size=(classes, width)), random.normal(size=classes)

@@ -62,20 +62,12 @@ def test_an_unknown_option_is_refused_without_the_stack(tool):
         ('segment', '--method'), ('segment', '--head'), ('segment', '--labels'),
         ('classify', '--method'), ('continual', '--method'), ('demo', '--method'),
         ('benchmark', '--methods'), ('report', '--split'), ('table', '--format'),
+        ('reproduce small', '--tasks'), ('reproduce small', '--methods'),
+        ('reproduce paper', '--methods'), ('reproduce paper', '--pretraining'),
     ],
 )
 def test_a_value_outside_the_choices_is_refused_without_the_stack(tool, option):
-    code, error, imported = start(tool, option, 'nonsense')
-    assert (code, imported) == (2, [])
-    assert f'argument {option}: invalid choice' in error
-
-
-@pytest.mark.parametrize(
-    ('scale', 'option'), [('small', '--tasks'), ('small', '--methods'), ('paper', '--methods'),
-                          ('paper', '--pretraining')],
-)
-def test_the_names_of_reproduce_are_refused_without_the_stack(scale, option):
-    code, error, imported = start('reproduce', scale, option, 'nonsense')
+    code, error, imported = start(*tool.split(), option, 'nonsense')
     assert (code, imported) == (2, [])
     assert f'argument {option}: invalid choice' in error
 
