@@ -280,8 +280,8 @@ def test_bad_data(kind, data, seg, tmp_path):
 def test_bad_data_met_by_a_worker_process(kind, data, seg, tmp_path):
     named = BREAKS[kind](data)
     run = train(
-        seg / 'mini_seg.py', '--data-root', data, '--cfg-options', 'train_dataloader.num_workers=1',
-        cwd=tmp_path,
+        seg / 'mini_seg.py', '--data-root', data, '--no-check', '--cfg-options',
+        'train_dataloader.num_workers=1', cwd=tmp_path,
     )
     refused(run, *named)
 
