@@ -16,13 +16,14 @@ from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.config.options import DEFAULT_BACKBONE
 from lspt_mm.config.preflight import datasets_of, training_images
 from lspt_mm.engine.unwrapping import model_of
-from lspt_mm.engine.work_dir import latest_checkpoint
+from lspt_mm.engine.work_dir import latest_checkpoint, locked_work_dir
 from lspt_mm.errors import InputError
 from lspt_mm.recipes import METHODS, images_of
 from lspt_mm.registry import MODELS, PROMPTERS
 from lspt_mm.tasks import task_of
 from lspt_mm.utils.atomic_io import atomic_write, read_json, write_json
 from lspt_mm.utils.checks import check_int
+from lspt_mm.utils.cli import check_writable
 
 #: Files in ``out``: settings, later results. Of a task: its accuracies, and all it has tuned.
 SUMMARY, ACCURACY, END = 'continual.json', 'accuracy.json', 'end.pth'
@@ -126,26 +127,27 @@ def train_continual(
     _check_settings(out / SUMMARY, settings, resume)
     arguments = dict(task=str(data), pretraining=str(backbone), method=method)
     accuracies: List[List[float]] = []
-    for number, classes in enumerate(tasks, 1):
-        folder = out / f'task_{number}'
-        done = folder / ACCURACY
-        if not (resume and done.is_file()):
-            cfg = run_config('imagefolder/transfer.py', folder, arguments, options, seed, amp)
-            _narrow(cfg, classes, names[number - 1])
-            if number == 1:
-                out.mkdir(parents=True, exist_ok=True)
-                write_json(out / SUMMARY, settings)
-            else:
-                end = str(out / f'task_{number - 1}' / END)
-                cfg.custom_hooks.append(dict(type='lspt_mm.WarmStartHook', checkpoint=end))
-            checkpoint = latest_checkpoint(str(folder)) if resume else None
-            if checkpoint is not None:
-                cfg.resume, cfg.load_from = True, checkpoint
-            runner = train(cfg, progress=not verbose)
-            write_json(done, _finish(runner, out, number))
-        accuracies.append(read_json(done))
-        text = ', '.join(f'{value:.2f}' for value in accuracies[-1])
-        print(f'accuracy after task {number}, by task: {text}', flush=True)
+    check_writable(out, f'out={out}', '; name another folder')
+    with locked_work_dir(out):
+        for number, classes in enumerate(tasks, 1):
+            folder = out / f'task_{number}'
+            done = folder / ACCURACY
+            if not (resume and done.is_file()):
+                cfg = run_config('imagefolder/transfer.py', folder, arguments, options, seed, amp)
+                _narrow(cfg, classes, names[number - 1])
+                if number == 1:
+                    write_json(out / SUMMARY, settings)
+                else:
+                    end = str(out / f'task_{number - 1}' / END)
+                    cfg.custom_hooks.append(dict(type='lspt_mm.WarmStartHook', checkpoint=end))
+                checkpoint = latest_checkpoint(str(folder)) if resume else None
+                if checkpoint is not None:
+                    cfg.resume, cfg.load_from = True, checkpoint
+                runner = train(cfg, progress=not verbose)
+                write_json(done, _finish(runner, out, number))
+            accuracies.append(read_json(done))
+            text = ', '.join(f'{value:.2f}' for value in accuracies[-1])
+            print(f'accuracy after task {number}, by task: {text}', flush=True)
     scores = scores_of(accuracies)
     write_json(out / SUMMARY, {**settings, **scores._asdict()})
     return scores

@@ -20,7 +20,7 @@ from lspt_mm.converters.masks import prepare_masks
 from lspt_mm.datasets.verify import check_data
 from lspt_mm.engine.hooks import ProgressHook
 from lspt_mm.engine.runner import build_runner, run
-from lspt_mm.engine.work_dir import latest_checkpoint
+from lspt_mm.engine.work_dir import latest_checkpoint, locked_work_dir
 from lspt_mm.errors import InputError
 from lspt_mm.recipes import METHODS, PRETRAININGS, resolve_experiment
 from lspt_mm.recipes.mask_folder import mask_run
@@ -114,15 +114,17 @@ def train_segmentation(
         data=str(out / DATA), pretrained=str(backbone), method=method, head=head, seed=seed
     )
     begun = _begin(out, images, mask_run, arguments, options, resume)
-    found = prepare_masks(
-        _path(images), _path(masks), out / DATA, classes=_path(classes), labels=labels,
-        ignore=ignore, mask_suffix=mask_suffix, image_suffix=image_suffix, exif=exif,
-        skip_unpaired=skip_unpaired, **shares, seed=seed, overwrite=not begun, keep_lists=begun,
-    )
-    print(found.table)
-    for remark in found.remarks:
-        print(f'note: {remark}')
-    return _trained('maskfolder/transfer.py', out, arguments, options, **how)
+    with locked_work_dir(out):  # before its data are written
+        found = prepare_masks(
+            _path(images), _path(masks), out / DATA, classes=_path(classes), labels=labels,
+            ignore=ignore, mask_suffix=mask_suffix, image_suffix=image_suffix, exif=exif,
+            skip_unpaired=skip_unpaired, **shares, seed=seed, overwrite=not begun,
+            keep_lists=begun,
+        )
+        print(found.table)
+        for remark in found.remarks:
+            print(f'note: {remark}')
+        return _trained('maskfolder/transfer.py', out, arguments, options, **how)
 
 
 @any_image_size()
@@ -178,11 +180,12 @@ def train_classification(
     arguments = dict(task=str(out / DATA), pretraining=str(backbone), method=method)
     resolve = partial(resolve_experiment, 'imagefolder')
     begun = _begin(out, images, resolve, arguments, options, resume)
-    print(prepare_image_folder(
-        _path(images), out / DATA, labels=_path(labels), seed=seed, test_share=test_share,
-        usual_share=val_share, overwrite=not begun, keep_lists=begun,
-    ))
-    return _trained('imagefolder/transfer.py', out, arguments, options, **how)
+    with locked_work_dir(out):
+        print(prepare_image_folder(
+            _path(images), out / DATA, labels=_path(labels), seed=seed, test_share=test_share,
+            usual_share=val_share, overwrite=not begun, keep_lists=begun,
+        ))
+        return _trained('imagefolder/transfer.py', out, arguments, options, **how)
 
 
 def _check_values(
@@ -387,8 +390,11 @@ def train(cfg: Config, check: bool = True, progress: bool = False) -> Runner:
         try:
             if check and runner.rank == 0:
                 check_data(cfg, loaders)
+        except BaseException:  # run() releases it otherwise
+            runner.work_dir_lock.release()
+            raise
+        try:
             run(runner, runner.train)
         finally:
-            runner.work_dir_lock.release()
             hook.close()
     return runner

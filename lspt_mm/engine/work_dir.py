@@ -3,14 +3,16 @@
 import logging
 import os
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Iterator, Optional, Tuple
 
 from filelock import FileLock, Timeout
 from mmengine.logging import print_log
 
 from lspt_mm.checkpoints import read_checkpoint
 from lspt_mm.errors import InputError
+from lspt_mm.utils.text import shorten
 
 
 def find_config_and_checkpoint(folder) -> Tuple[str, str]:
@@ -39,25 +41,54 @@ def find_config_and_checkpoint(folder) -> Tuple[str, str]:
 INTERRUPTED = 'interrupted.pth'
 #: File that names the checkpoint to resume from.
 LAST = 'last_checkpoint'
+_CHECKPOINTS = ('iter_*.pth', 'epoch_*.pth', INTERRUPTED)
 
 
 def lock_work_dir(folder: str) -> FileLock:
     """Lock a work dir, so that no other run writes to the same files.
 
-    In a distributed run, rank 0 takes the lock.
+    In a distributed run, rank 0 takes the lock. Who holds it may take it again; it is free after
+    as many releases.
 
     Raises:
         InputError: If another run holds the lock.
     """
-    lock = FileLock(Path(folder) / '.lock', timeout=0)
+    lock = FileLock(Path(folder) / '.lock', timeout=0, is_singleton=True)
     try:
         if not int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))):
             lock.acquire()
         return lock
     except Timeout as error:
         raise InputError(
-            f'the work dir {folder}: another run is at work there; name another folder (--work-dir)'
+            f'the work dir {folder}: another run is at work there; name another folder '
+            '(--work-dir, or --out)'
         ) from error
+
+
+@contextmanager
+def locked_work_dir(folder) -> Iterator[None]:
+    """Hold the lock of :func:`lock_work_dir` inside the block."""
+    lock = lock_work_dir(folder)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def set_aside(folder: str) -> None:
+    """Rename what an earlier run left in a work dir, so that it is not taken for a new run's.
+
+    Checkpoints and ``validation.json`` become ``earlier_NAME``; ``last_checkpoint`` is removed.
+    """
+    found = [path for pattern in (*_CHECKPOINTS, 'validation.json')
+             for path in sorted(Path(folder).glob(pattern)) if path.is_file()]
+    for path in found:
+        path.replace(path.with_name(f'earlier_{path.name}'))
+    Path(folder, LAST).unlink(missing_ok=True)
+    if found:
+        print_log(f'{folder} has an earlier run; this one starts over (--resume would continue '
+                  f'that). Renamed to earlier_*: {shorten(path.name for path in found)}',
+                  'current', level=logging.WARNING)
 
 
 def latest_checkpoint(folder: str) -> Optional[str]:
@@ -76,7 +107,7 @@ def latest_checkpoint(folder: str) -> Optional[str]:
         named = folder / named.name
     others = [
         path for place in dict.fromkeys((folder, named.parent if named else folder))
-        for pattern in ('iter_*.pth', 'epoch_*.pth', INTERRUPTED) for path in place.glob(pattern)
+        for pattern in _CHECKPOINTS for path in place.glob(pattern)
     ]
     if named is None and not others:
         return None

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from miniatures import ARCH, run_ok, run_tool, write_image_folder, write_vit
 
 from lspt_mm.apis.continual import scores_of, split_classes, train_continual
@@ -179,6 +180,12 @@ def test_results_are_not_overwritten_nor_mixed(folder, trained):
         train(folder, 'nsp2')
     with pytest.raises(InputError, match='of other settings, seed=0, tasks=.*; resume with'):
         train(folder, 'nsp2', resume=True, seed=1)
+
+
+def test_a_second_call_while_one_is_at_work(folder, tmp_path):
+    with FileLock(tmp_path / '.lock'), pytest.raises(InputError, match='another run is at work'):
+        train(folder, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ['.lock']
 
 
 def test_what_tasks_cannot_have(folder):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from miniatures import ARCH, run_ok, write_image_folder, write_vit
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
@@ -15,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 import lspt_mm
 from lspt_mm.apis.predict import image_pipeline
+from lspt_mm.converters.image_folder import prepare_image_folder
 from lspt_mm.errors import InputError
 
 #: More images in a batch than there are.
@@ -254,6 +256,14 @@ def test_a_run_is_not_resumed_on_other_images(folder, trained, tmp_path):
     with pytest.raises(InputError, match='differ from those of the run, such as images/ant'):
         train(tmp_path, tmp_path / 'run', backbone=str(folder / 'vit.pth'), resume=True)
     assert (tmp_path / 'run/data/val.json').read_text() == before
+
+
+def test_data_of_a_run_at_work_stay(folder, tmp_path):
+    prepare_image_folder(folder / 'split/train', tmp_path / 'data', test_share=0.3)
+    before = (tmp_path / 'data/test.json').read_text()
+    with FileLock(tmp_path / '.lock'), pytest.raises(InputError, match='another run is at work'):
+        train(folder, tmp_path, test_share=0.3, seed=7)
+    assert (tmp_path / 'data/test.json').read_text() == before
 
 
 @pytest.mark.parametrize('balance', ['weights', 'sampling'])

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from miniatures import ARCH, run_ok, write_vit
 from mmengine.config import Config
 from PIL import Image
@@ -208,6 +209,27 @@ def test_a_run_is_not_resumed_on_other_images(folder, trained, tmp_path):
             classes=['sea', 'moon'], backbone=folder / 'vit.pth', options=OPTIONS, resume=True,
         )
     assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_data_of_a_run_at_work_stay(folder, tmp_path):
+    """A second call before the first one's first checkpoint, with another split."""
+    def train(seed):
+        return lspt_mm.train_segmentation(
+            folder / 'photos', folder / 'masks', tmp_path / 'run', method='vpt', seed=seed,
+            backbone=folder / 'vit.pth', options=OPTIONS,
+        )
+
+    def data():
+        return {path: path.read_bytes() for path in (tmp_path / 'run').rglob('*.*')
+                if path.is_file() and path.name != '.lock'}
+
+    training.prepare_masks(folder / 'photos', folder / 'masks', tmp_path / 'run/data', seed=0)
+    before = data()
+    with FileLock(tmp_path / 'run/.lock'), pytest.raises(InputError, match='another run is at'):
+        train(7)
+    assert before and data() == before
+    train(7)
+    assert data().keys() > before.keys() and data() != before
 
 
 def test_a_folder_without_a_run(tmp_path):
