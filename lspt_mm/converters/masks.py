@@ -131,7 +131,7 @@ def prepare_masks(
         overwrite (bool): Prepare a folder again even if its classes change; runs that were
             trained on it would then read other labels. A link to other images is replaced.
         fail_on_duplicates (bool): Refuse equal images in two splits or with two masks.
-        keep_lists (bool): Refuse lists that differ from those in ``dest``.
+        keep_lists (bool): Refuse lists and masks that differ from those in ``dest``.
         confirm: Called after the preview; if it returns False, nothing more is written.
 
     Returns:
@@ -186,11 +186,12 @@ def prepare_masks(
     remarks = [*left_out, *_remarks(split, reader, ignore), *doubles]
     found = Outcome(about, _table(split, reader), remarks)
     dest.mkdir(parents=True, exist_ok=True)
-    _draw_preview(dest / PREVIEW, split, reader, images, exif)
+    if not keep_lists:  # it is there
+        _draw_preview(dest / PREVIEW, split, reader, images, exif)
     if not confirm(found):
         return None
     place(images, dest / IMAGES, copy, overwrite)
-    _write_masks(split, dest, reader, exif)
+    _write_masks(split, dest, reader, exif, keep_lists)
     _write_lists(dest, lists, about, reader)
     return found
 
@@ -356,21 +357,34 @@ def _draw_preview(path: Path, split: Split, reader: Reader, images: Path, exif) 
     draw_sheet(tiles, rows).save(path)
 
 
-def _write_masks(split: Split, dest: Path, reader: Reader, exif: Optional[str]) -> None:
+def _write_masks(
+    split: Split, dest: Path, reader: Reader, exif: Optional[str], keep: bool
+) -> None:
+    """Write the masks of all splits; with ``keep``, InputError if they differ from those there."""
     fresh = dest / f'.{MASKS}.part'
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     (fresh / '.ours').touch()  # what this command may remove when it is run again
 
-    def write(item: Tuple[str, ScannedPair]) -> None:
+    def write(item: Tuple[str, ScannedPair]) -> Optional[str]:
+        """The mask's name, if it differs from the one to keep."""
         part, scan = item
-        path = fresh / part / f'{scan.pair.key}.png'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        label_image(_labels_of(scan, reader, exif), reader.colours).save(path)
+        name, labels = f'{part}/{scan.pair.key}.png', _labels_of(scan, reader, exif)
+        (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+        label_image(labels, reader.colours).save(fresh / name)
+        before = dest / MASKS / name
+        same = not (keep and before.is_file()) or np.array_equal(read_mask(before).numbers, labels)
+        return None if same else scan.pair.mask
 
-    map_with_progress(
+    changed = [name for name in map_with_progress(
         write, [(part, scan) for part, found in split.items() for scan in found], 'writing masks'
-    )
+    ) if name]
+    if changed:
+        shutil.rmtree(fresh)
+        raise InputError(
+            f'{dest / MASKS}: masks differ from those of the run, such as {shorten(changed, 2)}; '
+            'keep masks, labels, ignore and exif as they were, or start a new run in another folder'
+        )
     for part in ('train', 'val', 'test'):  # those of an earlier split do not fit new masks
         (dest / f'{part}.json').unlink(missing_ok=True)
     shutil.rmtree(dest / MASKS, ignore_errors=True)

@@ -1,6 +1,7 @@
 """Builds a Runner from a config and runs it, on GPUs and CPUs."""
 
 import atexit
+import json
 import logging
 import os
 import re
@@ -13,7 +14,6 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.logging import MMLogger
-from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.optim.scheduler.param_scheduler import LinearParamScheduler
 from mmengine.runner import Runner
 from torch import nn
@@ -22,10 +22,11 @@ from lspt_mm.config.preflight import check_inputs
 from lspt_mm.engine.hooks.preemption_hook import PreemptionHook
 from lspt_mm.engine.hooks.prompt_init_hook import check_prepared_somewhere
 from lspt_mm.engine.hooks.prompter_hook import add_prompter_hook
-from lspt_mm.engine.work_dir import LAST, lock_work_dir
+from lspt_mm.engine.work_dir import LAST, lock_work_dir, set_aside
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import check_writable
 from lspt_mm.utils.safe_load import force_weights_only
+from lspt_mm.utils.text import shorten
 
 #: Records for the log file only: environment, config, hooks and parameters' options, and messages
 #: of the libraries that a user's config cannot change.
@@ -37,8 +38,16 @@ _FILE_ONLY = re.compile('|'.join((
 )))
 
 
-#: Where checkpoints keep the settings of the optimizer's wrapper: in the message hub.
-_WRAPPER = 'optim_wrapper'
+#: Where checkpoints keep the settings of the optimizer's wrapper, and those of the data and the
+#: model: in the message hub.
+_WRAPPER, _RUN = 'optim_wrapper', 'run_settings'
+#: Keys of the data and the model that may differ on resume: how images are loaded, where data and
+#: weights lie (checkpoints have a record of the ViT), what costs time or memory alone, the test.
+_FREE = {
+    'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'timeout',
+    'multiprocessing_context', 'backend_args', 'data_root', 'pretrained', 'init_cfg', 'with_cp',
+    'compile_blocks', 'test_cfg',
+}
 #: State of schedules that changes in a run or follows from the optimizer.
 _STATE_OF_SCHEDULES = {'last_step', 'base_values', 'total_iters', 'verbose'}
 
@@ -71,27 +80,28 @@ class QuietRunner(Runner):
 
         Raises:
             InputError: If the settings of this run differ. They would have no effect; precision,
-                clipping and accumulation would change in the middle of the run.
+                clipping, accumulation, data and model would change in the middle of the run.
         """
         asked, seed = _settings(self), self._randomness_cfg.get('seed')
         super().resume(filename, *args, **kwargs)
-        for one in _wrappers(self).values():
-            steps_to_cpu(one.optimizer)
+        steps_to_cpu(self.optim_wrapper.optimizer)
         found = _settings(self)
-        wrapper = self.message_hub.runtime_info.get(_WRAPPER)  # None of older checkpoints
-        if wrapper is not None:
-            asked.update(_wrapper_settings(self))
-            found.update(wrapper)
+        for name, settings in ((_WRAPPER, _wrapper_settings), (_RUN, _run_settings)):
+            saved = self.message_hub.runtime_info.get(name)  # None of older checkpoints
+            if saved is not None:
+                asked.update(settings(self))
+                found.update(saved)
         if seed is not None:  # otherwise MMEngine drew one at random
             asked['randomness.seed'], found['randomness.seed'] = seed, self.seed
         changed = {
-            f'{key.split("/")[-1]} is {found.get(key)} there, {asked.get(key)} here'
+            f'{key.split("/")[-1]} is {str(found.get(key)):.80} there, '
+            f'{str(asked.get(key)):.80} here'
             for key in {**asked, **found} if asked.get(key) != found.get(key)
         }
         if changed:
             raise InputError(
                 f'--resume {filename}: the run of this checkpoint has other settings: '
-                f'{"; ".join(sorted(changed))}. Resume with the settings of that run (its config '
+                f'{shorten(sorted(changed), 8)}. Resume with the settings of that run (its config '
                 'is in the work dir), or start a new run from its weights: --cfg-options '
                 f'load_from={filename}'
             )
@@ -111,24 +121,15 @@ def steps_to_cpu(optimizer: torch.optim.Optimizer) -> None:
                 state['step'] = state['step'].cpu()
 
 
-def _wrappers(runner: Runner) -> Dict[str, OptimWrapper]:
-    """The optimizers' wrappers by name; '' for a single one."""
-    found = runner.optim_wrapper
-    return dict(found.items()) if isinstance(found, OptimWrapperDict) else {'': found}
-
-
 def _settings(runner: Runner) -> Dict[str, Any]:
-    """Options of the optimizers and schedules, which a checkpoint replaces on resume."""
+    """Options of the optimizer and schedules, which a checkpoint replaces on resume."""
     schedulers = runner.param_schedulers or []
-    if isinstance(schedulers, dict):
-        schedulers = [one for several in schedulers.values() for one in several]
     moved = {one.param_name for one in schedulers}
     found: Dict[str, Any] = {}
-    for name, wrapper in _wrappers(runner).items():
-        for i, group in enumerate(wrapper.optimizer.param_groups):
-            for key, value in group.items():
-                if key not in ('params', *moved) and isinstance(value, (int, float, str, tuple)):
-                    found[f'{name}/{i}/{key.replace("initial_", "")}'] = value
+    for i, group in enumerate(runner.optim_wrapper.optimizer.param_groups):
+        for key, value in group.items():
+            if key not in ('params', *moved) and isinstance(value, (int, float, str, tuple)):
+                found[f'{i}/{key.replace("initial_", "")}'] = value
     for i, one in enumerate(schedulers):
         found.update({
             f'schedule/{i}/{type(one).__name__}.{key}': value
@@ -140,14 +141,35 @@ def _settings(runner: Runner) -> Dict[str, Any]:
 
 def _wrapper_settings(runner: Runner) -> Dict[str, Any]:
     """Precision, clipping and accumulation, which a checkpoint does not replace on resume."""
+    wrapper = runner.optim_wrapper
     return {
-        f'{name}/{key}': value for name, wrapper in _wrappers(runner).items() for key, value in (
-            ('optim_wrapper.type', type(wrapper).__name__),
-            # Plain data: checkpoints hold nothing else.
-            ('optim_wrapper.clip_grad', dict(wrapper.clip_grad_kwargs or {})),
-            ('optim_wrapper.accumulative_counts', wrapper._accumulative_counts),
-        )
+        '/optim_wrapper.type': type(wrapper).__name__,
+        # Plain data: checkpoints hold nothing else.
+        '/optim_wrapper.clip_grad': dict(wrapper.clip_grad_kwargs or {}),
+        '/optim_wrapper.accumulative_counts': wrapper._accumulative_counts,
     }
+
+
+def _config_settings(path: str, node: Any) -> Iterator[Tuple[str, str]]:
+    """Dotted keys and texts of the values of a config that decide what is trained, and on what."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key not in _FREE:
+                yield from _config_settings(f'{path}.{key}', value)
+    elif isinstance(node, (list, tuple)) and any(isinstance(one, dict) for one in node):
+        for i, value in enumerate(node):
+            yield from _config_settings(f'{path}.{i}', value)
+    elif isinstance(node, str):
+        text = os.path.basename(node) if os.path.isabs(node) else node  # data may be moved
+        yield path, text.replace('SyncBN', 'BN')  # as on CPUs
+    else:
+        yield path, json.dumps(node, default=str)  # one text for a list and for a tuple
+
+
+def _run_settings(runner: Runner) -> Dict[str, str]:
+    """The training data and the model of the config."""
+    return {key: value for name in ('train_dataloader', 'model')
+            for key, value in _config_settings(name, runner.cfg.get(name))}
 
 
 def _is_for_the_console(record: logging.LogRecord) -> bool:
@@ -226,6 +248,7 @@ class _BeginHook(Hook):
     def before_train(self, runner: Runner) -> None:
         self.begun = True
         runner.message_hub.update_info(_WRAPPER, _wrapper_settings(runner))
+        runner.message_hub.update_info(_RUN, _run_settings(runner))
         check_warm_up(runner.param_schedulers or [])
         check_ends(runner.param_schedulers or [], runner)
 
@@ -239,6 +262,8 @@ class _ConfigHook(Hook):
     priority = 'LOWEST'
 
     def before_train(self, runner: Runner) -> None:
+        if not runner._resume and runner.rank == 0:
+            set_aside(runner.work_dir)
         Runner.dump_config(runner)
 
     def before_test(self, runner: Runner) -> None:
@@ -259,13 +284,7 @@ def _building(begin: Optional[_BeginHook] = None) -> Iterator[None]:
 
 
 def check_warm_up(schedulers) -> None:
-    """Raise InputError for a linear warm-up of one step, which MMEngine never finishes.
-
-    Args:
-        schedulers: A list, or with several optimizers a dict of lists.
-    """
-    if isinstance(schedulers, dict):
-        schedulers = [one for several in schedulers.values() for one in several]
+    """Raise InputError for a linear warm-up of one step, which MMEngine never finishes."""
     for one in schedulers:
         if isinstance(one, LinearParamScheduler) and one.total_iters < 1:
             raise InputError(
@@ -276,25 +295,18 @@ def check_warm_up(schedulers) -> None:
 
 
 def check_ends(schedulers, runner: Runner) -> None:
-    """Raise InputError for a learning rate that is 0 long before the end of the run.
-
-    Args:
-        schedulers: A list, or with several optimizers a dict of lists.
-        runner: The run, which knows its length.
-    """
-    several = schedulers.values() if isinstance(schedulers, dict) else [schedulers]
-    for ones in several:
-        last = max((one for one in ones if one.param_name == 'lr'), key=lambda one: one.end,
-                   default=None)
-        if last is None or getattr(last, 'eta_min', None) != 0:
-            continue
-        length = runner.max_epochs if last.by_epoch else runner.max_iters
-        if last.end < length - 1:
-            raise InputError(
-                f'param_scheduler: {type(last).__name__} ends with a learning rate of 0 at '
-                f'{last.end} of {length} {"epochs" if last.by_epoch else "iterations"}. Let it end '
-                'where the run does (param_scheduler.N.end), or give it an eta_min'
-            )
+    """Raise InputError for a learning rate that is 0 long before the end of the run."""
+    last = max((one for one in schedulers if one.param_name == 'lr'), key=lambda one: one.end,
+               default=None)
+    if last is None or getattr(last, 'eta_min', None) != 0:
+        return
+    length = runner.max_epochs if last.by_epoch else runner.max_iters
+    if last.end < length - 1:
+        raise InputError(
+            f'param_scheduler: {type(last).__name__} ends with a learning rate of 0 at '
+            f'{last.end} of {length} {"epochs" if last.by_epoch else "iterations"}. Let it end '
+            'where the run does (param_scheduler.N.end), or give it an eta_min'
+        )
 
 
 def check_batch_norm(model: nn.Module, cfg: Config, processes: int) -> None:

@@ -203,12 +203,27 @@ def test_a_run_is_not_resumed_on_other_images(folder, trained, tmp_path):
         if name != 'run':
             shutil.copy(tmp_path / f'{name}/p0.png', tmp_path / f'{name}/p8.png')
     before = {path: path.read_bytes() for path in (tmp_path / 'run').rglob('*.*') if path.is_file()}
-    with pytest.raises(InputError, match='differ from those of the run, such as .*p8.png'):
-        lspt_mm.train_segmentation(
-            tmp_path / 'photos', tmp_path / 'masks', tmp_path / 'run', method='vpt', seed=3,
-            classes=['sea', 'moon'], backbone=folder / 'vit.pth', options=OPTIONS, resume=True,
+
+    def resume(photos=folder / 'photos', **options):
+        return lspt_mm.train_segmentation(
+            photos, tmp_path / 'masks', tmp_path / 'run', method='vpt', seed=3,
+            classes=['sea', 'moon'], backbone=folder / 'vit.pth', resume=True,
+            options={**OPTIONS, **options},
         )
-    assert all(path.read_bytes() == content for path, content in before.items())
+
+    with pytest.raises(InputError, match='differ from those of the run, such as .*p8.png'):
+        resume(tmp_path / 'photos')
+    (tmp_path / 'masks/p8.png').unlink()
+    mask = Image.open(tmp_path / 'masks/p2.png')
+    mask.transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(tmp_path / 'masks/p2.png')
+    with pytest.raises(InputError, match='data/masks: masks differ .* such as p2.png; keep masks'):
+        resume()
+    mask.save(tmp_path / 'masks/p2.png')
+    with pytest.raises(InputError, match='train_dataloader.batch_size is 2 there, 4 here'):
+        resume(batch_size=4)
+    after = {path: path.read_bytes() for path in before}
+    assert after == before
+    assert resume().metrics == trained.metrics
 
 
 def test_data_of_a_run_at_work_stay(folder, tmp_path):

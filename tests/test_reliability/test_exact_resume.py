@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import sys
 import time
@@ -178,7 +179,10 @@ def test_other_epochs_are_refused(whole, tmp_path):
     folder, more = whole
     work = tmp_path / 'work'
     assert end_at(start(folder, work, *more), work, 4, signal.SIGTERM) == EXIT_STOPPED
-    process = start(folder, work, *more, '--cfg-options', 'train_dataloader.batch_size=2')
+    shutil.copytree(folder / 'images', tmp_path / 'images')
+    for path in list((tmp_path / 'images/train').glob('*/*.jpg')):  # 24 images, not 12
+        shutil.copy(path, path.with_name(f'again_{path.name}'))
+    process = start(folder, work, *more, '--data-root', tmp_path / 'images')
     assert process.wait() == 2
     assert 'with another number of iterations per epoch than 6' in text_of(work)
 

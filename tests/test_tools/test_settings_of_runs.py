@@ -18,6 +18,7 @@ from miniatures import (
 
 from lspt_mm.config.load import read_config, read_config_file
 from lspt_mm.datasets import ImageFolder
+from lspt_mm.engine.work_dir import latest_checkpoint
 from lspt_mm.errors import InputError
 
 
@@ -71,6 +72,31 @@ def test_another_precision_or_clipping(mini, tmp_path):
             "optim_wrapper.clip_grad is {} there, {'max_norm': 1.0} here")
 
 
+def test_other_data_or_another_model(mini, tmp_path):
+    shutil.copytree(mini / 'work', tmp_path / 'work')
+    run = train(mini / 'mini_seg.py', tmp_path, '--resume', '--cfg-options',
+                'train_dataloader.batch_size=3',
+                'train_dataloader.dataset.pipeline.2.keep_ratio=True',
+                'model.backbone.prompter.dropout=0.25', 'model.decode_head.dropout_ratio=0.25')
+    refused(run, 'train_dataloader.batch_size is 2 there, 3 here',
+            'train_dataloader.dataset.pipeline.2.keep_ratio is false there, true here',
+            'model.backbone.prompter.dropout is 0.0 there, 0.25 here',
+            'model.decode_head.dropout_ratio is 0.0 there, 0.25 here')
+
+
+def test_what_may_change_on_resume(mini, tmp_path):
+    shutil.copytree(mini / 'work', tmp_path / 'work')
+    shutil.copytree(mini / 'ADEChallengeData2016', tmp_path / 'moved')
+    shutil.copy(mini / 'tiny_vit.pth', tmp_path / 'other_name.pth')
+    run = train(mini / 'mini_seg.py', tmp_path, '--resume', '--data-root', tmp_path / 'moved',
+                '--pretrained', tmp_path / 'other_name.pth', '--cfg-options',
+                'train_dataloader.num_workers=1', 'train_dataloader.persistent_workers=True',
+                'train_dataloader.pin_memory=False', 'model.backbone.with_cp=True',
+                'model.test_cfg.mode=whole', 'log_level=DEBUG', 'val_dataloader.batch_size=2',
+                'default_hooks.checkpoint.interval=3')
+    assert run.code == 0, run.err[-2000:]
+
+
 def test_a_run_without_a_seed_takes_the_checkpoints(mini, tmp_path):
     shutil.copytree(mini / 'work', tmp_path / 'work')
     run = train(mini / 'mini_seg.py', tmp_path, '--resume', '--cfg-options', 'randomness.seed=None',
@@ -94,6 +120,24 @@ def test_a_second_run_in_a_work_dir(mini, tmp_path):
     run = train(mini / 'mini_seg.py', tmp_path, '--cfg-options', 'train_cfg.max_iters=1',
                 'param_scheduler=[]')
     assert run.code == 0, run.err[-2000:]
+
+
+def test_a_run_that_starts_over_takes_nothing_of_the_earlier_one(mini, tmp_path):
+    work = tmp_path / 'work'
+    shutil.copytree(mini / 'work', work)
+    before = (work / 'iter_4.pth').read_bytes()
+    (work / 'validation.json').write_text('{}')
+    more = ['--cfg-options', 'train_cfg.max_iters=1', 'param_scheduler=[]',
+            'optim_wrapper.optimizer.lr=0.5']
+    refused(train(mini / 'mini_seg.py', tmp_path, *more, 'model.decode_head=None'), 'be built')
+    assert (work / 'iter_4.pth').read_bytes() == before
+    run = train(mini / 'mini_seg.py', tmp_path, *more, 'default_hooks.checkpoint.save_last=False')
+    assert run.code == 0 and 'earlier run' in run.out + run.err, run.err[-2000:]
+    assert latest_checkpoint(work) is None  # of the run whose config is in the folder
+    assert (work / 'earlier_iter_4.pth').read_bytes() == before
+    assert (work / 'earlier_validation.json').read_text() == '{}'
+    run = train(mini / 'mini_seg.py', tmp_path, *more, '--resume')
+    assert run.code == 0 and latest_checkpoint(work) == str(work / 'iter_1.pth'), run.err[-2000:]
 
 
 # ---- options ----------------------------------------------------------------------------------
