@@ -41,6 +41,12 @@ def split_sha256(source: str) -> Location:
     return Location(source[: found.start()], found[1].lower())
 
 
+def existing_file(source: str) -> Optional[Path]:
+    """The file that ``source`` (with or without ``#sha256=``) names; None if there is none."""
+    path = Path(split_sha256(source).place).expanduser()
+    return path if path.is_file() else None
+
+
 def local_file(source: str) -> Path:
     """Local path of ``source`` (path or URL, with or without ``#sha256=``).
 

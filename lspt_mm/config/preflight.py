@@ -9,7 +9,7 @@ from typing import Callable, Dict, Iterator, List, Optional, Set, Tuple, Union
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
-from lspt_mm.checkpoints.download import is_url, split_sha256
+from lspt_mm.checkpoints.download import existing_file, is_url, split_sha256
 from lspt_mm.checkpoints.io import read_checkpoint
 from lspt_mm.checkpoints.load_backbone import TIMM
 from lspt_mm.errors import InputError
@@ -217,9 +217,7 @@ def check_vit_file(source: str) -> None:
 def absent_file(source: str) -> Optional[str]:
     """The file that the source of a ViT names, if that file does not exist."""
     place, _ = split_sha256(source)
-    if is_url(place) or source.startswith(TIMM) or Path(place).expanduser().is_file():
-        return None
-    return place
+    return None if is_url(place) or source.startswith(TIMM) or existing_file(source) else place
 
 
 def allows_random(cfg: Config) -> bool:

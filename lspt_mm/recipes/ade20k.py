@@ -1,10 +1,9 @@
 """Configs of runs on ADE20K with any ViT: its weights, a method, a head."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Dict, Optional, Union
 
-from lspt_mm.errors import InputError
+from lspt_mm.checkpoints.download import existing_file
 from lspt_mm.recipes.arguments import check_values, given_values, taken_arguments
 from lspt_mm.recipes.segmentation import (
     METHODS,
@@ -64,10 +63,7 @@ class ADE20KRun:
     prompt_lr: Optional[float] = None
 
     def __post_init__(self):
-        try:
-            self._check()
-        except ValueError as error:
-            raise InputError(str(error)) from error
+        self._check()
         self.vit = vit_of(str(self.pretrained), self.arch, self.patch_size, self.model)
         self.crop = whole_patches(self.crop, self.vit.patch_size)
         if self.lr is None:
@@ -88,8 +84,8 @@ class ADE20KRun:
         depth, size = self.vit.measures['num_layers'], (self.crop, self.crop)
         linear = self.head == 'linear'
         outs = (depth - 1,) if linear else tuple(round(depth * k / 4) - 1 for k in (1, 2, 3, 4))
-        place = Path(self.vit.source)
-        weights = place.stem if place.is_file() else self.vit.source.split(':')[-1]
+        file = existing_file(self.vit.source)
+        weights = file.stem if file else self.vit.source.split(':')[-1]
         return dict(
             work_dir=f'work_dirs/ade20k/{self.method}_{self.head}_{weights}',
             model=dict(

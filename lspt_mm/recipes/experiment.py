@@ -1,11 +1,11 @@
 """An experiment of a benchmark (data set, pre-training, method) with all its hyper-parameters."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Union
 
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
+from lspt_mm.checkpoints.download import existing_file
 from lspt_mm.checkpoints.load_backbone import TIMM
 from lspt_mm.config.benchmarks import FGVC_TASKS, VTAB_TASKS
 from lspt_mm.errors import InputError
@@ -113,7 +113,7 @@ class Experiment:
     def _facts(self) -> Pretraining:
         source = ALIASES.get(self.pretraining, self.pretraining)
         named = self.model or source.startswith(TIMM) or (
-            Path(source).is_file() and 'model' in file_vit(source)
+            existing_file(source) and 'model' in file_vit(source)
         )
         given = {} if named else dict(arch=self.arch, patch_size=self.patch_size)
         return get_pretraining(self.pretraining, model=self.model, **given)

@@ -1,6 +1,5 @@
 """The pre-trainings of classification: file, normalisation, and the features for the head."""
 
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Dict, Mapping, NamedTuple, Optional, Tuple, Union
 
@@ -64,10 +63,11 @@ def get_pretraining(
         ValueError: If it is none of these.
         InputError: If the weights are not those of a ViT.
     """
+    from lspt_mm.checkpoints.download import existing_file
     from lspt_mm.checkpoints.load_backbone import TIMM
     from lspt_mm.recipes.vits import ALIASES, vit_of
 
-    if not (name in ALIASES or name.startswith(TIMM) or Path(name).is_file()):
+    if not (name in ALIASES or name.startswith(TIMM) or existing_file(name)):
         check_choice('pretraining', name, (*PRETRAININGS, *ALIASES, f'{TIMM}NAME', 'a file'))
         if model is not None:
             raise ValueError(f'model={model!r}: for a file; pretraining={name} determines it')

@@ -1,7 +1,6 @@
 """Measures of a ViT, by its name in timm (nothing is downloaded) or by the tensors of a file."""
 
 import functools
-import os
 import re
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
@@ -9,7 +8,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 import torch
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
 
-from lspt_mm.checkpoints.download import is_url
+from lspt_mm.checkpoints.download import existing_file, is_url
 from lspt_mm.checkpoints.io import read_checkpoint
 from lspt_mm.checkpoints.key_mapping import find_timm_names
 from lspt_mm.checkpoints.load_backbone import TIMM, differences, vit_in
@@ -95,12 +94,12 @@ def vit_of(
         _check(source, arch, patch_size, model)
     except ValueError as error:
         raise InputError(str(error)) from error
-    vit, named = _DEFAULT, source if source.startswith(TIMM) else None
+    vit, named, file = _DEFAULT, source if source.startswith(TIMM) else None, existing_file(source)
     if named:
         given, said_by = {**given, **({'model': model} if model else {})}, source
     elif model:
         named, said_by = TIMM + model.removeprefix(TIMM), f'model={model}'
-    elif Path(source).is_file():
+    elif file:
         vit = file_vit(source)
         if 'model' in vit:
             named, said_by = TIMM + vit['model'], f'{source} is a {vit["model"]}, and'
@@ -108,7 +107,7 @@ def vit_of(
         for name, value in given.items():
             raise InputError(f'{name}={value!r}: {said_by} already determines it')
         found = timm_vit(named)
-        mean, std = (None if model else _norm_beside(source)) or (found.mean, found.std)
+        mean, std = (None if model else _norm_beside(file)) or (found.mean, found.std)
         return found._replace(source=source, mean=mean, std=std)
     vit = {**vit, **given}
     if isinstance(vit['arch'], dict) and 'num_heads' not in vit['arch']:  # of a file
@@ -118,18 +117,19 @@ def vit_of(
             f"size; give it as arch={{{measures},'num_heads':...}}, or timm's name of it as model="
         )
     half = (127.5,) * 3
-    norm = (half, half) if source.endswith('.npz') else (IMAGENET_MEAN, IMAGENET_STD)
-    norm = _norm_beside(source) or norm
+    archive = str(file or source).endswith('.npz')
+    norm = (half, half) if archive else (IMAGENET_MEAN, IMAGENET_STD)
+    norm = _norm_beside(file) or norm
     out_type = 'cls_token' if vit.get('with_cls_token', True) else 'avg_patches'
     return ViT(vit, *norm, vit['arch'], vit['patch_size'], out_type, source)
 
 
-def _norm_beside(source: str) -> Optional[Tuple[Tuple[float, ...], Tuple[float, ...]]]:
+def _norm_beside(file: Optional[Path]) -> Optional[Tuple[Tuple[float, ...], Tuple[float, ...]]]:
     """Mean and deviation in the file that hubs keep beside weights; None without one."""
     for name, keys in (('config.json', ('mean', 'std')),
                        ('preprocessor_config.json', ('image_mean', 'image_std'))):
-        path = Path(source).parent / name
-        if not (Path(source).is_file() and path.is_file()):
+        path = file.parent / name if file else None
+        if path is None or not path.is_file():
             continue
         try:
             values = read_json(path)
@@ -162,8 +162,8 @@ def name_of(source: str) -> str:
 
 def _check(source, arch, patch_size, model) -> None:
     """Raise ValueError for invalid values."""
-    place = Path(source)
-    if not (source.startswith(TIMM) or is_url(source) or place.suffix or place.is_file()):
+    if not (source.startswith(TIMM) or is_url(source) or Path(source).suffix
+            or existing_file(source)):
         raise ValueError(
             f'{source!r}: expected timm:NAME, a file, a URL, or one of {", ".join(ALIASES)}'
         )
@@ -233,7 +233,7 @@ def file_vit(source: str) -> Dict[str, Any]:
     Raises:
         InputError: If the file cannot be read, holds no ViT, or does not determine which.
     """
-    return dict(_measures(source, os.stat(source).st_mtime_ns))
+    return dict(_measures(source, existing_file(source).stat().st_mtime_ns))
 
 
 @functools.lru_cache(maxsize=4)  # a config asks several times

@@ -1,5 +1,6 @@
 """Every naming of files: the same weights, renamed by hand, give the same features."""
 
+import hashlib
 import json
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from lspt_mm.errors import InputError
 from lspt_mm.models import PromptedViT, TimmPromptedViT
 from lspt_mm.recipes import vits
+from lspt_mm.recipes.pretrainings import get_pretraining
 from lspt_mm.recipes.vits import vit_of
 from lspt_mm.utils.images import IMAGENET_MEAN
 
@@ -383,6 +385,21 @@ def test_the_normalisation_beside_a_file(name, content, tmp_path):
     (tmp_path / name).write_text(json.dumps(content))
     found = vit_of(str(tmp_path / 'vit.pth'))
     assert found.mean == pytest.approx([127.5] * 3) and found.std == pytest.approx([51] * 3)
+
+
+def test_a_sha256_changes_nothing_but_the_check(tmp_path, monkeypatch):
+    vit = timm.create_model('vit_tiny_patch16_224', num_classes=0)
+    torch.save(vit.state_dict(), tmp_path / 'vit.pth')
+    (tmp_path / 'config.json').write_text('{"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}')
+    sha256 = hashlib.sha256((tmp_path / 'vit.pth').read_bytes()).hexdigest()
+    monkeypatch.setenv('HOME', str(tmp_path))
+    plain = str(tmp_path / 'vit.pth')
+    for source in (f'{plain}#sha256={sha256}', '~/vit.pth', f'~/vit.pth#sha256={sha256}'):
+        assert vit_of(source) == vit_of(plain)._replace(source=source)
+        assert get_pretraining(source) == get_pretraining(plain)._replace(pretrained=source)
+    assert vit_of(plain).mean == (127.5,) * 3 and vit_of(plain).arch == 'deit-t'
+    with pytest.raises(InputError, match=f'its sha256 is {sha256}'):
+        vit_of(f'{plain}#sha256={"0" * 64}')
 
 
 @pytest.mark.parametrize('content', [
