@@ -3,9 +3,11 @@
 import os
 import warnings
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Callable, Collection, Dict, Mapping, Optional, Sequence, Union
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -16,6 +18,7 @@ from lspt_mm.config.load import read_config, turn_on_amp
 from lspt_mm.config.options import DEFAULT_BACKBONE
 from lspt_mm.config.preflight import absent_file
 from lspt_mm.converters.image_folder import prepare_image_folder
+from lspt_mm.converters.mask_readers import LABELS
 from lspt_mm.converters.masks import prepare_masks
 from lspt_mm.datasets.verify import check_data
 from lspt_mm.engine.hooks import ProgressHook
@@ -28,7 +31,7 @@ from lspt_mm.recipes.methods import AUTO, CANDIDATES
 from lspt_mm.recipes.segmentation import METHODS as SEGMENTATION_METHODS
 from lspt_mm.recipes.vits import ALIASES
 from lspt_mm.utils.atomic_io import read_json, write_json
-from lspt_mm.utils.checks import check_all, check_bool, check_int, check_share
+from lspt_mm.utils.checks import check_all, check_bool, check_choice, check_int, check_share
 from lspt_mm.utils.cli import any_image_size, check_writable, ignore_known_warnings
 from lspt_mm.utils.malloc import keep_freed_memory
 from lspt_mm.utils.text import did_you_mean
@@ -108,10 +111,15 @@ def train_segmentation(
         dict(images=images, masks=masks, out=out, backbone=backbone,
              classes=None if isinstance(classes, (list, tuple)) else classes),
         shares, method, SEGMENTATION_METHODS, options, skip_unpaired=skip_unpaired, **how,
+        further=[
+            (check_choice, 'labels', labels, (None, *LABELS)),
+            (check_choice, 'exif', exif, (None, 'shown', 'stored')), (_check_ignore, ignore),
+            (_check_text, 'mask_suffix', mask_suffix), (_check_text, 'image_suffix', image_suffix),
+        ],
     )
     out = _path(out)
     arguments = dict(
-        data=str(out / DATA), pretrained=str(backbone), method=method, head=head, seed=seed
+        data=str(out / DATA), pretrained=str(backbone), method=method, head=head, seed=int(seed)
     )
     begun = _begin(out, images, mask_run, arguments, options, resume)
     with locked_work_dir(out):  # before its data are written
@@ -190,19 +198,16 @@ def train_classification(
 
 def _check_values(
     paths: Mapping[str, Any], shares: Mapping[str, Any], method: Any, methods: Collection[str],
-    options: Any, seed: Any, **flags,
+    options: Any, seed: Any, further: Sequence[tuple] = (), **flags,
 ) -> None:
-    """Raise one InputError for all invalid values."""
-    try:
-        check_all([
-            *((_check_path, *one) for one in paths.items()),
-            *((check_share, *one) for one in shares.items()),
-            *((check_bool, *one) for one in flags.items()),
-            (check_int, 'seed', seed, 0), (_check_method, method, [*methods, AUTO]),
-            (_check_options, options),
-        ])
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    """Raise one InputError for all invalid values; ``further`` are checks of check_all."""
+    check_all([
+        *((_check_path, *one) for one in paths.items()),
+        *((check_share, *one) for one in shares.items()),
+        *((check_bool, *one) for one in flags.items()),
+        (check_int, 'seed', seed, 0), (_check_method, method, [*methods, AUTO]),
+        (_check_options, options), *further,
+    ])
 
 
 def _check_path(name: str, value: Any) -> None:
@@ -211,6 +216,26 @@ def _check_path(name: str, value: Any) -> None:
     hint = ' or a list of names' if name == 'classes' else ''
     hint += '; save it by to_csv(index=False)' if hasattr(value, 'to_csv') else ''
     raise ValueError(f'{name}: {type(value).__name__}, expected a path{hint}')
+
+
+def _check_text(name: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise ValueError(f"{name}={value!r}: expected a text, such as '_mask', or '' for none")
+
+
+def _check_ignore(ignore: Any) -> None:
+    """Raise ValueError for what is no number, colour or name, and for a colour as a tuple."""
+    values = [ignore] if isinstance(ignore, (str, Integral)) else ignore
+    if isinstance(values, Collection) and all(
+        isinstance(one, (str, Integral)) and not isinstance(one, bool) for one in values
+    ):
+        numbers = [one for one in values if isinstance(one, Integral)]
+        if len(set(numbers)) == len(numbers):
+            return
+    raise ValueError(
+        f"ignore={ignore!r}: expected a number, a colour such as '#000000' or '0,0,0', the name of "
+        'a class, or a list of these, each number once'
+    )
 
 
 def _check_method(method: Any, known: Collection[str]) -> None:
@@ -312,6 +337,7 @@ def run_config(
     amp: bool,
 ) -> Config:
     """A config with arguments, and ``options`` that are arguments or keys of it, for ``out``."""
+    options, seed = {key: _plain(value) for key, value in options.items()}, int(seed)
     keys = {key: value for key, value in options.items() if '.' in key}
     given = {key: value for key, value in options.items() if '.' not in key}
     cfg = read_config(name, {**arguments, **given})
@@ -323,6 +349,11 @@ def run_config(
     content = 'full' if arguments['method'] == 'full' else 'prompts'
     cfg.default_hooks.checkpoint.content = content
     return cfg
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy's as Python's, which a config's file can have."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _best_method(

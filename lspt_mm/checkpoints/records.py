@@ -9,6 +9,7 @@ import hashlib
 import json
 from typing import Dict, List, NamedTuple, Optional
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,7 +86,7 @@ def record_of(backbone: DescribedBackbone, source: str) -> BaseRecord:
 
 def to_tensor(record: BaseRecord) -> Tensor:
     """Encode a record as a uint8 tensor for a state dict."""
-    return torch.tensor(list(json.dumps(record._asdict()).encode()), dtype=torch.uint8)
+    return torch.tensor(list(_json(record._asdict()).encode()), dtype=torch.uint8)
 
 
 def from_tensor(tensor: Tensor) -> BaseRecord:
@@ -114,9 +115,13 @@ def records_in(state: dict) -> Dict[str, BaseRecord]:
     }
 
 
+def _json(content: dict) -> str:
+    return json.dumps(content, default=np.generic.item)  # of arguments that are NumPy's numbers
+
+
 def records_json(records: Dict[str, BaseRecord]) -> str:
     """Encode records as JSON for a checkpoint's ``meta``."""
-    return json.dumps({name: record._asdict() for name, record in records.items()})
+    return _json({name: record._asdict() for name, record in records.items()})
 
 
 def records_in_meta(meta: dict) -> Dict[str, BaseRecord]:

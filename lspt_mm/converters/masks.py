@@ -4,6 +4,7 @@ import argparse
 import os
 import shutil
 from collections import Counter
+from numbers import Integral
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -140,7 +141,7 @@ def prepare_masks(
     Raises:
         InputError: If anything is wrong; nothing is written then.
     """
-    ignore = [ignore] if isinstance(ignore, (str, int)) else ignore
+    ignore = [ignore] if isinstance(ignore, (str, Integral)) else ignore
     ignore = [str(one) for one in ignore]
     _check_arguments(images, masks, dest, classes, labels, val_share, test_share, exif)
     pairs, problems, left_out = find_pairs(images, masks, image_suffix, mask_suffix, skip_unpaired)

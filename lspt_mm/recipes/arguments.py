@@ -52,7 +52,7 @@ def check_values(
     numbers: Collection[str],
     further: Iterable[tuple] = (),
 ) -> None:
-    """Raise one ValueError for all invalid values.
+    """Raise one InputError for all invalid values.
 
     Args:
         values: Values by name.

@@ -101,10 +101,7 @@ class MaskRun:
     def __post_init__(self):
         from lspt_mm.recipes.vits import vit_of
 
-        try:
-            self._check()
-        except ValueError as error:
-            raise InputError(str(error)) from error
+        self._check()
         if self.balance is None:
             self.balance = 'none' if self.head == 'paper' else 'weights'
         self.vit = vit_of(self.pretrained, self.arch, self.patch_size, self.model)

@@ -2,7 +2,10 @@
 
 import inspect
 import math
+from numbers import Integral, Real
 from typing import Callable, Dict, Iterable, Optional, Set
+
+from lspt_mm.errors import InputError
 
 #: No number of tokens, channels or blocks is larger; beyond 64 bits PyTorch raises a TypeError.
 LARGEST = 2**31 - 1
@@ -12,7 +15,7 @@ _MOST = (2 - 2**-23) * 2.0**127
 
 def check_int(name: str, value, least: int, most: Optional[int] = None) -> None:
     """Raise ValueError unless ``value`` is an integer from ``least`` to ``most``."""
-    ok = isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST
+    ok = isinstance(value, Integral) and not isinstance(value, bool) and least <= value <= LARGEST
     if not ok or (most is not None and value > most):
         span = f'of at least {least}' if most is None else f'from {least} to {most}'
         raise ValueError(f'{name}={value!r}: expected an integer {span}')
@@ -20,10 +23,10 @@ def check_int(name: str, value, least: int, most: Optional[int] = None) -> None:
 
 def check_number(name: str, value, least: float = -math.inf) -> None:
     """Raise ValueError unless ``value`` is a finite number of at least ``least``."""
-    ok = isinstance(value, (int, float)) and not isinstance(value, bool)
+    ok = isinstance(value, Real) and not isinstance(value, bool)
     if not (ok and abs(value) <= _MOST):  # NaN compares as False
         raise ValueError(f'{name}={value!r}: expected a finite number (of float32)')
-    if isinstance(value, int) and abs(value) >= 2**63:  # PyTorch takes no such int
+    if isinstance(value, Integral) and abs(value) >= 2**63:  # PyTorch takes no such int
         raise ValueError(f'{name}={value!r}: expected an integer below 2^63, or a float')
     if value < least:
         raise ValueError(f'{name}={value!r}: expected a number of at least {least}')
@@ -31,7 +34,7 @@ def check_number(name: str, value, least: float = -math.inf) -> None:
 
 def check_share(name: str, value) -> None:
     """Raise ValueError unless ``value`` is a number from 0 to below 1."""
-    ok = isinstance(value, (int, float)) and not isinstance(value, bool)
+    ok = isinstance(value, Real) and not isinstance(value, bool)
     if not (ok and 0 <= value < 1):
         raise ValueError(f'{name}={value!r}: expected a number from 0 to below 1')
 
@@ -40,7 +43,7 @@ def check_size(name: str, value) -> None:
     """Raise ValueError unless ``value`` is an integer of at least 1, or a pair of them."""
     pair = value if isinstance(value, (list, tuple)) and len(value) == 2 else (value, value)
     for side in pair:
-        if not isinstance(side, int) or isinstance(side, bool) or not 1 <= side <= LARGEST:
+        if not isinstance(side, Integral) or isinstance(side, bool) or not 1 <= side <= LARGEST:
             raise ValueError(f'{name}={value!r}: expected an integer of at least 1 or a pair')
 
 
@@ -51,7 +54,7 @@ def check_choice(name: str, value, choices) -> None:
 
 
 def check_all(checks: Iterable[tuple]) -> None:
-    """Raise one ValueError with the messages of all checks that fail, a line each.
+    """Raise one InputError with the messages of all checks that fail, a line each.
 
     Args:
         checks: Tuples of a function that raises ValueError, and its arguments.
@@ -63,7 +66,7 @@ def check_all(checks: Iterable[tuple]) -> None:
         except ValueError as error:
             problems.append(str(error))  # the same as another's, if one value is checked twice
     if problems:
-        raise ValueError('\n'.join(dict.fromkeys(problems)))
+        raise InputError('\n'.join(dict.fromkeys(problems)))
 
 
 def check_bool(name: str, value) -> None:

@@ -144,7 +144,8 @@ def test_from_disk_and_by_the_command(folder, trained, tmp_path):
     ('absent.jpg', 'absent.jpg'), ('*.nothing', 'no file matches'), ([], 'none given'),
     (np.zeros((4, 4)), r'float64 \(4, 4\): expected uint8 .*np.stack.*; scale it to 0..255'),
     (torch.zeros(3, 4, 4), r'a torch tensor of torch.float32 \(3, 4, 4\): .*numpy.*0..255'),
-    (3, 'int, expected a path'), ([b'a.jpg'], 'bytes, expected a path'),
+    (3, 'int, expected a path'), ({'a': 'p1.png'}, 'got dict, expected a path'),
+    ([b'a.jpg'], 'bytes, expected a path'),
 ])
 def test_what_is_no_image(trained, images, message):
     with pytest.raises(InputError, match=message):
@@ -168,6 +169,11 @@ def test_what_is_no_image(trained, images, message):
     (dict(amp='bf16', resume='p'), "amp='bf16': expected True or False\nresume='p': expected True"),
     (dict(val_share='0.2'), "val_share='0.2': expected a number from 0 to below 1"),
     (dict(classes={'sea': 0}), 'classes: dict, expected a path'),
+    (dict(ignore=None, mask_suffix=None), "ignore=None: expected .*\nmask_suffix=None: exp"),
+    (dict(ignore=(0, 0, 0)), r"ignore=\(0, 0, 0\): expected a number, a colour such as '#000000'"),
+    (dict(ignore=[(255, 0, 0)]), r"ignore=\[\(255, 0, 0\)\]: expected a number, a colour"),
+    (dict(labels='colours'), "labels='colours': expected one of None, 'indices', 'colors', 'bin"),
+    (dict(exif='turned', image_suffix=1), "exif='turned': expected one of .*\nimage_suffix=1: exp"),
     (dict(out='/proc/x'), 'out=/proc/x cannot be written'),
     (dict(out=__file__), f'out={__file__} cannot be written: .*File exists'),
 ])
@@ -274,6 +280,26 @@ def test_the_command(folder, trained, tmp_path):
     state, mine = (torch.load(place / 'iter_4.pth', weights_only=False)['state_dict']
                    for place in (folder / 'run', tmp_path / 'run'))
     assert all(torch.equal(value, mine[name]) for name, value in state.items())
+
+
+def test_numbers_of_numpy(folder, trained, tmp_path):
+    run = lspt_mm.train_segmentation(
+        folder / 'photos', folder / 'masks', tmp_path / 'run', classes=folder / 'classes.txt',
+        backbone=str(folder / 'vit.pth'), method='vpt', seed=np.int64(3), ignore=np.int64(2),
+        options={**OPTIONS, 'iters': np.int32(4), 'batch_size': np.int64(2), 'num_tokens':
+                 np.int64(10), 'lr': np.float64(3e-3), 'val_dataloader.batch_size': np.int64(1)},
+    )
+    prompter = lspt_mm.load(run.folder).model.cfg.model.backbone.prompter  # as the file has it
+    assert type(prompter.num_tokens) is int and run.metrics['iter'] == 4
+
+
+def test_a_relative_folder_and_a_vit_as_a_path(folder, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    run = lspt_mm.load('run', pretrained=folder / 'vit.pth', checkpoint='run/iter_4.pth')
+    monkeypatch.chdir(tmp_path)
+    photo = folder / 'photos/p1.png'
+    assert np.array_equal(run.predict(photo).labels, trained.predict(photo).labels)
+    assert run.metrics == trained.metrics
 
 
 def test_export(trained, tmp_path):

@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 from method_table import METHODS
 from vit_oracles import ARCH, IMG, PATCH
 
+from lspt_mm.checkpoints.records import META, record_of, records_in_meta, records_json
 from lspt_mm.models import LSPT, PromptedViT
 
 WIDTH, DEPTH = ARCH['embed_dims'], ARCH['num_layers']
@@ -402,3 +404,11 @@ def test_two_files_of_weights_are_refused():
     with pytest.raises(ValueError, match=r"pretrained='a.pth' and init_cfg=.*b.pth.* two files"):
         vit(pretrained='a.pth', init_cfg=other)
     assert vit(pretrained='b.pth', init_cfg=other).pretrained == 'b.pth'
+
+
+def test_numbers_of_numpy_are_in_the_record_as_numbers():
+    vit = PromptedViT(arch=ARCH, img_size=IMG, patch_size=PATCH, prompter=dict(
+        type='VPT', num_tokens=np.int64(3), dropout=np.float64(0.25)))
+    record = record_of(vit, 'vit.pth')
+    found = records_in_meta({META: records_json({'backbone': record})})['backbone']
+    assert found.prompter == record.prompter and found.prompter['num_tokens'] == 3
