@@ -159,9 +159,12 @@ def _config_settings(path: str, node: Any) -> Iterator[Tuple[str, str]]:
     elif isinstance(node, (list, tuple)) and any(isinstance(one, dict) for one in node):
         for i, value in enumerate(node):
             yield from _config_settings(f'{path}.{i}', value)
-    elif isinstance(node, str):
-        text = os.path.basename(node) if os.path.isabs(node) else node  # data may be moved
-        yield path, text.replace('SyncBN', 'BN')  # as on CPUs
+    elif isinstance(node, str) or hasattr(node, '__qualname__'):
+        text = getattr(node, '__qualname__', node)
+        text = os.path.basename(text) if os.path.isabs(text) else text  # data may be moved
+        if path.endswith('.type'):  # a class may be named with or without its module
+            text = text.rpartition('.')[2].replace('SyncBN', 'BN')  # as on CPUs
+        yield path, text
     else:
         yield path, json.dumps(node, default=str)  # one text for a list and for a tuple
 
