@@ -39,7 +39,7 @@ def parse_args() -> argparse.Namespace:
 
 def build(args: argparse.Namespace) -> Runner:
     """The Runner, with the checkpoint to load."""
-    from lspt_mm.apis.testing import build_test_runner
+    from lspt_mm.apis.model import build_test_runner
     from lspt_mm.config.load import load_config
     from lspt_mm.engine.work_dir import find_config_and_checkpoint
     from lspt_mm.tasks import task_of

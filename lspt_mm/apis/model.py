@@ -3,7 +3,7 @@
 import os
 import warnings
 from pathlib import Path
-from typing import Optional, Tuple, Union
+from typing import Callable, Optional, Tuple, Union
 
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
@@ -16,6 +16,7 @@ from lspt_mm.checkpoints.prompt_only import check_fit
 from lspt_mm.checkpoints.records import RANDOM, records_in, records_in_meta
 from lspt_mm.config.load import apply_common_options, read_config
 from lspt_mm.config.preflight import check_vit_file
+from lspt_mm.engine.runner import build_runner
 from lspt_mm.engine.unwrapping import unwrapped
 from lspt_mm.engine.work_dir import find_config_and_checkpoint
 from lspt_mm.errors import InputError
@@ -30,7 +31,7 @@ from lspt_mm.utils.text import shorten
 def init_model(
     config: Union[str, Path, Config],
     checkpoint: Union[str, Path, None] = None,
-    pretrained: Optional[str] = None,
+    pretrained: Union[str, Path, None] = None,
     device: Optional[str] = None,
     cfg_options: Optional[dict] = None,
 ) -> nn.Module:
@@ -125,7 +126,7 @@ def run_files(
 
 
 def read_model_checkpoint(
-    cfg: Config, checkpoint: Union[str, Path], pretrained: Optional[str] = None
+    cfg: Config, checkpoint: Union[str, Path], pretrained: Union[str, Path, None] = None
 ) -> dict:
     """Read a checkpoint, and write ``pretrained`` into the config.
 
@@ -134,6 +135,7 @@ def read_model_checkpoint(
     """
     force_weights_only()
     if pretrained:
+        pretrained = os.fspath(pretrained)
         check_vit_file(pretrained)
         cfg.model.backbone.update(pretrained=pretrained, init_cfg=None)
     return read_checkpoint(str(checkpoint))
@@ -165,19 +167,36 @@ def load_content(model: nn.Module, content: dict, checkpoint: str) -> None:
                          f'{shorten(missing)}')
 
 
-def load_into_runner(runner: Runner, content: dict) -> None:
-    """Make a run load this content instead of the file of its ``load_from``.
+def build_test_runner(
+    cfg: Config, checkpoint: str, pretrained: Union[str, Path, None] = None,
+    change: Optional[Callable[[Config], None]] = None,
+) -> Runner:
+    """Build a Runner whose ``test`` is ready to run, as in ``tools/test.py``.
 
-    The hooks' ``after_load_checkpoint`` are still called.
+    Args:
+        cfg: From :func:`lspt_mm.config.load.read_config`, with a ``work_dir`` and a ``launcher``.
+        checkpoint: Full or prompt-only.
+        pretrained: File of the ViT's weights, instead of the config's.
+        change: Called with the config to change it, after the checkpoint was read.
+
+    Raises:
+        InputError: For inputs that are missing or damaged, and values that a class rejects.
     """
+    content = read_model_checkpoint(cfg, checkpoint, pretrained)
+    cfg.load_from, cfg.resume = checkpoint, False
+    if change is not None:
+        change(cfg)
+    runner = build_runner(cfg, ('test_dataloader',), checkpoint_read=True)
 
     def load_checkpoint(filename: str, *_, **__) -> dict:
+        """Load this content instead of the file; call the hooks as MMEngine does."""
         runner.call_hook('after_load_checkpoint', checkpoint=content)
         load_content(runner.model, content, filename)
         del runner.load_checkpoint  # and with it the content
         return content
 
     runner.load_checkpoint = load_checkpoint
+    return runner
 
 
 def check_is_prompted(cfg: Config) -> None:

@@ -53,7 +53,7 @@ class MultiTask:
         self,
         models: Mapping[str, Source],
         device: Optional[str] = None,
-        pretrained: Optional[str] = None,
+        pretrained: Union[str, Path, None] = None,
     ):
         if not isinstance(models, Mapping) or not models:
             raise InputError('MultiTask: expected a dict of at least one model, by name')

@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
@@ -10,9 +11,8 @@ import numpy as np
 from PIL import Image as PILImage
 from torch import nn
 
-from lspt_mm.apis.model import init_model, run_files
+from lspt_mm.apis.model import build_test_runner, init_model, run_files
 from lspt_mm.apis.predict import image_pipeline, listed, names_for, predict_image
-from lspt_mm.apis.testing import build_test_runner
 from lspt_mm.config.load import apply_common_options, read_config
 from lspt_mm.engine.hooks.class_scores_hook import TEST, VALIDATION
 from lspt_mm.engine.runner import run
@@ -103,17 +103,17 @@ class Results(List[ImageResult]):
 
 
 class Run:
-    """A trained run, opened from its work dir.
+    """A trained run, opened from its work dir; nothing is read before it is used.
 
     Args:
-        folder: Its work dir.
+        folder: Its work dir, with one config and a checkpoint.
         device: Device of :attr:`model`; None: a GPU if there is one. :meth:`test` takes a GPU
             if there is one.
         pretrained: File of the ViT's weights, instead of the one that the run names.
-        checkpoint: Its name in the folder, or a path; None: the last one.
+        checkpoint: Its name in the folder (``'iter_1000.pth'``), or a path; None: the last one.
 
     Raises:
-        InputError: If there is no config or checkpoint in it.
+        InputError: If there is no config or no such checkpoint.
 
     Attributes:
         folder (Path): The work dir.
@@ -125,10 +125,11 @@ class Run:
         self,
         folder: Union[str, Path],
         device: Optional[str] = None,
-        pretrained: Optional[str] = None,
+        pretrained: Union[str, Path, None] = None,
         checkpoint: Union[str, Path, None] = None,
     ):
-        self.config, self.checkpoint = run_files(folder, checkpoint)
+        # Absolute: they are read later, perhaps from another working folder.
+        self.config, self.checkpoint = map(os.path.abspath, run_files(folder, checkpoint))
         self.folder = Path(self.config).parent
         self._device, self._pretrained = device, pretrained
 
@@ -207,6 +208,9 @@ class Run:
             InputError: For a missing path, a pattern without matches, a file that is not an
                 image, or another array.
         """
+        if isinstance(images, Mapping):  # iterating it gives its keys
+            raise InputError(f'images: got {type(images).__name__}, expected a path, a folder, a '
+                             'pattern, a PIL image, an array (H, W, 3), or a list of these')
         given = listed(images, pixels=True)
         names = names_for([
             one if isinstance(one, Path) else Path(f'image_{i}') for i, one in enumerate(given)
@@ -253,27 +257,8 @@ class Run:
         return export_model(self.model, path, size, dynamic).difference
 
 
-def load(
-    folder: Union[str, Path],
-    device: Optional[str] = None,
-    pretrained: Optional[str] = None,
-    checkpoint: Union[str, Path, None] = None,
-) -> Run:
-    """Open a trained run.
-
-    Args:
-        folder: Its work dir, with one config and a checkpoint.
-        device: Device of the model; None: a GPU if there is one.
-        pretrained: File of the ViT's weights, instead of the one that the run names.
-        checkpoint: Its name in the folder (``'iter_1000.pth'``), or a path; None: the last one.
-
-    Returns:
-        Run: Nothing is read before it is used.
-
-    Raises:
-        InputError: If there is no config or no such checkpoint.
-    """
-    return Run(folder, device, pretrained, checkpoint)
+#: Opens a trained run.
+load = Run
 
 
 def _pixels(image: Union[Path, PILImage.Image, np.ndarray]) -> np.ndarray:
