@@ -110,6 +110,12 @@ def _norms(wanted, tensors) -> List[str]:
             "the file was fine-tuned on pooled patches and has only the norm after the mean "
             "(fc_norm): use out_type='avg_patches', or final_norm=False"
         )
+    absent = [name for name in wanted if name not in tensors]
+    if absent and all(name.startswith('ln1.') for name in absent) and 'ln2.weight' not in tensors:
+        found.append(
+            'the file lacks the final norm alone: use one that has it, or the features before it '
+            '(final_norm=False, or --cfg-options model.backbone.final_norm=False)'
+        )
     if 'layers.0.attn.q_norm.weight' in tensors:
         found.append('the file normalises queries and keys, which this ViT does not')
     if any(name.startswith(('rope', 'rel_pos')) for name in tensors):

@@ -95,6 +95,15 @@ def test_an_argument_too_many_is_named(ours, hint, tmp_path):
         load_backbone(vit(**ours), str(tmp_path / 'vit.pth'))
 
 
+def test_a_file_without_the_final_norm(tmp_path):
+    state = {name: value for name, value in tiny_vit().state_dict().items()
+             if not name.startswith('norm.')}
+    torch.save(state, tmp_path / 'vit.pth')
+    with pytest.raises(InputError, match='lacks the final norm alone: .*final_norm=False'):
+        load_backbone(vit(), str(tmp_path / 'vit.pth'))
+    load_backbone(vit(final_norm=False), str(tmp_path / 'vit.pth'))
+
+
 def test_normalised_queries_are_refused(tmp_path):
     torch.save(tiny_vit(qk_norm=True).state_dict(), tmp_path / 'vit.pth')
     with pytest.raises(InputError, match='normalises queries and keys'):
