@@ -26,7 +26,6 @@ from lspt_mm.engine.work_dir import LAST, lock_work_dir, set_aside
 from lspt_mm.errors import InputError
 from lspt_mm.utils.cli import check_writable
 from lspt_mm.utils.safe_load import force_weights_only
-from lspt_mm.utils.text import shorten
 
 #: Records for the log file only: environment, config, hooks and parameters' options, and messages
 #: of the libraries that a user's config cannot change.
@@ -93,15 +92,17 @@ class QuietRunner(Runner):
                 found.update(saved)
         if seed is not None:  # otherwise MMEngine drew one at random
             asked['randomness.seed'], found['randomness.seed'] = seed, self.seed
-        changed = {
+        keys = [key for key in {**asked, **found} if asked.get(key) != found.get(key)]
+        changed = list(dict.fromkeys(  # groups of parameters have the same
             f'{key.split("/")[-1]} is {str(found.get(key)):.80} there, '
             f'{str(asked.get(key)):.80} here'
-            for key in {**asked, **found} if asked.get(key) != found.get(key)
-        }
+            for key in sorted(keys, key=lambda key: (key.count('.'), key))
+        ))
         if changed:
+            more = f'; ... ({len(changed)} in all)' if len(changed) > 8 else ''
             raise InputError(
                 f'--resume {filename}: the run of this checkpoint has other settings: '
-                f'{shorten(sorted(changed), 8)}. Resume with the settings of that run (its config '
+                f'{"; ".join(changed[:8])}{more}. Resume with the settings of that run (its config '
                 'is in the work dir), or start a new run from its weights: --cfg-options '
                 f'load_from={filename}'
             )
