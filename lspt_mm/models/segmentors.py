@@ -11,10 +11,12 @@ from mmengine.structures import PixelData
 from mmseg.models import segmentors
 from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from mmseg.structures import SegDataSample
-from mmseg.utils import SampleList
+from mmseg.utils import SampleList, stack_batch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lspt_mm.models.ops.upsampling import chunk_size, resized_rows, source_rows
+from lspt_mm.models.prompted_backbone import PromptedBackbone
 from lspt_mm.registry import MODELS
 from lspt_mm.utils.checks import check_choice, check_int
 
@@ -68,6 +70,7 @@ class LogitRows:
             crop = tuple(min(*pair) for pair in zip(model.test_cfg['crop_size'], crop, strict=True))
             stride = model.test_cfg['stride']
         self.crop = crop
+        self.covered = model.whole_patches(crop)  # by the logits of a window
         self.tops, self.lefts = (
             starts(*sizes) for sizes in zip((height, width), crop, stride, strict=True)
         )
@@ -101,9 +104,9 @@ class LogitRows:
         for window in (window for top in tops for window in self.kept[top]):
             begin, stop = max(first, window.top), min(end, window.bottom)
             part = resized_rows(
-                window.logits, 0, window.logits.size(2), self.crop,
+                window.logits, 0, window.logits.size(2), self.covered,
                 (begin - window.top, stop - window.top), self.align,
-            )[0]
+            )[0, :, :, : self.crop[1]]
             if len(tops) == len(self.lefts) == 1:
                 return part
             if total is None:
@@ -168,8 +171,11 @@ def probabilities(rows: Tensor) -> Tensor:
 class EncoderDecoder(segmentors.EncoderDecoder):
     """mmseg's ``EncoderDecoder``, predicting by strips of rows (docs/performance.md).
 
-    Class maps equal mmseg's up to the rounding of logits. Predictions have no ``seg_logits``:
-    :class:`LogitRows` gives those of any rows, and ``type='EncoderDecoder'`` is mmseg's own.
+    Class maps equal mmseg's up to the rounding of logits, where images and windows are whole
+    patches. Others are padded on the right and at the bottom, as the ViT does, and mmseg shrinks
+    the padded map to the image, which displaces classes by up to a patch; here the padding is cut
+    off, and training pads its labels alike. Predictions have no ``seg_logits``: :class:`LogitRows`
+    gives those of any rows, and ``type='EncoderDecoder'`` is mmseg's own.
 
     Args:
         **kwargs: mmseg's. ``test_cfg`` may have ``window_batch``, the number of sliding windows
@@ -200,8 +206,27 @@ class EncoderDecoder(segmentors.EncoderDecoder):
             for name in ('predict', 'predict_by_feat')
         )
 
+    def whole_patches(self, size: Sequence[int]) -> Tuple[int, int]:
+        """Height and width that the ViT pads images of ``size`` to."""
+        patch = self.backbone.patch_size if isinstance(self.backbone, PromptedBackbone) else (1, 1)
+        return tuple(-(-side // step) * step for side, step in zip(size, patch, strict=True))
+
+    def loss(self, inputs: Tensor, data_samples: SampleList) -> dict:
+        """mmseg's losses; labels of incomplete patches are padded with ignored pixels."""
+        size = self.whole_patches(inputs.shape[2:])
+        if size != tuple(inputs.shape[2:]):
+            inputs, data_samples = stack_batch(
+                list(inputs), data_samples, size, seg_pad_val=self.decode_head.ignore_index
+            )
+        return super().loss(inputs, data_samples)
+
     def small_logits(self, images: Tensor) -> Tensor:
-        """Logits (B, K, h, w) of images (B, 3, H, W), in the head's own size."""
+        """Logits (B, K, h, w) of images (B, 3, H, W), in the head's own size.
+
+        They cover the images as padded to :meth:`whole_patches`.
+        """
+        height, width = self.whole_patches(images.shape[2:])
+        images = F.pad(images, (0, width - images.shape[3], 0, height - images.shape[2]))
         if self._resizes_only:
             return self.decode_head(self.extract_feat(images))
         return self.encode_decode(images, [dict(img_shape=images.shape[2:])] * len(images))

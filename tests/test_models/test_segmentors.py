@@ -55,9 +55,21 @@ def samples(images, **meta):
     return found
 
 
+def in_whole_patches(images, meta, test_cfg):
+    """Images and metainfo by which mmseg pads incomplete patches of 8, and cuts them off again."""
+    sides = images.shape[2:]
+    windows = zip(sides, test_cfg.get('crop_size', sides), strict=True)
+    low, right = (-side % 8 if side <= crop else 0 for side, crop in windows)
+    key = 'img_padding_size' if 'img_padding_size' in meta else 'padding_size'
+    a, b, c, d = meta.get(key, [0] * 4)
+    meta = {'ori_shape': sides, **meta, key: [a, b + right, c, d + low]}
+    return torch.nn.functional.pad(images, (0, right, 0, low)), meta
+
+
 def assert_same(theirs, ours, images, **meta):
+    padded, of_padded = in_whole_patches(images, meta, theirs.test_cfg)
     with torch.no_grad():
-        want = theirs.predict(images, samples(images, **meta))
+        want = theirs.predict(padded, samples(padded, **of_padded))
         got = ours.predict(images, samples(images, **meta))
         sources = ours.sources(images, samples(images, **meta))
     for sample, ours_, source in zip(want, got, sources, strict=True):
@@ -92,6 +104,8 @@ SLIDE = dict(mode='slide', crop_size=(24, 32), stride=(13, 20))
     ('test_cfg', 'size', 'align'),
     [
         (dict(mode='whole'), (40, 56), False),
+        (dict(mode='whole'), (37, 51), False),
+        (dict(mode='whole'), (37, 51), True),
         (SLIDE, (70, 90), False),
         (SLIDE, (24, 32), False),
         (SLIDE, (17, 90), False),
@@ -130,6 +144,45 @@ def test_heads_that_do_more_than_resize(monkeypatch):
         want = theirs.predict(images, samples(images))[0].seg_logits.data
         got = LogitRows(ours, images[0]).rows(0, 50)
     torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('side', [48, 45, 40, 37, 33])
+@pytest.mark.parametrize(
+    'test_cfg', [dict(mode='whole'), dict(mode='slide', crop_size=(44, 44), stride=(20, 20))],
+    ids=['whole', 'slide'],
+)
+@pytest.mark.parametrize('resizes_only', [True, False])
+def test_a_border_between_classes_stays_where_it_is(side, test_cfg, resizes_only, monkeypatch):
+    _, ours = pair(test_cfg, classes=2)
+    if not resizes_only:
+        monkeypatch.setattr(ours, '_resizes_only', False)
+    # In place of the head: the mean of each patch's pixels, which are -1 and 1.
+    ours.extract_feat = lambda images: torch.nn.functional.avg_pool2d(
+        torch.nn.functional.pad(images[:, :1], (0, -images.shape[3] % 8, 0, -images.shape[2] % 8)), 8
+    )
+    ours.decode_head.forward = lambda means: torch.cat((-means, means), 1)
+    images = torch.ones(1, 3, side, side)
+    images[..., :24, :] = -1
+    for turned in (images, images.mT):
+        labels = ours.predict(turned.contiguous())[0].pred_sem_seg.data[0]
+        first = (labels == 0).sum(0 if turned is images else 1)
+        assert (first - 24).abs().max() <= 4, first
+
+
+@pytest.mark.parametrize('head', ['lspt_mm.FCNHead', 'FCNHead'])
+def test_training_sees_labels_in_the_same_place(head):
+    _, ours = pair(dict(mode='whole'), head=head, loss_decode=dict(
+        type='CrossEntropyLoss', avg_non_ignore=True))
+    torch.manual_seed(0)
+    images, labels = torch.randn(2, 3, 21, 27), torch.randint(5, (2, 1, 21, 27))
+    of_images, of_padded = samples(images), samples(images)
+    for i, label in enumerate(labels):
+        of_images[i].gt_sem_seg = PixelData(data=label)
+        label = torch.nn.functional.pad(label, (0, 5, 0, 3), value=255)
+        of_padded[i].gt_sem_seg = PixelData(data=label)
+    want = ours.loss(torch.nn.functional.pad(images, (0, 5, 0, 3)), of_padded)
+    got = ours.loss(images, of_images)
+    torch.testing.assert_close(got['decode.loss_ce'], want['decode.loss_ce'])
 
 
 def test_without_samples():
