@@ -10,7 +10,7 @@ from lspt_mm.models.prompters import *  # noqa: F403
 from lspt_mm.models.timm_prompted_vit import TimmPromptedViT
 
 if find_spec('mmseg') is not None:  # classification needs none of it
-    from lspt_mm.models import heads, segmentors  # noqa: F401
+    from lspt_mm.models import heads, losses, segmentors  # noqa: F401
 
 __all__ = ['PromptSets', 'PromptedViT', 'TimmPromptedViT', *prompters.__all__]
 

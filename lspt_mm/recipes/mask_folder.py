@@ -266,7 +266,7 @@ class MaskRun:
         plain = dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)
         if self.balance == 'weights':
             plain['class_weight'] = class_weights(self.about['pixels'])
-        return [plain, dict(type='DiceLoss', loss_weight=1.0)] if self.balance == 'dice' else plain
+        return [plain, dict(type='lspt_mm.DiceLoss')] if self.balance == 'dice' else plain
 
     def _rates(self) -> Dict[str, dict]:
         """Learning rates other than that of the head."""

@@ -157,8 +157,9 @@ def test_a_border_between_classes_stays_where_it_is(side, test_cfg, resizes_only
     if not resizes_only:
         monkeypatch.setattr(ours, '_resizes_only', False)
     # In place of the head: the mean of each patch's pixels, which are -1 and 1.
-    ours.extract_feat = lambda images: torch.nn.functional.avg_pool2d(
-        torch.nn.functional.pad(images[:, :1], (0, -images.shape[3] % 8, 0, -images.shape[2] % 8)), 8
+    pad, pool = torch.nn.functional.pad, torch.nn.functional.avg_pool2d
+    ours.extract_feat = lambda images: pool(
+        pad(images[:, :1], (0, -images.shape[3] % 8, 0, -images.shape[2] % 8)), 8
     )
     ours.decode_head.forward = lambda means: torch.cat((-means, means), 1)
     images = torch.ones(1, 3, side, side)

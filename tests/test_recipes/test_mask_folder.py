@@ -103,7 +103,7 @@ def test_balance(folder):
     assert cfg.train_dataloader.dataset.type == 'ClassBalancedDataset'
     assert cfg.train_dataloader.dataset.dataset.pipeline[3].pixels == [8100, 900, 0]
     losses = [loss.type for loss in read(folder, ',balance=dice').model.decode_head.loss_decode]
-    assert losses == ['CrossEntropyLoss', 'DiceLoss']
+    assert losses == ['CrossEntropyLoss', 'lspt_mm.DiceLoss']
 
 
 def images(folder, size, train=16, val=4):
