@@ -16,11 +16,14 @@ def cache_folder() -> Path:
 
 
 def digest_samples(digest, samples: Iterable[dict]) -> None:
-    """Add names, sizes and times of the samples' files, and their labels, to a hashlib digest."""
+    """Add places, sizes and times of the samples' files, and their labels, to a hashlib digest.
+
+    The place is the real path: a relative one stands for other files in another working folder.
+    """
     for sample in samples:
         for key in ('img_path', 'seg_map_path', 'gt_label'):
             value = sample.get(key)
-            digest.update(f'{key}={value}'.encode(errors='surrogateescape'))
             if isinstance(value, str) and os.path.exists(value):
                 stat = os.stat(value)
-                digest.update(f'{stat.st_size} {stat.st_mtime_ns}'.encode())
+                value = f'{os.path.realpath(value)} {stat.st_size} {stat.st_mtime_ns}'
+            digest.update(f'{key}={value}'.encode(errors='surrogateescape'))
