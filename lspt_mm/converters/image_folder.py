@@ -130,7 +130,7 @@ def prepare_image_folder(
     )
     if fail_on_duplicates:
         raise_if_any(str(source), doubles)
-    notes = [*found.notes, *_absent(splits, found.classes), *doubles]
+    notes = [*found.notes, *_absent(splits, found.classes, found.multi_label), *doubles]
     if not splits['val']:
         splits['val'] = splits['train']
     about = {
@@ -283,13 +283,16 @@ def _left_out(source: Path, folders: Dict[str, str]) -> List[str]:
     return lines
 
 
-def _absent(found: Dict[str, Pairs], classes: List[str]) -> List[str]:
-    """A line for each split that lacks classes; those are not evaluated in it."""
+def _absent(found: Dict[str, Pairs], classes: List[str], multi_label: bool) -> List[str]:
+    """A line for each split that lacks classes."""
     lines = []
     for part, pairs in found.items():
         lacking = sorted(set(range(len(classes))) - set(labels_in(pairs)))
+        # As in mmpretrain's metrics and scikit-learn's.
+        effect = '; in its macro F1 and mAP they count as 0' if multi_label else ''
         if pairs and lacking:
-            lines.append(f'{part}: no image of {shorten(classes[label] for label in lacking)}')
+            names = shorten(classes[label] for label in lacking)
+            lines.append(f'{part}: no image of {names}{effect if part != "train" else ""}')
     return lines
 
 

@@ -50,6 +50,21 @@ def test_several_labels_or_none(photos, text):
                    '... (4 in all)'
 
 
+@pytest.mark.parametrize(('several', 'effect'), [
+    ('p0.png,a|b,train', '; in its macro F1 and mAP they count as 0'), ('p0.png,a,train', ''),
+])
+def test_what_a_class_without_an_image_counts_is_said(photos, several, effect, tmp_path):
+    (photos.parent / 'labels.csv').write_text(
+        f'image,label,split\n{several}\np1.png,b,train\np2.png,c,train\np3.png,c,val\n'
+        'p4.png,b,test\n'
+    )
+    said = prepare_image_folder(photos, tmp_path / 'out', labels=photos.parent / 'labels.csv')
+    lines = [line for line in said.splitlines() if 'no image of' in line]
+    assert lines == [
+        f'note: val: no image of a, b{effect}', f'note: test: no image of a, c{effect}'
+    ]
+
+
 @pytest.mark.parametrize('place', ['photos', 'link'])
 def test_absolute_paths(photos, place):
     (photos.parent / 'link').symlink_to(photos)
