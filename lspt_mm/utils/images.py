@@ -224,8 +224,15 @@ def needs_pillow(image: Image.Image) -> bool:
 
 def to_rgb(image: Image.Image) -> np.ndarray:
     """A PIL image as (H, W, 3) uint8, by the rules of :func:`decode_image`."""
+    # Pillow decodes 16 bits of PGM, and its older versions of PNG, to 'I'.
+    deep = image.mode == 'I' and image.format in ('PPM', 'PNG') or image.mode.startswith('I;16')
     image = ImageOps.exif_transpose(image)
-    if image.has_transparency_data:
+    if deep:
+        values = np.asarray(image)
+        grey = (values >> 8).astype(np.uint8)
+        grey[values == image.info.get('transparency', -1)] = 255
+        image = Image.fromarray(grey)
+    elif image.has_transparency_data:
         image = image.convert('RGBA')
         image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
     elif image.mode.startswith(('I', 'F')):
