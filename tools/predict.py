@@ -59,7 +59,7 @@ def main() -> None:
         from lspt_mm.apis import init_model, predict_images
         from lspt_mm.apis.predict import images_of
 
-        images = images_of(args.images)
+        images = images_of(args.images, args.out)
         check_writable(args.out, f'--out {args.out}')
         model = init_model(args.run, args.checkpoint, args.pretrained, args.device)
         lines = predict_images(

@@ -36,6 +36,8 @@ Paths = Union[str, Path, Iterable[Union[str, Path]]]
 DTYPES = ('float32', 'float16', 'bfloat16')
 #: File of all predictions of a folder.
 TABLE = 'predictions.csv'
+#: Folders of pictures of predictions.
+WRITTEN = ('masks', 'overlays')
 #: Threads that write results.
 WRITERS = min(8, os.cpu_count() or 1)
 
@@ -114,19 +116,23 @@ def predict_image(model: nn.Module, packed: dict) -> Prediction:
     return task.prediction(sample)
 
 
-def check_size(model: nn.Module, packed: dict) -> None:
-    """Raise InputError for an image that has too few pixels for a model's pyramid."""
+def check_size(model: nn.Module, packed: dict, name: Union[str, Path, None] = None) -> None:
+    """Raise InputError for an image that has too few pixels for a model's pyramid.
+
+    It is called ``name`` in the message, by default its path, if it has one.
+    """
     least = task_of(model.cfg).least_patches * model.backbone.patch_size[0]
     height, width = packed['inputs'].shape[-2:]
     if min(height, width) < least:
-        rows, columns = packed['data_samples'].ori_shape
+        sample = packed['data_samples']
+        name, (rows, columns) = name or sample.get('img_path'), sample.ori_shape
         raise InputError(
-            f'{columns} x {rows} pixels, {width} x {height} as the model gets them, are too few '
-            f'for it: each side needs at least {least}'
+            f'{f"{name}: " if name else ""}{columns} x {rows} pixels, {width} x {height} as the '
+            f'model gets them, are too few for it: each side needs at least {least}'
         )
 
 
-def listed(images: Any, pixels: bool = False) -> list:
+def listed(images: Any, pixels: bool = False, out: Optional[Path] = None) -> list:
     """The images of a path, a folder, a pattern, or an iterable of these, in the order given.
 
     Those of a folder, searched recursively, and of a pattern are sorted. ``~`` is expanded.
@@ -134,6 +140,8 @@ def listed(images: Any, pixels: bool = False) -> list:
     Args:
         images: A path, a folder, a pattern, or an iterable of these.
         pixels: Whether PIL images, arrays and tensors are accepted as well.
+        out: Folder of predictions; the masks and overlays in it are not among those of a folder or
+            a pattern.
 
     Returns:
         list: Paths, which are not opened, and PIL images, arrays and tensors as they are.
@@ -151,7 +159,7 @@ def listed(images: Any, pixels: bool = False) -> list:
         if isinstance(one, of_pixels):
             found.append(one)
         elif isinstance(one, (str, os.PathLike)):
-            found += _files(Path(os.path.expanduser(one)))
+            found += _files(Path(os.path.expanduser(one)), out)
         else:
             raise InputError(
                 f'images: got {type(one).__name__}, expected a path, a folder, a pattern'
@@ -162,14 +170,17 @@ def listed(images: Any, pixels: bool = False) -> list:
     return found
 
 
-def _files(place: Path) -> List[Path]:
-    """The files that a path, a folder or a pattern stands for."""
+def _files(place: Path, out: Optional[Path]) -> List[Path]:
+    """The files that a path, a folder or a pattern stands for, without predictions in ``out``."""
     if place.is_dir():
         found = list_images(place).images
     elif place.exists() or not glob.has_magic(str(place)):
-        found = [place]
+        return [place]
     else:
         found = sorted(map(Path, glob.glob(str(place), recursive=True)))
+    if out is not None:
+        written = [os.path.realpath(out / name) for name in WRITTEN]
+        found = [path for path in found if os.path.realpath(path.parent) not in written]
     if not found:
         raise InputError(
             f'{place}: no image in it ({", ".join(IMAGE_SUFFIXES)})' if place.is_dir() else
@@ -178,13 +189,13 @@ def _files(place: Path) -> List[Path]:
     return found
 
 
-def images_of(images: Paths) -> List[Path]:
+def images_of(images: Paths, out: Optional[Path] = None) -> List[Path]:
     """As :func:`listed`, and check that each image can be decoded.
 
     Raises:
         InputError: Naming all that are missing, unreadable or truncated.
     """
-    found = listed(images)
+    found = listed(images, out=out)
     problems = list(filter(None, map_with_progress(image_problem, found, 'checking images')))
     if problems:
         raise InputError('\n  '.join([f'{len(problems)} inputs cannot be used:', *problems]))
@@ -279,11 +290,7 @@ def _samples(
             for place, (packed, image) in enumerate(zip(batch, images, strict=False)):
                 if isinstance(packed, InputError):
                     raise packed
-                try:
-                    check_size(model, packed)
-                except InputError as error:
-                    name = 'an array' if isinstance(image, np.ndarray) else image
-                    raise InputError(f'{name}: {error}') from error
+                check_size(model, packed, 'an array' if isinstance(image, np.ndarray) else image)
                 sizes.setdefault(packed['inputs'].shape, []).append(place)
             found: List[Optional[BaseDataElement]] = [None] * len(batch)
             for places in sizes.values():
@@ -342,7 +349,8 @@ def predict_images(
         model: From :func:`lspt_mm.apis.init_model`.
         images: A path, a folder (searched recursively), a pattern such as ``'photos/*.jpg'``, or
             an iterable of these.
-        out: Folder, made if absent.
+        out: Folder, made if absent. It may be a folder of images or lie in one: masks and overlays
+            in it are not predicted.
         top: Classification: how many classes are listed for an image. None is the likeliest one;
             of multi-label models all with a probability of at least a half, or an empty class.
         progress: Show a bar on standard error.
@@ -355,12 +363,16 @@ def predict_images(
         InputError: If an image cannot be predicted or a result cannot be written;
             ``predictions.csv`` then has the images before it. If ``out`` has masks or overlays that
             are not of an earlier call.
+        ValueError: If ``top`` is no integer of at least 1.
     """
-    images, out = listed(images), Path(os.path.expanduser(out))
+    if top is not None:
+        check_int('top', top, 1)
+    out = Path(os.path.expanduser(out))
+    images = listed(images, out=out)
     batch_size = _batch_size(model, batch_size)
     samples = predict_samples(model, images, batch_size, workers, dtype)
     check_writable(out, str(out))
-    others = [name for name in ('masks', 'overlays') if (out / name).exists()]
+    others = [name for name in WRITTEN if (out / name).exists()]
     if others and not (out / TABLE).is_file():
         raise InputError(
             f'{out}: has {others[0]}/, but no {TABLE} of an earlier prediction; expected a folder '

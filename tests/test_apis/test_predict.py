@@ -185,6 +185,28 @@ def test_masks_of_others_are_not_overwritten(model, tmp_path):
     assert (tmp_path / 'my/masks/a.png').read_bytes() == before
 
 
+@pytest.mark.parametrize('inside', ['.', 'b', 'found'])
+def test_predicting_twice_predicts_the_same_images(model, photos, inside):
+    out, net = photos / inside, model('seg')
+    first = predict_images(net, photos, out)
+    written = {path: path.read_bytes() for path in sorted(out.rglob('*/*'))}
+    assert predict_images(net, photos, out) == first and len(first) == 2
+    assert predict_images(net, str(photos / '**/*.[jp][pn]g'), out) == first
+    assert {path: path.read_bytes() for path in sorted(out.rglob('*/*'))} == written
+    assert images_of([photos], out) == [photos / 'a.jpg', photos / 'b/c.png']
+    assert images_of(out / 'masks/a.png', out) == [out / 'masks/a.png']  # asked for by name
+
+
+def test_an_image_of_too_few_pixels_is_named_where_it_has_a_name(model, tmp_path):
+    save_image(tmp_path / 'low.png', 3, 40)
+    net = model('seg')
+    pipeline = image_pipeline(net.cfg)
+    with pytest.raises(InputError, match=f'^{tmp_path}/low.png: 40 x 3 pixels, '):
+        predict_image(net, pipeline(tmp_path / 'low.png'))
+    with pytest.raises(InputError, match='^40 x 3 pixels, '):
+        predict_image(net, pipeline(np.zeros((3, 40, 3), np.uint8)))
+
+
 def test_half_precision(model, photos):
     net, paths = model('cls'), [photos / 'a.jpg', photos / 'b/c.png']
     task = task_of(net.cfg)
@@ -205,6 +227,9 @@ def test_half_precision(model, photos):
         (dict(dtype='float16'), InputError, 'float16 on cpu: .* expected bfloat16 or float32'),
         (dict(batch_size=0), ValueError, 'batch_size=0'),
         (dict(workers=-1), ValueError, 'workers=-1'),
+        (dict(top=0), ValueError, 'top=0: expected an integer of at least 1'),
+        (dict(top=-1), ValueError, 'top=-1'),
+        (dict(top=1.5), ValueError, r'top=1\.5'),
     ],
     ids=str,
 )

@@ -64,8 +64,7 @@ def png_16(path):
 
 def dark_16(path, turn=1):
     """No value above 200 of 65,535."""
-    values = noise(1, high=65536) % 200
-    values[0, :3] = 255, 256, 300
+    values = noise(1, high=65536) % 201
     image = Image.fromarray(values)
     data = image.getexif()
     data[0x0112] = turn
