@@ -139,7 +139,9 @@ def read_config_file(path: Union[str, Path]) -> Config:
     while nodes:
         node = nodes.pop()
         if isinstance(node, dict):
-            if node.get('type') == 'LoadImageFromFile' and not node.get('backend_args'):
+            kind = node.get('type')  # a name, perhaps with a scope, or a class
+            name = getattr(kind, '__name__', str(kind)).split('.')[-1]
+            if name == 'LoadImageFromFile' and not node.get('backend_args'):
                 node['backend_args'] = {'backend': BACKEND}
             nodes += node.values()
         elif isinstance(node, (list, tuple)):

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from lspt_mm.apis import init_model
 from lspt_mm.apis.predict import image_pipeline
+from lspt_mm.config.load import read_config_file
 from lspt_mm.datasets.transforms import LoadImage
 from lspt_mm.errors import InputError
 from lspt_mm.utils.images import BACKEND, describe_image, read_image, to_rgb
@@ -170,6 +171,26 @@ def test_all_see_the_same(name, pipeline, tmp_path):
     assert np.abs(opened - found.astype(int)).max() <= tolerance
     for seen in (trained, tested[..., ::-1], read_upload(path).image, predicted):
         assert np.array_equal(seen, found)
+
+
+HEAD = """from mmcv.transforms import LoadImageFromFile
+from mmseg.datasets.transforms import PackSegInputs
+default_scope = 'mmseg'
+test_pipeline = [dict(type=%s), dict(type=%s)]
+"""
+
+
+@pytest.mark.parametrize(('load', 'pack'), [
+    ("'LoadImageFromFile'", "'PackSegInputs'"), ("'mmcv.LoadImageFromFile'", "'PackSegInputs'"),
+    ('LoadImageFromFile', 'PackSegInputs'),
+])
+def test_configs_may_name_the_loader_in_every_way(load, pack, tmp_path):
+    head = HEAD if "'" not in load else HEAD[HEAD.index('default_scope'):]
+    (tmp_path / 'config.py').write_text(head % (load, pack))
+    cfg = read_config_file(tmp_path / 'config.py')
+    expected = rgba(tmp_path / 'a.png')
+    found = image_pipeline(cfg)(tmp_path / 'a.png')['inputs'].permute(1, 2, 0).numpy()[..., ::-1]
+    assert np.abs(found - expected).max() <= 1
 
 
 @pytest.mark.parametrize('bits', [8, 16])
