@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Callable, Iterable, NamedTuple, Sequence, Tuple, Union
@@ -68,13 +69,18 @@ def _sides(model: Exportable, size: Union[int, Sequence[int]]) -> Tuple[int, int
 
 
 class Exported(NamedTuple):
-    """Result of an export: the difference from PyTorch, and the number of image sizes compared.
+    """Result of an export.
 
-    ``difference`` is in units of the largest logit.
+    Attributes:
+        difference: From PyTorch, in units of the largest logit.
+        sizes: Number of image sizes compared.
+        files: What was written: the file, and for ONNX of more than 1.5 GB another one with the
+            weights beside it, which it names.
     """
 
     difference: float
     sizes: int
+    files: Tuple[Path, ...]
 
 
 def export_model(
@@ -88,7 +94,7 @@ def export_model(
 
     Args:
         model: From :func:`lspt_mm.apis.init_model`, on any device; it stays as it is.
-        out: File to write.
+        out: File to write. ONNX of more than 1.5 GB has its weights in ``OUT.data`` beside it.
         size: Height and width it is traced with, or one number for both; None is the backbone's
             ``img_size``.
         dynamic: Whether batch, height and width may vary.
@@ -112,8 +118,9 @@ def export_model(
     if dynamic:
         least = exportable.least_size
         sizes += [(3, height, width), (2, height + least, width), (1, least, width + least)]
-    written = out.with_name(f'.unchecked.{out.name}')
-    try:
+    # Beside the result, under its name: a large ONNX file names another one with its weights.
+    with tempfile.TemporaryDirectory(prefix='.unchecked.', dir=out.parent) as folder:
+        written = Path(folder) / out.name
         if out.suffix == '.onnx':
             export_onnx(program, written)
             run = run_onnx(written)
@@ -126,10 +133,10 @@ def export_model(
                 f'the exported model differs from PyTorch by {difference:.1e} of the largest logit '
                 f'(at most {CLOSE} is expected); {out} is not written'
             )
-        written.replace(out)
-    finally:
-        written.unlink(missing_ok=True)
-    return Exported(difference, len(sizes))
+        files = [path.name for path in Path(folder).iterdir() if path != written] + [out.name]
+        for name in files:
+            (Path(folder) / name).replace(out.with_name(name))
+    return Exported(difference, len(sizes), tuple(out.with_name(name) for name in files[::-1]))
 
 
 def export_onnx(program: ExportedProgram, path: Path) -> None:

@@ -1,6 +1,7 @@
 """Exported models against PyTorch: every method, every head, images of other sizes."""
 
 import copy
+import shutil
 
 import numpy as np
 import pytest
@@ -312,6 +313,29 @@ def test_a_file_with_nan_is_not_kept(spoiled, tmp_path, monkeypatch):
         export_model(classifier(), tmp_path / 'model.pt2')
     assert [path.name for path in tmp_path.iterdir()] == ['model.pt2'] and len(calls) == 4
     assert (tmp_path / 'model.pt2').read_text() == 'an earlier one'
+
+
+@pytest.mark.parametrize('close', [1e-4, -1.0])
+def test_a_large_model_is_two_files_that_belong_together(close, tmp_path, monkeypatch):
+    pytest.importorskip('onnxruntime')
+    from torch.onnx._internal.exporter import _onnx_program
+
+    monkeypatch.setattr(_onnx_program, '_LARGE_MODEL_THRESHOLD', 1000)  # of 1.5 GB
+    monkeypatch.setattr('lspt_mm.deployment.exporting.CLOSE', close)
+    out, model = tmp_path / 'out', classifier()
+    names = ['model.onnx', 'model.onnx.data']
+    if close < 0:  # nothing is as close as that
+        with pytest.raises(InputError, match='is not written'):
+            export_model(model, out / names[0], dynamic=False)
+        assert not list(out.iterdir())
+        return
+    found = export_model(model, out / names[0], dynamic=False)
+    assert found.files == tuple(out / name for name in names)
+    assert sorted(path.name for path in out.iterdir()) == names
+    shutil.move(out, tmp_path / 'elsewhere')
+    images = torch.full((1, 3, *model.backbone.img_size), 99.0)
+    logits = run_onnx(tmp_path / 'elsewhere' / names[0])(images)
+    torch.testing.assert_close(logits, Exportable(model)(images), rtol=1e-4, atol=1e-4)
 
 
 def test_where_nothing_can_be_written_nothing_is_traced(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ multiples of the patch size (at least two patches for a classifier, four for a s
 --fixed-size, the file takes one image of the given size only. A segmentor takes the image as a
 whole: if the config tests in sliding windows, cut images into windows of --size.
 
+ONNX of more than 1.5 GB has its weights in a second file, OUT.data, which stays beside the first.
 At the end, the file is run for several sizes and compared with PyTorch.
 """
 
@@ -54,8 +55,9 @@ def main() -> None:
         found = export_model(
             model, args.out, args.size, not args.fixed_size, preprocess=not args.no_preprocess
         )
+    size = sum(path.stat().st_size for path in found.files) / 1e6
     print(
-        f'{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, differs from PyTorch by at most '
+        f'{" and ".join(map(str, found.files))}: {size:.1f} MB, differs from PyTorch by at most '
         f'{found.difference:.1e} of the largest logit, over {found.sizes} sizes'
     )
 
