@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -28,11 +28,13 @@ class Features(NamedTuple):
     """``x`` (N, D) float32 of N images or patches, memory-mapped, and ``shares`` (N, K) of classes.
 
     An image has one class, or in multi-label data any number of them; a patch has shares of one
-    or several.
+    or several. ``files`` (N,) numbers the files of images, which a data set may repeat; None of
+    patches.
     """
 
     x: np.ndarray
     shares: np.ndarray
+    files: Optional[np.ndarray] = None
 
 
 def frozen_features(
@@ -67,14 +69,18 @@ def frozen_features(
     def compute() -> Dict[str, np.ndarray]:
         of = functools.partial(patch_rows, each=each) if task.dense else _image_rows
         rows = of(items(data, chosen, workers, skip_bad), model, task, classes, batch_size)
-        x, shares = (np.concatenate(part) for part in zip(*rows, strict=True))
-        return {'x': x, 'shares': shares}
+        x, shares, *paths = (np.concatenate(part) for part in zip(*rows, strict=True))
+        arrays = {'x': x, 'shares': shares}
+        if paths:
+            arrays['files'] = np.unique(paths[0], return_inverse=True)[1]
+        return arrays
 
     settings = [
         fingerprint(vit.own_tensors()), vit.settings(), vit.describe().output, vit.out_indices,
         vit.img_size,
         fingerprint(dict(preprocessor.named_buffers())), repr(dataset), task.name, classes, each,
         [getattr(preprocessor, name, None) for name in ('size', 'pad_size_divisor')],
+        *(() if task.dense else ('files',)),
     ]
     with _frozen(model):
         arrays = cached(settings, (data.get_data_info(i) for i in chosen), compute)
@@ -82,7 +88,8 @@ def frozen_features(
 
 
 def _image_rows(loaded, model, task, classes, batch_size) -> Iterator[Tuple[np.ndarray, ...]]:
-    """Features (B, D) and shares of classes (B, K) of batches of images."""
+    """Features (B, D), shares of classes (B, K) and paths (B,) of batches of images."""
+    seen = 0
     while batch := list(itertools.islice(loaded, batch_size)):
         packed = model.data_preprocessor(pseudo_collate(batch), False)
         x = model.backbone(packed['inputs'], prompter=False)[-1].float().cpu().numpy()
@@ -93,7 +100,12 @@ def _image_rows(loaded, model, task, classes, batch_size) -> Iterator[Tuple[np.n
                 'avg_patches, avg_tokens)'
             )
         labels = [_labels(task, sample) for sample in packed['data_samples']]
-        yield x, np.array([np.isin(np.arange(classes), one) for one in labels], np.float32)
+        # Without a path, such as CIFAR's, each image is another.
+        paths = [sample.get('img_path') or f'{count}' for count, sample in
+                 enumerate(packed['data_samples'], seen)]
+        seen += len(paths)
+        shares = np.array([np.isin(np.arange(classes), one) for one in labels], np.float32)
+        yield x, shares, np.array(paths)
 
 
 def _labels(task: Task, sample) -> np.ndarray:

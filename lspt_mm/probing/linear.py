@@ -77,6 +77,7 @@ def fit_linear(
     score: Optional[Callable[[np.ndarray], float]] = None,
     class_weight: Optional[Sequence[float]] = None,
     patches: bool = False,
+    files: Optional[Sequence[int]] = None,
 ) -> LinearFit:
     """The best logistic regression of a path on standardised features (scikit-learn, LBFGS).
 
@@ -94,6 +95,8 @@ def fit_linear(
             cent.
         class_weight: (K,), weight of each class in the loss; 1 by default.
         patches: Whether these are patches of images, one image after the other.
+        files: (N,), the file of each image: those of one file are in one fold. By default each has
+            its own.
 
     Raises:
         InputError: If all samples are of one class, or a feature is not finite.
@@ -119,9 +122,11 @@ def fit_linear(
         if len(np.unique(labels[~held_out])) > 1:
             splits = [(np.flatnonzero(~held_out), np.flatnonzero(held_out))]
     else:
-        folds = min(5, int(np.bincount(labels)[np.unique(labels)].min()))
+        first, file_of = _by_file(None if files is None else np.take(files, rows), len(z))
+        folds = min(5, int(np.bincount(labels[first])[np.unique(labels)].min()))
         if folds > 1:
-            splits = [*StratifiedKFold(folds, shuffle=True, random_state=0).split(z, labels)]
+            kind = StratifiedKFold(folds, shuffle=True, random_state=0)
+            splits = _unfold(kind.split(first, labels[first]), file_of)
     if validation is not None:
         validation = (validation[0] - mean) / std, validation[1]
     model, best, scores = _best(
@@ -149,6 +154,7 @@ def fit_one_vs_rest(
     validation: Optional[Tuple[np.ndarray, np.ndarray]] = None,
     path: Sequence[float] = PATH,
     score: Optional[Callable[[np.ndarray], float]] = None,
+    files: Optional[Sequence[int]] = None,
 ) -> LinearFit:
     """The best regression of a path for images of any number of classes: one for each class.
 
@@ -164,6 +170,7 @@ def fit_one_vs_rest(
         path: Values of C, from strong penalties to weak ones.
         score: Of counts (K, 2, 2), for each class absent or present by the truth (rows) and by the
             prediction; by default the mean F1 in per cent.
+        files: As of :func:`fit_linear`.
 
     Raises:
         InputError: If no class has images with and without it, or a feature is not finite.
@@ -180,8 +187,10 @@ def fit_one_vs_rest(
         return _path_of_each(z, labels[chosen], *how)
 
     splits = []
-    if len(x) > 1:
-        splits = [*KFold(min(5, len(x)), shuffle=True, random_state=0).split(z)]
+    first, file_of = _by_file(files, len(x))
+    if len(first) > 1:
+        kind = KFold(min(5, len(first)), shuffle=True, random_state=0)
+        splits = _unfold(kind.split(first), file_of)
     if validation is not None:
         validation = (validation[0] - mean) / std, validation[1]
     large = z.size * labels.shape[1] > _LARGE
@@ -191,6 +200,20 @@ def fit_one_vs_rest(
     held_out = _held_out(found, best, z, labels, walk, _logits_of_each, validation, splits, large)
     layer = _layer(found, x.shape[1])
     return LinearFit(*layer, mean, std, best, scores, _temperature(held_out, _log_loss_of_each))
+
+
+def _by_file(files: Optional[Sequence[int]], count: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Rows where a file is first seen, in order; and for each row, which of these has its file."""
+    if files is None:
+        return np.arange(count), np.arange(count)
+    _, first, of = np.unique(files, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return first[order], np.argsort(order)[of]
+
+
+def _unfold(splits: Iterable, file_of: np.ndarray) -> List[Tuple[np.ndarray, ...]]:
+    """Splits of files as splits of rows."""
+    return [tuple(np.flatnonzero(np.isin(file_of, part)) for part in pair) for pair in splits]
 
 
 def _best(

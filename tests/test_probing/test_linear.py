@@ -90,6 +90,34 @@ def test_the_temperature_of_folds():
     assert fit.temperature == pytest.approx(least_loss(held_out, labels), rel=0.01)
 
 
+@pytest.mark.parametrize('several', [False, True])
+def test_copies_of_an_image_are_in_one_fold(several):
+    (x, labels), random = data(0, 30, 2), np.random.default_rng(0)
+    times = np.where(labels == 1, 3, 1)
+    rows = random.permutation(np.repeat(np.arange(30), times))
+    first = [list(rows).index(i) for i in dict.fromkeys(rows)]  # of each image, in order
+    z, own, score, held_out = StandardScaler().fit_transform(x[rows]), labels[rows], 0, []
+    folds = KFold if several else StratifiedKFold
+    for a, _ in folds(5, shuffle=True, random_state=0).split(first, own[first]):
+        here = np.isin(rows, rows[first][a])
+        model = LogisticRegression(C=1.0, max_iter=5000, tol=1e-8).fit(z[here], own[here])
+        score += (model.predict(z[~here]) == own[~here]).sum() * 100 / len(rows)
+        held_out += list(rows[~here])
+    assert sorted(held_out) == sorted(rows)
+    fit = (fit_one_vs_rest if several else fit_linear)(
+        x[rows], one_hot(own, 2), path=(1.0,), files=random.permutation(30)[rows],
+        **(dict(score=lambda c: 100 * (c[0, 0, 0] + c[0, 1, 1]) / c[0].sum()) if several else {}),
+    )
+    assert fit.scores[1.0] == pytest.approx(score)
+
+
+def test_images_that_are_copies_leave_nothing_to_choose():
+    x, labels = data(0, 4)
+    rows = np.repeat(np.arange(4), 5)
+    fit = fit_linear(x[rows], one_hot(labels[rows]), files=rows)
+    assert list(fit.scores) == [PATH[len(PATH) // 2]] and fit.temperature == 1
+
+
 def test_the_temperature_of_several_labels():
     (x, labels), (other, truth) = data(0, 20), data(5, 40)
     several = one_hot(labels) + one_hot((labels + 1) % 4) * (labels % 2)[:, None]

@@ -176,6 +176,16 @@ def test_features_are_computed_once(runs, tmp_path, monkeypatch):
         frozen_features(data, model, task)
 
 
+def test_copies_of_an_image_have_one_number(runs, tmp_path, monkeypatch):
+    monkeypatch.setenv('LSPT_MM_CACHE', str(tmp_path))
+    model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth', device='cpu')
+    data, task = model.cfg.train_dataloader.dataset, task_of(model.cfg)
+    one = frozen_features(data, model, task)
+    assert sorted(one.files) == list(range(len(one.x)))
+    twice = frozen_features(dict(type='RepeatDataset', times=2, dataset=data), model, task)
+    assert np.array_equal(twice.files, np.tile(one.files, 2))
+
+
 def test_layers_with_other_settings_have_other_features(runs, tmp_path, monkeypatch):
     """What no tensor shows: the epsilon of a norm, the number of heads."""
     monkeypatch.setenv('LSPT_MM_CACHE', str(tmp_path))

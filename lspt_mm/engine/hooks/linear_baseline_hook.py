@@ -118,13 +118,14 @@ class LinearBaselineHook(Hook):
         def compute() -> Dict[str, np.ndarray]:
             if task.exclusive:
                 fit = fit_linear(
-                    own.x, own.shares, other, path, task.score, weight, patches=task.dense
+                    own.x, own.shares, other, path, task.score, weight, task.dense, own.files
                 )
             else:
-                fit = fit_one_vs_rest(own.x, own.shares, other, path, task.score)
+                fit = fit_one_vs_rest(own.x, own.shares, other, path, task.score, own.files)
             return {**fit._asdict(), 'scores': np.array(list(fit.scores.items()))}
 
-        arrays = {str(i): torch.tensor(x) for i, x in enumerate((*own, *(other or ())))}
+        read = [x for x in (*own, *(other or ())[:2]) if x is not None]
+        arrays = {str(i): torch.tensor(x) for i, x in enumerate(read)}
         weights = None if weight is None else list(map(float, weight))
         settings = ['fit 4', fingerprint(arrays), path, weights, task.name, sklearn.__version__]
         fit = {name: np.array(x) for name, x in cached(settings, (), compute).items()}
