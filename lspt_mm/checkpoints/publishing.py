@@ -15,6 +15,8 @@ from lspt_mm.version import __version__
 
 #: Sources of timm's weights in a folder.
 LOCAL_DIR = 'timm:local-dir:'
+#: Keys of configs whose values may be relative folders of this machine.
+PLACES = ('data_root', 'data', 'task')
 
 
 def write_published(stem: Path, suffix: str, tensors: Dict[str, Tensor], meta: dict) -> Path:
@@ -38,7 +40,10 @@ def public_source(source: str) -> str:
 def without_folders(node):
     """Remove local folders from the paths in a config."""
     if isinstance(node, dict):
-        return type(node)({key: without_folders(value) for key, value in node.items()})
+        return type(node)({
+            key: public_source(value) if key in PLACES and isinstance(value, str)
+            else without_folders(value) for key, value in node.items()
+        })
     if isinstance(node, (list, tuple)):
         return type(node)(without_folders(value) for value in node)
     if isinstance(node, str) and node.startswith(LOCAL_DIR):

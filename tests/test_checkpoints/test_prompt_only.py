@@ -363,3 +363,15 @@ def test_the_record_passes_through_dicts_and_files(base, tmp_path):
 def test_published_files_have_no_local_folders(source, public):
     assert public_source(source) == public
     assert without_folders({'model': [source]}) == {'model': [public]}
+
+
+def test_published_configs_have_no_relative_folders_of_data():
+    dataset = dict(data_root='my/run/data', data_prefix=dict(img_path='images/train'))
+    found = without_folders(dict(
+        data_root='my/run/data/', train=[dict(dataset=dataset)], experiment=dict(task='my/photos'),
+        run=dict(data='my/run/data', task='dtd'), data=dict(task=None),
+    ))
+    assert found == dict(
+        data_root='data', train=[dict(dataset=dict(dataset, data_root='data'))],
+        experiment=dict(task='photos'), run=dict(data='data', task='dtd'), data=dict(task=None),
+    )
