@@ -226,7 +226,8 @@ class EncoderDecoder(segmentors.EncoderDecoder):
         They cover the images as padded to :meth:`whole_patches`.
         """
         height, width = self.whole_patches(images.shape[2:])
-        images = F.pad(images, (0, width - images.shape[3], 0, height - images.shape[2]))
+        if (height, width) != images.shape[2:]:  # F.pad copies
+            images = F.pad(images, (0, width - images.shape[3], 0, height - images.shape[2]))
         if self._resizes_only:
             return self.decode_head(self.extract_feat(images))
         return self.encode_decode(images, [dict(img_shape=images.shape[2:])] * len(images))
