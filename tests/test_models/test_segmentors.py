@@ -167,7 +167,9 @@ def test_a_border_between_classes_stays_where_it_is(side, test_cfg, resizes_only
     for turned in (images, images.mT):
         labels = ours.predict(turned.contiguous())[0].pred_sem_seg.data[0]
         first = (labels == 0).sum(0 if turned is images else 1)
-        assert (first - 24).abs().max() <= 4, first
+        # It is between patches, except in a second window, which starts inside of one.
+        one = test_cfg['mode'] == 'whole' or side <= 44
+        assert (first - 24).abs().max() <= (0 if one else 4), first
 
 
 @pytest.mark.parametrize('head', ['lspt_mm.FCNHead', 'FCNHead'])
