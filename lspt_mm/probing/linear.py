@@ -22,7 +22,7 @@ from scipy.special import log_softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import multilabel_confusion_matrix
-from sklearn.model_selection import KFold, StratifiedKFold
+from sklearn.model_selection import KFold, StratifiedGroupKFold, StratifiedKFold
 
 from lspt_mm.errors import InputError
 
@@ -122,11 +122,14 @@ def fit_linear(
         if len(np.unique(labels[~held_out])) > 1:
             splits = [(np.flatnonzero(~held_out), np.flatnonzero(held_out))]
     else:
-        first, file_of = _by_file(None if files is None else np.take(files, rows), len(z))
+        file_of = rows if files is None else np.take(files, rows)
+        first = np.unique(file_of, return_index=True)[1]
         folds = min(5, int(np.bincount(labels[first])[np.unique(labels)].min()))
-        if folds > 1:
-            kind = StratifiedKFold(folds, shuffle=True, random_state=0)
-            splits = _unfold(kind.split(first, labels[first]), file_of)
+        if folds > 1 and len(first) < len(rows):
+            kind = StratifiedGroupKFold(folds, shuffle=True, random_state=0)
+            splits = [*kind.split(z, labels, file_of)]
+        elif folds > 1:
+            splits = [*StratifiedKFold(folds, shuffle=True, random_state=0).split(z, labels)]
     if validation is not None:
         validation = (validation[0] - mean) / std, validation[1]
     model, best, scores = _best(
@@ -154,7 +157,6 @@ def fit_one_vs_rest(
     validation: Optional[Tuple[np.ndarray, np.ndarray]] = None,
     path: Sequence[float] = PATH,
     score: Optional[Callable[[np.ndarray], float]] = None,
-    files: Optional[Sequence[int]] = None,
 ) -> LinearFit:
     """The best regression of a path for images of any number of classes: one for each class.
 
@@ -170,7 +172,6 @@ def fit_one_vs_rest(
         path: Values of C, from strong penalties to weak ones.
         score: Of counts (K, 2, 2), for each class absent or present by the truth (rows) and by the
             prediction; by default the mean F1 in per cent.
-        files: As of :func:`fit_linear`.
 
     Raises:
         InputError: If no class has images with and without it, or a feature is not finite.
@@ -187,10 +188,8 @@ def fit_one_vs_rest(
         return _path_of_each(z, labels[chosen], *how)
 
     splits = []
-    first, file_of = _by_file(files, len(x))
-    if len(first) > 1:
-        kind = KFold(min(5, len(first)), shuffle=True, random_state=0)
-        splits = _unfold(kind.split(first), file_of)
+    if len(x) > 1:
+        splits = [*KFold(min(5, len(x)), shuffle=True, random_state=0).split(z)]
     if validation is not None:
         validation = (validation[0] - mean) / std, validation[1]
     large = z.size * labels.shape[1] > _LARGE
@@ -200,20 +199,6 @@ def fit_one_vs_rest(
     held_out = _held_out(found, best, z, labels, walk, _logits_of_each, validation, splits, large)
     layer = _layer(found, x.shape[1])
     return LinearFit(*layer, mean, std, best, scores, _temperature(held_out, _log_loss_of_each))
-
-
-def _by_file(files: Optional[Sequence[int]], count: int) -> Tuple[np.ndarray, np.ndarray]:
-    """Rows where a file is first seen, in order; and for each row, which of these has its file."""
-    if files is None:
-        return np.arange(count), np.arange(count)
-    _, first, of = np.unique(files, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    return first[order], np.argsort(order)[of]
-
-
-def _unfold(splits: Iterable, file_of: np.ndarray) -> List[Tuple[np.ndarray, ...]]:
-    """Splits of files as splits of rows."""
-    return [tuple(np.flatnonzero(np.isin(file_of, part)) for part in pair) for pair in splits]
 
 
 def _best(

@@ -121,7 +121,7 @@ class LinearBaselineHook(Hook):
                     own.x, own.shares, other, path, task.score, weight, task.dense, own.files
                 )
             else:
-                fit = fit_one_vs_rest(own.x, own.shares, other, path, task.score, own.files)
+                fit = fit_one_vs_rest(own.x, own.shares, other, path, task.score)
             return {**fit._asdict(), 'scores': np.array(list(fit.scores.items()))}
 
         read = [x for x in (*own, *(other or ())[:2]) if x is not None]
