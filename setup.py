@@ -68,6 +68,8 @@ setup(
     classifiers=[
         'Development Status :: 4 - Beta',
         'Intended Audience :: Science/Research',
+        'Operating System :: POSIX :: Linux',
+        'Operating System :: MacOS',
         'Programming Language :: Python :: 3',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],
@@ -79,8 +81,9 @@ setup(
     # No mm* package here: the maintained and the original distributions share their import
     # names, either serves, and both in one environment break each other. The extras choose.
     install_requires=[
-        'torch>=2.6', 'torchvision', 'timm>=1.0.28', 'numpy', 'scipy', 'pillow>=10.1', 'pooch>=1.8',
-        'safetensors', 'filelock', 'rich', 'matplotlib', 'jinja2', 'scikit-learn', 'submitit',
+        'torch>=2.7', 'torchvision', 'timm>=1.0.28', 'numpy', 'scipy>=1.15', 'pillow>=11',
+        'pooch>=1.8', 'safetensors', 'filelock>=3.13', 'rich', 'matplotlib', 'jinja2',
+        'scikit-learn', 'submitit',
     ],
     extras_require={
         'onedl': pins('requirements.txt', r'onedl-'),

@@ -322,7 +322,8 @@ def autocast_to(dtype: str, device: torch.device) -> AbstractContextManager:
     lacks = ''
     if device.type == 'cpu' and dtype == 'float16':
         lacks = 'float16 is for GPUs; expected bfloat16 or float32'
-    elif device.type == 'cpu' and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    elif device.type == 'cpu' and not (torch.backends.mkldnn.is_available()
+                                       and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         lacks = 'this CPU has no instructions for it; expected float32'
     elif (device.type == 'cuda' and dtype == 'bfloat16'
           and not torch.cuda.is_bf16_supported(including_emulation=False)):

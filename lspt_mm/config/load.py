@@ -23,6 +23,9 @@ _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config and apply the common options to it."""
+    if args.launcher == 'slurm':  # MMEngine sets them when it opens the process group
+        os.environ['RANK'] = os.environ.get('SLURM_PROCID', '0')
+        os.environ['LOCAL_RANK'] = os.environ.get('SLURM_LOCALID', '0')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = read_config(args.config)
     apply_common_options(cfg, args.cfg_options, args.data_root)

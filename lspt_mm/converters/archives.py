@@ -123,8 +123,11 @@ def link_or_copy(folder: Path, target: Path, copy: bool) -> bool:
         return target.resolve() != folder
     _unlink(target, folder)
     if not copy:
-        target.symlink_to(folder, target_is_directory=True)
-        return False
+        try:
+            target.symlink_to(folder, target_is_directory=True)
+            return False
+        except OSError as error:  # Windows without the privilege, some network drives
+            print(f'note: {folder} is copied, as it cannot be linked here ({error})')
     part = _fresh(target)
     try:
         shutil.copytree(folder, part)

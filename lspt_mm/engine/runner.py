@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
+import mmengine.device.utils
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -333,15 +334,25 @@ def check_batch_norm(model: nn.Module, cfg: Config, processes: int) -> None:
 
 
 def prepare_for_cpu(cfg: Config) -> None:
-    """Adapt a config to a machine without a GPU: gloo between processes, BN for SyncBN.
+    """Adapt a config to a machine without a CUDA GPU: gloo between processes, BN for SyncBN.
 
     MMEngine would set CUDA devices for the processes. SyncBN is for GPUs only: on CPUs, each
     process normalises over its own samples.
+
+    Raises:
+        InputError: For SLURM's launcher, which needs GPUs.
     """
+    if torch.backends.mps.is_available():
+        # MMEngine would train on MPS, which has neither float64 nor MMEngine's autocast.
+        mmengine.device.utils.DEVICE = 'cpu'
     if cfg.get('model') is not None:
         _replace_type(cfg.model, 'SyncBN', 'BN')
     if cfg.launcher == 'none':
         return
+    if cfg.launcher == 'slurm':
+        raise InputError(
+            '--launcher slurm: this machine has no GPU; start the processes by tools/dist_train.sh'
+        )
     if not torch.distributed.is_initialized():
         timeout = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout')
         torch.distributed.init_process_group(

@@ -55,7 +55,7 @@ def lock_work_dir(folder: str) -> FileLock:
     """
     lock = FileLock(Path(folder) / '.lock', timeout=0, is_singleton=True)
     try:
-        if not int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0))):
+        if not int(os.environ.get('RANK', 0)):
             lock.acquire()
         return lock
     except Timeout as error:

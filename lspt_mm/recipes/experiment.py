@@ -1,6 +1,7 @@
 """An experiment of a benchmark (data set, pre-training, method) with all its hyper-parameters."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Union
 
 from mmpretrain.models.backbones.vision_transformer import VisionTransformer
@@ -121,8 +122,7 @@ class Experiment:
     @property
     def name(self) -> str:
         """Such as ``vtab1k/lspt_mae_eurosat``."""
-        task = str(self.task).rstrip('/').split('/')[-1]
-        return f'{self.benchmark}/{self.method}_{name_of(self.pretraining)}_{task}'
+        return f'{self.benchmark}/{self.method}_{name_of(self.pretraining)}_{Path(self.task).name}'
 
     @property
     def embed_dims(self) -> int:

@@ -23,7 +23,7 @@ def atomic_write(path: Union[str, Path]) -> Iterator[Path]:
     unfinished = path.with_name(f'.{path.name}.part')
     try:
         yield unfinished
-        with open(unfinished, 'rb') as file:
+        with open(unfinished, 'r+b') as file:  # Windows syncs only what may be written
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     except BaseException:

@@ -96,7 +96,7 @@ def input_errors_as_messages(debug: bool = False) -> Iterator[None]:
             traceback.print_exc()
         # From a loader's worker process the message comes wrapped in its traceback.
         message = str(error).split(f'{InputError.__name__}: ')[-1].strip()
-        rank = int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', 0)))
+        rank = int(os.environ.get('RANK', 0))
         if debug or _is_first_to_fail():
             who = f' (process {rank})' if rank else ''
             print(f'error{who}: {message}', file=sys.stderr, flush=True)
@@ -131,7 +131,7 @@ def _is_first_to_fail() -> bool:
         except RuntimeError:  # the process with the store has exited
             return True
     # Before processes know each other, all of a machine fail alike.
-    return all(int(os.environ.get(name, 0)) == 0 for name in ('LOCAL_RANK', 'SLURM_LOCALID'))
+    return int(os.environ.get('LOCAL_RANK', 0)) == 0
 
 
 def check_device(device: Optional[str]) -> torch.device:

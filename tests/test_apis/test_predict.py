@@ -239,8 +239,14 @@ def test_wrong_options_write_nothing(model, photos, tmp_path, options, error, sa
     assert not (tmp_path / 'found').exists()
 
 
-def test_bfloat16_of_a_cpu_without_it(monkeypatch):
-    monkeypatch.setattr(torch.ops.mkldnn, '_is_mkldnn_bf16_supported', lambda: False)
+@pytest.mark.parametrize('one_dnn', [True, False])
+def test_bfloat16_of_a_cpu_without_it(one_dnn, monkeypatch):
+    """Without oneDNN, as on Apple silicon, PyTorch has no operator that could be asked."""
+    if one_dnn:
+        monkeypatch.setattr(torch.ops.mkldnn, '_is_mkldnn_bf16_supported', lambda: False)
+    else:
+        monkeypatch.setattr(torch.backends.mkldnn, 'is_available', lambda: False)
+        monkeypatch.setattr(torch.ops, 'mkldnn', None)
     with pytest.raises(InputError, match='bfloat16 on cpu: .* expected float32'):
         autocast_to('bfloat16', torch.device('cpu'))
 

@@ -161,7 +161,7 @@ def test_accepted(option, configs):
     {
         'model.head.num_classes=7': 7,
         'model.head.topk=(1,2)': (1, 2),
-        'model.head.init_cfg.std=0.1': 0.1,
+        'model.head.init_cfg.bias=0.1': 0.1,
         'model.backbone.out_type=cls_token': 'cls_token',
         'model.train_cfg.augments.type=Mixup': 'Mixup',
         'data_preprocessor.num_classes=7': 7,

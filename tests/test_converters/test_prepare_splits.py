@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from scipy.io import savemat
 
 from lspt_mm.config.benchmarks import FGVC_TASKS, VTAB_TASKS, FGVCTask, VTABTask
 from lspt_mm.converters import prepare_fgvc, prepare_image_folder, prepare_vtab
+from lspt_mm.converters.archives import link_or_copy
 from lspt_mm.converters.splits import random_share, random_tenth, write_lists
 from lspt_mm.datasets import FGVC, VTAB1K, ListedImages, benchmarks
 from lspt_mm.errors import InputError
@@ -806,6 +808,18 @@ def test_an_image_folder(photos):
     dest = photos.parent / 'dest'
     assert len(ListedImages('train.json', num_classes=2, data_root=str(dest))) == 10
     assert (dest / 'train').is_symlink()
+
+
+def test_where_links_cannot_be_made_images_are_copied(tmp_path, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise OSError('a required privilege is not held')
+
+    monkeypatch.setattr(Path, 'symlink_to', refuse)
+    (tmp_path / 'photos').mkdir()
+    (tmp_path / 'photos/a.txt').write_text('a')
+    assert not link_or_copy(tmp_path / 'photos', tmp_path / 'dest', copy=False)
+    assert (tmp_path / 'dest/a.txt').read_text() == 'a'
+    assert 'photos is copied' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 import argparse
 import copy
+import os
 
+import mmengine.device
 import pytest
 import torch
 from miniatures import CONFIGS, free_port
@@ -105,6 +107,34 @@ def test_the_first_process_of_each_machine_speaks(rank, of_machine, said, monkey
     with pytest.raises(SystemExit) as end, input_errors_as_messages():
         raise InputError('x')
     assert end.value.code == 2 and capsys.readouterr().err == said
+
+
+def test_tasks_of_slurm_are_processes_of_one_run_only_with_its_launcher(monkeypatch, capsys):
+    """A sweep is a run in each task: every one prints its errors and locks its work dir."""
+    monkeypatch.delenv('RANK', raising=False)
+    monkeypatch.setenv('LOCAL_RANK', '0')
+    monkeypatch.setenv('SLURM_PROCID', '9')
+    monkeypatch.setenv('SLURM_LOCALID', '1')
+    with pytest.raises(SystemExit), input_errors_as_messages():
+        raise InputError('x')
+    assert capsys.readouterr().err == 'error: x\n'
+    monkeypatch.setenv('RANK', '0')  # and taken back at the end
+    config(CONFIGS / 'lspt_upernet_ade20k.py', '--launcher', 'slurm')
+    assert (os.environ['RANK'], os.environ['LOCAL_RANK']) == ('9', '1')
+
+
+def test_slurm_without_gpus(monkeypatch):
+    with pytest.raises(InputError, match='launcher slurm: .* no GPU; .*dist_train.sh'):
+        prepare_for_cpu(Config({'launcher': 'slurm'}))
+
+
+def test_macs_train_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(mmengine.device.utils, 'DEVICE', 'mps')
+    prepare_for_cpu(Config({'launcher': 'none'}))
+    assert mmengine.device.get_device() == 'mps'  # not asked for on other machines
+    monkeypatch.setattr(torch.backends.mps, 'is_available', lambda: True)
+    prepare_for_cpu(Config({'launcher': 'none'}))
+    assert mmengine.device.get_device() == 'cpu'
 
 
 def test_of_processes_that_know_each_other_the_first_to_fail_speaks(monkeypatch, capsys):

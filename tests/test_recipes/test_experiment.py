@@ -10,6 +10,7 @@ import timm
 import torch
 from miniatures import ARCH, CONFIGS, write_vit
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
 from mmpretrain.models.heads import LinearClsHead
 from mmpretrain.registry import DATASETS
 
@@ -232,7 +233,8 @@ def test_no_recipe_decays_the_bias_of_the_head(method, decayed):
 )
 def test_random_heads_start_as_in_the_authors_code(pretraining, method, std, bias):
     cfg = read('fgvc', 'cub', pretraining, method).model.head
-    head = LinearClsHead(cfg.num_classes, cfg.in_channels, cfg.init_cfg)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        head = LinearClsHead(cfg.num_classes, cfg.in_channels, cfg.init_cfg)
     torch.manual_seed(0)
     head.init_weights()
     assert float(head.fc.weight.detach().std()) == pytest.approx(std, rel=0.01)
@@ -472,6 +474,11 @@ def test_a_file_that_determines_the_vit(tmp_path):
     backbone = of_weights(tmp_path / 'dinov3.pth').model.backbone
     assert (backbone.type, backbone.model) == (
         'lspt_mm.TimmPromptedViT', 'vit_small_patch16_dinov3')
+
+
+def test_the_name_has_the_folders_last_part_alone():
+    named = Experiment('imagefolder', 'data/my flowers/', 'mae', 'lspt').name
+    assert named == 'imagefolder/lspt_mae_my flowers'
 
 
 def test_names_of_runs_tell_weights_apart(tmp_path):

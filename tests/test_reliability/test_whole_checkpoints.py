@@ -1,10 +1,12 @@
 """Checkpoints are whole or absent, whatever the disk does."""
 
+import fcntl
 import json
 import os
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import threading
 
@@ -258,6 +260,18 @@ def test_written_whole_or_not_at_all(tmp_path):
     assert file.read_text() == 'one' and list(tmp_path.iterdir()) == [file]
     write_text(file, 'two')
     assert file.read_text() == 'two'
+
+
+def test_what_is_synced_is_open_for_writing(tmp_path, monkeypatch):
+    """Windows refuses others. Folders, which it cannot open, are synced elsewhere only."""
+    def fsync(descriptor):
+        assert stat.S_ISDIR(os.fstat(descriptor).st_mode) or (
+            fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+        )
+
+    monkeypatch.setattr(os, 'fsync', fsync)
+    write_text(tmp_path / 'file.txt', 'one')
+    assert (tmp_path / 'file.txt').read_text() == 'one'
 
 
 def test_size_limit_of_the_system(tmp_path):
