@@ -37,7 +37,7 @@ class BackboneWeights(NamedTuple):
             raise InputError(
                 'the loaded checkpoint lacks the weights of the ViT, which is random: load them '
                 'first (pretrained= and init_weights()), or load a checkpoint that contains or '
-                'names them'
+                'names them. Only pretrained= reads files in another naming (timm, mmseg)'
             )
         if pretrained is not None:
             raise InputError(

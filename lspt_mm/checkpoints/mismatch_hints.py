@@ -82,6 +82,13 @@ def _qkv_bias(wanted, tensors) -> List[str]:
     return ['qkv_bias=True'] if name in tensors else ['qkv_bias=False']
 
 
+def _patch_bias(wanted, tensors) -> List[str]:
+    name = 'patch_embed.projection'
+    if f'{name}.weight' in tensors and f'{name}.bias' in wanted.keys() - tensors.keys():
+        return ["patch_cfg=dict(bias=False), as mmseg's own ViT has by default"]
+    return []
+
+
 def _tokens(wanted, tensors) -> List[str]:
     found = []
     theirs, ours = _shape(tensors, 'register_tokens'), _shape(wanted, 'register_tokens')
@@ -129,4 +136,4 @@ def _ffn(wanted, tensors) -> List[str]:
     return []
 
 
-_FINDERS = (_arch, _layer_scale, _qkv_bias, _tokens, _norms, _ffn)
+_FINDERS = (_arch, _layer_scale, _qkv_bias, _patch_bias, _tokens, _norms, _ffn)

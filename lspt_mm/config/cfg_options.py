@@ -18,9 +18,8 @@ from lspt_mm.utils.text import did_you_mean
 #: Dicts that take any key.
 _FREE = {'custom_keys', 'data_prefix', 'metainfo', 'arch', 'dist_cfg'}
 #: Top-level keys besides the Runner's own arguments.
-_TOP_LEVEL = {'tta_model', 'tta_pipeline', 'custom_imports', 'runner_type', 'compile',
-              'activation_checkpointing', 'find_unused_parameters', 'model_wrapper_cfg',
-              'data_preprocessor'}
+_TOP_LEVEL = {'tta_model', 'tta_pipeline', 'runner_type', 'compile', 'activation_checkpointing',
+              'find_unused_parameters', 'model_wrapper_cfg', 'data_preprocessor'}
 #: Keys of dicts without a type, besides those in the config.
 _UNTYPED = {
     'randomness': {'seed', 'diff_rank_seed', 'deterministic'},

@@ -66,7 +66,8 @@ def choose_weights(cfg: Config, pretrained: Optional[str], random: bool) -> None
     if pretrained or random:
         cfg.model.backbone.update(pretrained=pretrained, init_cfg=None)
     if random:
-        hooks = [h for h in cfg.get('custom_hooks') or [] if 'BackboneWeights' not in h['type']]
+        hooks = [hook for hook in cfg.get('custom_hooks') or []
+                 if 'BackboneWeightsHook' not in str(hook['type'])]
         cfg.custom_hooks = [*hooks, {'type': 'lspt_mm.BackboneWeightsHook', 'allow_random': True}]
 
 

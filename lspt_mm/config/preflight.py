@@ -223,6 +223,6 @@ def absent_file(source: str) -> Optional[str]:
 def allows_random(cfg: Config) -> bool:
     """Whether the config's ``BackboneWeightsHook`` allows a random backbone."""
     return any(
-        str(h.get('type', '')).endswith('BackboneWeightsHook') and h.get('allow_random')
+        'BackboneWeightsHook' in str(h.get('type')) and h.get('allow_random')
         for h in cfg.get('custom_hooks') or []
     )

@@ -65,7 +65,9 @@ def _check(cfg: dict, classes: Optional[int]) -> Findings:
     if not samples or 'img_path' not in samples[0]:
         return Findings([], [])  # a data set of another kind
     steps = [step for step in cfg.get('pipeline') or [] if isinstance(step, dict)]
-    label = next((dict(s) for s in steps if str(s.get('type')).endswith('LoadSegLabels')), None)
+    kinds = [getattr(step.get('type'), '__name__', str(step.get('type'))) for step in steps]
+    label = next((dict(step) for step, kind in zip(steps, kinds, strict=True)
+                  if kind.endswith('LoadSegLabels')), None)
     cache = _cache_file(samples, {'label': repr(label), 'classes': classes})
     try:
         found = Findings([], [str(line) for line in read_json(cache)['remarks']])
@@ -74,6 +76,11 @@ def _check(cfg: dict, classes: Optional[int]) -> Findings:
         found = check_data_set(samples, load, classes)
         if not found.errors:
             _write_cache(cache, found)
+    if label is None and 'seg_map_path' in samples[0]:
+        found.remarks.append(
+            f'{cfg.get("type")}: labels are not checked, as the pipeline has no '
+            'lspt_mm.LoadSegLabels'
+        )
     if dataset.ann_file:  # a list of images, whose labels are all there are
         return found
     # Cheap, and the cache does not cover them.

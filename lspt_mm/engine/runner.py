@@ -20,6 +20,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from lspt_mm.config.preflight import check_inputs
+from lspt_mm.engine.hooks.backbone_weights_hook import BackboneWeightsHook
 from lspt_mm.engine.hooks.preemption_hook import PreemptionHook
 from lspt_mm.engine.hooks.prompt_init_hook import check_prepared_somewhere
 from lspt_mm.engine.hooks.prompter_hook import add_prompter_hook
@@ -206,6 +207,8 @@ def build_runner(
     try:
         with _building():
             runner = QuietRunner.from_cfg(cfg)
+        if not any(isinstance(hook, BackboneWeightsHook) for hook in runner.hooks):
+            runner.register_hook(BackboneWeightsHook())  # custom_hooks of a config replace ours
         if trains:
             check_batch_norm(runner.model, cfg, runner.world_size)
             add_prompter_hook(runner)
@@ -347,9 +350,10 @@ def prepare_for_cpu(cfg: Config) -> None:
         mmengine.device.utils.DEVICE = 'cpu'
     if cfg.get('model') is not None:
         _replace_type(cfg.model, 'SyncBN', 'BN')
-    if cfg.launcher == 'none':
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'none':
         return
-    if cfg.launcher == 'slurm':
+    if launcher == 'slurm':
         raise InputError(
             '--launcher slurm: this machine has no GPU; start the processes by tools/dist_train.sh'
         )

@@ -206,6 +206,10 @@ class EncoderDecoder(segmentors.EncoderDecoder):
             for name in ('predict', 'predict_by_feat')
         )
 
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> Tuple[int, int]:
+        """For mmpretrain's layer-wise learning rates: that of the backbone; heads are last."""
+        return self.backbone.get_layer_depth(param_name, f'{prefix}backbone.')
+
     def whole_patches(self, size: Sequence[int]) -> Tuple[int, int]:
         """Height and width that the ViT pads images of ``size`` to."""
         patch = self.backbone.patch_size if isinstance(self.backbone, PromptedBackbone) else (1, 1)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from miniatures import ARCH, tiny_vit
+from mmseg.models.backbones import VisionTransformer as MMSegViT
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import VisionTransformer
 
@@ -70,6 +71,26 @@ def test_the_missing_argument_is_named(name, tmp_path):
     torch.save(tiny_vit(**theirs).state_dict(), tmp_path / 'vit.pth')
     with pytest.raises(InputError, match=hint):
         load_backbone(vit(), str(tmp_path / 'vit.pth'))
+
+
+def test_a_file_of_mmsegs_vit(images, tmp_path):
+    """Its patch embedding has no bias by default."""
+    sizes = {name: ARCH[name] for name in ('embed_dims', 'num_layers', 'num_heads')}
+    theirs = MMSegViT(
+        img_size=32, patch_size=8, mlp_ratio=ARCH['feedforward_channels'] // ARCH['embed_dims'],
+        out_indices=ARCH['num_layers'] - 1, norm_cfg=dict(type='LN', eps=1e-6), **sizes,
+    )
+    theirs.eval()  # returns nothing
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    file = str(tmp_path / 'vit.pth')
+    torch.save({'state_dict': {f'backbone.{k}': v for k, v in theirs.state_dict().items()}}, file)
+    how = dict(final_norm=False, out_type='featmap')
+    with pytest.raises(InputError, match=r'patch_cfg=dict\(bias=False\)'):
+        load_backbone(vit(**how), file)
+    model = vit(**how, patch_cfg=dict(bias=False))
+    load_backbone(model, file)
+    torch.testing.assert_close(model.double()(images)[0], theirs.double()(images)[0])
 
 
 @pytest.mark.parametrize(

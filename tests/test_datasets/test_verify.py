@@ -20,6 +20,7 @@ from mmengine.registry import init_default_scope
 from PIL import Image
 
 from lspt_mm.datasets import verify as checking
+from lspt_mm.datasets.seg_transforms import LoadSegLabels
 from lspt_mm.datasets.verify import check_data, check_data_set
 from lspt_mm.errors import InputError
 from lspt_mm.utils.images import check_image
@@ -93,6 +94,17 @@ def test_remarks(tmp_path, capsys):
     found = check_data(cfg, ('train_dataloader',))
     assert found.errors == [] and len(found.remarks) == 1
     assert 'training_3.png: all of the label is ignored' in capsys.readouterr().out
+
+
+def test_labels_that_nothing_checks_are_a_remark(tmp_path):
+    root, cfg = ade(tmp_path)
+    assert check_data(cfg, ('train_dataloader',)).remarks == []
+    cfg.train_dataloader.dataset.pipeline[1] = dict(type='LoadAnnotations')
+    for _ in range(2):  # the second from the cache
+        (remark,) = check_data(cfg, ('train_dataloader',)).remarks
+        assert 'labels are not checked' in remark
+    cfg.train_dataloader.dataset.pipeline[1] = dict(type=LoadSegLabels, num_classes=150)
+    assert check_data(cfg, ('train_dataloader',)).remarks == []
 
 
 def test_classes_and_numbers(tmp_path):

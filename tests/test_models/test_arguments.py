@@ -276,7 +276,11 @@ def test_unknown_method_lists_the_known_ones():
         vit(prompter={'type': 'LPST', 'num_tokens': 2})
 
 
-@pytest.mark.parametrize('kind', ['LSPT', 'lspt_mm.LSPT', LSPT], ids=str)
+@pytest.mark.parametrize(
+    'kind',
+    ['LSPT', 'lspt_mm.LSPT', LSPT, 'lspt_mm.models.prompters.LSPT',
+     'lspt_mm.models.prompters.lspt.LSPT'], ids=str,
+)
 def test_ways_to_name_a_method(kind):
     assert isinstance(vit(prompter={'type': kind, 'num_tokens': 2}).prompter, LSPT)
 
@@ -359,6 +363,7 @@ def test_arguments_of_the_method_in_a_wrapper_are_checked(wrapper):
         ({'type': 'VPT', 'deeep': True}, 'VPT has no argument .deeep'),
         ({'type': 'VPT', 'deep': 3}, 'deep=3'),
         ({'type': 'VTP'}, "type='VTP': expected one of APT"),
+        ({'type': 'mmseg.VPT'}, "type='mmseg.VPT': expected one of APT"),
     ):
         with pytest.raises(ValueError, match=f'{wrapper}: .*{word}'):
             vit(prompter={'type': wrapper, 'num_tokens': 2, 'prompter': inner})

@@ -309,3 +309,14 @@ def test_a_resize_of_one_side_in_many_strips(size, monkeypatch):
     theirs, ours = pair(dict(mode='whole'))
     images = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     assert_same(theirs, ours, images, ori_shape=size)
+
+
+def test_depths_for_layer_wise_rates_are_the_backbones():
+    """As mmpretrain's constructor asks for them; the whole tree has L + 2 depths."""
+    _, model = pair({'mode': 'whole'})
+    names = [name for name, _ in model.named_parameters()]
+    depths = {name: model.get_layer_depth(name) for name in names}
+    assert {total for _, total in depths.values()} == {6}
+    assert depths['backbone.cls_token'][0] == 0
+    assert depths['backbone.layers.2.attn.qkv.weight'][0] == 3
+    assert depths['backbone.prompter.prompts'][0] == depths['decode_head.conv_seg.weight'][0] == 5

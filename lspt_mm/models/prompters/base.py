@@ -413,7 +413,11 @@ def _find_method(kind) -> type:
     # Not found by the registry, which would search other scopes such as `mmseg`.
     method = kind
     if isinstance(kind, str):
-        method = PROMPTERS.module_dict.get(kind.removeprefix('lspt_mm.'))
+        scope, _, name = kind.rpartition('.')
+        method = PROMPTERS.module_dict.get(name)
+        # A dumped config names a class by its module, or by a package that exports it.
+        if method and scope != 'lspt_mm' and not method.__module__.startswith(scope):
+            method = None
     if not (isinstance(method, type) and issubclass(method, Prompter)):
         known = ', '.join(sorted(PROMPTERS.module_dict))
         raise ValueError(f'prompter type={kind!r}: expected one of {known}')
