@@ -209,6 +209,7 @@ REFUSED = {
     'param_scheduler.0.strat=1': ['strat'],
     'param_scheduler.2.end=1': ['2'],
     'randomness.sed=1': ['sed', 'seed'],
+    "custom_imports.imports=['x']": ['custom_imports'],  # read before the options
     'default_hooks.checkpoints.interval=1': ['checkpoints', 'checkpoint'],
     'default_hooks.checkpoint.intervall=1': ['intervall', 'interval'],
     'default_hooks.checkpoint.save_bset=mIoU': ['save_bset', 'save_best'],

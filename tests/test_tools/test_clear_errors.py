@@ -344,3 +344,11 @@ def test_a_method_that_starts_from_data_without_its_hook(cls, tmp_path):
         "    _delete_=True, type='SelfPrompt', num_tokens=3, start='kmeans')))\n"
     )
     refused(train(tmp_path / 'own.py', cwd=tmp_path), 'PromptInitHook', 'SelfPrompt')
+
+
+def test_a_list_of_hooks_without_ours_does_not_end_their_checks(cls, tmp_path):
+    (tmp_path / 'own.py').write_text(
+        f"_base_ = '{cls / 'mini_cls.py'}'\ncustom_hooks = []\n"
+        "model = dict(backbone=dict(tune='partial-1'))\n"
+    )
+    refused(train(tmp_path / 'own.py', cwd=tmp_path), "tune='partial-1' does not train the prompts")
