@@ -1,4 +1,4 @@
-"""Tables of the small runs: mean and deviation over seeds, longer runs, parts of LSPT, ranks.
+"""Tables of the small runs: mean and deviation over seeds, differences, longer runs, ranks.
 
 Mean ranks come twice: with LSPT, and with LSPT+ in its place.
 """
@@ -22,13 +22,15 @@ from lspt_mm.search.small_plan import (
     SEEDS,
 )
 
+#: Methods that all others are compared with, seed by seed.
+REFERENCES = ('vpt-deep', 'lspt', LSPT_PLUS)
 #: Method to task to the scores of the seeds.
 Scores = Dict[str, Dict[str, List[float]]]
 
 
 def tables_of(rows: List[dict]) -> str:
-    """Markdown: for each of the rows' tables all methods, their ranks, and the parts of LSPT;
-    longer runs; mean ranks over all tasks.
+    """Markdown: for each of the rows' tables all methods, paired differences and ranks; longer
+    runs; mean ranks over all tasks.
 
     Args:
         rows: As ``SmallTables.write`` returns them.
@@ -43,7 +45,7 @@ def tables_of(rows: List[dict]) -> str:
     lines = []
     rankings: List[List[Scores]] = []  # of each table
     for table, by_method in scores.items():
-        lines += _methods(table, by_method, facts) + _parts(by_method)
+        lines += _methods(table, by_method, facts) + _differences(by_method)
         rankings.append(_rankings(by_method))
         for ranked in rankings[-1]:
             lines += _ranks(ranked)
@@ -90,23 +92,31 @@ def _methods(table: str, by_method: Scores, facts: dict) -> List[str]:
     return [*lines, '']
 
 
-def _parts(by_method: Scores) -> List[str]:
-    """LSPT minus its near copies: paired by seed, with standard errors."""
-    lspt = by_method.get('lspt', {})
+def _differences(by_method: Scores) -> List[str]:
+    """The other methods minus each of ``REFERENCES``: paired by seed, with standard errors.
+
+    The error of a task is that of its seeds, the error of the mean that of the tasks.
+    """
     lines = []
-    for method in LSPT_VARIANTS:
-        found = by_method.get(method, {})
-        both = {task: np.subtract(lspt[task], scores) for task, scores in found.items()
-                if len(lspt.get(task, ())) == len(scores) == len(SEEDS)}
-        if both:
-            if not lines:
-                tasks = list(both)
-                lines = [f'| LSPT minus | {" | ".join(tasks)} | mean |',
-                         '|---' * (len(tasks) + 2) + '|']
-            cells = [_with_error(both[task]) if task in both else '' for task in tasks]
-            means = [differences.mean() for differences in both.values()]
-            lines.append(f'| {_title(method)} | {" | ".join(cells)} | {_with_error(means)} |')
-    return [*lines, ''] if lines else []
+    for reference in REFERENCES:
+        base = by_method.get(reference, {})
+        tasks = [task for task, scores in base.items() if len(scores) == len(SEEDS)]
+        title = _title(reference)
+        found = []
+        for method, scores in by_method.items():
+            both = {task: np.subtract(scores[task], base[task]) for task in tasks
+                    if len(scores.get(task, ())) == len(SEEDS)}
+            if both and method != reference:
+                means = [of_task.mean() for of_task in both.values()]
+                cells = [_with_error(both[task]) if task in both else '' for task in tasks]
+                found.append((fmean(means), f'| {_title(method)} | {" | ".join(cells)} '
+                                            f'| {_with_error(means)} |'))
+        if found:
+            lines += [f'| minus {title} | {" | ".join(tasks)} | mean |',
+                      '|---' * (len(tasks) + 2) + '|']
+            lines += [line for _, line in sorted(found, key=lambda one: -np.nan_to_num(one[0]))]
+            lines.append('')
+    return lines
 
 
 def _with_error(values) -> str:

@@ -298,8 +298,14 @@ def test_tables():
         '| Head alone | 1,000 | 0.1 | 59.00 ± 1.00 | 59.00 ± 1.00 | 59.00 | +7.00 |',
         '| Linear probe | 1,000 | 0.1 | 50.00 | 54.00 | 52.00 |  |',
     ]
-    # Differences 0, 1 and 2 on a, none on b: errors 1 / sqrt(3) and 0; of the means 1 and 0, 0.5.
-    assert '| LSPT without LPC | +1.00 ± 0.58 | +0.00 ± 0.00 | +0.50 ± 0.50 |' in lines
+    # 0, -1 and -2 on a, none on b: errors 1 / sqrt(3) and 0; of the means -1 and 0, 0.5.
+    minus_lspt = lines.index('| minus LSPT | a | b | mean |')
+    assert lines[minus_lspt + 2 : minus_lspt + 6] == [
+        '| LSPT without LPC | -1.00 ± 0.58 | +0.00 ± 0.00 | -0.50 ± 0.50 |',
+        '| VPT-shallow | -10.00 ± 0.58 | -10.00 ± 0.58 | -10.00 ± 0.00 |',
+        '| Head alone | -12.00 ± 0.58 | -12.00 ± 0.58 | -12.00 ± 0.00 |',
+        '',
+    ]
     assert '| 2 methods, mean rank over a, b | rank | 95 % interval | to the first |' in lines
     assert '| seed 1, 1, 2, 4 times as long | a |' in text
     assert '| LSPT | 70.00, 71.00, 72.00 |\n' in text and '61.00, ' not in text
