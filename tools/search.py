@@ -188,8 +188,9 @@ def list_runs(search: Search, grid: dict, select_only: bool) -> None:
 
 def check_configs(search: Search, grid: dict, select_only: bool) -> None:
     """Check the config of every point before the first run."""
-    from lspt_mm.search.plan import final_config, selection_config
+    from lspt_mm.search.plan import check_grid_is_used, final_config, selection_config
 
+    check_grid_is_used(grid, search.points, search.config_of)
     for point in search.points:
         cfg = search.config_of(point)
         if grid:

@@ -1,5 +1,6 @@
 """Base class of all prompted ViTs: loop over blocks, outputs, tuning and weights."""
 
+from abc import abstractmethod
 from functools import partial
 from typing import Callable, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
@@ -184,26 +185,31 @@ class PromptedBackbone(BaseModule):
 
     # ---- provided by the subclass --------------------------------------------------------------
 
+    @abstractmethod
     def embed(self, img: Tensor) -> Embedded:
         """Convert images (B, 3, H, W) to the input of the first block."""
-        raise NotImplementedError
 
+    @abstractmethod
     def patches(self, img: Tensor) -> Tensor:
         """Patch tokens (B, N, D) before position embeddings."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take_block(self, number: int, lora: Optional[LoRA] = None) -> Optional[ViTBlock]:
         """Block ``number``, from 1, split into steps; None if it can only be run as a whole."""
-        raise NotImplementedError
 
     def whole(self, number: int, x: Tensor, rope: Optional[Tensor], num_prompts: int) -> Tensor:
-        """Run block ``number`` by its own forward; (B, T, D), ``num_prompts`` after the prefix."""
-        raise NotImplementedError
+        """Run block ``number`` by its own forward; (B, T, D), ``num_prompts`` after the prefix.
+
+        Only needed for blocks that :meth:`take_block` cannot split.
+        """
+        raise NotImplementedError(
+            f'block {number}: take_block of {type(self).__name__} returned None, which needs whole'
+        )
 
     @property
+    @abstractmethod
     def last_norm(self) -> Callable[[Tensor], Tensor]:
         """The pre-trained norm after the last block."""
-        raise NotImplementedError
 
     @property
     def unread(self) -> Tuple[str, ...]:
@@ -215,11 +221,11 @@ class PromptedBackbone(BaseModule):
 
     def pool(self, x: Tensor) -> Tensor:
         """Pool tokens to (B, D) for the out types that do so (:func:`features`)."""
-        raise NotImplementedError
+        raise NotImplementedError(f'{type(self).__name__} has no pool for this out_type')
 
+    @abstractmethod
     def depth_of(self, name: str) -> int:
         """Depth of a parameter: 0 is the embedding, 1..L its block, L+1 after the blocks."""
-        raise NotImplementedError
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> Tuple[int, int]:
         """For mmpretrain's layer-wise learning rates, return :meth:`depth_of` and L+2."""

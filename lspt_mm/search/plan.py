@@ -1,7 +1,7 @@
 """Configs of a search's runs, each with only the data that it may use."""
 
 import copy
-from typing import Any, List, Mapping
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence
 
 from mmengine.config import Config, ConfigDict
 
@@ -138,6 +138,27 @@ def _common(cfg: Config, seed: int) -> Config:
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
     cfg.resume, cfg.launcher = False, 'none'
     return cfg
+
+
+def check_grid_is_used(
+    grid: Mapping[str, Sequence[Any]], points: Iterable[Mapping[str, Any]],
+    config_of: Callable[[Mapping[str, Any]], Config],
+) -> None:
+    """Raise InputError if a name's values all give the same runs.
+
+    Such as ``num_tokens`` where the config replaces the method's prompter by one of its own.
+    """
+    runs = [(point, {**config_of(point).to_dict(), 'experiment': None}) for point in points]
+    for name, values in grid.items():
+        like: Dict[str, list] = {}  # those that differ in the name alone
+        for point, cfg in runs:
+            like.setdefault(str({**point, name: None}), []).append(cfg)
+        if len(values) > 1 and all(cfg == cfgs[0] for cfgs in like.values() for cfg in cfgs):
+            raise InputError(
+                f'--grid {name}: this config gives the same run for {", ".join(map(str, values))}; '
+                'it replaces what the argument sets. Name the key of the config, such as '
+                'model.backbone.prompter.num_tokens'
+            )
 
 
 def split_point(point: Mapping[str, Any]) -> tuple:

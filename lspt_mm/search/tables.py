@@ -114,9 +114,20 @@ def _place(path: Path, experiment: dict, result: dict) -> Tuple[Row, str]:
         row = row._replace(pretraining=RANDOM)
     task = Path(str(experiment['task'])).name
     tasks = BENCHMARKS.get(experiment['benchmark'], ())
-    if row.method not in METHODS or (tasks is not None and task not in tasks):
+    known = row.method in METHODS
+    if known and result.get('prompter') not in (None, _prompter_of(row.method)):
+        row = row._replace(method=result['prompter'])  # the config's own, in place of the method's
+    if not known or (tasks is not None and task not in tasks):
         raise InputError(f'{path}: {experiment["name"]} belongs to none of the benchmarks')
     return row, task
+
+
+def _prompter_of(method: str) -> str:
+    return (METHODS[method].prompter or {'type': ''})['type'].split('.')[-1]
+
+
+def _method_title(method: str) -> str:
+    return METHODS[method].title if method in METHODS else method
 
 
 def _entry(results: Sequence[dict]) -> Entry:
@@ -140,7 +151,7 @@ def table_of(benchmark: str, entries: Entries) -> Table:
         for name, value in means(benchmark, values).items():
             over = tasks_of(name) if name in GROUPS else values
             cells[name] = f'{value:.2f}' + _NOT_OFFICIAL * any(task in over for task in odd)
-        title = METHODS[row.method].title
+        title = _method_title(row.method)
         parameters = mean(entry.trainable for entry in own.values())
         seeds = sorted({len(entry.accuracies) for entry in own.values()})
         rows.append([
@@ -204,7 +215,9 @@ def published_row(benchmark: str, row: Row, columns: Sequence[str]) -> Optional[
 def _order(row: Row):
     known = [*PRETRAININGS, RANDOM]
     place = known.index(row.pretraining) if row.pretraining in known else len(known)
-    return place, row.pretraining, row.vit, list(METHODS).index(row.method)
+    methods = list(METHODS)
+    of_method = methods.index(row.method) if row.method in METHODS else len(methods)
+    return place, row.pretraining, row.vit, of_method, row.method
 
 
 def _title(column: str) -> str:

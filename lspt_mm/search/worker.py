@@ -88,8 +88,11 @@ def _train(folder: Path) -> Dict[str, Any]:
     runner.register_hook(DecodedImages(_IMAGES))
     keep_freed_memory()
     run(runner, runner.train)
+    prompter = getattr(runner.model.backbone, 'prompter', None)
     result: Dict[str, Any] = {
-        'experiment': cfg.get('experiment'), 'seed': cfg.randomness.seed,
+        # A config may replace the method's prompter.
+        'experiment': cfg.get('experiment'), 'prompter': prompter and type(prompter).__name__,
+        'seed': cfg.randomness.seed,
         'split': 'test' if tests else 'val',
         'trainable': _trainable(runner.model), 'curve': kept.curve,
         # None: random, on purpose.

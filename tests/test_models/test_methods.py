@@ -9,6 +9,7 @@ from test_literal_equations import SWITCHES
 from vit_oracles import ARCH, IMG, PATCH, build, images, weighted_sum
 
 from lspt_mm.models import VPT, BilinearPrompt, FourierPrompt, GatedPrompt, PromptedViT
+from lspt_mm.models.prompters.base import Prompter
 from lspt_mm.registry import PROMPTERS
 
 D, L = 768, 12
@@ -387,3 +388,12 @@ def test_prompts_nobody_attends_to_leave_the_plain_vit(name, monkeypatch):
         monkeypatch.setattr(layer.attn, 'scaled_dot_product_attention', without_prompts)
     assert not torch.allclose(build(cfg, out_type='raw')(images())[0], plain(images())[0])
     torch.testing.assert_close(model(images())[0], plain(images())[0], rtol=1e-9, atol=1e-9)
+
+
+def test_a_method_without_one_of_its_two_functions_is_refused_when_built():
+    class Half(Prompter):
+        def first(self, patches, grid):
+            return None, None
+
+    with pytest.raises(TypeError, match='abstract method .?next'):
+        Half(num_tokens=2, embed_dims=8, num_layers=2)

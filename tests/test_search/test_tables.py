@@ -24,7 +24,10 @@ SIZES = {'natural': 7, 'specialized': 4, 'structured': 8}
 FGVC = ('cub', 'nabirds', 'flowers', 'dogs', 'cars')
 
 
-def write(folder, benchmark, task, method, accuracies, pretraining='mae', weights='x', **more):
+def write(
+    folder, benchmark, task, method, accuracies, pretraining='mae', weights='x', prompter=None,
+    **more,
+):
     """What the final runs of a search leave."""
     experiment = {
         'benchmark': benchmark, 'task': task, 'method': method, 'pretraining': pretraining,
@@ -38,7 +41,7 @@ def write(folder, benchmark, task, method, accuracies, pretraining='mae', weight
         path.write_text(
             json.dumps(
                 {'experiment': experiment, 'accuracy': accuracy, 'trainable': trainable,
-                 'weights': weights}
+                 'weights': weights, 'prompter': prompter}
             )
         )
 
@@ -113,6 +116,16 @@ def test_rows_by_method_without_prompts_first_and_folders_as_columns(tmp_path):
     table = table_of('imagefolder', collect([tmp_path])['imagefolder'])
     assert table.header[6:] == ['leaves', 'shells']
     assert [row[0] for row in table.rows] == ['Linear probe', 'LSPT', 'VPT-shallow']
+
+
+def test_a_prompter_of_ones_own_has_its_own_row(tmp_path):
+    for folder, prompter in ((tmp_path / 'a', 'LSPT'), (tmp_path / 'b', 'MyPrompt')):
+        write(folder, 'fgvc', 'cub', 'lspt', [50.0], prompter=prompter)
+    write(tmp_path, 'fgvc', 'cub', 'linear', [40.0])
+    table = table_of('fgvc', collect([tmp_path])['fgvc'])
+    ours = [row[0] for row in table.rows if row[5] == 'ours']
+    assert ours == ['Linear probe', 'LSPT', 'MyPrompt']
+    assert not any(row[0] == 'MyPrompt' and row[5] != 'ours' for row in table.rows)
 
 
 def test_one_experiment_in_two_places(tmp_path):

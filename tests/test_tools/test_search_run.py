@@ -98,6 +98,8 @@ def test_results_say_what_was_run(searched):
     # VPT-shallow: 2 prompts of 192; the head: 3 classes of 192, and 3 biases.
     assert {(r['prompts'], r['backbone'], r['head']) for r in rows} == {('384', '0', '579')}
     assert 'test top-1' in (searched / 'out.txt').read_text()
+    result = json.loads((searched / 'work/final/seed=1/result.json').read_text())
+    assert result['prompter'] == 'VPT'
 
 
 @pytest.mark.slow
@@ -180,6 +182,24 @@ def test_input_errors(data, more, said, tmp_path):
     assert run.code == 2, run.err[-2000:]
     assert re.search(said, run.err), run.err[-2000:]
     assert 'Traceback' not in run.err
+
+
+def test_a_grid_that_the_config_does_not_use(data, tmp_path):
+    (tmp_path / 'mine.py').write_text(
+        "_base_ = 'lspt_mm::imagefolder/transfer.py'\n"
+        "own = dict(_delete_=True, type='lspt_mm.VPT', num_tokens=3)\n"
+        'model = dict(backbone=dict(prompter=own))'
+    )
+    args = arguments(data, 'w', lrs='0.1,0.2')
+    args[0] = args[0].replace(str(CONFIGS / 'imagefolder/transfer.py'), 'mine.py')
+    args[0] = args[0].replace('num_tokens=2,', '')
+    run = run_tool('search.py', *args, '--dry-run', cwd=tmp_path)
+    assert len(listed(run)) == 3, run.err
+    run = run_tool('search.py', *args, '--grid', 'num_tokens=2,4', '--dry-run', cwd=tmp_path)
+    refused(run, '--grid num_tokens: this config gives the same run for 2, 4')
+    key = 'model.backbone.prompter.num_tokens'
+    run = run_tool('search.py', *args, '--grid', f'{key}=2,4', '--dry-run', cwd=tmp_path)
+    assert len(listed(run)) == 5, run.err
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from abc import ABC, abstractmethod
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import torch
@@ -37,7 +38,7 @@ class Training(NamedTuple):
     scale: float = 1.0
 
 
-class Prompter(nn.Module):
+class Prompter(nn.Module, ABC):
     """Base class of prompt methods; determines which prompts enter each block.
 
     The backbone handles the loop over blocks, the order of tokens, freezing and outputs; a method
@@ -208,6 +209,7 @@ class Prompter(nn.Module):
         """L', the number of blocks with prompts."""
         return self.num_layers - self.start_block + 1
 
+    @abstractmethod
     def first(self, patches: Tensor, grid: Tuple[int, int]) -> Tuple[Optional[Tensor], Any]:
         """Prompts that enter block ``start_block``.
 
@@ -220,8 +222,8 @@ class Prompter(nn.Module):
             tuple: prompts, (1, P, D) if they are the same for every image, else (B, P, D), or
             None for a block without prompts; and the state for :meth:`next`.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def next(
         self, l: int, prompts_in: Tensor, prompts_out: Optional[Tensor], patches: Tensor, state: Any
     ) -> Tuple[Tensor, Any]:
@@ -237,7 +239,6 @@ class Prompter(nn.Module):
         Returns:
             tuple: prompts (1 or B, P, D), None for a block without prompts; and the next state.
         """
-        raise NotImplementedError
 
     def temperature(self, l: int) -> Optional[Tensor]:
         """The scalar that divides block l's queries, or None; for methods that shape attention."""
