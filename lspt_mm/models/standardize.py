@@ -6,6 +6,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from lspt_mm.errors import InputError
 from lspt_mm.registry import MODELS
 
 
@@ -25,6 +26,9 @@ class Standardize(BaseModule):
     Returns (``forward``):
         tuple: The outputs of the neck, if any, then the standardised features, (B, C) or
             (B, C, h, w).
+
+    Raises:
+        InputError: By ``forward`` and ``start_at``, for features of other widths.
     """
 
     def __init__(
@@ -42,7 +46,10 @@ class Standardize(BaseModule):
     def start_at(self, mean, std) -> None:
         """Set the statistics of all channels, (sum of ``in_channels``,)."""
         for own, value in ((self.feature_mean, mean), (self.feature_std, std)):
-            own.copy_(torch.as_tensor(value))
+            value = torch.as_tensor(value)
+            if value.dim() and value.shape != own.shape:
+                raise self._other_widths(len(value))
+            own.copy_(value)
 
     def fold(self, layer: nn.Module) -> None:
         """Fold the statistics into a linear layer that reads all features; they become 0 and 1.
@@ -61,9 +68,18 @@ class Standardize(BaseModule):
             self.start_at(0.0, 1.0)
 
     def forward(self, features: Tuple[Tensor, ...]) -> Tuple[Tensor, ...]:  # noqa: D102
+        widths = [x.size(1) for x in features]
+        if widths != self.in_channels:
+            raise self._other_widths(widths)
         found = []
         parts = (part.split(self.in_channels) for part in (self.feature_mean, self.feature_std))
         for x, mean, std in zip(features, *parts, strict=True):
             shape = (-1, *[1] * (x.dim() - 2))
             found.append((x - mean.view(shape)) / std.view(shape))
         return tuple(found) if self.neck is None else (*self.neck(found), *found)
+
+    def _other_widths(self, found) -> InputError:
+        return InputError(
+            f'model.neck.in_channels={self.in_channels}: the features of the backbone have {found} '
+            'channels; expected their widths, level by level'
+        )

@@ -23,7 +23,7 @@ from lspt_mm.search.small_plan import (
 )
 
 #: Methods that all others are compared with, seed by seed.
-REFERENCES = ('vpt-deep', 'lspt', LSPT_PLUS)
+REFERENCES = ('bias', 'vpt-deep', LSPT_PLUS, 'lspt')
 #: Method to task to the scores of the seeds.
 Scores = Dict[str, Dict[str, List[float]]]
 

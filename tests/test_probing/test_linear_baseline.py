@@ -156,6 +156,14 @@ def test_a_neck_that_others_read_is_not_folded():
     assert torch.equal(layer.weight, before) and neck.feature_std.eq(3).all()
 
 
+def test_widths_of_another_backbone_are_refused():
+    neck = Standardize([4, 3])
+    with pytest.raises(InputError, match=r'in_channels=\[4, 3\].*have \[4, 6\] channels'):
+        neck((torch.zeros(1, 4, 2, 2), torch.zeros(1, 6, 2, 2)))
+    with pytest.raises(InputError, match=r'in_channels=\[4, 3\].*have 10 channels'):
+        neck.start_at(torch.zeros(10), torch.ones(10))
+
+
 def test_features_are_computed_once(runs, tmp_path, monkeypatch):
     monkeypatch.setenv('LSPT_MM_CACHE', str(tmp_path))
     model = init_model(runs / 'fitted.py', runs / 'fitted/epoch_2.pth', device='cpu')
