@@ -65,7 +65,7 @@ class MaskRun:
             'weights', the best on the validation images of DRIVE and CrackForest
             (docs/results.md); 'none' with ``head='paper'``.
         lr (float): Learning rate of the head (AdamW). By default 3e-3, for ``method=full`` 1e-4.
-            On CamVid 1e-2 was best of three (docs/results.md), with a narrow head; the default is
+            On CamVid 1e-2 was best of three, with a narrow head; the default is
             more cautious, for wider ones.
         prompt_lr (float): Learning rate of what is trained in the ViT. By default the same, for
             biases, LoRA and the last blocks their own (``lspt_mm.recipes.METHODS``).

@@ -157,7 +157,7 @@ def test_the_tool_refuses_what_it_cannot_run():
         ('--batch', '0'): '--batch 0: expected at least 1',
         ('--rounds', '0'): '--rounds 0: expected at least 1',
         ('--configs', 'nowhere.py'): 'config file nowhere.py does not exist',
-        ('--configs', str(CONFIGS / 'pretrain/mae_vit_tiny_64px.py')): 'not a segmentation config',
+        ('--configs', str(CONFIGS / 'pretrain/mae_vit_tiny_160px.py')): 'not a segmentation config',
     }.items():
         run = tool(*args)
         assert run.returncode == 2 and words in run.stderr, run.stderr

@@ -67,7 +67,7 @@ def test_weights_are_there_but_not_the_data(seg, tmp_path):
 
 
 @pytest.mark.parametrize('name', ['classification/lspt_imagefolder', 'camvid/lspt_upernet_camvid',
-                                  'pretrain/mae_vit_tiny_64px'])
+                                  'pretrain/mae_vit_tiny_160px'])
 def test_other_configs_on_an_empty_machine(name, tmp_path):
     refused(train(CONFIGS / f'{name}.py', cwd=tmp_path), 'data', '--data-root')
 

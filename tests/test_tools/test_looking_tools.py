@@ -297,7 +297,7 @@ def test_flops_of_a_segmentor_leave_out_what_only_trains(seg, tmp_path):
 @pytest.mark.parametrize(
     ('arguments', 'told'),
     [
-        ([CONFIGS / 'pretrain/mae_vit_tiny_64px.py'], 'a model of type MAE'),
+        ([CONFIGS / 'pretrain/mae_vit_tiny_160px.py'], 'a model of type MAE'),
         (['{seg}', '--shape', '1', '2', '3'], '--shape [1, 2, 3]'),
         (['{seg}', '--shape', '0'], '--shape [0]'),
         (['{seg}', '--shape', '4'], 'does not take an image of (4, 4)'),

@@ -1,6 +1,6 @@
 """Cross Visual Prompt Tuning (CVPT, arXiv 2408.14961). The paper's 200 prompts for ADE20K, 5 to 20 for benchmarks.
 
-``biases=False`` is ours: with the paper's ``True``, training starts far from the ViT's own features (docs/results.md).
+``biases=False`` is ours: with the paper's ``True``, training starts far from the ViT's own features (docs/methods.md).
 """
 method = dict(
     title='CVPT',

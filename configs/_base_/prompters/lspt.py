@@ -1,4 +1,4 @@
-"""LSPT (arXiv 2402.17406). The number of prompts is GaPT's; ``hidden_norm`` on small ViTs is ours (docs/results.md)."""
+"""LSPT (arXiv 2402.17406). The number of prompts is GaPT's; ``hidden_norm`` on small ViTs is ours."""
 method = dict(
     title='LSPT',
     lr=1e-3,
