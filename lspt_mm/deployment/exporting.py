@@ -5,6 +5,7 @@ import logging
 import os
 import tempfile
 import warnings
+from numbers import Integral
 from pathlib import Path
 from typing import Callable, Iterable, NamedTuple, Sequence, Tuple, Union
 
@@ -59,13 +60,13 @@ def _sides(model: Exportable, size: Union[int, Sequence[int]]) -> Tuple[int, int
     patch, least = model.patch_size, model.least_size
     sides = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
     if len(sides) != 2 or not all(
-        isinstance(side, int) and side >= least and side % patch == 0 for side in sides
+        isinstance(side, Integral) and side >= least and side % patch == 0 for side in sides
     ):
         raise InputError(
             f'size {size}: expected height and width, or one number for both, as multiples of '
             f'{patch}, the size of a patch, and at least {least}'
         )
-    return sides
+    return int(sides[0]), int(sides[1])  # torch.export takes no integers of NumPy
 
 
 class Exported(NamedTuple):

@@ -259,7 +259,7 @@ def test_the_model_stays_as_it_was():
 def test_of_one_size_only(tmp_path):
     pytest.importorskip('onnxruntime')
     model = Exportable(classifier())
-    exported = export_program(model, (64, 96), dynamic=False)
+    exported = export_program(model, (np.int64(64), 96), dynamic=False)
     export_onnx(exported, tmp_path / 'model.onnx')
     program = exported.module()
     for run in (program, run_onnx(tmp_path / 'model.onnx')):
