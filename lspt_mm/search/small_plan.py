@@ -23,7 +23,7 @@ HEAD = 'head'
 SEEDS, SELECTION_SEED = (1, 2, 3), 0
 #: Runs with the first seed that are trained longer: phase and number of times.
 LENGTHS = {'x2': 2, 'x4': 4}
-LONGER_METHODS = ('vpt-deep', 'gated', 'bilinear-deep', 'lspt')
+LONGER_METHODS = ('vpt-deep', 'gated', 'bilinear-deep', 'lspt', 'bias')
 
 
 class Task(NamedTuple):
