@@ -91,9 +91,9 @@ def _train(folder: Path) -> Dict[str, Any]:
     prompter = getattr(runner.model.backbone, 'prompter', None)
     result: Dict[str, Any] = {
         # A config may replace the method's prompter.
-        'experiment': cfg.get('experiment'), 'prompter': prompter and type(prompter).__name__,
-        'seed': cfg.randomness.seed,
-        'split': 'test' if tests else 'val',
+        'experiment': cfg.get('experiment'),
+        'prompter': None if prompter is None else type(prompter).__name__,
+        'seed': cfg.randomness.seed, 'split': 'test' if tests else 'val',
         'trainable': _trainable(runner.model), 'curve': kept.curve,
         # None: random, on purpose.
         'weights': None if allows_random(cfg) else cfg.model.backbone.get('pretrained'),
